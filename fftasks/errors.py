@@ -1,0 +1,65 @@
+"""The errors that users meet: one root, and one class per thing that the reader can do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class FFTasksError(Exception):
+    """Say what was attempted on which thing, what was found, and what to do.
+
+    attempted: "image: docker build failed for base python:3.11"
+    found: lines of evidence, shown indented below
+    tip: one sentence with the next step
+    """
+
+    exit_code = 1
+
+    def __init__(self, attempted: str, *, found: Sequence[str] = (), tip: str = "") -> None:
+        super().__init__(attempted)
+        self.attempted = attempted
+        self.found = tuple(found)
+        self.tip = tip
+
+    def __str__(self) -> str:
+        lines = [
+            self.attempted,
+            *(f"  {line}" for text in self.found for line in text.splitlines()),
+        ]
+        if self.tip:
+            lines.append(f"  tip: {self.tip}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # the default pickles args only, and an error crosses process borders with all it has to say
+        return _rebuild, (type(self), self.attempted, self.found, self.tip)
+
+
+def _rebuild(
+    kind: type[FFTasksError], attempted: str, found: Sequence[str], tip: str
+) -> FFTasksError:
+    return kind(attempted, found=found, tip=tip)
+
+
+class SettingsError(FFTasksError):
+    """Fix a file in config/, or the environment variable that overrides it."""
+
+    exit_code = 3
+
+
+class WorkflowError(FFTasksError):
+    """Fix the file that builds the workflow."""
+
+    exit_code = 3
+
+
+class NodeError(FFTasksError):
+    """Look at the function of a node: it raised, exited, or gave what cannot be stored."""
+
+
+class ToolError(FFTasksError):
+    """Look at a tool outside: the container engine, the registry, Kubeflow Pipelines."""
+
+
+class StoreError(FFTasksError):
+    """Look at .fftasks/ and the disk that it is on."""

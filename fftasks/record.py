@@ -1,0 +1,96 @@
+"""Records: the small JSON files that say what is true about a stage or a node.
+
+A record is `{"stage": …, "version": …, "inputs": {name: value}, "output": "sha256:…", …}`:
+canonical JSON, no times, no absolute paths. Its inputs have names, so "why did it run" is a
+difference of two dictionaries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+
+def digest_bytes(data: bytes) -> str:
+    """Return "sha256:<64 hex>" of data."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Return "sha256:<64 hex>" of a file's content, read in pieces."""
+    hasher = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            hasher.update(piece)
+    return "sha256:" + hasher.hexdigest()
+
+
+def digest_json(value: Any) -> str:
+    """Return the digest of a JSON value; the order of keys does not matter."""
+    return digest_bytes(format_json(value).encode())
+
+
+def format_json(value: Any) -> str:
+    """Return value as canonical JSON: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def read_record(path: Path) -> Record | None:
+    """Return the record at path, or None where there is none that can be read as one."""
+    try:
+        record = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return record if isinstance(record, dict) and "output" in record else None
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record as indented JSON; see write_text."""
+    text = json.dumps(record, sort_keys=True, indent=1, allow_nan=False) + "\n"
+    write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> bool:
+    """Put text at path by rename, only if it differs; return whether it did.
+
+    A file with equal bytes keeps its times, so that nothing downstream is looked at again.
+    """
+    data = text.encode()
+    try:
+        if path.read_bytes() == data:
+            return False
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    # the process id keeps two runs on one project from writing into the same temporary file
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def explain(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Iterator[str]:
+    """Yield one sentence per input that differs between two records' `inputs`; none if equal."""
+    if old is None:
+        yield "never ran"
+        return
+    for name in sorted(old.keys() | new.keys()):
+        if name not in old:
+            yield f"{name} is new"
+        elif name not in new:
+            yield f"{name} is gone"
+        elif old[name] != new[name]:
+            yield f"{name}: {_shorten(old[name])} -> {_shorten(new[name])}"
+
+
+def _shorten(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return text[:19] if text.startswith("sha256:") else text[:60]
