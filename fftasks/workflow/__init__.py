@@ -1,1 +1,7 @@
-"""."""
+"""What users import to build a graph: the decorator, nodes, class nodes and the workflow."""
+
+from fftasks.workflow.decorator import task as task
+from fftasks.workflow.decorator import workflow as workflow
+from fftasks.workflow.graph import Workflow as Workflow
+from fftasks.workflow.node import Item as Item
+from fftasks.workflow.node import Node as Node

@@ -1,0 +1,203 @@
+"""The child process of graph.py: import the user's file, and write its graph as JSON.
+
+python -m fftasks.describe ROOT FILE DESCRIPTOR
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fftasks.closure import Closure, Project, find_closure, find_code
+from fftasks.constant import describe_constant, digest_constant, kfp_value
+from fftasks.errors import FFTasksError, WorkflowError
+from fftasks.runtime.call import number_inputs
+from fftasks.runtime.source import find_import_root, import_workflows
+from fftasks.watch import list_modules, watch_reads
+from fftasks.workflow.graph import Workflow
+from fftasks.workflow.instance import CallNode
+from fftasks.workflow.node import Node, Result, find_results, format_path, replace_results
+from fftasks.workflow.slug import make_slug
+
+
+def main(root: Path, file: str) -> dict[str, Any]:
+    """Return the graph of a file as JSON, or {"error": [attempted, found, tip]}."""
+    try:
+        with watch_reads(root) as names:
+            workflows = import_workflows(root, file)
+        return describe_graph(root, file, workflows, names)
+    except FFTasksError as error:
+        return {"error": [error.attempted, error.found, error.tip]}
+
+
+def describe_graph(
+    root: Path, file: str, workflows: list[Workflow], names: set[str]
+) -> dict[str, Any]:
+    """Return workflows and nodes as the graph record has them, and the names of all inputs."""
+    _check_workflows(workflows)
+    ids = name_nodes(workflows)
+    coder = Coder(root, file)
+    nodes = {ids[node]: describe_node(node, ids, coder) for node in ids}
+    files = {f"file:{path}" for path in coder.files} | {f"file:{file}"}
+    return {
+        "workflows": {w.name: _describe_workflow(w, ids) for w in workflows},
+        "nodes": nodes,
+        "codes": coder.pieces,
+        "input_names": sorted({"python"} | names | files | list_modules(root)),
+    }
+
+
+def name_nodes(workflows: list[Workflow]) -> dict[Node, str]:
+    """Return an id for each node, upstream first: its name, or "<workflow>/<name>" if others have it."""
+    owner = {node: w.name for w in reversed(workflows) for node in w.nodes}
+    ordered = dict.fromkeys(node for w in workflows for node in w.nodes)
+    holders: dict[str, int] = {}
+    for node in ordered:
+        holders[node.name] = holders.get(node.name, 0) + 1
+    return {n: n.name if holders[n.name] == 1 else f"{owner[n]}/{n.name}" for n in ordered}
+
+
+def describe_node(node: Node, ids: dict[Node, str], coder: Coder) -> dict[str, Any]:
+    """Return one node as the graph record has it."""
+    inputs = number_inputs(node)
+    described = {
+        "name": node.name,
+        "slug": make_slug(ids[node]),
+        "line": node.site.line,
+        "kind": node.kind,
+        "function": coder.locate(node),
+        "code": coder.digest(node),
+        "inputs": [
+            {"input": name, "node": ids[needed.node], "output": needed.output}
+            for name, needed in inputs.items()
+        ],
+        "upstream": [ids[parent] for parent in node.parents],
+    }
+    taken = iter(name for name in inputs if name != "self" or node.after is None)
+    described["arguments"] = [
+        _describe_argument(name, value, taken, ids, coder) for name, value in node.arguments.items()
+    ]
+    if isinstance(node, CallNode) and node.after is not None:
+        described |= {"object": ids[node.object], "after": ids[node.after], "method": node.method}
+    return described
+
+
+def _describe_argument(
+    name: str, value: Any, inputs: Iterator[str], ids: dict[Node, str], coder: Coder
+) -> dict[str, Any]:
+    results = find_results(value)
+    positions = iter(range(len(results)))
+    # what counts of an argument with nodes: where they stand in it, and which items are taken
+    template = replace_results(
+        value, lambda result: ("fftasks.input", next(positions), result.path)
+    )
+    digest, stable = digest_constant(template, code_of=coder.digest_function)
+    described = {
+        "name": name,
+        "digest": digest,
+        "repr": repr(value) if isinstance(value, Result) else describe_constant(value),
+        "nodes": [{"input": next(inputs), "node": ids[result.node]} for result in results],
+    }
+    if not stable:
+        described["stable"] = False
+    carried = None if results else kfp_value(value)
+    if carried is not None:
+        described["type"], described["value"] = carried
+    return described
+
+
+def _describe_workflow(workflow: Workflow, ids: dict[Node, str]) -> dict[str, Any]:
+    return {
+        "slug": make_slug(workflow.name),
+        "kind": workflow.kind,
+        "line": workflow.site.line,
+        "nodes": [ids[node] for node in workflow.nodes],
+        "leaves": [
+            {"node": ids[leaf.node], "path": format_path(leaf.path)} for leaf in workflow.leaves
+        ],
+    }
+
+
+def _check_workflows(workflows: list[Workflow]) -> None:
+    by_name: dict[str, Workflow] = {}
+    for workflow in workflows:
+        other = by_name.setdefault(workflow.name, workflow)
+        if set(other.nodes) != set(workflow.nodes):
+            raise WorkflowError(
+                f"two workflows are called {workflow.name!r}",
+                found=[str(other.site), str(workflow.site)],
+                tip="give one of them another name",
+            )
+
+
+class Coder:
+    """Digests of the code of nodes, each function looked at once.
+
+    pieces: digest -> what the code consists of, piece by piece
+    files: all files of the project that were read for it
+    """
+
+    def __init__(self, root: Path, file: str) -> None:
+        roots = [find_import_root(root, file), root]
+        cache = Path(os.environ.get("FFTASKS_FOLDER", root / ".fftasks")) / "closures"
+        self.root = root
+        self.pieces: dict[str, dict[str, str]] = {}
+        self.files: set[str] = set()
+        self._project = Project(root, roots, cache)
+        self._digests: dict[tuple[int, str], str] = {}
+
+    def digest(self, node: Node) -> str:
+        """Return the digest of the code that a node needs."""
+        if isinstance(node, CallNode):  # whoever calls a method may use the whole class
+            return self.digest_function(node.object.func)
+        return self.digest_function(node.func)
+
+    def digest_function(self, func: Callable[..., Any]) -> str:
+        """Return the digest of the code that a function or class needs."""
+        func = getattr(func, "func", func) if inspect.isfunction(func) else func
+        key = id(func), getattr(func, "__qualname__", "")
+        if key not in self._digests:
+            closure = self._find(func)
+            self._digests[key] = closure.digest
+            self.pieces[closure.digest] = dict(closure.pieces)
+            self.files |= set(closure.files)
+        return self._digests[key]
+
+    def locate(self, node: Node) -> dict[str, Any]:
+        """Return where a node's function is: module, qualname, file and line."""
+        func = inspect.unwrap(node.func)
+        file = self._find_file(func)
+        return {
+            "module": getattr(func, "__module__", "") or "",
+            "qualname": node.qualname,
+            "file": file or "",
+            "line": getattr(getattr(func, "__code__", None), "co_firstlineno", 0),
+        }
+
+    def _find(self, func: Callable[..., Any]) -> Closure:
+        func = inspect.unwrap(func)
+        file = self._find_file(func)
+        if file is None:
+            return find_code(func)
+        return find_closure(self._project, file, func.__qualname__)
+
+    def _find_file(self, func: Callable[..., Any]) -> str | None:
+        try:
+            path = Path(inspect.getsourcefile(func) or "")
+        except TypeError:
+            return None
+        if path.is_file() and path.resolve().is_relative_to(self.root):
+            return path.resolve().relative_to(self.root).as_posix()
+        return None
+
+
+if __name__ == "__main__":
+    answer = main(Path(sys.argv[1]), sys.argv[2])
+    with os.fdopen(int(sys.argv[3]), "w") as pipe:
+        json.dump(answer, pipe)
+    sys.exit(1 if "error" in answer else 0)

@@ -1,0 +1,127 @@
+"""Graph records: what a user's file builds, as data.
+
+The file is imported in a child process, so that doit never imports the user's code. The record's inputs
+are all that the file read while it was imported: modules and data of the project, environment variables
+that the project's own lines asked for, and the Python that did it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fftasks.errors import WorkflowError
+from fftasks.record import Record, digest_json, read_record, write_record
+from fftasks.signature import Signatures
+from fftasks.watch import list_importable
+from fftasks.workflow.slug import make_slug
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class GraphFile:
+    """A file that builds workflows, and the state folder that holds its graph record.
+
+    root: the project's folder; file: relative to it; folder: `.fftasks`
+    """
+
+    root: Path
+    file: str
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        """Where the record is."""
+        return self.folder / "graph" / f"{make_slug(self.file)}.json"
+
+
+def load_graph(source: GraphFile) -> Record:
+    """Return the graph record of a file, made anew if anything that it depends on has changed.
+
+    Raises WorkflowError with the user's traceback if the file cannot be imported.
+    """
+    record = read_record(source.path)
+    if record is None or read_inputs(source, list(record["inputs"])) != record["inputs"]:
+        record = _make_in_child(source)
+        write_record(source.path, record)
+    return record
+
+
+def read_inputs(source: GraphFile, names: list[str]) -> dict[str, str | None]:
+    """Return what the named inputs of a graph record are now; None for what is not there.
+
+    name             value
+    file:sums.py     digest of the file, relative to the project's folder
+    folder:data      digest of the names in it
+    modules:.        digest of the names of the modules and packages in a folder
+    env:ALPHA        digest of the variable's value; a value itself may be a secret
+    python           version of the interpreter and of this module
+    """
+    signatures = Signatures(source.folder / "graph" / "files.signatures")
+    return {name: _read_input(source.root, name, signatures) for name in names}
+
+
+def _read_input(root: Path, name: str, signatures: Signatures) -> str | None:
+    kind, _, rest = name.partition(":")
+    try:
+        if kind == "file":
+            return signatures.digest(root / rest)
+        if kind == "folder":
+            return digest_json(sorted(path.name for path in (root / rest).iterdir()))
+        if kind == "modules":
+            return digest_json(list_importable(root / rest))
+        if kind == "env":
+            return digest_json(os.environ[rest])
+    except (OSError, KeyError):
+        return None
+    return f"{sys.version.split()[0]} {VERSION}"
+
+
+def _make_in_child(source: GraphFile) -> Record:
+    log = source.folder / "logs" / f"{source.path.stem}.graph.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    read_end, write_end = os.pipe()
+    command = [
+        sys.executable,
+        "-m",
+        "fftasks.describe",
+        str(source.root),
+        source.file,
+        str(write_end),
+    ]
+    with log.open("wb") as output, os.fdopen(read_end, "rb") as answers:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=[write_end],
+            env={**os.environ, "FFTASKS_FOLDER": str(source.folder)},
+        )  # fmt: skip
+        os.close(write_end)
+        content = answers.read()
+        code = child.wait()
+    return _complete(source, content, code, log)
+
+
+def _complete(source: GraphFile, content: bytes, code: int, log: Path) -> Record:
+    answer: dict[str, Any] = json.loads(content) if content else {}
+    if "error" in answer:
+        attempted, found, tip = answer["error"]
+        raise WorkflowError(attempted, found=found, tip=tip)
+    if code or not answer:
+        tail = log.read_text(errors="replace").splitlines()[-20:]
+        raise WorkflowError(
+            f"{source.file}: the process that imports it ended with {code}", found=tail
+        )
+    names = answer.pop("input_names")
+    return {
+        "stage": "graph",
+        "version": VERSION,
+        "inputs": read_inputs(source, names),
+        "output": digest_json([answer["workflows"], answer["nodes"]]),
+        "file": source.file,
+        **answer,
+    }

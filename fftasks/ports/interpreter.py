@@ -1,0 +1,152 @@
+"""Python interpreters that run nodes: warm workers, one for each file and process, or one for each node."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from fftasks.errors import NodeError
+from fftasks.runtime.job import Job, Report
+
+_workers: dict[tuple[int, str, str], Worker] = {}
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """How nodes of one file are run; an instance is a `stages.node.Run`.
+
+    root: the project's folder, in which functions run
+    file: builds the workflow
+    files: project file -> digest, as the graph record saw them; another content is refused
+    isolation: "fork" from a warm worker, or a "fresh" interpreter for each node
+    """
+
+    root: Path
+    file: str
+    files: tuple[tuple[str, str], ...]
+    isolation: str = "fork"
+
+    def __call__(self, job: Job, /) -> Report:
+        """Run a job in a process of its own."""
+        if self.isolation == "fork" and hasattr(os, "fork"):
+            worker = get_worker(self)
+            if worker.forks:
+                return worker.run(job)
+        return run_fresh(self, job)
+
+
+class Worker:
+    """A process that has imported the user's file and forks for each job."""
+
+    def __init__(self, interpreter: Interpreter) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
+        self._process = subprocess.Popen(
+            [*_command(interpreter), "--serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            cwd=interpreter.root,
+            env=_environment(),
+            start_new_session=True,  # Ctrl-C is for doit, which ends its workers
+        )
+        answer = self._ask({"files": dict(interpreter.files)})
+        if "error" in answer:
+            raise NodeError(answer["error"])
+        self.forks = bool(answer["forks"])
+
+    def run(self, job: Job) -> Report:
+        """Run a job; raises NodeError if the worker itself is gone."""
+        return Report(**self._ask(asdict(job)))
+
+    def is_alive(self) -> bool:
+        """Tell whether the process is there."""
+        return self._process.poll() is None
+
+    def _ask(self, message: dict[str, object]) -> dict[str, str]:
+        question, answers = _need(self._process.stdin), _need(self._process.stdout)
+        with contextlib.suppress(BrokenPipeError):  # the missing answer tells
+            question.write(json.dumps(message).encode() + b"\n")
+            question.flush()
+        line = answers.readline()
+        if not line:
+            raise NodeError(
+                f"the worker ended with exit code {self._process.wait()}",
+                found=[self._read_errors()],
+            )
+        answer: dict[str, str] = json.loads(line)
+        return answer
+
+    def _read_errors(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace")[-2000:]
+
+
+def get_worker(interpreter: Interpreter) -> Worker:
+    """Return this process's warm worker for a file, started when it is first needed."""
+    key = (os.getpid(), str(interpreter.root), interpreter.file)
+    if key not in _workers or not _workers[key].is_alive():
+        _die_with_parent()
+        _workers[key] = Worker(interpreter)
+    return _workers[key]
+
+
+def run_fresh(interpreter: Interpreter, job: Job) -> Report:
+    """Run a job in a new interpreter, as a container does."""
+    completed = subprocess.run(
+        [*_command(interpreter), "--workflow", job.workflow, "--job"],
+        input=json.dumps({"files": dict(interpreter.files), "job": asdict(job)}).encode() + b"\n",
+        capture_output=True,
+        cwd=interpreter.root,
+        env={**_environment(), "FFFUNCTION": job.node},
+        check=False,
+    )
+    if completed.stdout:
+        return Report(**json.loads(completed.stdout))
+    if completed.returncode < 0:
+        end = f"was killed by {signal.Signals(-completed.returncode).name}"
+    else:
+        end = f"ended its process with exit code {completed.returncode}"
+    return Report(
+        {}, error=f"{job.node} {end}\n{completed.stderr.decode(errors='replace')[-2000:]}"
+    )
+
+
+def _command(interpreter: Interpreter) -> list[str]:
+    return [
+        sys.executable, "-m", "fftasks.runtime",
+        "--root", str(interpreter.root), "--file", interpreter.file,
+    ]  # fmt: skip
+
+
+def _environment() -> dict[str, str]:
+    # the same order of sets in each process, so that an equal set is stored as equal bytes
+    return {**os.environ, "PYTHONHASHSEED": "0"}
+
+
+def _die_with_parent() -> None:
+    """Let this process end when doit is killed, as nobody would tell it (Linux only)."""
+    if sys.platform == "linux" and os.getppid() != 1 and _is_doits_child():
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def _is_doits_child() -> bool:
+    # in doit's own process (`-n 0`) a dying terminal is none of our business
+    import multiprocessing
+
+    return multiprocessing.parent_process() is not None
+
+
+def _need(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise RuntimeError("the worker was started without its pipes")
+    return stream

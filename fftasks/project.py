@@ -1,0 +1,175 @@
+"""The project in the current folder: its settings, its graphs, and where its state is."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fftasks.errors import StoreError, WorkflowError
+from fftasks.graph import GraphFile, load_graph
+from fftasks.ports.interpreter import Interpreter
+from fftasks.record import Record, read_record
+from fftasks.settings import Settings, load
+from fftasks.stages import node as node_stage
+from fftasks.store import Store, Trace
+from fftasks.workflow.slug import make_slug
+
+FOLDER = ".fftasks"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node as doit sees it.
+
+    label: unique in the project
+    content: as the graph record has it, with its id there, and a slug that is unique in the project
+    graph: that record
+    upstream: labels of the nodes that it needs
+    """
+
+    label: str
+    content: Mapping[str, Any]
+    graph: Record
+    upstream: tuple[str, ...]
+
+    @property
+    def workflow(self) -> str:
+        """The name of a workflow that has the node."""
+        identity = self.content["id"]
+        return next(str(n) for n, w in self.graph["workflows"].items() if identity in w["nodes"])
+
+    @property
+    def items(self) -> list[str]:
+        """The items of its result that are leaves."""
+        leaves = [leaf for w in self.graph["workflows"].values() for leaf in w["leaves"]]
+        return sorted({f["path"] for f in leaves if f["node"] == self.content["id"] and f["path"]})
+
+
+@dataclass
+class Project:
+    """All that the tasks of one project need; graphs are read, or made anew, when first asked for."""
+
+    root: Path
+    settings: Settings
+    _records: dict[str, Record] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """The state folder."""
+        return self.root / FOLDER
+
+    @functools.cached_property
+    def store(self) -> Store:
+        """Results, traces and records of nodes."""
+        return Store(self.folder)
+
+    @functools.cached_property
+    def graphs(self) -> list[Record]:
+        """The graph record of each workflow file."""
+        return [load_graph(GraphFile(self.root, f, self.folder)) for f in self.settings.workflows]
+
+    @functools.cached_property
+    def nodes(self) -> dict[str, Node]:
+        """All nodes by their labels, upstream first.
+
+        A label is the node's name; where two files use a name, "<workflow>/<name>".
+        """
+        nodes = _label_nodes(self.graphs)
+        by_label = {node.label: node for node in nodes}
+        if len(by_label) < len(nodes):
+            raise WorkflowError(
+                "two files build workflows of one name, with nodes of one name",
+                found=[f"{name} in {graph['file']}" for graph in self.graphs for name in graph["workflows"]],
+                tip="give one of the workflows another name",
+            )
+        return by_label
+
+    def read_node(self, label: str) -> Record:
+        """Return the record of a node that has been made; raise StoreError if it is gone."""
+        if label not in self._records:
+            path = self.store.node_path(self.nodes[label].content["slug"])
+            record = read_record(path)
+            if record is None:
+                raise StoreError(
+                    f"{path} is gone or damaged", tip="it is made again: run once more"
+                )
+            self._records[label] = record
+        return self._records[label]
+
+    def list_inputs(self, label: str) -> dict[str, str]:
+        """Return the pieces of a node's fingerprint; what is upstream must have been made."""
+        node = self.nodes[label]
+        ids = dict(zip(node.content["upstream"], node.upstream, strict=True))
+        upstream = {identity: self.read_node(other) for identity, other in ids.items()}
+        return node_stage.list_inputs(node.content, upstream)
+
+    def find_node(self, label: str, inputs: dict[str, str]) -> Record | None:
+        """Return the record of a node whose result is there, or None."""
+        record = node_stage.find_record(self.nodes[label].content, inputs, self.store)
+        if record is not None:
+            self._records[label] = record
+        return record
+
+    def make_node(self, label: str, inputs: dict[str, str]) -> Trace:
+        """Run a node; see stages/node.py."""
+        node = self.nodes[label]
+        run = self._interpreters[node.graph["file"]]
+        self._records[label], trace = node_stage.make(
+            node.content, inputs, self.store, run, workflow=node.workflow, items=node.items
+        )
+        return trace
+
+    def find_trace(self, label: str) -> Trace | None:
+        """Return what the last run of a node gave, if it has one and its artifacts are there."""
+        record = read_record(self.store.node_path(self.nodes[label].content["slug"]))
+        if record is None:
+            return None
+        return self.store.read_trace(node_stage.digest_fingerprint(record["inputs"]))
+
+    @functools.cached_property
+    def _interpreters(self) -> dict[str, Interpreter]:
+        return {graph["file"]: self._make_interpreter(graph) for graph in self.graphs}
+
+    def _make_interpreter(self, graph: Record) -> Interpreter:
+        files = {
+            name.removeprefix("file:"): digest
+            for name, digest in graph["inputs"].items()
+            if name.startswith("file:") and digest
+        }
+        isolation = self.settings.local.isolation
+        return Interpreter(self.root, graph["file"], tuple(files.items()), isolation)
+
+
+@functools.lru_cache(maxsize=8)
+def open_project(root: Path, profile: str | None = None) -> Project:
+    """Return the project in a folder; raise SettingsError if config/ is not right."""
+    return Project(root, load(root, profile))
+
+
+def open_current() -> Project:
+    """Return the project of this doit run: doit has gone to the folder of dodo.py."""
+    from doit import get_var
+
+    return open_project(Path.cwd(), get_var("profile"))
+
+
+def _label_nodes(graphs: list[Record]) -> list[Node]:
+    holders: dict[str, int] = {}
+    for graph in graphs:
+        for identity in graph["nodes"]:
+            holders[identity] = holders.get(identity, 0) + 1
+    return [node for graph in graphs for node in _label_graph(graph, holders)]
+
+
+def _label_graph(graph: Record, holders: Mapping[str, int]) -> list[Node]:
+    owner = {n: name for name, w in reversed(graph["workflows"].items()) for n in w["nodes"]}
+    labels = {n: n if holders[n] == 1 else f"{owner[n]}/{n}" for n in graph["nodes"]}
+    nodes = []
+    for identity, content in graph["nodes"].items():
+        known = {**content, "id": identity, "slug": make_slug(labels[identity])}
+        upstream = tuple(labels[other] for other in content["upstream"])
+        nodes.append(Node(labels[identity], known, graph, upstream))
+    return nodes

@@ -1,0 +1,212 @@
+"""What doit's runs print: a line for what runs, a progress bar on a terminal, and the results at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from types import FrameType
+from typing import IO, Any
+
+from doit.exceptions import BaseFail
+from doit.reporter import ConsoleReporter
+from doit.task import Task
+
+from fftasks.project import Project, open_current
+from fftasks.stagetasks import describe_stage
+
+
+class Reporter(ConsoleReporter):  # type: ignore[misc]
+    """doit's console reporter, with nodes counted and results shown.
+
+    The `meta` of a task of ours is {"node": label} or {"stage": name of its record}.
+    """
+
+    desc = "stages and nodes, with reasons and results"
+
+    def __init__(self, outstream: IO[str], options: Mapping[str, Any]) -> None:
+        super().__init__(outstream, options)
+        self._begin = time.monotonic()
+        self._counts = {"ran": 0, "up to date": 0, "failed": 0}
+        self._seen: dict[str, None] = {}
+        self._progress = _NoProgress()
+
+    def initialize(self, tasks: Mapping[str, Task], selected_tasks: list[str]) -> None:
+        """Get ready; doit calls it before the first task, and before workers are forked."""
+        super().initialize(tasks, selected_tasks)
+        _end_quietly_on_signals()
+        nodes = _count_nodes(tasks, selected_tasks)
+        if nodes and self.outstream.isatty():
+            self._progress = _Progress(nodes)
+
+    def write(self, text: str) -> None:
+        """Print above the progress bar, if there is one."""
+        self._progress.clear()
+        self.outstream.write(text)
+        self.outstream.flush()
+
+    def execute_task(self, task: Task) -> None:
+        """Say that a task begins, and why."""
+        if not _find(task, "node"):
+            super().execute_task(task)
+            return
+        self._progress.begin(task.name)
+
+    def add_success(self, task: Task) -> None:
+        """Say what came of a task that was executed."""
+        if not self._note(task):
+            self._describe(task)
+            return
+        if not task.values.get("ran"):
+            self._count("up to date", task)
+            return
+        reason = self._dim(f"  ({task.values['reason']})")
+        self.write(f".  {task.name}  {task.values['seconds']:.2f} s{reason}\n")
+        self._count("ran", task)
+
+    def add_failure(self, task: Task, fail: BaseFail) -> None:
+        """Show a failure once, where it happens."""
+        if self._note(task):
+            self._count("failed", task)
+        if fail.get_name() == "UnmetDependency":
+            return  # what it needed has failed, and was shown
+        message = fail.get_msg().rstrip()
+        self.write(f"!! {message}\n" if fail.get_name() == "TaskFailed" else f"!! {task.name}: {message}\n")
+
+    def skip_uptodate(self, task: Task) -> None:
+        """Count a node that is up to date; show what a stage's record says."""
+        if self._note(task):
+            self._count("up to date", task)
+        elif _find(task, "stage"):
+            self.write(f"-- {task.name}  {self._dim('up to date')}\n")
+            self._describe(task)
+        elif not task.has_subtask:
+            super().skip_uptodate(task)
+
+    def complete_run(self) -> None:
+        """Show the leaves' results, how many nodes ran, and the time."""
+        self._progress.clear()
+        if self._seen:
+            self._show_leaves(open_current())
+            counts = [f"{count} {what}" for what, count in self._counts.items() if count]
+            self.write(f"{', '.join(counts)}; {time.monotonic() - self._begin:.1f} s\n")
+        self.failures = []  # they have been shown
+        super().complete_run()
+
+    def _note(self, task: Task) -> bool:
+        label = _find(task, "node")
+        if label:
+            self._seen[label] = None
+        return bool(label)
+
+    def _count(self, what: str, task: Task) -> None:
+        self._counts[what] += 1
+        self._progress.end(task.name)
+
+    def _describe(self, task: Task) -> None:
+        stage = _find(task, "stage")
+        if stage:
+            self.write("".join(f"   {line}\n" for line in describe_stage(open_current(), stage)))
+
+    def _show_leaves(self, project: Project) -> None:
+        for graph in project.graphs:
+            for name, workflow in graph["workflows"].items():
+                wanted = [(leaf["node"], leaf["path"]) for leaf in workflow["leaves"]]
+                lines = [line for leaf in wanted for line in self._format_leaf(project, graph["file"], *leaf)]
+                if lines:
+                    self.write(f"{name}:\n" + "".join(f"  {line}\n" for line in lines))
+
+    def _format_leaf(self, project: Project, file: str, identity: str, path: str) -> list[str]:
+        for label in self._seen:
+            node = project.nodes[label]
+            if node.content["id"] == identity and node.graph["file"] == file:
+                trace = project.find_trace(label)
+                return [f"{label}{path} = {trace.previews.get(path, trace.previews[''])}"] if trace else []
+        return []
+
+    def _dim(self, text: str) -> str:
+        styled = self.outstream.isatty() and "NO_COLOR" not in os.environ
+        return f"\x1b[2m{text}\x1b[0m" if styled else text
+
+
+class _NoProgress:
+    """Progress where there is no terminal: none."""
+
+    def begin(self, name: str) -> None:
+        """Note that a node begins."""
+
+    def end(self, name: str) -> None:
+        """Note that a node has ended, however."""
+
+    def clear(self) -> None:
+        """Take the bar off the screen."""
+
+
+class _Progress(_NoProgress):
+    """A bar with what is running; drawn only when something happens, so that there is no thread.
+
+    A thread would be copied into doit's forked workers, with whatever lock it holds.
+    """
+
+    def __init__(self, total: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+        self._bar = Progress(*columns, auto_refresh=False, transient=True)
+        self._task = self._bar.add_task("", total=total)
+        self._running: dict[str, None] = {}
+        self._shown = False
+
+    def begin(self, name: str) -> None:
+        self._running[name] = None
+        self._draw()
+
+    def end(self, name: str) -> None:
+        self._running.pop(name, None)
+        self._bar.advance(self._task)
+        if self._running:
+            self._draw()
+
+    def clear(self) -> None:
+        if self._shown:
+            self._bar.stop()
+            self._shown = False
+
+    def _draw(self) -> None:
+        if not self._shown:
+            self._bar.start()
+            self._shown = True
+        self._bar.update(self._task, description=", ".join(self._running)[:60])
+        self._bar.refresh()
+
+
+def _find(task: Task, kind: str) -> str:
+    return str((task.meta or {}).get("fftasks", {}).get(kind, ""))
+
+
+def _count_nodes(tasks: Mapping[str, Task], selected: list[str]) -> int:
+    """Count the nodes among the selected tasks and all that they need."""
+    seen, queue = set(selected), list(selected)
+    while queue:
+        new = [name for name in tasks[queue.pop()].task_dep if name not in seen]
+        seen.update(new)
+        queue.extend(new)
+    return sum(bool(_find(tasks[name], "node")) for name in seen)
+
+
+def _end_quietly_on_signals() -> None:
+    """Let Ctrl-C and SIGTERM end the run in a line; what has finished is recorded already."""
+    main = os.getpid()
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != main:  # a forked worker of doit, which ends it with SIGTERM
+            if number == signal.SIGTERM:
+                os._exit(128 + number)
+            return
+        sys.stderr.write("\ninterrupted: what has finished is kept\n")
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)

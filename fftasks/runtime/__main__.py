@@ -1,0 +1,121 @@
+"""The entry point: `python -m fftasks.runtime`, here and in the container.
+
+FFFUNCTION=<node>         run this node
+  --executor-input JSON   inputs and outputs as Kubeflow Pipelines' launcher gives them
+  --job                   inputs and outputs from a JSON line on standard input
+--serve                   run many nodes: see worker.py
+--show PATH               print the repr of an artifact
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from fftasks.errors import FFTasksError, NodeError, WorkflowError
+from fftasks.runtime.artifact import read_artifact
+from fftasks.runtime.call import number_inputs
+from fftasks.runtime.executor_input import read_job, write_outputs
+from fftasks.runtime.job import Job, Report, run_job
+from fftasks.runtime.source import (
+    CheckedModules,
+    add_import_paths,
+    find_node,
+    import_workflows,
+)
+from fftasks.runtime.worker import redirect_output, serve, take_stdout
+from fftasks.workflow.guard import building
+from fftasks.workflow.node import Node
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run what the arguments and FFFUNCTION say; return the exit code."""
+    arguments = _parse(argv)
+    try:
+        with building():  # reading a result may import a file of the user's that starts a workflow
+            return _run(arguments)
+    except FFTasksError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m fftasks.runtime", description=__doc__)
+    parser.add_argument("--root", default=".", help="the project's folder")
+    parser.add_argument("--file", default="", help="the file that builds the workflow")
+    parser.add_argument("--workflow", default="", help="the workflow's name")
+    parser.add_argument("--node", default="", help="the node's name, the same as FFFUNCTION")
+    parser.add_argument("--executor-input", default="", help="Kubeflow Pipelines' ExecutorInput")
+    parser.add_argument("--job", action="store_true", help="read a job from standard input")
+    parser.add_argument("--serve", action="store_true", help="run nodes as a warm worker")
+    parser.add_argument("--show", default="", help="print the repr of an artifact")
+    return parser.parse_args(argv)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    root = Path(arguments.root).resolve()
+    if arguments.show:
+        add_import_paths(root, arguments.file)
+        print(repr(read_artifact(Path(arguments.show))))
+        return 0
+    if arguments.serve:
+        return serve(root, arguments.file)
+    if arguments.job:
+        return _run_local(root, arguments)
+    return _run_on_cluster(_find_node(root, arguments), arguments.executor_input)
+
+
+def _find_node(root: Path, arguments: argparse.Namespace) -> Node:
+    name = _get_function(arguments.node)
+    # an image knows its workflow files, so that FFFUNCTION alone is enough
+    files = [arguments.file] if arguments.file else os.environ.get("FFWORKFLOWS", "").split(":")
+    if files == [""]:
+        raise WorkflowError(
+            "which file builds the workflow?", tip="--file FILE, or set FFWORKFLOWS"
+        )
+    workflow = arguments.workflow or None
+    workflows = [found for file in files for found in import_workflows(root, file, workflow)]
+    return find_node(workflows, workflow, name)
+
+
+def _get_function(node: str) -> str:
+    name = os.environ.get("FFFUNCTION", "")
+    if name and node and name != node:
+        raise WorkflowError(f"FFFUNCTION is {name!r} and --node is {node!r}: they must be the same")
+    if not (name or node):
+        raise WorkflowError("which node? FFFUNCTION is not set", tip="FFFUNCTION=<name of a node>")
+    return name or node
+
+
+def _run_local(root: Path, arguments: argparse.Namespace) -> int:
+    question = json.loads(sys.stdin.buffer.readline())
+    job = Job(**question["job"])
+    checked = CheckedModules(root, question["files"])
+    with take_stdout() as answers:
+        if job.log:
+            redirect_output(job.log)
+        node = _find_node(root, arguments)
+        answers.write(json.dumps(run_job(node, job, checked).to_json()).encode())
+    return 0
+
+
+def _run_on_cluster(node: Node, executor_input: str) -> int:
+    if not executor_input:
+        inputs = ", ".join(number_inputs(node)) or "none"
+        raise WorkflowError(
+            f"{node.name}: --executor-input is missing", found=[f"inputs of the node: {inputs}"]
+        )
+    document = json.loads(executor_input)
+    job = read_job(document, node)
+    report: Report = run_job(node, job)
+    if report.error:
+        raise NodeError(report.error)
+    write_outputs(document, node, report)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

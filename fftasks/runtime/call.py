@@ -1,0 +1,101 @@
+"""Call a node's function with the values that its arguments stand for."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fftasks.errors import NodeError
+from fftasks.workflow.guard import calling
+from fftasks.workflow.instance import CallNode
+from fftasks.workflow.node import Node, Result, find_results, format_path, replace_results
+
+_PACKAGE = str(Path(__file__).resolve().parents[1])
+
+
+class Input(NamedTuple):
+    """An upstream value that a node needs: what `node` gives under `output`.
+
+    output: "result", or "state" for the object behind a method call
+    """
+
+    node: Node
+    output: str
+
+
+Load = Callable[[Input], Any]
+
+
+def number_inputs(node: Node) -> dict[str, Input]:
+    """Return the node's inputs: a name for each upstream value that it needs.
+
+    The names are the same in every process: "b" for `f(b=node)`, "models_0", "models_1" for
+    `f(models=[n1, n2])`; "self" is the object of a method call.
+    """
+    inputs: dict[str, Input] = {}
+    if node.after is not None:
+        inputs["self"] = Input(node.after, "result" if node.after.kind == "object" else "state")
+    arguments = node.arguments
+    for argument, value in arguments.items():
+        for number, result in enumerate(find_results(value)):
+            whole = isinstance(value, Result)
+            name = argument.lower() if whole else f"{argument.lower()}_{number}"
+            while name in inputs or (not whole and name in arguments):
+                name += "_"
+            inputs[name] = Input(result.node, "result")
+    return inputs
+
+
+def list_outputs(node: Node) -> tuple[str, ...]:
+    """Return the names of what a node gives: its result and, behind a method call, the object."""
+    return ("result", "state") if node.kind == "call" else ("result",)
+
+
+def call_node(
+    node: Node, load: Load, parameters: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what the node gives, by the names of list_outputs.
+
+    load: gives an upstream value
+    parameters: argument name -> value, where it differs from what stands in the graph
+
+    Raises whatever the function raises, and NodeError if an item is not there.
+    """
+    values = {**node.arguments, **(parameters or {})}
+    ready = {name: replace_results(value, _take(load)) for name, value in values.items()}
+    args, kwargs = node.replace_arguments(ready)
+    if not isinstance(node, CallNode):
+        with calling():
+            return {"result": node.func(*args, **kwargs)}
+    state = load(number_inputs(node)["self"])
+    with calling():
+        result = getattr(state, node.method)(*args, **kwargs)
+    return {"result": result, "state": state}
+
+
+def format_user_traceback(error: BaseException) -> str:
+    """Return the traceback of an error, beginning in the user's code."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        trace = trace.tb_next
+    lines = traceback.format_exception(type(error), error, trace or error.__traceback__)
+    return "".join(lines).rstrip()
+
+
+def _take(load: Load) -> Callable[[Result], Any]:
+    def take(result: Result) -> Any:
+        value = load(Input(result.node, "result"))
+        for depth, index in enumerate(result.path):
+            try:
+                value = value[index]
+            except (LookupError, TypeError) as error:  # noqa: PERF203 - says at which depth it failed
+                place = f"{result.node!r}{format_path(result.path[:depth])}"
+                raise NodeError(
+                    f"cannot take {result!r}: {place} is a {type(value).__name__}",
+                    found=[f"{type(error).__name__}: {error}"],
+                ) from error
+        return value
+
+    return take

@@ -1,0 +1,136 @@
+"""Jobs: run one node with paths of files, in this process; the same here and in the container."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import reprlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fftasks.errors import FFTasksError, NodeError
+from fftasks.runtime.artifact import read_artifact, write_artifact
+from fftasks.runtime.call import call_node, format_user_traceback, list_outputs, number_inputs
+from fftasks.runtime.source import CheckedModules
+from fftasks.workflow.node import Node
+
+
+@dataclass(frozen=True)
+class Job:
+    """Which node to run, and where its inputs are and its outputs go.
+
+    inputs: input name -> path of an artifact; outputs: output name -> path to write
+    parameters: argument name -> value that replaces the constant in the graph
+    items: paths of items that are wanted, such as "[0]", to be shown
+    log: file that takes what the node prints; "" leaves it where it goes
+    """
+
+    workflow: str
+    node: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    items: Sequence[str] = ()
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a job: the outputs' digests, or the error.
+
+    outputs: output name -> digest of its artifact; empty if it failed
+    previews: path of an item ("" for the whole result) -> a short text that shows it
+    seconds: how long the function took, without reading and writing
+    error: what went wrong, in the user's words; "" if nothing did
+    """
+
+    outputs: Mapping[str, str]
+    previews: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    error: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON."""
+        return asdict(self)
+
+
+def run_job(node: Node, job: Job, checked: CheckedModules | None = None) -> Report:
+    """Call the node's function and write its outputs; nothing is raised, the report says it all.
+
+    checked: refuses modules of the project that are not what the graph record saw
+    """
+    try:
+        report = _run(node, job)
+        if checked is not None:
+            checked.check()  # again: a function may import when it runs
+    except FFTasksError as error:
+        return Report({}, error=str(error))
+    except SystemExit as error:
+        return Report({}, error=f"{node.name} ended its process: SystemExit({error.code!r})")
+    except Exception as error:  # noqa: BLE001 - the border to the user's code
+        return Report(
+            {}, error=f"{node.name} raised {type(error).__name__}\n{format_user_traceback(error)}"
+        )
+    return report
+
+
+def preview_value(value: Any) -> str:
+    """Return value as one short line; never raises."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 80
+    try:
+        return " ".join(short.repr(value).split())
+    except Exception as error:  # noqa: BLE001 - the user's __repr__
+        return f"<{type(value).__name__}: repr raised {type(error).__name__}>"
+
+
+def _run(node: Node, job: Job) -> Report:
+    names = {needed: name for name, needed in number_inputs(node).items()}
+    cache: dict[str, Any] = {}
+
+    def load(needed: Any) -> Any:
+        path = job.inputs[names[needed]]
+        if path not in cache:
+            cache[path] = read_artifact(Path(path))
+        return cache[path]
+
+    begin = time.perf_counter()
+    given = call_node(node, load, job.parameters)
+    seconds = time.perf_counter() - begin
+    outputs = {
+        name: _write(node, name, Path(job.outputs[name]), given[name])
+        for name in list_outputs(node)
+    }
+    return Report(outputs, _preview(given["result"], job.items), seconds)
+
+
+def _preview(result: Any, items: Sequence[str]) -> dict[str, str]:
+    previews = {"": preview_value(result)}
+    for path in items:
+        # the path was made by format_path from the user's own indices; one that needs more than
+        # literals, such as an enum, is not shown
+        with contextlib.suppress(Exception):
+            previews[path] = preview_value(eval(f"result{path}", {"result": result}))  # noqa: S307
+    return previews
+
+
+def _write(node: Node, output: str, path: Path, value: Any) -> str:
+    try:
+        return write_artifact(path, value)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise NodeError(
+            f"{node.name} ran, and its {output} cannot be written to {path}",
+            found=[os.strerror(error.errno) if error.errno else str(error)],
+            tip="make room on the disk, and run again",
+        ) from error
+    except Exception as error:
+        path.unlink(missing_ok=True)
+        raise NodeError(
+            f"{node.name} returned a {type(value).__name__} that cannot be stored",
+            found=[f"{type(error).__name__}: {error}"],
+            tip="return plain data, and open files, connections and generators where they are used",
+        ) from error

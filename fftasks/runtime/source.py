@@ -1,0 +1,164 @@
+"""Import the file that builds a workflow, under the guard: the graph is built, and nothing starts.
+
+The file is imported as a module, never as __main__, so that what it defines can be found by name when a
+result is read. Its `if __name__ == "__main__":` block is executed only if no workflow was found without it.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from fftasks.errors import WorkflowError
+from fftasks.workflow.guard import building
+
+if TYPE_CHECKING:
+    from fftasks.workflow.graph import Workflow
+    from fftasks.workflow.node import Node
+
+
+def find_import_root(root: Path, file: str) -> Path:
+    """Return the folder from which a file is imported: the first above it that is no package."""
+    folder = (root / file).parent
+    while (folder / "__init__.py").exists() and folder != root:
+        folder = folder.parent
+    return folder
+
+
+def name_module(root: Path, file: str) -> str:
+    """Return the dotted name under which a file of the project is imported."""
+    path = (root / file).relative_to(find_import_root(root, file))
+    return ".".join(path.with_suffix("").parts)
+
+
+def add_import_paths(root: Path, file: str) -> None:
+    """Let the file's neighbours and the project's own packages be imported."""
+    for folder in (str(root), str(find_import_root(root, file))):
+        if folder in sys.path:
+            sys.path.remove(folder)
+        sys.path.insert(0, folder)
+
+
+def import_workflows(root: Path, file: str, name: str | None = None) -> list[Workflow]:
+    """Return the workflows that a file builds; if a name is given, at least the one of that name.
+
+    root: the project's folder; file: relative to it
+
+    Raises WorkflowError if there is none, or with the user's traceback if the file does not import.
+    """
+    add_import_paths(root, file)
+    path = root / file
+    with building() as workflows:
+        module = _make_module(name_module(root, file), path)
+        tree = _parse(path, file)
+        main = _split_main(tree)
+        _execute(tree, module, file, workflows)
+        if not any(name in (None, workflow.name) for workflow in workflows):
+            _execute(main, module, file, workflows)
+    if not workflows:
+        raise WorkflowError(
+            f"{file} builds no workflow",
+            tip='write Workflow(node, name="...") at the end of it, with the nodes that you want to have',
+        )
+    return workflows
+
+
+def find_node(workflows: list[Workflow], workflow: str | None, name: str) -> Node:
+    """Return a node by its name; raise WorkflowError that lists the names there are."""
+    chosen = [w for w in workflows if workflow in (None, w.name)]
+    nodes = {node.name: node for w in chosen for node in w.nodes}
+    if name not in nodes:
+        where = f"workflow {workflow!r}" if workflow else "the workflows"
+        known = ", ".join(repr(known) for known in nodes) or "none"
+        raise WorkflowError(f"there is no node {name!r} in {where}", found=[f"nodes: {known}"])
+    return nodes[name]
+
+
+class CheckedModules:
+    """Modules of the project must be what the graph record saw, or a result would be filed wrongly.
+
+    files: path relative to the project's folder -> digest; others are not looked at
+    """
+
+    def __init__(self, root: Path, files: Mapping[str, str]) -> None:
+        self._expected = {str(root / file): digest for file, digest in files.items()}
+        self._seen: set[str] = set()
+
+    def check(self) -> None:
+        """Raise WorkflowError if a module that was imported since the last call has changed."""
+        for module in list(sys.modules.values()):
+            file = getattr(module, "__file__", None)
+            if file in self._expected and file not in self._seen:
+                self._seen.add(file)
+                digest = "sha256:" + hashlib.sha256(Path(file).read_bytes()).hexdigest()
+                if digest != self._expected[file]:
+                    raise WorkflowError(f"{file} was edited while the run went on", tip="run again")
+
+
+def _make_module(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None:
+        raise WorkflowError(f"{path} is no Python file")
+    if "." in name:
+        importlib.import_module(name.rpartition(".")[0])
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    return module
+
+
+def _parse(path: Path, file: str) -> ast.Module:
+    try:
+        return ast.parse(path.read_bytes(), filename=str(path))
+    except FileNotFoundError:
+        raise WorkflowError(
+            f"{file} does not exist", tip="look at `workflows:` in config/"
+        ) from None
+    except SyntaxError as error:
+        shown = traceback.format_exception_only(type(error), error)
+        raise WorkflowError(f"{file} cannot be imported", found=["".join(shown)]) from None
+
+
+def _split_main(tree: ast.Module) -> ast.Module:
+    """Take the `if __name__ == "__main__":` blocks out of a module, and return what is in them."""
+    blocks = [node for node in tree.body if isinstance(node, ast.If) and _is_main(node.test)]
+    tree.body = [node for node in tree.body if node not in blocks]
+    return ast.Module([statement for block in blocks for statement in block.body], type_ignores=[])
+
+
+def _is_main(test: ast.expr) -> bool:
+    return (
+        isinstance(test, ast.Compare)
+        and isinstance(test.ops[0], ast.Eq)
+        and {ast.unparse(test.left), ast.unparse(test.comparators[0])} == {"__name__", "'__main__'"}
+    )
+
+
+def _execute(tree: ast.Module, module: ModuleType, file: str, workflows: list[Workflow]) -> None:
+    path = str(module.__file__)
+    arguments, sys.argv = sys.argv, [path]
+    try:
+        exec(compile(tree, path, "exec"), module.__dict__)  # noqa: S102 - this is what importing does
+    except WorkflowError:
+        raise
+    except (Exception, SystemExit) as error:
+        if workflows:  # what follows a .run() works with results that are not there yet
+            print(f"{file}: stopped after its workflow: {error!r}", file=sys.stderr)
+            return
+        del sys.modules[module.__name__]
+        raise WorkflowError(
+            f"{file} cannot be imported", found=[_format_user_traceback(error)]
+        ) from error
+    finally:
+        sys.argv = arguments
+
+
+def _format_user_traceback(error: BaseException) -> str:
+    trace = error.__traceback__.tb_next if error.__traceback__ else None
+    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()

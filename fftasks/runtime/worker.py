@@ -1,0 +1,139 @@
+"""A warm worker: imports the user's file once, and forks for each node.
+
+It reads jobs from its standard input, a JSON line each, and answers with a report, a JSON line each. Each
+node has a process of its own, so that one that crashes, leaks or changes globals harms no other. It ends
+when its input ends; a node that is then running is killed, for nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import IO, Any
+
+from fftasks.errors import FFTasksError
+from fftasks.runtime.job import Job, Report, run_job
+from fftasks.runtime.source import CheckedModules, find_node, import_workflows
+from fftasks.workflow.graph import Workflow
+from fftasks.workflow.node import Node
+
+
+def serve(root: Path, file: str) -> int:
+    """Import the file, say so, and run jobs until the input ends.
+
+    The first line asked is {"files": {path: digest}}, the files as the graph record saw them. The first
+    answer is {"forks": true}, or {"error": "…"} if the file cannot be imported or is another one now.
+    "forks" is false where forking is not safe, since the user's file started threads.
+    """
+    answers = take_stdout()
+    checked = CheckedModules(root, json.loads(sys.stdin.buffer.readline())["files"])
+    try:
+        workflows = import_workflows(root, file)
+        checked.check()
+    except FFTasksError as error:
+        _answer(answers, {"error": str(error)})
+        return error.exit_code
+    _answer(answers, {"forks": threading.active_count() == 1})
+    for line in sys.stdin.buffer:
+        _answer(answers, _run(workflows, Job(**json.loads(line)), checked).to_json())
+    return 0
+
+
+def take_stdout() -> IO[bytes]:
+    """Return the standard output for answers alone; what the user's code prints goes to stderr."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return answers
+
+
+def redirect_output(log: str) -> None:
+    """Send all that this process prints to a file, also what C code prints."""
+    sys.stdout.flush()
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _answer(answers: IO[bytes], message: dict[str, Any]) -> None:
+    answers.write(json.dumps(message).encode() + b"\n")
+    answers.flush()
+
+
+def _run(workflows: list[Workflow], job: Job, checked: CheckedModules) -> Report:
+    try:
+        node = find_node(workflows, job.workflow, job.node)
+    except FFTasksError as error:
+        return Report({}, error=str(error))
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read_end)
+        _run_in_child(node, job, checked, write_end)
+    os.close(write_end)
+    return _wait(child, read_end, node)
+
+
+def _run_in_child(node: Node, job: Job, checked: CheckedModules, write_end: int) -> None:
+    code = 1
+    try:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        _reseed()
+        if job.log:
+            redirect_output(job.log)
+        report = run_job(node, job, checked)
+        with os.fdopen(write_end, "wb") as pipe:
+            pipe.write(json.dumps(report.to_json()).encode())
+        sys.stdout.flush()
+        code = 0
+    finally:
+        # never back into the loop that serves jobs, and no exit handlers of the parent's
+        os._exit(code)
+
+
+def _wait(child: int, read_end: int, node: Node) -> Report:
+    content = b""
+    with os.fdopen(read_end, "rb", buffering=0) as pipe:
+        while True:
+            ready, _, _ = select.select([pipe.fileno(), 0], [], [])
+            if pipe.fileno() not in ready and not os.read(
+                0, 1
+            ):  # nobody sends jobs ahead: only the end is there
+                os.kill(child, signal.SIGKILL)
+                os._exit(1)
+            piece = pipe.read(1 << 16)
+            if not piece:
+                break
+            content += piece
+    _, status = os.waitpid(child, 0)
+    if status == 0 and content:
+        return Report(**json.loads(content))
+    return Report({}, error=f"{node.name} {_describe_end(os.waitstatus_to_exitcode(status))}")
+
+
+def _describe_end(code: int) -> str:
+    if code >= 0:
+        return f"ended its process with exit code {code}"
+    name = signal.Signals(-code).name
+    reason = " (is there enough memory?)" if name == "SIGKILL" else ""
+    return f"was killed by {name}{reason}"
+
+
+def _reseed() -> None:
+    """Give each node random numbers of its own, as in a process of its own.
+
+    Python does it for `random`; numpy's global generator would be the same in all children. One that the
+    user's file seeded with a number is left: there, the first word of the state is the seed.
+    """
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return
+    _, words, position, *_ = numpy.random.get_state()
+    unseeded = 0x80000000, 624  # what the generator's own start leaves there
+    if (int(words[0]), position) == unseeded:
+        numpy.random.seed()

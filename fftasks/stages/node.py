@@ -1,0 +1,148 @@
+"""The stage of a node: from its code, its constants and what is upstream to its result.
+
+inputs of its record     value
+code                     digest of the code that the function needs
+python                   minor version, such as "3.11"
+constant <argument>      digest of an argument, and of the places that nodes have in it
+input <name>             digest of the upstream artifact
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from fftasks.errors import NodeError
+from fftasks.record import Record, digest_json, explain, read_record, write_record
+from fftasks.runtime.job import Job, Report
+from fftasks.store import Store, Trace
+
+VERSION = 1
+_LAST_LINES = 10
+
+
+class Run(Protocol):
+    """Whoever runs a job in a process of its own."""
+
+    def __call__(self, job: Job, /) -> Report: ...
+
+
+def list_inputs(node: Mapping[str, Any], upstream: Mapping[str, Record]) -> dict[str, str]:
+    """Return the named pieces of a node's fingerprint.
+
+    node: as the graph record has it; upstream: node id -> record
+    """
+    inputs = {"code": node["code"], "python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
+    for argument in node["arguments"]:
+        inputs[f"constant {argument['name']}"] = argument["digest"]
+    for needed in node["inputs"]:
+        inputs[f"input {needed['input']}"] = upstream[needed["node"]]["outputs"][needed["output"]]
+    return inputs
+
+
+def find_record(node: Mapping[str, Any], inputs: dict[str, str], store: Store) -> Record | None:
+    """Return the node's record if its result is there, also when it comes from an earlier version.
+
+    So a change that is taken back runs nothing; the record is then written again.
+    """
+    if not all(argument.get("stable", True) for argument in node["arguments"]):
+        return None
+    path = store.node_path(node["slug"])
+    record = read_record(path)
+    if record is not None and record.get("inputs") == inputs and record.get("version") == VERSION:
+        outputs = record.get("outputs", {})
+        if outputs and all(store.has_artifact(digest) for digest in outputs.values()):
+            return record
+    trace = store.read_trace(digest_fingerprint(inputs))
+    if trace is None:
+        return None
+    record = _make_record(inputs, trace.outputs)
+    write_record(path, record)
+    return record
+
+
+def list_reasons(node: Mapping[str, Any], inputs: Mapping[str, str], store: Store) -> list[str]:
+    """Return why a node must run, in a sentence each."""
+    unstable = [a["name"] for a in node["arguments"] if not a.get("stable", True)]
+    if unstable:
+        return [f"constant {name} looks different each time" for name in unstable]
+    record = read_record(store.node_path(node["slug"]))
+    reasons = list(explain(record and record["inputs"], inputs))
+    return reasons or ["its result is gone or damaged"]
+
+
+def make(  # noqa: PLR0913 - the last two are about what is shown
+    node: Mapping[str, Any],
+    inputs: dict[str, str],
+    store: Store,
+    run: Run,
+    *,
+    workflow: str,
+    items: Sequence[str] = (),
+) -> tuple[Record, Trace]:
+    """Run a node, store what it gives, and return its record and its trace.
+
+    workflow: one that has the node; items: paths of items that its users want to see
+
+    Raises NodeError with the function's traceback and the end of its log if it fails. Nothing of a
+    failed node is kept but its log.
+    """
+    slug = node["slug"]
+    outputs = ("result", "state") if node["kind"] == "call" else ("result",)
+    targets = {output: store.new_path(slug, output) for output in outputs}
+    log = store.log_path(slug)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    job = Job(
+        workflow=workflow,
+        node=node["name"],
+        inputs={
+            needed["input"]: str(store.artifact_path(inputs[f"input {needed['input']}"]))
+            for needed in node["inputs"]
+        },
+        outputs={output: str(path) for output, path in targets.items()},
+        items=items,
+        log=str(log),
+    )
+    try:
+        report = run(job)
+        if report.error:
+            raise _describe_failure(node, report.error, store)
+        for output, path in targets.items():
+            store.adopt_artifact(path, report.outputs[output])
+    finally:
+        for path in targets.values():
+            path.unlink(missing_ok=True)
+    trace = Trace(dict(report.outputs), dict(report.previews), report.seconds)
+    store.write_trace(digest_fingerprint(inputs), trace)
+    record = _make_record(inputs, trace.outputs)
+    write_record(store.node_path(slug), record)
+    return record, trace
+
+
+def digest_fingerprint(inputs: Mapping[str, str]) -> str:
+    """Return the fingerprint: the digest of all that decides a node's result."""
+    return digest_json([VERSION, inputs])
+
+
+def _make_record(inputs: dict[str, str], outputs: Mapping[str, str]) -> Record:
+    return {
+        "stage": "node",
+        "version": VERSION,
+        "inputs": inputs,
+        "output": outputs["result"],
+        "outputs": dict(outputs),
+    }
+
+
+def _describe_failure(node: Mapping[str, Any], error: str, store: Store) -> NodeError:
+    headline, _, rest = error.partition("\n")
+    path = store.log_path(node["slug"])
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    found = [rest] if rest else []
+    if lines:
+        found += ["last lines of its log:", *(f"  {line}" for line in lines[-_LAST_LINES:])]
+    if path.exists():
+        found.append(f"whole log: {os.path.relpath(path)}")
+    return NodeError(f"run: {headline}", found=found)

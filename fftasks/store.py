@@ -1,0 +1,121 @@
+"""Results on disk: artifacts by their digest, and traces, which say what a fingerprint led to.
+
+    artifacts/<64 hex>         a node's result; read-only, written once
+    traces/<64 hex>.json       fingerprint -> digests of the results, a preview, seconds
+    nodes/<slug>.json          the record of a node's last run
+
+All of it can be deleted at any time, and copied to another machine.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fftasks.record import write_text
+from fftasks.signature import Signatures
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What came of a node with a fingerprint.
+
+    outputs: output name -> digest of its artifact
+    previews: path of an item ("" for the whole result) -> a short text that shows it
+    seconds: how long the function took
+    """
+
+    outputs: dict[str, str]
+    previews: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Store:
+    """The folder `.fftasks` of a project."""
+
+    folder: Path
+
+    @cached_property
+    def _signatures(self) -> Signatures:
+        return Signatures(self.folder / "artifacts.signatures")
+
+    def artifact_path(self, digest: str) -> Path:
+        """Return where the artifact with a digest is, if it is."""
+        return self.folder / "artifacts" / digest.removeprefix("sha256:")
+
+    def node_path(self, slug: str) -> Path:
+        """Return where a node's record is."""
+        return self.folder / "nodes" / f"{slug}.json"
+
+    def log_path(self, slug: str) -> Path:
+        """Return the file that takes what a node prints."""
+        return self.folder / "logs" / f"{slug}.txt"
+
+    def has_artifact(self, digest: str) -> bool:
+        """Tell whether an artifact is there and has the content that its name says.
+
+        It is read only if its stat signature is not the recorded one; a damaged one is removed.
+        """
+        path = self.artifact_path(digest)
+        try:
+            found = self._signatures.digest(path)
+        except FileNotFoundError:
+            return False
+        if found != digest:
+            path.unlink(missing_ok=True)
+        return found == digest
+
+    def adopt_artifact(self, path: Path, digest: str) -> None:
+        """Move a freshly written artifact to its place."""
+        target = self.artifact_path(digest)
+        path.chmod(0o444)
+        path.replace(target)
+        self._signatures.note(target, digest)
+
+    def new_path(self, slug: str, output: str) -> Path:
+        """Return a name for an artifact that is being written, by this process only."""
+        folder = self.folder / "artifacts"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f".{slug}.{output}.{os.getpid()}"
+
+    def read_trace(self, fingerprint: str) -> Trace | None:
+        """Return what is known of a fingerprint, if all of its artifacts are there and whole."""
+        try:
+            trace = Trace(**json.loads(self._trace_path(fingerprint).read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+        return (
+            trace if all(self.has_artifact(digest) for digest in trace.outputs.values()) else None
+        )
+
+    def write_trace(self, fingerprint: str, trace: Trace) -> None:
+        """Record what came of a fingerprint."""
+        content: dict[str, Any] = {
+            "outputs": trace.outputs,
+            "previews": trace.previews,
+            "seconds": round(trace.seconds, 6),
+        }
+        write_text(self._trace_path(fingerprint), json.dumps(content, indent=1) + "\n")
+
+    @contextmanager
+    def lock(self, slug: str) -> Iterator[None]:
+        """Keep other runs on this project from running the same node at the same time."""
+        folder = self.folder / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / slug, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)  # this also unlocks
+
+    def _trace_path(self, fingerprint: str) -> Path:
+        return self.folder / "traces" / f"{fingerprint.removeprefix('sha256:')}.json"

@@ -1,0 +1,96 @@
+"""See what the user's file reads while it is imported, so that its graph is made anew when that changes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_EVENTS = {"open": "file", "os.listdir": "folder", "os.scandir": "folder"}
+_NOT_THE_PROJECTS = {".fftasks", ".git", "__pycache__", ".venv", "venv", "site-packages"}
+
+
+@contextmanager
+def watch_reads(root: Path) -> Iterator[set[str]]:
+    """Collect what is read of the project and of the environment, as names of graph inputs.
+
+    Files and listings of folders are seen through audit events, which C code raises as well;
+    environment variables only where a line of the project asks for them.
+    """
+    names: set[str] = set()
+    active = True
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if active and event in _EVENTS and isinstance(arguments[0], (str, bytes, os.PathLike)):
+            _note_read(root, event, arguments, names)
+
+    sys.addaudithook(watch)  # a hook cannot be taken away, only told to look elsewhere
+    kind = type(os.environ)
+    os.environ.__class__ = _watch_environment(root, names)
+    try:
+        yield names
+    finally:
+        active = False
+        os.environ.__class__ = kind
+
+
+def list_modules(root: Path) -> set[str]:
+    """Return the project's files that are imported in this process, as names of graph inputs."""
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    found = (_relate(root, file) for file in files if isinstance(file, str))
+    return {f"file:{path}" for path in found if path is not None}
+
+
+def list_importable(folder: Path) -> list[str]:
+    """Return the names of the modules and packages in a folder."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if _is_importable(entry))
+
+
+def _is_importable(entry: os.DirEntry[str]) -> bool:
+    if entry.name.startswith(".") or entry.name in _NOT_THE_PROJECTS:
+        return False
+    if entry.is_dir():
+        return any(name.endswith(".py") for name in os.listdir(entry.path))  # noqa: PTH208
+    return entry.name.endswith((".py", ".so"))
+
+
+def _note_read(root: Path, event: str, arguments: tuple[Any, ...], names: set[str]) -> None:
+    mode = arguments[1] if event == "open" else None
+    path = _relate(root, os.fsdecode(arguments[0]))
+    if path is None or (isinstance(mode, str) and "r" not in mode):
+        return
+    kind = _EVENTS[event]
+    if kind == "folder":
+        # Python lists the folders that it imports from: there, only what can be imported counts
+        caller = sys._getframe(2).f_globals.get("__name__", "")
+        names.add(f"{'modules' if 'importlib' in caller else 'folder'}:{path}")
+    elif (root / path).is_file():
+        names.add(f"file:{path}")
+
+
+def _relate(root: Path, path: str) -> str | None:
+    """Return a path relative to the project, or None for what is not the project's own."""
+    relative = Path(os.path.relpath(path, root))
+    if relative.parts[:1] == ("..",) or _NOT_THE_PROJECTS.intersection(relative.parts):
+        return None
+    return relative.as_posix()
+
+
+def _watch_environment(root: Path, names: set[str]) -> type[os._Environ[str]]:
+    folder = f"{root}{os.sep}"
+
+    class Watched(os._Environ):  # type: ignore[type-arg]
+        def __getitem__(self, key: str) -> str:
+            frame = sys._getframe(1)
+            while frame.f_back and frame.f_globals.get("__name__") in ("os", "_collections_abc"):
+                frame = frame.f_back
+            file = frame.f_code.co_filename
+            if file.startswith(folder) and _relate(root, file) is not None:
+                names.add(f"env:{key}")
+            return str(super().__getitem__(key))
+
+    return Watched
