@@ -72,20 +72,30 @@ class Project:
         return [load_graph(GraphFile(self.root, f, self.folder)) for f in self.settings.workflows]
 
     @functools.cached_property
+    def workflows(self) -> dict[str, Record]:
+        """The graph record that has a workflow, by the workflow's name."""
+        found: dict[str, Record] = {}
+        for graph in self.graphs:
+            for name in graph["workflows"]:
+                other = found.setdefault(name, graph)
+                if other is not graph:
+                    raise WorkflowError(
+                        f"two workflows are called {name!r}",
+                        found=[
+                            f"{g['file']}:{g['workflows'][name]['line']}" for g in (other, graph)
+                        ],
+                        tip="give one of them another name",
+                    )
+        return found
+
+    @functools.cached_property
     def nodes(self) -> dict[str, Node]:
         """All nodes by their labels, upstream first.
 
         A label is the node's name; where two files use a name, "<workflow>/<name>".
         """
-        nodes = _label_nodes(self.graphs)
-        by_label = {node.label: node for node in nodes}
-        if len(by_label) < len(nodes):
-            raise WorkflowError(
-                "two files build workflows of one name, with nodes of one name",
-                found=[f"{name} in {graph['file']}" for graph in self.graphs for name in graph["workflows"]],
-                tip="give one of the workflows another name",
-            )
-        return by_label
+        _ = self.workflows  # their names are different, and so are labels
+        return {node.label: node for node in _label_nodes(self.graphs)}
 
     def read_node(self, label: str) -> Record:
         """Return the record of a node that has been made; raise StoreError if it is gone."""
@@ -121,6 +131,18 @@ class Project:
             node.content, inputs, self.store, run, workflow=node.workflow, items=node.items
         )
         return trace
+
+    def is_current(self, label: str) -> bool:
+        """Tell whether a node and all that it needs are up to date; changes nothing."""
+        wanted, queue = {label}, [label]
+        while queue:
+            new = set(self.nodes[queue.pop()].upstream) - wanted
+            wanted |= new
+            queue.extend(new)
+        try:
+            return all(self.read_node(one)["inputs"] == self.list_inputs(one) for one in wanted)
+        except StoreError:
+            return False
 
     def find_trace(self, label: str) -> Trace | None:
         """Return what the last run of a node gave, if it has one and its artifacts are there."""

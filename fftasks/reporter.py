@@ -14,8 +14,9 @@ from doit.exceptions import BaseFail
 from doit.reporter import ConsoleReporter
 from doit.task import Task
 
+from fftasks.assembly import plan
 from fftasks.project import Project, open_current
-from fftasks.stagetasks import describe_stage
+from fftasks.record import read_record
 
 
 class Reporter(ConsoleReporter):  # type: ignore[misc]
@@ -73,7 +74,9 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         if fail.get_name() == "UnmetDependency":
             return  # what it needed has failed, and was shown
         message = fail.get_msg().rstrip()
-        self.write(f"!! {message}\n" if fail.get_name() == "TaskFailed" else f"!! {task.name}: {message}\n")
+        self.write(
+            f"!! {message}\n" if fail.get_name() == "TaskFailed" else f"!! {task.name}: {message}\n"
+        )
 
     def skip_uptodate(self, task: Task) -> None:
         """Count a node that is up to date; show what a stage's record says."""
@@ -106,15 +109,21 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         self._progress.end(task.name)
 
     def _describe(self, task: Task) -> None:
-        stage = _find(task, "stage")
-        if stage:
-            self.write("".join(f"   {line}\n" for line in describe_stage(open_current(), stage)))
+        if _find(task, "stage"):
+            step = plan(open_current(), _find(task, "stage"), _find(task, "workflow"))
+            record = read_record(step.path)
+            if record is not None:
+                self.write(f"   {step.describe(record)}\n")
 
     def _show_leaves(self, project: Project) -> None:
         for graph in project.graphs:
             for name, workflow in graph["workflows"].items():
                 wanted = [(leaf["node"], leaf["path"]) for leaf in workflow["leaves"]]
-                lines = [line for leaf in wanted for line in self._format_leaf(project, graph["file"], *leaf)]
+                lines = [
+                    line
+                    for leaf in wanted
+                    for line in self._format_leaf(project, graph["file"], *leaf)
+                ]
                 if lines:
                     self.write(f"{name}:\n" + "".join(f"  {line}\n" for line in lines))
 
@@ -123,7 +132,11 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             node = project.nodes[label]
             if node.content["id"] == identity and node.graph["file"] == file:
                 trace = project.find_trace(label)
-                return [f"{label}{path} = {trace.previews.get(path, trace.previews[''])}"] if trace else []
+                return (
+                    [f"{label}{path} = {trace.previews.get(path, trace.previews[''])}"]
+                    if trace
+                    else []
+                )
         return []
 
     def _dim(self, text: str) -> str:
@@ -151,9 +164,20 @@ class _Progress(_NoProgress):
     """
 
     def __init__(self, total: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+        )
 
-        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+        columns = (
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+        )
         self._bar = Progress(*columns, auto_refresh=False, transient=True)
         self._task = self._bar.add_task("", total=total)
         self._running: dict[str, None] = {}

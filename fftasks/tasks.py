@@ -8,20 +8,34 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from doit import task_params
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
+from fftasks.assembly import is_current, plan, run_step
 from fftasks.database import RecordChecker
 from fftasks.errors import FFTasksError, StoreError
 from fftasks.project import FOLDER, Project, open_current
 from fftasks.reporter import Reporter
 from fftasks.stages import node as node_stage
 
-__all__ = ["DOIT_CONFIG", "task_nodes"]
+__all__ = [
+    "DOIT_CONFIG",
+    "task_components",
+    "task_context",
+    "task_image",
+    "task_nodes",
+    "task_pipeline",
+    "task_push",
+    "task_submit",
+]
 
 T = TypeVar("T")
+
+_AGAIN = "start a new run, also if nothing has changed"
 
 DOIT_CONFIG = {
     "default_tasks": ["run"],
@@ -29,7 +43,9 @@ DOIT_CONFIG = {
     "dep_file": f"{FOLDER}/doit.sqlite3",
     "check_file_uptodate": RecordChecker,
     "reporter": Reporter,
-    "num_process": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    "num_process": len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity")
+    else os.cpu_count(),
     "verbosity": 2,
 }
 
@@ -63,7 +79,9 @@ def while_running(act: Callable[..., Any]) -> Callable[..., Any]:
 @while_loading
 def _load() -> Project:
     project = open_current()
-    _ = project.nodes
+    _ = (
+        project.nodes
+    )  # made here, so that what is wrong with the user's file is said before anything runs
     return project
 
 
@@ -83,6 +101,79 @@ def task_nodes() -> Iterator[dict[str, Any]]:
             "meta": {"fftasks": {"node": label}},
             "title": lambda task: task.name,
         }
+
+
+def task_context() -> dict[str, Any]:
+    """Copy the project's folder, as .dockerignore says."""
+    return _make_task(_load(), "context")
+
+
+def task_image() -> dict[str, Any]:
+    """Build the image that all nodes run in."""
+    return _make_task(_load(), "image")
+
+
+def task_push() -> dict[str, Any]:
+    """Push the image to the registry."""
+    return _make_task(_load(), "push")
+
+
+def task_components() -> Iterator[dict[str, Any]]:
+    """Write a component for each node, as YAML."""
+    yield from _make_tasks("components", task_components.__doc__)
+
+
+def task_pipeline() -> Iterator[dict[str, Any]]:
+    """Compile the pipeline, as YAML."""
+    yield from _make_tasks("pipeline", task_pipeline.__doc__)
+
+
+@task_params([{"name": "again", "long": "again", "type": bool, "default": False, "help": _AGAIN}])
+def task_submit(again: bool) -> Iterator[dict[str, Any]]:  # noqa: FBT001 - doit passes it
+    """Submit the workflows to Kubeflow Pipelines: all stages before it, and a run."""
+    yield from _make_tasks("submit", task_submit.__doc__, again=again)
+
+
+def _make_tasks(stage: str, doc: str | None, *, again: bool = False) -> Iterator[dict[str, Any]]:
+    project = _load()
+    yield {"basename": stage, "name": None, "doc": doc}
+    for name in project.workflows:
+        yield {"basename": stage, "name": name, **_make_task(project, stage, name, again=again)}
+
+
+def _make_task(
+    project: Project, stage: str, workflow: str = "", *, again: bool = False
+) -> dict[str, Any]:
+    step = plan(project, stage, workflow, again=again)
+    return {
+        "actions": [(run_stage, [stage, workflow, again])],
+        "file_dep": [path.relative_to(project.root).as_posix() for path in step.needs],
+        "targets": [step.path.relative_to(project.root).as_posix()],
+        "uptodate": [StageLook(stage, workflow, again=again)],
+        "meta": {"fftasks": {"stage": stage, "workflow": workflow}},
+        "title": lambda task: task.name,
+    }
+
+
+class StageLook:
+    """Tell whether a stage's record is what making it now would give; an `uptodate` of doit."""
+
+    def __init__(self, stage: str, workflow: str, *, again: bool) -> None:
+        self.stage, self.workflow, self.again = stage, workflow, again
+
+    def __repr__(self) -> str:
+        return f"the record of {self.stage} {self.workflow}".strip()
+
+    def __call__(self) -> bool:
+        return is_current(plan(open_current(), self.stage, self.workflow, again=self.again))
+
+
+@while_running
+def run_stage(stage: str, workflow: str, again: bool) -> None:  # noqa: FBT001 - doit passes it
+    """Make a stage and record it, unless it turns out to be up to date."""
+    step = plan(open_current(), stage, workflow, again=again)
+    if not is_current(step):
+        run_step(step)
 
 
 class NodeLook:
@@ -120,3 +211,15 @@ def run_node(label: str) -> dict[str, Any]:
 def _spell(project: Project, label: str) -> str:
     # doit knows a file by its spelling: a target is a dependency only where both are the same string
     return f"{FOLDER}/nodes/{project.nodes[label].content['slug']}.json"
+
+
+def main(arguments: list[str]) -> int:
+    """Run doit in the current folder, with or without a dodo.py; return its exit code."""
+    from doit.cmd_base import ModuleTaskLoader
+    from doit.doit_cmd import DoitMain
+
+    return int(DoitMain(ModuleTaskLoader(globals())).run(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -58,14 +58,20 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 def _run(arguments: argparse.Namespace) -> int:
     root = Path(arguments.root).resolve()
     if arguments.show:
-        add_import_paths(root, arguments.file)
-        print(repr(read_artifact(Path(arguments.show))))
-        return 0
+        return _show(root, arguments)
     if arguments.serve:
         return serve(root, arguments.file)
     if arguments.job:
         return _run_local(root, arguments)
     return _run_on_cluster(_find_node(root, arguments), arguments.executor_input)
+
+
+def _show(root: Path, arguments: argparse.Namespace) -> int:
+    add_import_paths(root, arguments.file)
+    with take_stdout() as answers:
+        text = repr(read_artifact(Path(arguments.show)))
+        answers.write(text.encode("utf-8", "backslashreplace") + b"\n")
+    return 0
 
 
 def _find_node(root: Path, arguments: argparse.Namespace) -> Node:

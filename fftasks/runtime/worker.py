@@ -7,6 +7,7 @@ when its input ends; a node that is then running is killed, for nobody waits for
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -18,8 +19,7 @@ from typing import IO, Any
 
 from fftasks.errors import FFTasksError
 from fftasks.runtime.job import Job, Report, run_job
-from fftasks.runtime.source import CheckedModules, find_node, import_workflows
-from fftasks.workflow.graph import Workflow
+from fftasks.runtime.source import CheckedModules, import_workflows
 from fftasks.workflow.node import Node
 
 
@@ -39,8 +39,11 @@ def serve(root: Path, file: str) -> int:
         _answer(answers, {"error": str(error)})
         return error.exit_code
     _answer(answers, {"forks": threading.active_count() == 1})
+    nodes = {(workflow.name, node.name): node for workflow in workflows for node in workflow.nodes}
+    gc.freeze()  # a child that collects garbage would copy every page that it looks at
     for line in sys.stdin.buffer:
-        _answer(answers, _run(workflows, Job(**json.loads(line)), checked).to_json())
+        job = Job(**json.loads(line))
+        _answer(answers, _run(nodes[job.workflow, job.node], job, checked).to_json())
     return 0
 
 
@@ -65,11 +68,7 @@ def _answer(answers: IO[bytes], message: dict[str, Any]) -> None:
     answers.flush()
 
 
-def _run(workflows: list[Workflow], job: Job, checked: CheckedModules) -> Report:
-    try:
-        node = find_node(workflows, job.workflow, job.node)
-    except FFTasksError as error:
-        return Report({}, error=str(error))
+def _run(node: Node, job: Job, checked: CheckedModules) -> Report:
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:

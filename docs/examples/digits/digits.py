@@ -1,0 +1,96 @@
+"""Which classifier reads handwritten digits best? scikit-learn's bundled 1797 images tell.
+
+`doit run` trains the models side by side; the picture of the best one's confusions is the result of "picture".
+"""
+
+import io
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import confusion_matrix
+from sklearn.model_selection import train_test_split
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import SVC
+
+from fftasks import Workflow, workflow
+
+
+@workflow
+def load():
+    """Give the images, each as 64 grey values, and which digit each one shows."""
+    digits = load_digits()
+    return digits.data, digits.target
+
+
+@workflow
+def split(images, labels, test_size):
+    """Put some of the images aside for the test."""
+    names = ("train_images", "test_images", "train_labels", "test_labels")
+    parts = train_test_split(images, labels, test_size=test_size, random_state=0, stratify=labels)
+    return dict(zip(names, parts))
+
+
+@workflow
+def train(classifier, options, images, labels):
+    """Train a classifier; `classifier` is its class."""
+    return classifier(**options).fit(images, labels)
+
+
+@workflow
+def evaluate(model, images, labels):
+    """Say how many of the images a model reads right, from 0 to 1."""
+    return float(np.mean(model.predict(images) == labels))
+
+
+@workflow
+def choose(scores):
+    """Name the model with the best score."""
+    return max(scores, key=scores.get)
+
+
+@workflow
+def confuse(models, name, images, labels):
+    """Count which digit was taken for which: a matrix of 10 x 10."""
+    return confusion_matrix(labels, models[name].predict(images))
+
+
+@workflow
+def draw(matrix, name):
+    """Draw a confusion matrix; the result is a picture, as the bytes of a PNG file."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5))
+    axes = figure.subplots()
+    axes.imshow(np.log1p(matrix), cmap="Blues")
+    for (row, column), count in np.ndenumerate(matrix):
+        axes.text(column, row, count, ha="center", va="center", fontsize=8)
+    axes.set(xlabel="read as", ylabel="is a", title=name, xticks=range(10), yticks=range(10))
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue()
+
+
+CLASSIFIERS = {
+    "logistic regression": (LogisticRegression, {"max_iter": 5000}),
+    "nearest neighbours": (KNeighborsClassifier, {"n_neighbors": 3}),
+    "support vectors": (SVC, {"gamma": 0.001}),
+    "random forest": (RandomForestClassifier, {"n_estimators": 200, "random_state": 0}),
+}
+
+digits = load().set_name("digits")
+parts = split(digits[0], digits[1], test_size=0.5).set_name("parts")
+models = {
+    name: train(classifier, options, parts["train_images"], parts["train_labels"]).set_name(f"train {name}")
+    for name, (classifier, options) in CLASSIFIERS.items()
+}
+scores = {
+    name: evaluate(model, parts["test_images"], parts["test_labels"]).set_name(f"score of {name}")
+    for name, model in models.items()
+}
+best = choose(scores).set_name("best")
+matrix = confuse(models, best, parts["test_images"], parts["test_labels"]).set_name("confusion")
+picture = draw(matrix, best).set_name("picture")
+
+workflow_object = Workflow(best, matrix, picture, *scores.values(), name="digits")

@@ -1,0 +1,21 @@
+"""fftasks' own project: the example workflows, and the work on fftasks itself.
+
+`doit` runs the examples here; `doit list` shows what else there is.
+"""
+
+from fftasks.tasks import *
+
+
+def task_test():
+    """Run the tests."""
+    return {"actions": ["python -m pytest"], "verbosity": 2}
+
+
+def task_lint():
+    """Check the style."""
+    return {"actions": ["ruff check", "ruff format --check"], "verbosity": 2}
+
+
+def task_types():
+    """Check the types."""
+    return {"actions": ["mypy"], "verbosity": 2}

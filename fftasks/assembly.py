@@ -1,0 +1,322 @@
+"""Stages put together: what each one reads, what it makes, and which port does its work outside.
+
+context ──▶ image ──▶ push ──┐
+graph ────▶ components ──────┴─▶ pipeline ──▶ submit
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fftasks.errors import StoreError
+from fftasks.project import Project
+from fftasks.record import (
+    Record,
+    digest_file,
+    digest_json,
+    explain,
+    read_record,
+    write_record,
+    write_text,
+)
+from fftasks.stages import components, context, image, pipeline, push, submit
+
+if TYPE_CHECKING:
+    from fftasks.ports.docker import Engine
+
+Inputs = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of one project, or of one workflow in it.
+
+    path: its record; needs: the records that it reads
+    list_reasons: why it must be made, given its record (or None); empty if it is up to date
+    make: does it, and returns the record
+    describe: what the record holds, for people
+    """
+
+    path: Path
+    needs: tuple[Path, ...]
+    list_reasons: Callable[[Record | None], list[str]]
+    make: Callable[[], Record]
+    describe: Callable[[Record], str]
+
+
+def run_step(step: Step) -> None:
+    """Make what the step makes, and record it."""
+    write_record(step.path, step.make())
+
+
+def is_current(step: Step) -> bool:
+    """Tell whether a step is up to date; one whose needs are not there is not."""
+    if not all(read_record(path) for path in step.needs):
+        return False
+    return not step.list_reasons(read_record(step.path))
+
+
+def plan(project: Project, stage: str, workflow: str = "", *, again: bool = False) -> Step:
+    """Return the step of a stage; the last three stages are made for each workflow.
+
+    again: start a new run, also if there is one of the same pipeline
+    """
+    shared = {"context": _plan_context, "image": _plan_image, "push": _plan_push}
+    if stage in shared:
+        return shared[stage](project)
+    graph = project.workflows[workflow]
+    if stage == "submit":
+        return _plan_submit(project, graph, workflow, again=again)
+    return {"components": _plan_components, "pipeline": _plan_pipeline}[stage](
+        project, graph, workflow
+    )
+
+
+def _plan_context(project: Project) -> Step:
+    settings = project.settings.context
+    folder = (project.root / settings.folder).resolve()
+    target = project.folder / "context"
+
+    def make() -> Record:
+        return context.make(folder, target, ignore=settings.ignore)
+
+    return Step(
+        path=project.folder / "context.json",
+        needs=(),
+        list_reasons=lambda old: context.look(folder, target, ignore=settings.ignore, previous=old),
+        make=make,
+        describe=lambda record: (
+            f"{len(record['files'])} files, {_format_size(record['size_bytes'])}"
+        ),
+    )
+
+
+def _plan_image(project: Project) -> Step:
+    def list_reasons(old: Record | None) -> list[str]:
+        return _compare(old, image.VERSION, image.find_inputs(_make_recipe(project)))
+
+    def make() -> Record:
+        return image.make(
+            _make_recipe(project), build=_make_engine(project).build, log=_find_log(project)
+        )
+
+    return Step(
+        path=project.folder / "image.json",
+        needs=(project.folder / "context.json",),
+        list_reasons=list_reasons,
+        make=make,
+        describe=lambda record: f"{record['output'][:19]} on {record['inputs']['base']}",
+    )
+
+
+def _plan_push(project: Project) -> Step:
+    tag = project.settings.image.tag
+    built = project.folder / "image.json"
+
+    def list_reasons(old: Record | None) -> list[str]:
+        inputs = push.find_inputs(_need(built), _name_repository(project), tag)
+        return _compare(old, push.VERSION, inputs)
+
+    def make() -> Record:
+        engine = _make_engine(project)
+        send = functools.partial(
+            push.make, push=engine.push, repository=_name_repository(project), tag=tag
+        )
+        try:
+            return send(_need(built))
+        except push.ImageGoneError:  # somebody has tidied up the engine
+            run_step(_plan_image(project))
+            return send(_need(built))
+
+    return Step(
+        path=project.folder / "push.json",
+        needs=(built,),
+        list_reasons=list_reasons,
+        make=make,
+        describe=lambda record: str(record["reference"]),
+    )
+
+
+def _plan_components(project: Project, graph: Record, name: str) -> Step:
+    slug = graph["workflows"][name]["slug"]
+    folder = project.folder / "components" / slug
+
+    def build() -> tuple[Record, dict[str, str]]:
+        reference = f"{_name_repository(project)}:{project.settings.image.tag}"
+        return components.make(graph, name, reference)
+
+    def list_reasons(old: Record | None) -> list[str]:
+        if old is None or old.get("graph") != _name_graph(project, graph, name):
+            return _compare(old, components.VERSION, build()[0]["inputs"])
+        return [f"{file} was changed or removed" for file in _find_changed(folder, old["files"])]
+
+    def make() -> Record:
+        record, files = build()
+        for file in set(_list_yaml(folder)) - set(files):
+            (folder / file).unlink()
+        for file, text in files.items():
+            write_text(folder / file, text)
+        return {**record, "graph": _name_graph(project, graph, name)}
+
+    return Step(
+        path=project.folder / "components" / f"{slug}.json",
+        needs=(),
+        list_reasons=list_reasons,
+        make=make,
+        describe=lambda record: f"{len(record['files'])} components in {_shorten(project, folder)}",
+    )
+
+
+def _plan_pipeline(project: Project, graph: Record, name: str) -> Step:
+    slug = graph["workflows"][name]["slug"]
+    needs = project.folder / "components" / f"{slug}.json", project.folder / "push.json"
+    text_path = project.folder / "pipeline" / f"{slug}.yaml"
+
+    def build() -> tuple[Record, str]:
+        parts, pushed = map(_need, needs)
+        caching = project.settings.kfp.caching
+        return pipeline.make(parts, pushed["reference"], caching=caching, version=_version())
+
+    def list_reasons(old: Record | None) -> list[str]:
+        parts, pushed = map(_need, needs)
+        inputs = pipeline.list_inputs(
+            parts, pushed["reference"], caching=project.settings.kfp.caching, version=_version()
+        )
+        reasons = _compare(old, pipeline.VERSION, inputs)
+        is_there = old is not None and _digest_there(text_path) == old["output"]
+        return reasons if reasons or is_there else [f"{text_path.name} was changed or removed"]
+
+    def make() -> Record:
+        record, text = build()
+        write_text(text_path, text)
+        return record
+
+    return Step(
+        path=project.folder / "pipeline" / f"{slug}.json",
+        needs=needs,
+        list_reasons=list_reasons,
+        make=make,
+        describe=lambda record: f"{_shorten(project, text_path)} {record['output'][:19]}",
+    )
+
+
+def _plan_submit(project: Project, graph: Record, name: str, *, again: bool) -> Step:
+    slug = graph["workflows"][name]["slug"]
+    needed = project.folder / "pipeline" / f"{slug}.json"
+    settings = project.settings.kfp
+
+    def list_reasons(old: Record | None) -> list[str]:
+        if again:
+            return ["a new run is asked for"]
+        reasons = _compare(old, submit.VERSION, submit.list_inputs(_need(needed), settings))
+        if reasons or old is None:
+            return reasons
+        from fftasks.ports.kfp import read_state
+
+        state = read_state(settings, old["run_id"])
+        return [f"its run is {state}"] if submit.is_lost(state) else []
+
+    def make() -> Record:
+        from fftasks.ports.kfp import start_run
+
+        text = (project.folder / "pipeline" / f"{slug}.yaml").read_text("utf-8")
+        return submit.make(_need(needed), text, settings, start_run)
+
+    return Step(
+        path=project.folder / "submit" / f"{slug}.json",
+        needs=(needed,),
+        list_reasons=list_reasons,
+        make=make,
+        describe=lambda record: f"run {record['run_id']}: {record['url']}",
+    )
+
+
+def _make_recipe(project: Project) -> image.Recipe:
+    settings = project.settings.image
+    ca_cert = (project.root / settings.ca_cert).resolve() if settings.ca_cert else None
+    return image.Recipe(
+        context=_need(project.folder / "context.json"),
+        folder=project.folder / "context",
+        base=settings.base,
+        platform=settings.platform,
+        workflows=project.settings.workflows,
+        requirements=settings.requirements,
+        build_env=settings.build_env,
+        ca_cert=ca_cert,
+        base_origin=project.settings.origin("image.base"),
+        name=f"{_name_repository(project)}:{settings.tag}",
+    )
+
+
+def _make_engine(project: Project) -> Engine:
+    from fftasks.ports.docker import Engine
+    from fftasks.ports.engine import make_login
+
+    registry = project.settings.registry
+    return Engine(make_login(_name_repository(project), registry.username, registry.password))
+
+
+def _name_repository(project: Project) -> str:
+    registry = project.settings.registry
+    return push.name_repository(registry.server, registry.repository)
+
+
+def _find_log(project: Project) -> Path:
+    return project.folder / "logs" / "image.txt"
+
+
+def _name_graph(project: Project, graph: Record, name: str) -> str:
+    """Return the digest of what components are made of: of a graph all but its code."""
+    seen = ("name", "slug", "kind", "line", "function", "inputs", "upstream", "arguments")
+    ids = graph["workflows"][name]["nodes"]
+    nodes = {node: {key: graph["nodes"][node][key] for key in seen} for node in ids}
+    return digest_json(
+        [nodes, graph["file"], _name_repository(project), project.settings.image.tag]
+    )
+
+
+def _compare(old: Record | None, version: int, inputs: Inputs) -> list[str]:
+    if old is not None and old.get("version") != version:
+        return ["fftasks makes it in another way now"]
+    return list(explain(old and old["inputs"], inputs))
+
+
+def _need(path: Path) -> Record:
+    record = read_record(path)
+    if record is None:
+        raise StoreError(f"{path} is gone or damaged", tip="it is made again: run once more")
+    return record
+
+
+def _find_changed(folder: Path, files: Mapping[str, str]) -> Iterator[str]:
+    yield from (file for file, digest in files.items() if _digest_there(folder / file) != digest)
+
+
+def _digest_there(path: Path) -> str | None:
+    return digest_file(path) if path.is_file() else None
+
+
+def _list_yaml(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob("*.yaml")]
+
+
+def _shorten(project: Project, path: Path) -> str:
+    return path.relative_to(project.root).as_posix()
+
+
+def _format_size(size_bytes: int) -> str:
+    size, units = float(size_bytes), iter(("bytes", "kB", "MB", "GB"))
+    unit = next(units)
+    while size >= 1000 and unit != "GB":  # noqa: PLR2004
+        size, unit = size / 1000, next(units)
+    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+
+
+def _version() -> str:
+    from fftasks import __version__
+
+    return __version__

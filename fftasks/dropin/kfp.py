@@ -1,0 +1,134 @@
+"""Run a graph on Kubeflow Pipelines: the drop-in for FunctionFuse's KFPWorkflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fftasks.dropin.base import DropIn
+from fftasks.errors import StoreError, ToolError, WorkflowError
+from fftasks.graph import GraphFile, load_graph
+from fftasks.record import read_record
+from fftasks.workflow.guard import NotRun, is_building
+from fftasks.workflow.instance import Instance
+from fftasks.workflow.node import Result, find_site
+from fftasks.workflow.slug import make_slug
+
+FOLDER = ".fftasks"
+_CREDENTIALS = ("server", "username", "password")
+
+
+class RunHandle(NamedTuple):
+    """A run on Kubeflow Pipelines: its id, and the address of its page."""
+
+    run_id: str
+    url: str
+
+
+class KFPWorkflow(DropIn):
+    """Run a graph on Kubeflow Pipelines, through the stages of `doit submit`.
+
+    baseimage, registry_credentials ({"server", "username", "password"}), kfp_host: what is given here beats
+    config/; what is not comes from there.
+    """
+
+    kind = "kfp"
+
+    def __init__(
+        self,
+        *nodes: Result | Instance,
+        workflow_name: str,
+        baseimage: str | None = None,
+        registry_credentials: Mapping[str, str] | None = None,
+        kfp_host: str | None = None,
+        descendants: bool = True,
+    ) -> None:
+        super().__init__(*nodes, workflow_name=workflow_name, descendants=descendants)
+        self.baseimage = baseimage
+        self.registry_credentials: dict[str, str] = {}
+        self.set_registry_credentials(registry_credentials or {})
+        self.kfp_host = kfp_host
+
+    def set_baseimage(self, baseimage: str) -> None:
+        """Build upon this image."""
+        self.baseimage = baseimage
+
+    def set_registry_credentials(self, registry_credentials: Mapping[str, str]) -> None:
+        """Push to this registry as this user: {"server", "username", "password"}."""
+        unknown = [key for key in registry_credentials if key not in _CREDENTIALS]
+        if unknown:
+            raise WorkflowError(
+                f"{find_site()}: registry_credentials has no {', '.join(map(repr, unknown))}",
+                tip=f"its keys are {', '.join(_CREDENTIALS)}",
+            )
+        self.registry_credentials = dict(registry_credentials)
+
+    def set_kfp_host(self, kfp_host: str) -> None:
+        """Submit to the Kubeflow Pipelines at this address."""
+        self.kfp_host = kfp_host
+
+    def run(self) -> Any:
+        """Take the graph through the stages, as far as something changed, and submit it.
+
+        Returns a handle with `run_id` and `url`. Raises WorkflowError if a container could not import the
+        graph, and FFTasksError if a stage fails.
+        """
+        if is_building():
+            return NotRun()
+        root = find_root(Path(self.site.file))
+        file = Path(self.site.file).resolve().relative_to(root).as_posix()
+        _check_importable(root, file, self)
+        _run_stages(root, self._list_settings(file), f"submit:{self.name}")
+        record = read_record(root / FOLDER / "submit" / f"{make_slug(self.name)}.json")
+        if record is None:
+            raise StoreError(f"the record of the run of {self.name!r} is gone", tip="run again")
+        return RunHandle(record["run_id"], record["url"])
+
+    def _list_settings(self, file: str) -> dict[str, str]:
+        """Return what beats config/, as environment variables: no argument list ever shows a password."""
+        given = {
+            "WORKFLOWS": json.dumps([file]),
+            "IMAGE__BASE": self.baseimage,
+            "KFP__HOST": self.kfp_host,
+            **{f"REGISTRY__{key.upper()}": v for key, v in self.registry_credentials.items()},
+        }
+        return {f"FFTASKS_{name}": value for name, value in given.items() if value is not None}
+
+
+def find_root(file: Path) -> Path:
+    """Return the project's folder: the nearest above a file with config/default.yaml, else its own.
+
+    The current folder counts, like in FunctionFuse, if the file is below it.
+    """
+    folder = file.resolve().parent
+    for candidate in (folder, *folder.parents):
+        if (candidate / "config" / "default.yaml").exists():
+            return candidate
+    here = Path.cwd().resolve()
+    return here if folder.is_relative_to(here) else folder
+
+
+def _check_importable(root: Path, file: str, workflow: KFPWorkflow) -> None:
+    """Raise WorkflowError if a container that imports the file would not find the workflow."""
+    graph = load_graph(GraphFile(root, file, root / FOLDER))
+    found = graph["workflows"].get(workflow.name)
+    if found is None or found["line"] != workflow.site.line:
+        raise WorkflowError(
+            f"{workflow.site}: a container could not find workflow {workflow.name!r}",
+            found=[f"it imports {file}, and this builds {', '.join(graph['workflows']) or 'none'}"],
+            tip="build the graph where the file is imported: at module level, or under "
+            '`if __name__ == "__main__":`, and not inside a function that nobody calls there',
+        )
+
+
+def _run_stages(root: Path, settings: Mapping[str, str], task: str) -> None:
+    """Run a doit task of the project in a process of its own; raise ToolError if it fails."""
+    command = [sys.executable, "-m", "fftasks.tasks", task]
+    completed = subprocess.run(command, cwd=root, env={**os.environ, **settings}, check=False)
+    if completed.returncode:
+        raise ToolError(f"{task} failed with exit code {completed.returncode}", tip="see above")

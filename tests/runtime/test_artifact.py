@@ -1,0 +1,83 @@
+"""The file format of results."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from fftasks.errors import StoreError
+from fftasks.record import digest_file
+from fftasks.runtime.artifact import read_artifact, write_artifact
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, 1, "x", b"", (1, [2, {3: {4}}]), 10**50, float("inf"), bytearray(b"abc"), range(3), int],
+)
+def test_values_come_back(tmp_path, value):
+    write_artifact(tmp_path / "a", value)
+
+    assert read_artifact(tmp_path / "a") == value
+
+
+def test_the_digest_is_that_of_the_file(tmp_path):
+    digest = write_artifact(tmp_path / "a", [np.arange(100), "x"])
+
+    assert digest == digest_file(tmp_path / "a")
+
+
+def test_equal_values_give_equal_bytes(tmp_path):
+    def make():
+        return {"x": np.arange(1000), "y": ["a", 1.5]}
+
+    assert write_artifact(tmp_path / "a", make()) == write_artifact(tmp_path / "b", make())
+
+
+def test_arrays_are_mapped_and_may_be_changed_without_harm(tmp_path):
+    digest = write_artifact(tmp_path / "a", np.arange(1000))
+
+    array = read_artifact(tmp_path / "a")
+    array[0] = 99
+
+    assert array[0] == 99
+    assert array.ctypes.data % 64 == 0
+    assert digest_file(tmp_path / "a") == digest
+
+
+def test_what_pickle_cannot_find_by_name_is_stored_by_value(tmp_path):
+    factor = 3
+    write_artifact(tmp_path / "a", lambda x: x * factor)
+
+    assert read_artifact(tmp_path / "a")(2) == 6
+
+
+def test_what_cannot_be_stored_raises(tmp_path):
+    with pytest.raises(TypeError):
+        write_artifact(tmp_path / "a", (i for i in range(3)))
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"notfftasks" * 10, b"fftasks1" + b"\xff" * 50])
+def test_another_file_is_refused(tmp_path, content):
+    (tmp_path / "a").write_bytes(content)
+
+    with pytest.raises(StoreError, match="is not an artifact"):
+        read_artifact(tmp_path / "a")
+
+
+def test_a_file_that_was_cut_short_is_refused(tmp_path):
+    write_artifact(tmp_path / "a", np.arange(1000))
+    content = (tmp_path / "a").read_bytes()
+    (tmp_path / "a").write_bytes(content[:-100])
+
+    with pytest.raises(StoreError, match="is not an artifact"):
+        read_artifact(tmp_path / "a")
+
+
+def test_objects_of_any_pickle_protocol_come_back(tmp_path):
+    class Old:
+        def __reduce__(self):
+            return complex, (1, 2)
+
+    write_artifact(tmp_path / "a", Old())
+
+    assert read_artifact(tmp_path / "a") == pickle.loads(pickle.dumps(1 + 2j))
