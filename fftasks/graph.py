@@ -13,7 +13,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from fftasks.errors import WorkflowError
 from fftasks.record import Record, digest_json, read_record, write_record
@@ -47,10 +47,14 @@ def load_graph(source: GraphFile) -> Record:
     Raises WorkflowError with the user's traceback if the file cannot be imported.
     """
     record = read_record(source.path)
-    if record is None or read_inputs(source, list(record["inputs"])) != record["inputs"]:
+    if not _is_whole(record) or read_inputs(source, list(record["inputs"])) != record["inputs"]:
         record = _make_in_child(source)
         write_record(source.path, record)
     return record
+
+
+def _is_whole(record: Record | None) -> TypeGuard[Record]:
+    return record is not None and {"inputs", "workflows", "nodes", "codes"} <= record.keys()
 
 
 def read_inputs(source: GraphFile, names: list[str]) -> dict[str, str | None]:

@@ -92,7 +92,7 @@ def task_nodes() -> Iterator[dict[str, Any]]:
     for label, node in project.nodes.items():
         yield {
             "basename": "run",
-            "name": label,
+            "name": name_task(label),
             "doc": f"{node.content['function']['qualname']}() in {node.graph['file']}",
             "actions": [(run_node, [label])],
             "file_dep": [_spell(project, other) for other in node.upstream],
@@ -165,7 +165,10 @@ class StageLook:
         return f"the record of {self.stage} {self.workflow}".strip()
 
     def __call__(self) -> bool:
-        return is_current(plan(open_current(), self.stage, self.workflow, again=self.again))
+        try:
+            return is_current(plan(open_current(), self.stage, self.workflow, again=self.again))
+        except FFTasksError:  # the action meets it again, and says it as a failure
+            return False
 
 
 @while_running
@@ -174,6 +177,11 @@ def run_stage(stage: str, workflow: str, again: bool) -> None:  # noqa: FBT001 -
     step = plan(open_current(), stage, workflow, again=again)
     if not is_current(step):
         run_step(step)
+
+
+def name_task(label: str) -> str:
+    """Return a node's name as doit takes it: without "=", which makes a variable on its command line."""
+    return label.replace("%", "%25").replace("=", "%3D") if {"=", "%"} & set(label) else label
 
 
 class NodeLook:

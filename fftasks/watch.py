@@ -86,7 +86,7 @@ def _watch_environment(root: Path, names: set[str]) -> type[os._Environ[str]]:
     class Watched(os._Environ):  # type: ignore[type-arg]
         def __getitem__(self, key: str) -> str:
             frame = sys._getframe(1)
-            while frame.f_back and frame.f_globals.get("__name__") in ("os", "_collections_abc"):
+            while frame.f_back and frame.f_globals.get("__name__") in ("os", "collections.abc"):
                 frame = frame.f_back
             file = frame.f_code.co_filename
             if file.startswith(folder) and _relate(root, file) is not None:

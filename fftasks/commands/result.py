@@ -12,6 +12,7 @@ from doit.exceptions import InvalidCommand
 from fftasks.errors import FFTasksError
 from fftasks.project import Project, open_current
 from fftasks.results import find_artifact
+from fftasks.tasks import name_task
 
 
 class Result(DoitCmdBase):  # type: ignore[misc]
@@ -37,7 +38,8 @@ class Result(DoitCmdBase):  # type: ignore[misc]
             self.dep_manager.close()
 
 
-def _show(project: Project, label: str) -> int:
+def _show(project: Project, name: str) -> int:
+    label = next((label for label in project.nodes if name in (label, name_task(label))), name)
     if label not in project.nodes:
         near = difflib.get_close_matches(label, project.nodes, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"nodes: {', '.join(project.nodes)}"

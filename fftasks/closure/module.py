@@ -1,0 +1,345 @@
+"""One file's analysis: its top-level statements, what each names, and what each does.
+
+Nothing here looks at another file, at the file's own path or at the clock: equal text, equal analysis.
+So it is plain JSON, kept by the digest of the text.
+"""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any, TypedDict
+
+from fftasks.closure.names import Names, Reader
+from fftasks.closure.roots import Root, Roots
+from fftasks.closure.scope import Import, Scope, bind_statements, iterate_scope, list_imports
+from fftasks.closure.tree import (
+    FunctionNode,
+    digest_tree,
+    is_idle,
+    strip,
+    strip_annotation,
+)
+
+VERSION = 1
+
+
+class Value(TypedDict):
+    """What a name is bound to: see roots.py; kind is "fixed", "container" or "other"."""
+
+    roots: list[Root]
+    kind: str
+
+
+class Unit(TypedDict):
+    """One top-level statement, or one name of an import; the rest is as in names.Names.
+
+    kind: "function", "class", "constant", "import", "block" (an if, for, try, ... that binds), "effect"
+    name: as a reader knows it, "function clean()"; target: what an import's name refers to
+    digest: of what counts; text: with docstrings and annotations as well
+    aliases: names that imports inside a block bind -> references
+    main: it stands under `if __name__ == "__main__":`
+    """
+
+    kind: str
+    name: str
+    line: int
+    digest: str
+    text: str
+    binds: list[str]
+    target: str
+    values: dict[str, Value]
+    aliases: dict[str, list[str]]
+    decorators: list[str]
+    main: bool
+    reads: dict[str, int]
+    passed: dict[str, list[str]]
+    now: list[list[Any]]
+    bodies: dict[str, list[list[Any]]]
+    returns: list[Root]
+    wide: list[list[Any]]
+    executed: list[str]
+    lazy: list[str]
+    strings: list[str]
+
+
+class Analysis(TypedDict):
+    """All top-level statements of a file.
+
+    error: why there are none, else ""; stars: reference to a module -> line of its star import
+    shared: names that functions declare global -> line; typing: names for type checkers only
+    """
+
+    error: str
+    units: list[Unit]
+    stars: dict[str, int]
+    shared: dict[str, int]
+    typing: list[str]
+
+
+def analyse(source: bytes) -> Analysis:
+    """Return the analysis of a file's text; one with an error where Python cannot parse it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an invalid escape is the user's business
+            tree = ast.parse(source)
+        return _Analyser(tree, deep=b":=" in source or b"nonlocal" in source).analyse()
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        problem = "syntax error" + (f" at line {line}" if line else "")
+    except (RecursionError, MemoryError):
+        problem = "too deeply nested"
+    return {"error": problem, "units": [], "stars": {}, "shared": {}, "typing": []}
+
+
+class _Analyser:
+    def __init__(self, tree: ast.Module, *, deep: bool) -> None:
+        self._deep = deep
+        self._typing: dict[str, None] = {}
+        self._statements = list(self._flatten(tree.body, main=False))
+        scope = Scope("module")
+        bind_statements(scope, (statement for statement, _ in self._statements), deep=deep)
+        self._nodes = [n for s, _ in self._statements for n in _walk_statements(s)]
+        imports = {
+            name: str(sources[0][1])
+            for name, sources in scope.sources.items()
+            if sources[0][0] == "import"
+        }
+        self._roots = Roots(Scope("module"), imports, scope.sources)
+        self._typed = {
+            node
+            for node in self._nodes
+            if isinstance(node, FunctionNode | ast.ClassDef) and self._is_typed(node)
+        }
+        self._typed |= {m for c in self._typed if isinstance(c, ast.ClassDef) for m in c.body
+                        if isinstance(m, FunctionNode)}  # fmt: skip
+        self._stars: dict[str, int] = {}
+
+    def analyse(self) -> Analysis:
+        units = [u for s, main in self._statements for u in self._make_units(s, main=main)]
+        shared = {
+            name: node.lineno
+            for node in self._nodes
+            if isinstance(node, ast.Global)
+            for name in node.names
+        }
+        return {
+            "error": "",
+            "units": units,
+            "stars": self._stars,
+            "shared": shared,
+            "typing": list(self._typing),
+        }
+
+    def _flatten(self, body: list[ast.stmt], *, main: bool) -> Iterator[tuple[ast.stmt, bool]]:
+        for statement in body:
+            if not isinstance(statement, ast.If):
+                if not is_idle(statement):
+                    yield statement, main
+            elif _is_main(statement.test):
+                yield from self._flatten(statement.body, main=True)
+                yield from self._flatten(statement.orelse, main=False)
+            elif _is_type_checking(statement.test):
+                for node in iterate_scope(statement.body, deep=False):
+                    if isinstance(node, Import):
+                        self._typing.update(dict.fromkeys(name for name, _ in list_imports(node)))
+                    elif isinstance(getattr(node, "name", None), str):
+                        self._typing[node.name] = None  # type: ignore[attr-defined]
+                yield from self._flatten(statement.orelse, main=main)
+            else:
+                yield statement, main
+
+    def _make_units(self, statement: ast.stmt, *, main: bool) -> Iterator[Unit]:
+        if isinstance(statement, Import):
+            yield from self._make_imports(statement, main=main)
+            return
+        if isinstance(statement, ast.AnnAssign):
+            plain = strip_annotation(statement)
+            if plain is None:
+                return
+            statement = plain
+        scope = Scope("module")
+        bind_statements(scope, [statement], deep=self._deep)
+        binds = list(scope.sources)
+        names = Reader(self._roots, self._typed, deep=self._deep).read(statement)
+        unit = self._make_unit(statement, names, main=main)
+        unit["binds"] = binds
+        unit["kind"], unit["name"] = _describe(statement, binds)
+        unit["values"] = {name: self._find_value(scope, name) for name in binds}
+        unit["aliases"] = {
+            name: [str(value) for way, value in sources if way == "import"]
+            for name, sources in scope.sources.items()
+            if any(way == "import" for way, _ in sources)
+        }
+        for node in iterate_scope([statement], deep=False):
+            if isinstance(node, Import):
+                self._note_star(node)
+        yield unit
+
+    def _make_unit(self, statement: ast.stmt, names: Names, *, main: bool) -> Unit:
+        text = digest_tree(statement)
+        changed = strip(statement, self._typed)
+        found = {**vars(names), "now": names.now.to_json()}
+        found["bodies"] = {key: body.to_json() for key, body in names.bodies.items()}
+        found["passed"] = {key: via for key, via in names.passed.items() if via is not None}
+        decorators = getattr(statement, "decorator_list", [])
+        unit: Unit = {
+            "kind": "",
+            "name": "",
+            "line": min([statement.lineno, *(d.lineno for d in decorators)]),
+            "digest": digest_tree(statement) if changed else text,
+            "text": text,
+            "binds": [],
+            "target": "",
+            "values": {},
+            "aliases": {},
+            "decorators": [ref for d in decorators for ref, _ in self._find_roots(d)],
+            "main": main,
+            **found,
+        }  # type: ignore[typeddict-item]
+        return unit
+
+    def _make_imports(self, statement: Import, *, main: bool) -> Iterator[Unit]:
+        self._note_star(statement)
+        for number, (name, target) in enumerate(list_imports(statement)):
+            single = type(statement)(**{**_copy_fields(statement), "names": [statement.names[number]]})
+            ast.copy_location(single, statement)
+            names = Reader(self._roots, self._typed, deep=False).read(single)
+            unit = self._make_unit(single, names, main=main)
+            star = name == "*"
+            unit["kind"], unit["name"] = "import", f"import {name}"
+            unit["binds"], unit["target"] = [] if star else [name], "" if star else target
+            # a plain `import a.b` gives the name a to the module a, whatever else is imported
+            is_plain = isinstance(statement, ast.Import) and not statement.names[number].asname
+            unit["digest"] = unit["text"] = "" if is_plain or star else target
+            yield unit
+
+    def _note_star(self, node: Import) -> None:
+        for name, reference in list_imports(node):
+            if name == "*":
+                self._stars.setdefault(reference, node.lineno)
+
+    def _find_roots(self, node: ast.expr) -> list[Root]:
+        return self._roots.find(node, self._roots.module)
+
+    def _find_value(self, scope: Scope, name: str) -> Value:
+        roots: dict[Root, None] = {}
+        kinds = set()
+        for way, value in scope.sources[name]:
+            if isinstance(value, ast.expr):
+                kinds.add(_classify(value) if way == "value" else "other")
+                roots.update(dict.fromkeys(self._find_roots(value)))
+        kind = kinds.pop() if len(kinds) == 1 else "other"
+        return {"roots": list(roots), "kind": kind}
+
+    def _is_typed(self, node: FunctionNode | ast.ClassDef) -> bool:
+        """Tell whether something may read the annotations of a function or class."""
+        if not all(self._is_plain(d, _PLAIN_DECORATORS) for d in node.decorator_list):
+            return True
+        if not isinstance(node, ast.ClassDef):
+            return False
+        return bool(node.keywords) or not all(self._is_plain(b, _PLAIN_BASES) for b in node.bases)
+
+    def _is_plain(self, node: ast.expr, names: tuple[str, ...]) -> bool:
+        if isinstance(node, ast.Call | ast.Subscript):
+            node = node.func if isinstance(node, ast.Call) else node.value
+        if isinstance(node, ast.Attribute) and node.attr in ("setter", "getter", "deleter"):
+            return True
+        dotted = self._roots.name_builtin(node, self._roots.module)
+        return dotted in names or dotted.startswith(tuple(n for n in names if n.endswith(".")))
+
+
+# what reads no annotations; a name with a dot at its end stands for all that is in it
+_PLAIN_DECORATORS = (
+    "fftasks.", "functionfuse.", "staticmethod", "classmethod", "property", "functools.wraps",
+    "functools.lru_cache", "functools.cache", "functools.cached_property", "functools.total_ordering",
+    "contextlib.", "abc.", "typing.",
+)  # fmt: skip
+_PLAIN_BASES = ("object", "abc.ABC", "typing.Generic", "typing.Protocol", "enum.", "Exception",
+                "ValueError", "TypeError", "RuntimeError", "KeyError", "LookupError",
+                "sklearn.base.")  # fmt: skip
+_COMPOUND = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try)
+_OPERATIONS = (ast.Constant, ast.JoinedStr, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Call, ast.Name,
+               ast.Attribute)  # fmt: skip
+_DISPLAYS = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
+_CONTAINERS = ("list", "dict", "set", "defaultdict", "deque", "OrderedDict", "Counter")
+
+
+def _classify(node: ast.expr) -> str:
+    """Tell what a name is bound to: a fixed value (if its roots are), a container made here, or other."""
+    if isinstance(node, _DISPLAYS):
+        return "container"
+    if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in _CONTAINERS:
+        return "container"
+    if isinstance(node, ast.Tuple):
+        return "fixed" if all(_classify(item) == "fixed" for item in node.elts) else "other"
+    return "fixed" if isinstance(node, _OPERATIONS) else "other"
+
+
+def _describe(statement: ast.stmt, binds: list[str]) -> tuple[str, str]:
+    if isinstance(statement, FunctionNode):
+        return "function", f"function {statement.name}()"
+    if isinstance(statement, ast.ClassDef):
+        return "class", f"class {statement.name}"
+    if not binds:
+        return "effect", "statements"
+    names = ", ".join(binds[:3]) + (", ..." if len(binds) > 3 else "")  # noqa: PLR2004
+    if isinstance(statement, _COMPOUND) or len(binds) > 1:
+        return "block", f"names {names}"
+    return "constant", f"constant {names}"
+
+
+def _walk_statements(statement: ast.stmt) -> Iterator[ast.AST]:
+    """Yield a statement and all statements in it, those of functions and classes as well."""
+    for node in iterate_scope([statement], deep=False):
+        yield node
+        if isinstance(node, FunctionNode | ast.ClassDef):
+            for inner in node.body:
+                yield from _walk_statements(inner)
+
+
+def _copy_fields(node: ast.AST) -> dict[str, Any]:
+    return {name: getattr(node, name) for name in node._fields}
+
+
+def _is_main(test: ast.expr) -> bool:
+    return (
+        isinstance(test, ast.Compare)
+        and isinstance(test.ops[0], ast.Eq)
+        and {ast.unparse(test.left), ast.unparse(test.comparators[0])} == {"__name__", "'__main__'"}
+    )
+
+
+def _is_type_checking(test: ast.expr) -> bool:
+    return ast.unparse(test).rpartition(".")[2] == "TYPE_CHECKING"
+
+
+def list_names(units: Iterable[Unit]) -> dict[str, list[int]]:
+    """Return for each name that a module binds the numbers of its units that do."""
+    bindings: dict[str, list[int]] = {}
+    for number, unit in enumerate(units):
+        for name in unit["binds"]:
+            bindings.setdefault(name, []).append(number)
+    return bindings
+
+
+_EMPTY: dict[str, Any] = {
+    "target": "", "aliases": {}, "decorators": [], "main": False, "reads": {}, "passed": {},
+    "now": [[], []], "bodies": {}, "returns": [], "wide": [], "executed": [], "lazy": [], "strings": [],
+    "values": {},
+}  # fmt: skip
+
+
+def shorten(analysis: Analysis) -> dict[str, Any]:
+    """Return an analysis as it is kept: without what is empty."""
+    units = [{k: v for k, v in u.items() if v != _EMPTY.get(k)} for u in analysis["units"]]
+    return {**analysis, "units": units}
+
+
+def complete(analysis: Analysis) -> Analysis:
+    """Return a kept analysis whole again; raise KeyError or TypeError for anything else."""
+    units: Any = [{**_EMPTY, **unit} for unit in analysis["units"]]
+    for name in ("error", "stars", "shared", "typing"):
+        analysis[name]  # type: ignore[literal-required]  # noqa: B018
+    return {**analysis, "units": units}

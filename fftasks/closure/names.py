@@ -1,0 +1,486 @@
+"""What a piece of syntax names and what it does: the references, calls and changes in it.
+
+An event is `[kind, reference, distance, attribute, bare, line]`:
+
+    kind        "call", "decorate", "store" (an attribute or item is set or deleted), "rebind" (a global
+                is set), "take" (something is iterated over, and may be used up), "subclass", "meta"
+    reference   what it is done to, as in scope.py; "" if only the caller or nobody knows
+    distance    0 the thing itself, 1 an item of it or something reached through one, 2 what a call of it gave
+    attribute   the method called or attribute set on it; "" for none, "[]" for an item
+    bare        whether it is a statement, so that only its effect can be its purpose
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from fftasks.closure import dynamic
+from fftasks.closure.roots import Roots
+from fftasks.closure.scope import (
+    Import,
+    Scope,
+    bind_generators,
+    bind_parameters,
+    bind_statements,
+    list_executed,
+)
+from fftasks.closure.tree import FunctionNode, is_idle
+
+Event = list[Any]
+Root = tuple[str, int]
+
+_PATH = re.compile(r"[A-Za-z_]\w*([.:][A-Za-z_]\w*)+|[\w./-]+\.py")
+_TAKERS = frozenset("all any dict enumerate filter frozenset iter list map max min next reversed set "
+                    "sorted sum tuple zip".split())  # fmt: skip
+
+
+@dataclass
+class Body:
+    """Code that is executed at one time: what it does, and what it names."""
+
+    events: list[Event] = field(default_factory=list)
+    reads: dict[str, None] = field(default_factory=dict)
+
+    def to_json(self) -> list[list[Any]]:
+        """Return `[events, references]`."""
+        return [self.events, list(self.reads)]
+
+
+@dataclass
+class Names:
+    """What was found in one top-level statement.
+
+    reads: reference -> line of the first one
+    passed: references that are only arguments of calls -> what is called; no other references
+    now: what is executed with the statement
+    bodies: what is executed when it is called: "" the function, "(" the functions in it, "((" those in
+        them; "fit" the method of that name, "@" decorated methods
+    returns: what a function's results come from, and how far; none for new objects
+    wide: line, what cannot be resolved, level of dynamic.py, detail
+    executed, lazy: modules imported with the statement, and when its functions are called
+    strings: constants that could be the path of a file or a module
+    """
+
+    reads: dict[str, int] = field(default_factory=dict)
+    passed: dict[str, list[str] | None] = field(default_factory=dict)
+    now: Body = field(default_factory=Body)
+    bodies: dict[str, Body] = field(default_factory=dict)
+    returns: list[Root] = field(default_factory=list)
+    wide: list[list[Any]] = field(default_factory=list)
+    executed: list[str] = field(default_factory=list)
+    lazy: list[str] = field(default_factory=list)
+    strings: list[str] = field(default_factory=list)
+
+
+class Reader:
+    """Reads one top-level statement of a module, once; see Names for what it finds.
+
+    roots: the module's names
+    typed: functions and classes whose annotations count
+    deep: whether names may be bound inside expressions
+    """
+
+    def __init__(self, roots: Roots, typed: Iterable[ast.AST], *, deep: bool) -> None:
+        self.found = Names()
+        self._roots = roots
+        self._typed = typed
+        self._deep = deep
+        self._scope = roots.module
+        self._body = self.found.now
+        self._key: str | None = None
+        self._via: list[str] | None = None
+        self._bare = False
+        self._maybe = False
+
+    def read(self, statement: ast.stmt) -> Names:
+        """Return what is in a statement."""
+        self._visit(statement)
+        return self.found
+
+    def _visit(self, node: ast.AST) -> None:
+        visit = _VISITORS.get(type(node))
+        if visit:
+            visit(self, node)
+        else:
+            self._visit_children(node)
+
+    def _visit_children(self, node: ast.AST) -> None:
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if isinstance(value, list):
+                for item in value:
+                    if isinstance(item, ast.AST):
+                        self._visit(item)
+            elif isinstance(value, ast.AST):
+                self._visit(value)
+
+    def _visit_all(self, nodes: Iterable[ast.AST | None]) -> None:
+        for node in nodes:
+            if node is not None:
+                self._visit(node)
+
+    # names
+
+    def _read(self, reference: str, node: ast.expr | ast.stmt) -> None:
+        if self._maybe and reference[0] != "?":
+            reference = "?" + reference
+        self.found.reads.setdefault(reference, node.lineno)
+        self._body.reads[reference] = None
+        known = self.found.passed.setdefault(reference, [])
+        if self._via is None:
+            self.found.passed[reference] = None
+        elif known is not None:
+            known += [via for via in self._via if via not in known]
+        dotted = self._roots.expand(reference)
+        while dotted:
+            if dotted in dynamic.NAMES:
+                self._widen(node, dynamic.NAMES[dotted], dotted)
+            dotted = dotted.rpartition(".")[0]
+
+    def _widen(self, node: ast.expr | ast.stmt, level: str, what: str, detail: str = "") -> None:
+        self.found.wide.append([node.lineno, what, level, detail])
+
+    def _visit_name(self, node: ast.Name) -> None:
+        # a store in the module's own scope binds, and is the statement's business
+        if isinstance(node.ctx, ast.Load):
+            for reference in self._roots.list_references(node, self._scope):
+                self._read(reference, node)
+        elif self._scope.kind != "module" and self._scope.find(node.id) is None:
+            self._note("rebind", [(self._roots.mangle(node.id, self._scope), 0)], "", node)
+
+    def _visit_attribute(self, node: ast.Attribute) -> None:
+        inner: ast.expr = node
+        while isinstance(inner, ast.Attribute):
+            if inner.attr in dynamic.ATTRIBUTES:
+                self._widen(inner, dynamic.ATTRIBUTES[inner.attr], f".{inner.attr}")
+            inner = inner.value
+        references = self._roots.list_references(node, self._scope)
+        for reference in references:
+            self._read(reference, node)
+        if not isinstance(inner, ast.Name) and not references:
+            self._visit(inner)
+        if not isinstance(node.ctx, ast.Load):
+            self._visit_target(node)
+
+    def _visit_subscript(self, node: ast.Subscript) -> None:
+        modules = self._roots.list_references(node, self._scope)  # sys.modules["helpers"]
+        for reference in modules:
+            self._read(reference, node)
+        if self._roots.is_own_module(node, self._scope):
+            self._widen(node, dynamic.FILE, "sys.modules")
+        elif not modules:
+            self._visit(node.value)
+        self._visit(node.slice)
+        if not isinstance(node.ctx, ast.Load):
+            self._visit_target(node)
+
+    def _visit_target(self, node: ast.Attribute | ast.Subscript) -> None:
+        if isinstance(node, ast.Subscript):
+            self._note("store", self._find_roots(node.value), "[]", node)
+        elif not self._is_own(node.value):
+            self._note("store", self._find_roots(node), node.attr, node)
+
+    def _is_own(self, node: ast.expr) -> bool:
+        # self.x = ... changes nothing but the object
+        return isinstance(node, ast.Name) and node.id == self._scope.owner
+
+    def _visit_constant(self, node: ast.Constant) -> None:
+        if isinstance(node.value, str) and len(node.value) < 200 and _PATH.fullmatch(node.value):  # noqa: PLR2004
+            self.found.strings.append(node.value)
+
+    # events
+
+    def _find_roots(self, node: ast.expr) -> list[Root]:
+        return self._roots.find(node, self._scope)
+
+    def _note(self, kind: str, roots: Iterable[Root], attribute: str, node: ast.expr) -> None:
+        for reference, distance in roots:
+            event = [kind, reference, distance, attribute, self._bare, node.lineno]
+            if event not in self._body.events:
+                self._body.events.append(event)
+
+    def _note_taken(self, node: ast.expr) -> None:
+        taken = [root for root in self._find_roots(node) if root[0] and root[1] <= 1]
+        self._note("take", taken, "", node)
+
+    @contextmanager
+    def _argument_of(self, via: list[str] | None) -> Any:
+        before = self._via, self._bare
+        self._via, self._bare = via, False
+        yield
+        self._via, self._bare = before
+
+    def _visit_call(self, node: ast.Call) -> None:
+        special = self._roots.name_builtin(node.func, self._scope)
+        visit = _SPECIAL.get(special)
+        if visit and visit(self, node):
+            return
+        if special in _TAKERS and node.args:
+            self._note_taken(node.args[0])
+        self._visit_plain_call(node)
+
+    def _visit_plain_call(self, node: ast.Call) -> None:
+        function = node.func
+        roots = self._find_roots(function)
+        attribute = function.attr if isinstance(function, ast.Attribute) else ""
+        self._note("call", roots, attribute, node)
+        with self._argument_of(None):
+            self._visit(function)
+        known = all(reference for reference, _ in roots) and bool(roots)
+        with self._argument_of([reference for reference, _ in roots] if known else None):
+            self._visit_all(node.args)
+            self._visit_all(keyword.value for keyword in node.keywords)
+
+    def _visit_getattr(self, node: ast.Call) -> bool:
+        target = self._roots.read_getattr(node)
+        if target is None:
+            for reference in self._roots.list_references(node.args[0], self._scope):
+                self._widen(node, dynamic.FILE, "getattr", reference)
+            return False
+        # hasattr, and getattr with a default: nothing is wrong if there is no such name
+        is_safe = len(node.args) > 2 or ast.unparse(node.func) == "hasattr"  # noqa: PLR2004
+        before, self._maybe = self._maybe, self._maybe or is_safe
+        self._visit(target)
+        self._maybe = before
+        self._visit_all(node.args[2:])
+        return True
+
+    def _visit_setattr(self, node: ast.Call) -> bool:
+        if node.args:
+            target = self._roots.read_getattr(node)
+            roots = self._find_roots(target) if target else self._find_roots(node.args[0])
+            self._note("store", roots, target.attr if target else "?", node)
+        with self._argument_of(None):
+            self._visit_all(node.args)
+        return True
+
+    def _visit_import_call(self, node: ast.Call) -> bool:
+        references = self._roots.list_references(node, self._scope)
+        if not references:
+            prefix = _read_prefix(node.args[0]) if node.args else ""
+            self._widen(node, dynamic.PROJECT, "import by a computed name", prefix)
+        for reference in references:
+            self._read(reference, node)
+            (self.found.executed if self._key is None else self.found.lazy).append(reference)
+        self._visit_all(node.args)
+        return True
+
+    def _visit_vars(self, node: ast.Call) -> bool:
+        if not node.args and self._scope.kind != "function":
+            self._widen(node, dynamic.FILE, f"{self._roots.name_builtin(node.func, self._scope)}()")
+        return False
+
+    # expressions with scopes
+
+    def _visit_comprehension(self, node: ast.AST) -> None:
+        generators: list[ast.comprehension] = node.generators  # type: ignore[attr-defined]
+        outer = self._scope
+        self._visit(generators[0].iter)
+        self._note_taken(generators[0].iter)
+        self._scope = Scope("comprehension", outer, outer.owner)
+        bind_generators(self._scope, generators)
+        for number, generator in enumerate(generators):
+            if number:
+                self._visit(generator.iter)
+                self._note_taken(generator.iter)
+            self._visit(generator.target)
+            self._visit_all(generator.ifs)
+        self._visit_all(getattr(node, name, None) for name in ("elt", "key", "value"))
+        self._scope = outer
+
+    def _visit_lambda(self, node: ast.Lambda) -> None:
+        self._visit_defaults(node.args)
+        outer = self._scope
+        self._scope = Scope("function", outer)
+        bind_parameters(self._scope, node.args)
+        if self._deep:
+            bind_statements(self._scope, [node.body], deep=True)
+        self._visit(node.body)
+        self._scope = outer
+
+    def _visit_binary(self, node: ast.BinOp) -> None:
+        # a sum of a thousand terms is a thousand levels deep on its left
+        parts: list[ast.expr] = []
+        inner: ast.expr = node
+        while isinstance(inner, ast.BinOp):
+            parts.append(inner.right)
+            inner = inner.left
+        if self._bare:
+            self._note("call", self._find_roots(node), "operator", node)
+        with self._argument_of(self._via):
+            self._visit_all([inner, *reversed(parts)])
+
+    # statements
+
+    def _visit_expression(self, node: ast.Expr) -> None:
+        if is_idle(node):
+            return
+        self._bare = True
+        if isinstance(node.value, ast.Attribute | ast.Subscript | ast.Compare | ast.UnaryOp):
+            self._note("call", self._find_roots(node.value), "operator", node.value)
+        self._visit(node.value)
+        self._bare = False
+
+    def _visit_loop(self, node: ast.For | ast.AsyncFor) -> None:
+        self._note_taken(node.iter)
+        self._visit_children(node)
+
+    def _visit_augmented(self, node: ast.AugAssign) -> None:
+        # x += y may change the object that x was, and others may hold it
+        read = ast.copy_location(ast.Name(node.target.id, ast.Load()), node.target) if isinstance(
+            node.target, ast.Name) else None  # fmt: skip
+        if read:
+            self._visit(read)
+            self._note("store", self._find_roots(read), "[]", node.target)
+        self._visit(node.target)
+        self._visit(node.value)
+
+    def _visit_annotated(self, node: ast.AnnAssign) -> None:
+        self._visit_all([node.target, node.value])
+        if self._scope.kind == "class":
+            self._visit_annotation(node.annotation)
+
+    def _visit_annotation(self, node: ast.expr | None) -> None:
+        if node is None:
+            return
+        before, self._maybe = self._maybe, True
+        for inner in ast.walk(node):  # "Model" in quotes names Model
+            if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+                self._visit_all(_parse_annotation(inner))
+        self._visit(node)
+        self._maybe = before
+
+    def _visit_import(self, node: Import) -> None:
+        (self.found.executed if self._key is None else self.found.lazy).extend(list_executed(node))
+        if self._scope.kind == "class":  # self.helpers is the module
+            for sources in self._scope.sources.values():
+                for way, value in sources:
+                    if way == "import" and isinstance(value, str):
+                        self._read(value, node)
+        for name in (alias.asname or alias.name.partition(".")[0] for alias in node.names):
+            if self._scope.kind != "module" and self._scope.find(name) is None:
+                place = ast.copy_location(ast.Name(name, ast.Load()), node)
+                self._note("rebind", [(name, 0)], "", place)
+
+    def _visit_return(self, node: ast.Return) -> None:
+        if node.value is not None:
+            if self._key == "":
+                self.found.returns += self._find_roots(node.value)
+            self._visit(node.value)
+
+    def _visit_function(self, node: FunctionNode) -> None:
+        self._visit_decorators(node.decorator_list)
+        self._visit_defaults(node.args)
+        if node in self._typed:
+            for child in ast.walk(node.args):
+                if isinstance(child, ast.arg):
+                    self._visit_annotation(child.annotation)
+            self._visit_annotation(node.returns)
+        before = self._scope, self._body, self._key, self._bare
+        self._scope, self._bare = Scope("function", self._scope), False
+        bind_parameters(self._scope, node.args)
+        self._enter_body(node)
+        bind_statements(self._scope, node.body, deep=self._deep)
+        with self._argument_of(None):
+            self._visit_all(node.body)
+        self._scope, self._body, self._key, self._bare = before
+
+    def _enter_body(self, node: FunctionNode) -> None:
+        outer = self._scope.parent
+        in_class = outer is not None and outer.kind == "class"
+        if in_class and not node.decorator_list and node.args.args:
+            self._scope.owner = node.args.args[0].arg
+        if self._key is None:
+            # "@": a property, a hook: runs without being called by its name
+            self._key = ("@" if node.decorator_list else node.name) if in_class else ""
+        elif set(self._key) <= {"("}:
+            self._key += "("
+        self._body = self.found.bodies.setdefault(self._key, Body())
+
+    def _visit_decorators(self, decorators: list[ast.expr]) -> None:
+        for decorator in decorators:
+            attribute = decorator.attr if isinstance(decorator, ast.Attribute) else ""
+            self._note("decorate", self._find_roots(decorator), attribute, decorator)
+            self._visit(decorator)
+
+    def _visit_defaults(self, arguments: ast.arguments) -> None:
+        self._visit_all(arguments.defaults)
+        self._visit_all(arguments.kw_defaults)
+
+    def _visit_class(self, node: ast.ClassDef) -> None:
+        self._visit_decorators(node.decorator_list)
+        for base in node.bases:
+            self._note("subclass", self._find_roots(base), "", base)
+            self._visit(base)
+        for keyword in node.keywords:
+            if keyword.arg == "metaclass":
+                self._note("meta", self._find_roots(keyword.value), "", keyword.value)
+            self._visit(keyword.value)
+        outer, bare = self._scope, self._bare
+        self._scope, self._bare = Scope("class", outer, node.name), False
+        bind_statements(self._scope, node.body, deep=self._deep)
+        self._visit_all(node.body)
+        self._scope, self._bare = outer, bare
+
+
+def _parse_annotation(node: ast.Constant) -> list[ast.expr]:
+    try:
+        parsed = ast.parse(node.value, mode="eval").body
+    except (SyntaxError, ValueError):
+        return []
+    for inner in ast.walk(parsed):
+        if isinstance(inner, ast.expr):
+            inner.lineno = node.lineno
+    return [parsed]
+
+
+def _read_prefix(node: ast.expr) -> str:
+    """Return what is certain of the start of a computed module name: "plugins." of f"plugins.{name}"."""
+    if isinstance(node, ast.JoinedStr) and node.values:
+        return _read_prefix(node.values[0])
+    if isinstance(node, ast.BinOp):
+        return _read_prefix(node.left)
+    value = node.value if isinstance(node, ast.Constant) else ""
+    prefix = value.rpartition(".")[0] if isinstance(value, str) else ""
+    return prefix
+
+
+_SPECIAL: dict[str, Callable[[Reader, ast.Call], bool]] = {
+    "getattr": Reader._visit_getattr,
+    "hasattr": Reader._visit_getattr,
+    "setattr": Reader._visit_setattr,
+    "delattr": Reader._visit_setattr,
+    "__import__": Reader._visit_import_call,
+    "importlib.import_module": Reader._visit_import_call,
+    "vars": Reader._visit_vars,
+    "locals": Reader._visit_vars,
+}
+_VISITORS: dict[type, Callable[[Reader, Any], None]] = {
+    ast.Name: Reader._visit_name,
+    ast.Attribute: Reader._visit_attribute,
+    ast.Subscript: Reader._visit_subscript,
+    ast.Constant: Reader._visit_constant,
+    ast.Call: Reader._visit_call,
+    ast.BinOp: Reader._visit_binary,
+    ast.Lambda: Reader._visit_lambda,
+    ast.ListComp: Reader._visit_comprehension,
+    ast.SetComp: Reader._visit_comprehension,
+    ast.DictComp: Reader._visit_comprehension,
+    ast.GeneratorExp: Reader._visit_comprehension,
+    ast.Expr: Reader._visit_expression,
+    ast.For: Reader._visit_loop,
+    ast.AsyncFor: Reader._visit_loop,
+    ast.AugAssign: Reader._visit_augmented,
+    ast.AnnAssign: Reader._visit_annotated,
+    ast.Import: Reader._visit_import,
+    ast.ImportFrom: Reader._visit_import,
+    ast.Return: Reader._visit_return,
+    ast.FunctionDef: Reader._visit_function,
+    ast.AsyncFunctionDef: Reader._visit_function,
+    ast.ClassDef: Reader._visit_class,
+}

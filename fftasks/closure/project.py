@@ -1,0 +1,287 @@
+"""The files of a project, and what an import in one of them leads to."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from fftasks.closure.module import VERSION, Analysis, Unit, analyse, complete, list_names, shorten
+from fftasks.distribution import Distributions, is_installed_path, is_standard, read_distributions
+from fftasks.record import digest_bytes, write_text
+
+# the tool itself: it decides nothing about a result, and its version is counted elsewhere
+TOOLS = ("fftasks", "functionfuse")
+_NOT_CODE = {"__pycache__", "node_modules", "site-packages", "dist-packages"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a module's name leads to.
+
+    kind: "module" (a file), "package" (its __init__.py), "namespace" (folders), "binary" (a compiled
+        file), "external" (not the project's), "missing"
+    """
+
+    kind: str
+    name: str
+    path: Path = Path()
+    folders: tuple[Path, ...] = ()
+
+
+class SourceFile:
+    """A Python file of the project.
+
+    label: its path relative to the project's folder; names: name -> numbers of the units that bind it
+    """
+
+    def __init__(self, label: str, path: Path, source: bytes, analysis: Analysis) -> None:
+        self.label = label
+        self.path = path
+        self.digest = digest_bytes(source)
+        self.error = analysis["error"]
+        self.units: list[Unit] = analysis["units"]
+        self.stars = analysis["stars"]
+        self.shared = analysis["shared"]
+        self.typing = frozenset(analysis["typing"])
+        self.names = list_names(self.units)
+
+    @property
+    def folder(self) -> Path:
+        """The folder from which its relative imports start."""
+        return self.path.parent
+
+
+class Project:
+    """A snapshot of a project: files are read when first needed, and then not again.
+
+    root: the project's folder
+    roots: the folders from which its modules are imported, the first first
+    cache: folder in which analyses of files are kept by the digest of their text; None for nowhere
+    path: further folders that are searched for modules, as in sys.path
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        roots: Iterable[Path],
+        cache: Path | None = None,
+        path: Iterable[str] | None = None,
+    ) -> None:
+        self.root = root.resolve()
+        self.cache = cache / f"{VERSION}-{sys.version_info.minor}" if cache else None
+        self._path = list(sys.path if path is None else path)
+        own = [folder.resolve() for folder in roots] or [self.root]
+        self.roots = list(dict.fromkeys([*own, *self._list_further()]))
+        self._files: dict[Path, SourceFile | None] = {}
+        self._entries: dict[Path, dict[str, bool]] = {}
+        self._tops: dict[tuple[str, bool], tuple[Place, ...]] = {}
+        self._subs: dict[tuple[Place, str], Place | None] = {}
+
+    @cached_property
+    def distributions(self) -> Distributions:
+        """What is installed."""
+        return read_distributions(self.cache / "distributions.json" if self.cache else None)
+
+    def label(self, path: Path) -> str:
+        """Return the name under which a file is known: relative to the project's folder."""
+        return Path(os.path.relpath(path, self.root)).as_posix()
+
+    def load(self, path: Path) -> SourceFile | None:
+        """Return a file, analysed; None if it cannot be read."""
+        if path not in self._files:
+            try:
+                source = path.read_bytes()
+            except OSError:
+                self._files[path] = None
+            else:
+                analysis = self._analyse(source)
+                self._files[path] = SourceFile(self.label(path), path, source, analysis)
+        return self._files[path]
+
+    def list_files(self) -> list[SourceFile]:
+        """Return all files that were read, by label."""
+        files = [file for file in self._files.values() if file]
+        return sorted(files, key=lambda file: file.label)
+
+    def find_import(
+        self, file: SourceFile, level: int, module: str, *, wild: bool
+    ) -> list[tuple[Place, ...]]:
+        """Return what importing a module executes: for each part of its name the places it leads to.
+
+        level: leading dots; module: dotted name, "" for the package itself
+        wild: whether modules may also be anywhere in the project, since something changes sys.path
+        """
+        parts = [part for part in module.split(".") if part]
+        if level:
+            folder = file.folder
+            for _ in range(level - 1):
+                folder = folder.parent
+            steps = [(self._find_package(folder),)]
+        elif parts:
+            steps = [self.find_top(parts.pop(0), wild=wild)]
+        else:
+            return []
+        for part in parts:
+            found = (self.find_sub(place, part) for place in steps[-1])
+            steps.append(tuple(place for place in found if place))
+        return steps
+
+    def find_top(self, name: str, *, wild: bool) -> tuple[Place, ...]:
+        """Return the places that a top-level module's name may lead to; at least one."""
+        key = name, wild
+        if key not in self._tops:
+            self._tops[key] = tuple(self._find_top(name, wild=wild))
+        return self._tops[key]
+
+    def find_sub(self, place: Place, name: str) -> Place | None:
+        """Return the module of a name in a package, or None."""
+        key = place, name
+        if key not in self._subs:
+            self._subs[key] = self._find_sub(place, name)
+        return self._subs[key]
+
+    def find_packages_above(self, path: Path) -> list[Path]:
+        """Return the __init__.py files that importing a file executes before it, outermost first."""
+        found = []
+        folder = path.parent
+        while "__init__.py" in self._list_folder(folder) and folder != folder.parent:
+            found.append(folder / "__init__.py")
+            folder = folder.parent
+        return [init for init in reversed(found) if init != path]
+
+    def list_python_files(self, folders: Iterable[Path] = ()) -> list[Path]:
+        """Return all Python files below folders (default: the project's and those it imports from)."""
+        roots = list(folders) or [self.root, *self.roots]
+        return sorted({path for root in roots for path in _walk(root) if path.suffix == ".py"})
+
+    def _analyse(self, source: bytes) -> Analysis:
+        kept = self.cache / f"{digest_bytes(source)[7:]}.json" if self.cache else None
+        if kept:
+            try:
+                analysis: Analysis = json.loads(kept.read_bytes())
+                return complete(analysis)
+            except (OSError, ValueError, KeyError, TypeError):
+                pass  # not there, or cut off by a crash: made anew
+        analysis = analyse(source)
+        if kept:
+            try:
+                write_text(kept, json.dumps(shorten(analysis), separators=(",", ":")))
+            except OSError:
+                pass  # it only saves time
+        return analysis
+
+    def _list_further(self) -> Iterator[Path]:
+        """Yield folders outside of Python and its installed packages from which modules are imported."""
+        names = ("stdlib", "platstdlib", "scripts")
+        inside = [Path(sysconfig.get_path(name)).resolve() for name in names]
+        for entry in (*self._path, *self.distributions.editable):
+            folder = Path(entry).resolve()
+            is_python = any(folder.is_relative_to(part) for part in inside)
+            if entry and not is_python and not is_installed_path(folder) and folder.is_dir():
+                yield folder
+
+    def _find_top(self, name: str, *, wild: bool) -> Iterator[Place]:
+        if name in TOOLS:
+            yield Place("external", name)
+            return
+        spaces = []
+        for root in self.roots:
+            place = self._find_in(root, name, name)
+            if place and place.kind == "namespace":
+                spaces.append(root / name)
+            elif place:
+                yield place
+                break
+        else:
+            yield from self._find_outside(name, tuple(spaces), wild=wild)
+            return
+        if wild:
+            yield from self._find_anywhere(name)
+
+    def _find_outside(self, name: str, spaces: tuple[Path, ...], *, wild: bool) -> Iterator[Place]:
+        anywhere = list(self._find_anywhere(name))
+        if is_standard(name) or name in self.distributions.tops:
+            yield Place("external", name)
+            if wild:
+                yield from anywhere
+        elif spaces:
+            yield Place("namespace", name, folders=spaces)
+        elif anywhere:
+            yield from anywhere
+        else:
+            yield Place("missing", name)
+
+    def _find_anywhere(self, name: str) -> Iterator[Place]:
+        """Yield modules of that name in any folder of the project: sys.path may be anything when it runs."""
+        for folder in self._places.get(name, ()):
+            place = self._find_in(folder, name, name)
+            if place and place.kind != "namespace":
+                yield place
+
+    @cached_property
+    def _places(self) -> dict[str, list[Path]]:
+        places: dict[str, list[Path]] = {}
+        for path in sorted(_walk(self.root)):
+            if path.name == "__init__.py":
+                places.setdefault(path.parent.name, []).append(path.parent.parent)
+            elif path.suffix in (".py", ".so", ".pyd"):
+                places.setdefault(path.name.partition(".")[0], []).append(path.parent)
+        return places
+
+    def _find_package(self, folder: Path) -> Place:
+        if "__init__.py" in self._list_folder(folder):
+            return Place("package", folder.name, folder / "__init__.py", (folder,))
+        return Place("namespace", folder.name, folders=(folder,))
+
+    def _find_sub(self, place: Place, name: str) -> Place | None:
+        dotted = f"{place.name}.{name}"
+        if place.kind in ("external", "missing"):
+            return Place(place.kind, dotted)
+        spaces = []
+        for folder in place.folders:
+            found = self._find_in(folder, name, dotted)
+            if found and found.kind != "namespace":
+                return found
+            if found:
+                spaces += found.folders
+        return Place("namespace", dotted, folders=tuple(spaces)) if spaces else None
+
+    def _find_in(self, folder: Path, name: str, dotted: str) -> Place | None:
+        entries = self._list_folder(folder)
+        inner = folder / name
+        if entries.get(name) and "__init__.py" in self._list_folder(inner):
+            return Place("package", dotted, inner / "__init__.py", (inner,))
+        for entry in entries:
+            if entry.startswith(f"{name}.") and entry.endswith((".so", ".pyd", ".pyc")):
+                return Place("binary", dotted, folder / entry)
+        if f"{name}.py" in entries:
+            return Place("module", dotted, folder / f"{name}.py")
+        return Place("namespace", dotted, folders=(inner,)) if entries.get(name) else None
+
+    def _list_folder(self, folder: Path) -> dict[str, bool]:
+        """Return the names in a folder, and whether each is a folder itself."""
+        if folder not in self._entries:
+            try:
+                with os.scandir(folder) as entries:
+                    self._entries[folder] = {entry.name: entry.is_dir() for entry in entries}
+            except OSError:
+                self._entries[folder] = {}
+        return self._entries[folder]
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if name not in _NOT_CODE
+            and not name.startswith(".")
+            and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))  # noqa: PTH110, PTH118
+        )
+        yield from (Path(folder, name) for name in names)

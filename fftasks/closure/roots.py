@@ -1,0 +1,235 @@
+"""Where a value comes from: the names of the module, or of others, behind an expression."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Iterable, Iterator
+
+from fftasks.closure.scope import Scope, bind_generators
+
+Root = tuple[str, int]
+_ATTRIBUTE_CALLS = ("getattr", "hasattr", "setattr", "delattr")
+_BUILTINS = frozenset(dir(builtins))
+_IMPORT_CALLS = ("importlib.import_module", "__import__")
+
+
+class Roots:
+    """Resolves expressions of one module to references, as far as the module's own text goes.
+
+    module: the module's scope
+    imports: names that imports at the top level bind -> reference
+    bound: all names that the module binds
+    """
+
+    def __init__(self, module: Scope, imports: dict[str, str], bound: Iterable[str]) -> None:
+        self.module = module
+        self._imports = imports
+        self._bound = set(bound)
+        self._expanded: dict[str, str] = {}
+
+    def list_references(self, node: ast.expr, scope: Scope) -> list[str]:
+        """Return the references that an expression is, if it is nothing but a name and attributes.
+
+        More than one if several imports bind the name. `getattr(x, "a")` is `x.a`, `import_module("m")`
+        is the module.
+        """
+        attributes: list[str] = []
+        while isinstance(node, ast.Attribute):
+            attributes.append(node.attr)
+            node = node.value
+        attributes.reverse()
+        if isinstance(node, ast.Name):
+            return [_extend(base, attributes) for base in self._list_names(node, scope)]
+        if isinstance(node, ast.Call):
+            return [_extend(base, attributes) for base in self._list_calls(node, scope)]
+        if isinstance(node, ast.Subscript):
+            return [_extend(base, attributes) for base in self._list_modules(node, scope)]
+        return []
+
+    def find(self, node: ast.expr, scope: Scope) -> list[Root]:
+        """Return references to what may be behind a value, with their distance (see names.py).
+
+        "" stands for what a caller passes. A new object has no roots, a container those of its items.
+        """
+        return list(dict.fromkeys(self._find(node, scope, set())))
+
+    def expand(self, reference: str) -> str:
+        """Return the dotted name behind a reference to something outside the module, else ""."""
+        dotted = self._expanded.get(reference)
+        if dotted is None:
+            dotted = self._expanded[reference] = self._expand(reference.lstrip("?"))
+        return dotted
+
+    def name_builtin(self, node: ast.expr, scope: Scope) -> str:
+        """Return the dotted name of what is called, if it is from outside the module, else ""."""
+        references = self._list_plain(node, scope)
+        return self.expand(references[0]) if references else ""
+
+    def mangle(self, name: str, scope: Scope) -> str:
+        """Return a name as Python looks it up: `__x` in class C is `_C__x`."""
+        if name.startswith("__") and not name.endswith("__"):
+            owner = scope.find_class().lstrip("_")
+            return f"_{owner}{name}" if owner else name
+        return name
+
+    def read_getattr(self, node: ast.Call) -> ast.Attribute | None:
+        """Return `x.a` for the arguments of `getattr(x, "a")` and the like."""
+        if len(node.args) < 2:  # noqa: PLR2004
+            return None
+        target, name = node.args[:2]
+        if not isinstance(name, ast.Constant) or not isinstance(name.value, str):
+            return None
+        return ast.copy_location(ast.Attribute(target, name.value, ast.Load()), node)
+
+    def is_own_module(self, node: ast.Subscript, scope: Scope) -> bool:
+        """Tell whether an expression is `sys.modules[__name__]`."""
+        return (
+            self.name_builtin(node.value, scope) == "sys.modules"
+            and isinstance(node.slice, ast.Name)
+            and node.slice.id == "__name__"
+        )
+
+    def _list_plain(self, node: ast.expr, scope: Scope) -> list[str]:
+        inner = node
+        while isinstance(inner, ast.Attribute):
+            inner = inner.value
+        return self.list_references(node, scope) if isinstance(inner, ast.Name) else []
+
+    def _list_names(self, node: ast.Name, scope: Scope) -> list[str]:
+        found = scope.find(node.id)
+        name = self.mangle(node.id, scope)
+        if found is None:
+            return [name]
+        sources = found.sources[node.id]
+        imported = [value for way, value in sources if way == "import" and isinstance(value, str)]
+        # in a class's body a name may be the module's until the class binds it
+        return [f"?{name}", *imported] if found.kind == "class" else imported
+
+    def _list_calls(self, node: ast.Call, scope: Scope) -> list[str]:
+        special = self.name_builtin(node.func, scope)
+        if special in _ATTRIBUTE_CALLS:
+            target = self.read_getattr(node)
+            return self.list_references(target, scope) if target else []
+        if special in _IMPORT_CALLS:
+            reference = _read_import(node, special)
+            return [reference] if reference else []
+        return []
+
+    def _list_modules(self, node: ast.Subscript, scope: Scope) -> list[str]:
+        name = node.slice.value if isinstance(node.slice, ast.Constant) else None
+        if isinstance(name, str) and self.name_builtin(node.value, scope) == "sys.modules":
+            return [f"0:{name}:"]
+        return []
+
+    def _find(
+        self, node: ast.expr, scope: Scope, seen: set[tuple[int, str]]
+    ) -> Iterator[Root]:
+        references = self.list_references(node, scope)
+        yield from ((reference, 0) for reference in references)
+        if isinstance(node, ast.Name):
+            yield from self._find_local(node.id, scope, seen)
+        elif references:
+            return
+        elif isinstance(node, ast.Attribute):
+            for reference, distance in self._find(node.value, scope, seen):
+                far = distance or not reference
+                yield (reference, max(distance, 1)) if far else (_extend(reference, [node.attr]), 0)
+        elif isinstance(node, ast.Subscript):
+            yield from _move(self._find(node.value, scope, seen), 1)
+        elif isinstance(node, ast.Call):
+            yield from self._find_called(node, scope, seen)
+        elif isinstance(node, ast.Await | ast.Starred | ast.NamedExpr):
+            yield from self._find(node.value, scope, seen)
+        else:
+            yield from self._find_parts(node, scope, seen)
+
+    def _find_called(
+        self, node: ast.Call, scope: Scope, seen: set[tuple[int, str]]
+    ) -> Iterator[Root]:
+        if self.name_builtin(node.func, scope) in _BUILTINS:
+            for argument in node.args:  # zip(a, b) is new, the items that it gives are not
+                yield from _move(self._find(argument, scope, seen), 1)
+        else:
+            yield from _move(self._find(node.func, scope, seen), 2)
+
+    def _find_parts(
+        self, node: ast.expr, scope: Scope, seen: set[tuple[int, str]]
+    ) -> Iterator[Root]:
+        if isinstance(node, ast.IfExp | ast.BoolOp):
+            parts = node.values if isinstance(node, ast.BoolOp) else [node.body, node.orelse]
+            for part in parts:
+                yield from self._find(part, scope, seen)
+            return
+        if isinstance(node, ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp):
+            scope = Scope("comprehension", scope, scope.owner)
+            bind_generators(scope, node.generators)
+        for part in _list_parts(node):
+            yield from _move(self._find(part, scope, seen), 1)
+
+    def _find_local(self, name: str, scope: Scope, seen: set[tuple[int, str]]) -> Iterator[Root]:
+        found = scope.find(name)
+        if found is None or (id(found), name) in seen:
+            return
+        seen.add((id(found), name))
+        for way, value in found.sources[name]:
+            if way == "parameter":
+                yield "", 0
+            elif isinstance(value, ast.expr):
+                yield from _move(self._find(value, found, seen), 1 if way == "item" else 0)
+
+    def _expand(self, reference: str) -> str:
+        if reference[0].isdigit():
+            level, module, rest = reference.split(":", 2)
+            return f"{module}.{rest}".rstrip(".").removeprefix("builtins.") if level == "0" else ""
+        name, _, rest = reference.partition(".")
+        if name in self._imports:
+            return self._expand(_extend(self._imports[name], [rest] if rest else []))
+        return "" if name in self._bound else reference
+
+
+def _extend(reference: str, attributes: list[str]) -> str:
+    if not attributes:
+        return reference
+    return reference + ("" if reference.endswith(":") else ".") + ".".join(attributes)
+
+
+def _move(roots: Iterable[Root], distance: int) -> Iterator[Root]:
+    for reference, near in roots:
+        yield reference, max(near, distance)
+
+
+def _list_parts(node: ast.expr) -> list[ast.expr]:
+    if isinstance(node, ast.List | ast.Tuple | ast.Set):
+        return node.elts
+    if isinstance(node, ast.Dict):
+        return [value for value in node.values if value is not None]
+    if isinstance(node, ast.DictComp):
+        return [node.value]
+    if isinstance(node, ast.ListComp | ast.SetComp | ast.GeneratorExp):
+        return [node.elt]
+    if isinstance(node, ast.BinOp):
+        # a sum of a thousand terms is a thousand levels deep on its left
+        parts = []
+        inner: ast.expr = node
+        while isinstance(inner, ast.BinOp):
+            parts.append(inner.right)
+            inner = inner.left
+        return [inner, *reversed(parts)]
+    return []
+
+
+def _read_import(node: ast.Call, special: str) -> str:
+    """Return the reference to the module that an import by a literal name gives; "" for any other."""
+    name = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
+    if not isinstance(name, str) or len(node.args) > (2 if special == _IMPORT_CALLS[0] else 1):
+        return ""
+    module = name.lstrip(".")
+    level = len(name) - len(module)
+    if special == "__import__":
+        return f"0:{module.partition('.')[0]}:" if not level and not node.keywords else ""
+    packages = [*node.args[1:], *(keyword.value for keyword in node.keywords)]
+    own = [isinstance(p, ast.Name) and p.id in ("__package__", "__name__") for p in packages]
+    if level and not (own and all(own)):
+        return ""
+    return f"{level}:{module}:"

@@ -1,0 +1,114 @@
+"""Which installed distribution a module comes from, and which version of it is installed.
+
+Only names and metadata are read; no module is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlparse
+
+from fftasks.record import digest_json, read_record, write_record
+
+_KINDS = (".dist-info", ".egg-info")
+_PACKAGES = {"site-packages", "dist-packages"}
+
+
+def is_standard(name: str) -> bool:
+    """Tell whether a top-level module is part of Python."""
+    return name in sys.stdlib_module_names
+
+
+def is_installed_path(path: Path) -> bool:
+    """Tell whether a path is in a folder of installed packages."""
+    return not _PACKAGES.isdisjoint(path.parts)
+
+
+class Distributions:
+    """The installed distributions.
+
+    tops: top-level module -> distributions that provide it, as "numpy 2.4.6"
+    editable: folders of source from which distributions are installed without being copied
+    """
+
+    def __init__(self, tops: dict[str, list[str]], editable: list[str]) -> None:
+        self.tops = tops
+        self.editable = editable
+
+
+@lru_cache(maxsize=8)
+def read_distributions(cache: Path | None = None) -> Distributions:
+    """Return what is installed on this interpreter's path.
+
+    cache: file in which to keep the answer; it holds as long as no distribution comes or goes
+    """
+    listing = digest_json(_list_names(sys.path))
+    record = read_record(cache) if cache else None
+    if record is None or record["output"] != listing:
+        tops, editable = _read_all()
+        record = {"output": listing, "tops": tops, "editable": editable}
+        if cache:
+            _keep(cache, record)
+    return Distributions(record["tops"], record["editable"])
+
+
+def _keep(cache: Path, record: dict[str, object]) -> None:
+    try:
+        write_record(cache, record)
+    except OSError:
+        return  # it only saves time
+
+
+def _list_names(folders: Iterable[str]) -> list[list[str]]:
+    names = []
+    for folder in folders:
+        try:
+            entries = os.listdir(folder or ".")
+        except OSError:
+            continue
+        names.append(sorted(entry for entry in entries if entry.endswith(_KINDS)))
+    return [sys.version.split()[:1], *names]
+
+
+def _read_all() -> tuple[dict[str, list[str]], list[str]]:
+    tops: dict[str, set[str]] = {}
+    editable = []
+    for distribution in metadata.distributions():
+        name = distribution.metadata["Name"]
+        if not name:
+            continue  # a folder that pip left behind half removed
+        for top in _list_tops(distribution):
+            tops.setdefault(top, set()).add(f"{name} {distribution.version}")
+        editable += _find_source(distribution)
+    return {top: sorted(names) for top, names in sorted(tops.items())}, sorted(set(editable))
+
+
+def _list_tops(distribution: metadata.Distribution) -> set[str]:
+    tops = set((distribution.read_text("top_level.txt") or "").split())
+    if tops:
+        return {top.partition("/")[0] for top in tops}
+    paths = [PurePosixPath(str(path)) for path in distribution.files or ()]
+    firsts = {path.parts[0].partition(".")[0] for path in paths if _is_module(path)}
+    return {first for first in firsts if first.isidentifier() and first != "__pycache__"}
+
+
+def _is_module(path: PurePosixPath) -> bool:
+    return path.suffix in (".py", ".so", ".pyd") and not path.parts[0].endswith(_KINDS)
+
+
+def _find_source(distribution: metadata.Distribution) -> list[str]:
+    """Return the source folders of an editable distribution; none for any other."""
+    try:
+        origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    except ValueError:
+        return []
+    if not origin.get("dir_info", {}).get("editable"):
+        return []
+    folder = Path(unquote(urlparse(origin["url"]).path))
+    return [str(part) for part in (folder / "src", folder) if part.is_dir()]

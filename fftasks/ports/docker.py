@@ -1,0 +1,236 @@
+"""The container engine, through the docker package: it builds images and pushes them.
+
+The classic builder does the last part, from a context of our own making: a Dockerfile, and one
+archive per layer. pip runs before that, in a container that becomes the image below. Had it run in
+the Dockerfile, its secrets would stand there as ARG, or in a layer, and in `docker history`; a
+process that is started in a running container leaves neither its environment nor its files.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fftasks.errors import SettingsError, ToolError
+from fftasks.ports import refusal
+from fftasks.ports.assembly import assemble
+from fftasks.ports.engine import (
+    Login,
+    blame_engine,
+    connect,
+    find_auth,
+    inspect_image,
+    read_error,
+    read_message,
+)
+from fftasks.ports.installation import install
+from fftasks.ports.log import Log, open_log
+from fftasks.stages.image import Built, Layers, Recipe
+from fftasks.stages.push import ImageGoneError
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+_WAITS_S = (1.0, 4.0)
+_SPELLINGS = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+class Engine:
+    """A container engine; `build` is a stages.image.Build, `push` is a stages.push.Push.
+
+    login: for the registry of the settings; for any other, and without one, Docker's own is used
+    say: takes a sentence for the user; pause: waits for seconds
+    It connects when it is first used.
+    """
+
+    def __init__(
+        self,
+        login: Login | None = None,
+        *,
+        say: Callable[[str], None] = print,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._login = login
+        self._say = say
+        self._pause = pause
+
+    def has_image(self, image: str) -> bool:
+        """Return whether an image, "sha256:…" or a name, is in the engine."""
+        with blame_engine(f"image: the engine does not say whether it has {image}"):
+            return inspect_image(self._client, image) is not None
+
+    def build(self, recipe: Recipe, layers: Layers, *, log: Path) -> Built:
+        """Build an image; what the engine and pip say goes into the log as they say it.
+
+        Raises SettingsError for a base that cannot be one, ToolError for all else.
+        """
+        with open_log(log, recipe.build_env) as lines:
+            try:
+                with blame_engine(f"image: the build on base {recipe.base!r} broke off"):
+                    base = self._find_base(recipe, lines)
+                    below = install(self._client, recipe, layers, base, lines)
+                    image = assemble(self._client, recipe, layers, below, lines)
+            except ToolError as exc:
+                found = [lines.hide(line) for line in (*exc.found, f"full log: {log}")]
+                raise ToolError(lines.hide(exc.attempted), found=found, tip=exc.tip) from exc
+        return Built(image, base["Id"])
+
+    def push(self, image: str, repository: str, tags: Sequence[str]) -> str:
+        """Push an image under each tag and return the digest of its manifest in the registry.
+
+        A refusal that may pass is tried again, a few times and with a word.
+        """
+        auth = find_auth(repository.partition("/")[0], self._login)
+        with blame_engine(f"push: the push to {repository} broke off"):
+            for tag in tags:
+                self._tag(image, repository, tag)
+            digests = [self._push_tag(repository, tag, auth) for tag in tags]
+            self._verify(repository, digests[-1], auth)
+        return digests[-1]
+
+    @cached_property
+    def _client(self) -> APIClient:
+        return connect()
+
+    def _find_base(self, recipe: Recipe, log: Log) -> dict[str, Any]:
+        """Return what the engine knows of the base; fetch it if it is not there."""
+        here = self._inspect_base(recipe)
+        if here is not None and _fits(here, recipe.platform):
+            return here
+        message = self._pull(recipe, log)
+        found = self._inspect_base(recipe)
+        if found is not None and _fits(found, recipe.platform):
+            return found
+        where = f" (set in {recipe.base_origin})" if recipe.base_origin else ""
+        if found is not None:
+            raise ToolError(
+                f"image: the base {recipe.base!r} is not made for image.platform {recipe.platform}",
+                found=[f"it is for {found['Os']}/{found['Architecture']}", message],
+                tip=f"set image.base{where} to an image that has this platform, or image.platform",
+            )
+        raise ToolError(
+            f"image: the base {recipe.base!r} is not here and cannot be fetched",
+            found=[message],
+            tip=f"check image.base{where}; `docker pull {recipe.base}` must work",
+        )
+
+    def _inspect_base(self, recipe: Recipe) -> dict[str, Any] | None:
+        from docker.errors import APIError
+
+        try:
+            return inspect_image(self._client, recipe.base)
+        except APIError as exc:
+            if exc.status_code != 400:  # noqa: PLR2004  (the engine's word for what is no name)
+                raise
+            raise SettingsError(
+                f"image: image.base {recipe.base!r} is no image's name",
+                found=[read_message(exc)],
+                tip=f"correct it in {recipe.base_origin or 'config/'}",
+            ) from exc
+
+    def _pull(self, recipe: Recipe, log: Log) -> str:
+        """Try to fetch the base; return what went wrong, or ""."""
+        from docker.errors import APIError
+        from docker.utils import parse_repository_tag
+
+        repository, tag = parse_repository_tag(recipe.base)
+        try:
+            auth = find_auth(_find_host(repository), self._login)
+        except ToolError as exc:
+            auth = {}  # most bases are there for everybody
+            log.write(f"{exc}\n")
+        log.write(f"fetching {recipe.base} for {recipe.platform or 'the engine'}\n")
+        try:
+            for event in self._client.pull(
+                repository,
+                tag=tag or "latest",
+                platform=recipe.platform or None,
+                auth_config=auth,
+                stream=True,
+                decode=True,
+            ):
+                if "error" in event:
+                    return read_error(event)
+                if "progress" not in event:
+                    log.write(f"{event.get('id', '')} {event.get('status', '')}\n".lstrip())
+        except APIError as exc:
+            return read_message(exc)
+        return ""
+
+    def _tag(self, image: str, repository: str, tag: str) -> None:
+        from docker.errors import ImageNotFound
+
+        try:
+            self._client.tag(image, repository, tag, force=True)
+        except ImageNotFound as exc:
+            raise ImageGoneError(
+                f"push: the image {image[:19]} is not in the engine any more",
+                found=[read_message(exc)],
+                tip="`doit image` builds it again",
+            ) from exc
+
+    def _push_tag(self, repository: str, tag: str, auth: dict[str, str]) -> str:
+        for wait_s in (*_WAITS_S, None):
+            digest, message = self._push_once(repository, tag, auth)
+            if digest:
+                return digest
+            if wait_s is None or not refusal.classify(message).passing:
+                break
+            self._say(f"push: {refusal.classify(message).meaning}; trying again in {wait_s:g} s")
+            self._pause(wait_s)
+        raise self._refuse(f"push: {repository}:{tag} was not taken", message, repository)
+
+    def _push_once(self, repository: str, tag: str, auth: dict[str, str]) -> tuple[str, str]:
+        """Return the digest and "", or "" and what went wrong; docker-py raises for neither."""
+        from docker.errors import APIError
+
+        digest = ""
+        try:
+            for event in self._client.push(
+                repository, tag=tag, auth_config=auth, stream=True, decode=True
+            ):
+                if "error" in event:
+                    return "", read_error(event)
+                digest = (event.get("aux") or {}).get("Digest", digest)
+        except APIError as exc:
+            return "", read_message(exc)
+        return digest, "" if digest else "the engine ended without a digest"
+
+    def _verify(self, repository: str, digest: str, auth: dict[str, str]) -> None:
+        """Ask the registry whether it has what it took."""
+        from docker.errors import APIError
+
+        reference = f"{repository}@{digest}"
+        client: Any = self._client  # a method that the type stubs do not know
+        try:
+            client.inspect_distribution(reference, auth_config=auth)
+        except APIError as exc:
+            if exc.status_code in (401, 403):
+                return  # a login that may write and not read
+            attempted = f"push: the registry took {reference} and does not have it"
+            raise self._refuse(attempted, read_message(exc), repository) from exc
+
+    def _refuse(self, attempted: str, message: str, repository: str) -> ToolError:
+        host = repository.partition("/")[0]
+        ours = self._login is not None and self._login.host == host
+        username = self._login.username if self._login and ours else ""
+        return refusal.explain(attempted, message, server=host, username=username)
+
+
+def _fits(image: Mapping[str, Any], platform: str) -> bool:
+    """Return whether an image is for a platform ("os/architecture[/variant]", "" is any)."""
+    if not platform:
+        return True
+    wanted = [_SPELLINGS.get(part, part) for part in platform.lower().split("/")]
+    is_same = [image["Os"], image["Architecture"]] == wanted[:2]
+    variant = image.get("Variant") or ""
+    return is_same and (len(wanted) < 3 or not variant or variant == wanted[2])  # noqa: PLR2004
+
+
+def _find_host(repository: str) -> str:
+    from docker.auth import resolve_repository_name
+
+    return str(resolve_repository_name(repository)[0])

@@ -1,0 +1,157 @@
+"""The way to the container engine: where it listens, and who one is at a registry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fftasks.errors import SettingsError, ToolError
+from fftasks.stages.push import HUB
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+_HUB_ADDRESS = f"https://index.{HUB}/v1/"
+_PATIENCE_S = 30
+
+
+@dataclass(frozen=True)
+class Login:
+    """Credentials for one registry, from the settings."""
+
+    host: str
+    username: str
+    password: str = field(repr=False)
+
+    def make_auth(self) -> dict[str, str]:
+        """Return the form in which the engine takes it."""
+        address = _HUB_ADDRESS if self.host == HUB else self.host
+        return {"username": self.username, "password": self.password, "serveraddress": address}
+
+
+def make_login(repository: str, username: str, password: str) -> Login | None:
+    """Return the login that the settings give, or None if they leave it to Docker's own store.
+
+    repository: "host/path". Raises SettingsError if one of the two is missing.
+    """
+    if bool(username) != bool(password):
+        there, missing = ("username", "password") if username else ("password", "username")
+        raise SettingsError(
+            f"push: registry.{there} is set, and registry.{missing} is not",
+            tip="set both, or neither: then Docker's own login is used",
+        )
+    return Login(repository.partition("/")[0], username, password) if username else None
+
+
+def find_auth(host: str, login: Login | None) -> dict[str, str]:
+    """Return the engine's form of a login for a host: ours if it is for it, else Docker's own.
+
+    An empty dictionary if there is none. Raises ToolError if Docker's own cannot be read.
+    """
+    if login is not None and login.host == host:
+        return login.make_auth()
+    from docker import auth, credentials, errors
+
+    try:
+        return auth.load_config().resolve_authconfig(host) or {}
+    except (errors.DockerException, credentials.StoreError) as exc:
+        raise ToolError(
+            f"push: Docker's own login for {host} cannot be read",
+            found=[str(exc)],
+            tip=f"run `docker login {host}`, or set registry.username and registry.password",
+        ) from exc
+
+
+def connect() -> APIClient:
+    """Return a client of the engine that `docker` on the command line would use.
+
+    Raises ToolError if no engine answers.
+    """
+    import docker.utils
+
+    where = os.environ.get("DOCKER_HOST", "")
+    try:
+        options: dict[str, Any] = {**docker.utils.kwargs_from_env()}
+        options = options if "base_url" in options else _find_context()
+        where = str(options.get("base_url", where))
+        client: Any = docker.APIClient(version="auto", timeout=_PATIENCE_S, **options)
+    except (docker.errors.DockerException, OSError, ValueError) as exc:
+        raise _explain_silence(where or "its socket", exc) from exc
+    client.timeout = None  # a build says nothing for as long as a compiler runs
+    # nothing that the builder does needs a login, and a broken credential helper would stop it
+    client._set_auth_headers = lambda _headers: None
+    known: APIClient = client
+    return known
+
+
+def inspect_image(client: Any, image: str) -> dict[str, Any] | None:
+    """Return what the engine knows of an image, or None if it has none of that name."""
+    from docker.errors import ImageNotFound
+
+    try:
+        return dict(client.inspect_image(image))
+    except ImageNotFound:
+        return None
+
+
+def find_proxies(client: APIClient) -> dict[str, str]:
+    """Return the proxies of Docker's own configuration, as variables of an environment."""
+    from docker.utils.config import load_general_config
+    from docker.utils.proxy import ProxyConfig
+
+    proxies = load_general_config().get("proxies") or {}
+    chosen: Any = proxies.get(client.base_url) or proxies.get("default") or {}
+    environment: Any = ProxyConfig.from_dict(chosen).get_environment()
+    return dict(environment)
+
+
+@contextmanager
+def blame_engine(attempted: str) -> Iterator[None]:
+    """Turn what the docker package raises into a ToolError that begins with `attempted`."""
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except (DockerException, RequestException, HTTPError) as exc:
+        tip = "look at the engine's log, and whether it still runs"
+        raise ToolError(attempted, found=[read_message(exc)], tip=tip) from exc
+
+
+def read_message(exc: Exception) -> str:
+    """Return what the engine said."""
+    return str(getattr(exc, "explanation", None) or exc)
+
+
+def read_error(event: Mapping[str, Any]) -> str:
+    """Return the message of an event in a stream that carries an error."""
+    return str((event.get("errorDetail") or {}).get("message") or event["error"])
+
+
+def _find_context() -> dict[str, Any]:
+    from docker.context import ContextAPI
+
+    name = os.environ.get("DOCKER_CONTEXT")
+    context = ContextAPI.get_context(name) if name else ContextAPI.get_current_context()
+    if context is None or not context.Host:
+        return {}
+    return {"base_url": context.Host, "tls": context.TLSConfig or False}
+
+
+def _explain_silence(where: str, exc: Exception) -> ToolError:
+    text = str(exc)
+    if "Permission denied" in text:
+        return ToolError(
+            f"docker: you may not talk to the container engine at {where}",
+            found=[text],
+            tip="join its group (`sudo usermod -aG docker $USER`) and log in again",
+        )
+    return ToolError(
+        f"docker: no container engine answers at {where}",
+        found=[text],
+        tip="start Docker, or set DOCKER_HOST to where it listens",
+    )

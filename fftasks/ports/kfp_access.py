@@ -1,0 +1,105 @@
+"""How to reach Kubeflow Pipelines: the settings, checked, with what stands in the files that they name.
+
+Does not import kfp. A secret is in no message and in no repr.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from fftasks.errors import SettingsError
+
+if TYPE_CHECKING:
+    from fftasks.settings import KFPSettings
+
+
+@dataclass(frozen=True)
+class Access:
+    """An address without a slash at its end, whom to trust, how long to wait, and who we are."""
+
+    host: str
+    ca_cert: str
+    verify_ssl: bool
+    timeout_s: float
+    token: str = field(repr=False)
+    cookies: str = field(repr=False)
+
+
+def read_access(settings: KFPSettings) -> Access:
+    """Check the settings and read the files that they name; raise SettingsError."""
+    token = (settings.token or _read_token(settings.token_file)).strip()
+    for name, secret in (("token", token), ("cookies", settings.cookies)):
+        # else http.client says what it does not like, with the secret in the message
+        if not re.fullmatch(r"[\x20-\x7e]*", secret):
+            raise SettingsError(
+                f"kfp.{name}: it has line breaks or letters that no header can carry"
+            )
+    return Access(
+        host=_check_host(settings.host),
+        ca_cert=_check_ca_cert(settings.ca_cert),
+        verify_ssl=settings.verify_ssl,
+        timeout_s=settings.timeout_s,
+        token=token,
+        cookies=settings.cookies,
+    )
+
+
+def make_headers(access: Access) -> dict[str, str]:
+    """Return the headers of a GET request."""
+    headers = {"Accept": "application/json"}
+    if access.token:
+        headers["Authorization"] = f"Bearer {access.token}"
+    if access.cookies:
+        headers["Cookie"] = access.cookies
+    return headers
+
+
+def make_tls_context(access: Access) -> ssl.SSLContext:
+    """Return whom to trust; raises OSError (SSLError is one) for a file that is no certificate."""
+    context = ssl.create_default_context(cafile=access.ca_cert or None)
+    if not access.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _check_host(host: str) -> str:
+    address = host.partition("#")[0].rstrip("/")  # the page's own address goes on with #/...
+    try:
+        parts = urlsplit(address)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        valid = False
+    tip = "write http://HOST:PORT or https://HOST"
+    if not valid:
+        raise SettingsError(f"kfp.host: {host!r} is no address", tip=tip)
+    if "@" in parts.netloc:
+        raise SettingsError(
+            "kfp.host: a name or password stands in the address",
+            tip=f"{tip}; who you are belongs into kfp.token, kfp.token_file or kfp.cookies",
+        )
+    return address
+
+
+def _check_ca_cert(path: str) -> str:
+    if not path:
+        return ""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise SettingsError(f"kfp.ca_cert: there is no file {path}")
+    return str(file)
+
+
+def _read_token(path: str) -> str:
+    if not path:
+        return ""
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise SettingsError(f"kfp.token_file: cannot read {path}", found=[reason]) from error

@@ -1,0 +1,93 @@
+"""Errors of Kubeflow Pipelines' REST interface, each said once, with the setting to look at."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from fftasks.errors import ToolError
+from fftasks.ports.kfp_access import Access
+
+_PAGE = re.compile(r"<(!doctype )?html", re.IGNORECASE)
+_LOGIN_TIP = "set kfp.token, kfp.token_file or kfp.cookies; what is set may have expired"
+_HOST_TIP = "is kfp.host the address of Kubeflow Pipelines, without a path of its page?"
+_TLS_TIP = (
+    "kfp.ca_cert names the file of your own CA, kfp.verify_ssl: false trusts anyone; "
+    "or does kfp.host speak http://?"
+)
+_TIPS = {
+    401: _LOGIN_TIP,
+    403: "look at kfp.namespace: the account of the token or cookies may not do this there",
+    404: _HOST_TIP,
+    409: "somebody made the same at this moment: run it again",
+    413: "the server takes no pipeline of this size: use fewer nodes or shorter constants",
+    429: "the server is busy: run it again later",
+}
+
+
+class NoAnswerError(ToolError):
+    """A request that may have been carried out, and may have not."""
+
+
+def explain_status(access: Access, attempted: str, error: Any) -> ToolError:
+    """Return the error for an HTTP status beyond 2xx; error: status, reason, headers, body."""
+    status = error.status
+    if 300 <= status < 400:  # noqa: PLR2004 - HTTP
+        path = urlsplit((error.headers or {}).get("Location", "")).path or "?"
+        found = [f"{access.host} answered HTTP {status}: go to {path}, which is a login page"]
+        return ToolError(attempted, found=found, tip=_LOGIN_TIP)
+    message = _read_message(error.body or "")
+    found = [f"{access.host} answered HTTP {status} {error.reason}", message]
+    if status >= 500:  # noqa: PLR2004 - HTTP
+        tip = "the server has trouble: look at the log of its ml-pipeline pod, and run it again"
+        return NoAnswerError(attempted, found=found, tip=tip)
+    tip = _TIPS.get(status, "look at kfp.namespace" if "namespace" in message.lower() else "")
+    return ToolError(attempted, found=found, tip=tip)
+
+
+def explain_silence(access: Access, attempted: str, error: Exception) -> ToolError:
+    """Return the error for an urllib3 exception: there was no answer."""
+    from urllib3 import exceptions
+
+    never_sent = (exceptions.NewConnectionError, exceptions.ConnectTimeoutError)
+    kind = ToolError if isinstance(error, never_sent) else NoAnswerError
+    # a refused connection is a TimeoutError too, in urllib3
+    refused = isinstance(error, exceptions.NewConnectionError)
+    if isinstance(error, exceptions.TimeoutError) and not refused:
+        found = f"{access.host} did not answer within {access.timeout_s:g} s"
+        tip = "is kfp.host right, and reachable from here? kfp.timeout_s is how long to wait"
+    else:
+        # what comes before the last colon is the repr of a connection
+        found = f"no connection to {access.host}: {str(error).rpartition(': ')[2]}"
+        tip = "is kfp.host right, and is `kubectl port-forward` running if you use one?"
+    return kind(attempted, found=[found], tip=tip)
+
+
+def explain_tls(access: Access, attempted: str, reason: str) -> ToolError:
+    """Return the error for a TLS handshake that failed."""
+    return ToolError(attempted, found=[f"TLS to {access.host}: {reason}"], tip=_TLS_TIP)
+
+
+def explain_nonsense(access: Access, attempted: str, answer: str) -> ToolError:
+    """Return the error for an answer that Kubeflow Pipelines would not give."""
+    found = [f"{access.host} answered with what is not from Kubeflow Pipelines", _shorten(answer)]
+    tip = _LOGIN_TIP if _PAGE.search(answer) else _HOST_TIP
+    return NoAnswerError(attempted, found=found, tip=tip)
+
+
+def _read_message(body: str) -> str:
+    """Return what the server says about an error, in one line."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return _shorten(body)
+    said = isinstance(answer, dict) and (answer.get("message") or answer.get("error"))
+    return _shorten(str(said or body))
+
+
+def _shorten(text: str) -> str:
+    title = re.search(r"<title[^>]*>(.*?)</title", text, re.IGNORECASE | re.DOTALL)
+    words = " ".join((title[1] if title else text).split())
+    return f"a web page: {words[:100]!r}" if _PAGE.search(text) else words[:1000]

@@ -1,0 +1,275 @@
+"""Stage components: graph record -> one Kubeflow Pipelines component per node, without the image.
+
+VERSION counts changes of what `make` gives for the same inputs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from fftasks.errors import WorkflowError
+from fftasks.record import Record, digest_bytes, digest_json
+
+VERSION = 1
+
+Document = dict[str, Any]
+
+_ARTIFACT = {"artifactType": {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}}
+_OUTPUTS = {"artifacts": {"result": _ARTIFACT}}
+_MAX_CONSTANT_LENGTH = 2048  # characters of its JSON
+# KFP's launcher replaces {{...}} wherever it stands, and Kubernetes reads $(NAME) and $$ in everything that
+# becomes an argument of a container, which a task with all its constants does (it is the driver's --task)
+_REPLACED = re.compile(r"\{\{|\$\(|\$\$")
+# what YAML 1.1 (PyYAML) takes for a string and the server's YAML 1.2 does not: 1e5, 0o17, 2001-1-1, y
+_AMBIGUOUS = re.compile(r"[-+.]?[0-9]|[yYnN]\Z")
+
+
+def make(graph: Record, workflow: str, image: str) -> tuple[Record, dict[str, str]]:
+    """Return the record of a workflow's components and their files, file name -> YAML.
+
+    graph: the graph record of the file that builds the workflow
+    workflow: the workflow's name
+    image: repository:tag, what a component runs in somebody else's pipeline; our own pipeline runs a digest
+
+    The record's `files` gives each file's digest. Its `tasks` is what the pipeline stage works with: task
+    name -> name shown, nodes, component specification, command, args, env, artifacts (input -> upstream
+    task), parameters, upstream tasks.
+
+    Raises WorkflowError for a node that a container could not run.
+    """
+    nodes = [graph["nodes"][node] for node in graph["workflows"][workflow]["nodes"]]
+    names = {node: name_task(graph["nodes"][node]["slug"]) for node in graph["nodes"]}
+    tasks = {}
+    files = {}
+    for node, key in zip(nodes, graph["workflows"][workflow]["nodes"], strict=True):
+        _check_node(node, graph["file"], workflow)
+        tasks[names[key]] = task = _make_task(node, key, names, graph["file"], workflow)
+        document = _make_document(node["slug"], task, image)
+        check_document(document)
+        files[f"{node['slug']}.yaml"] = format_document(document, _describe(node, workflow))
+    inputs = {"file": graph["file"], "workflow": workflow, "image": image}
+    digests = {name: digest_bytes(text.encode()) for name, text in files.items()}
+    record = {
+        "stage": "components",
+        "version": VERSION,
+        "inputs": inputs | {f"node {task['name']}": digest_json(task) for task in tasks.values()},
+        "output": digest_json([tasks, digests]),
+        "workflow": workflow,
+        "slug": graph["workflows"][workflow]["slug"],
+        "files": digests,
+        "tasks": tasks,
+    }
+    return record, files
+
+
+def name_task(slug: str) -> str:
+    """Return the name of a node's task in a pipeline: its slug, with one exception.
+
+    Argo makes a step `<task>-driver` for each task, so a node "a_driver" beside a node "a" would be refused
+    by the cluster. No slug contains "--": the names stay different.
+    """
+    return f"{slug}--n" if slug.endswith("-driver") else slug
+
+
+def check_document(document: Document) -> None:
+    """Parse a pipeline document as strictly as KFP's server does.
+
+    Raises google.protobuf.json_format.ParseError; that is a bug of ours, not the user's.
+    """
+    from google.protobuf import json_format
+
+    messages = _load_messages()
+    json_format.ParseDict(document, messages.PipelineSpec())
+    # a Struct in PipelineSpec, parsed by the server only when the run starts
+    json_format.ParseDict(document["deploymentSpec"], messages.PipelineDeploymentConfig())
+
+
+def format_document(document: Document, description: str) -> str:
+    """Return a document as YAML, sorted, that every YAML parser reads alike.
+
+    description: one line; kfp finds it in the third line of the file
+    """
+    import yaml
+
+    name = document["pipelineInfo"]["name"]
+    head = f"# PIPELINE DEFINITION\n# Name: {name}\n# Description: {description}\n"
+    # lines are never folded: libyaml and PyYAML fold differently
+    body = yaml.dump(document, Dumper=_make_dumper(), width=1 << 30, allow_unicode=True)
+    return head + str(body)
+
+
+def _check_node(node: Record, file: str, workflow: str) -> None:
+    attempted = f"components: node {node['name']!r} cannot run on Kubeflow Pipelines"
+    if node["kind"] != "function":
+        raise WorkflowError(
+            attempted,
+            found=[f"it belongs to a @workflow class ({file}:{node['line']})"],
+            tip="class nodes on Kubeflow Pipelines come in a later version: use functions, or doit run",
+        )
+    for what, text in (("name", node["name"]), ("workflow's name", workflow), ("file", file)):
+        if not _is_carried(text):
+            raise WorkflowError(
+                attempted,
+                found=[
+                    f"its {what} {text!r} would not arrive as it is",
+                    "Kubernetes and KFP replace {{, $( and $$; what is not Unicode text cannot be passed",
+                ],
+                tip=f"choose another {what}",
+            )
+
+
+def _is_carried(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text and not _REPLACED.search(text)
+
+
+def _make_task(
+    node: Record, key: str, names: Mapping[str, str], file: str, workflow: str
+) -> Document:
+    arguments = node["arguments"]
+    inputs = [needed for argument in arguments for needed in argument["nodes"]]
+    parameters = {a["name"]: a for a in arguments if _is_parameter(a)}
+    return {
+        "name": node["name"],
+        "nodes": [key],
+        "slug": node["slug"],
+        "component": _make_component(node["slug"], [i["input"] for i in inputs], parameters),
+        "command": ["python3", "-m", "fftasks.runtime"],
+        "args": [
+            *("--file", file, "--workflow", workflow, "--node", node["name"]),
+            *("--executor-input", "{{$}}"),
+        ],
+        "env": {"FFFUNCTION": node["name"]},
+        "artifacts": {needed["input"]: names[needed["node"]] for needed in inputs},
+        "parameters": {name: a["value"] for name, a in parameters.items()},
+        "upstream": sorted({names[upstream] for upstream in node["upstream"]}),
+    }
+
+
+def _is_parameter(argument: Record) -> bool:
+    """Tell whether a constant travels as a parameter; any other comes from the graph in the image.
+
+    What would be changed on its way does not travel, and what is long does not either: a task with all its
+    constants is one argument of a process.
+    """
+    if "type" not in argument:
+        return False
+    return len(json.dumps(argument["value"])) <= _MAX_CONSTANT_LENGTH and _is_carried(
+        _flatten(argument["value"])
+    )
+
+
+def _flatten(value: Any) -> str:
+    # not the JSON: it escapes what is no text, and "{{" are also the braces of an empty dict in a dict
+    if isinstance(value, Mapping):
+        return "\n".join([*value, *map(_flatten, value.values())])
+    if isinstance(value, list):
+        return "\n".join(map(_flatten, value))
+    return value if isinstance(value, str) else ""
+
+
+def _make_component(slug: str, inputs: Sequence[str], parameters: Mapping[str, Record]) -> Document:
+    definitions: Document = {}
+    if inputs:
+        definitions["artifacts"] = dict.fromkeys(inputs, _ARTIFACT)
+    if parameters:
+        definitions["parameters"] = {
+            name: {"parameterType": a["type"], "defaultValue": a["value"], "isOptional": True}
+            for name, a in parameters.items()
+        }
+    return {
+        "executorLabel": f"exec-{slug}",
+        **({"inputDefinitions": definitions} if definitions else {}),
+        "outputDefinitions": _OUTPUTS,
+    }
+
+
+def _make_document(slug: str, task: Document, image: str) -> Document:
+    """Return a component as a pipeline of one task.
+
+    No env here: kfp's compiler (2.17 at least) fails on a loaded component that has one. The node's name in
+    args is enough for the entry point; our own pipeline sets FFFUNCTION as well.
+    """
+    component = task["component"]
+    definitions = component.get("inputDefinitions", {})
+    kinds = {"artifacts": "componentInputArtifact", "parameters": "componentInputParameter"}
+    inputs = {k: {n: {kinds[k]: n} for n in names} for k, names in definitions.items()}
+    output = {"artifactSelectors": [{"outputArtifactKey": "result", "producerSubtask": slug}]}
+    return {
+        "pipelineInfo": {"name": slug},
+        "schemaVersion": "2.1.0",
+        "components": {f"comp-{slug}": component},
+        "deploymentSpec": {
+            "executors": {
+                f"exec-{slug}": {
+                    "container": {"image": image, "command": task["command"], "args": task["args"]}
+                }
+            }
+        },
+        "root": {
+            "dag": {
+                "outputs": {"artifacts": {"result": output}},
+                "tasks": {
+                    slug: {
+                        "cachingOptions": {"enableCache": True},
+                        "componentRef": {"name": f"comp-{slug}"},
+                        **({"inputs": inputs} if inputs else {}),
+                        "taskInfo": {"name": slug},
+                    }
+                },
+            },
+            **({"inputDefinitions": definitions} if definitions else {}),
+            "outputDefinitions": _OUTPUTS,
+        },
+    }
+
+
+def _describe(node: Record, workflow: str) -> str:
+    function = node["function"]
+    where = f"{function['qualname']} in {function['file']}"
+    return f"node {node['name']!r} of workflow {workflow!r}: {where}"
+
+
+@cache
+def _load_messages() -> ModuleType:
+    """Load kfp's message classes without kfp.
+
+    The package kfp-pipeline-spec puts its one module into the namespace of kfp, so importing it the usual
+    way executes kfp/__init__.py, the whole SDK (0.4 s and more). Its file needs protobuf only. Protobuf
+    keeps one class per message, so it does not matter whether kfp is imported before or afterwards.
+    """
+    import importlib.metadata
+    import importlib.util
+
+    distribution = importlib.metadata.distribution("kfp-pipeline-spec")
+    path = str(distribution.locate_file("kfp/pipeline_spec/pipeline_spec_pb2.py"))
+    spec = importlib.util.spec_from_file_location("fftasks.stages._pipeline_spec_pb2", path)
+    if spec is None or spec.loader is None:  # pragma: no cover - a .py file always has both
+        raise ImportError(path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def _make_dumper() -> type[Any]:
+    import yaml
+
+    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+        def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+            return True
+
+    def represent_text(dumper: Any, text: str) -> Any:
+        style = "'" if _AMBIGUOUS.match(text) else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, represent_text)
+    return Dumper

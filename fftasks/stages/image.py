@@ -1,0 +1,201 @@
+"""Say what the image of a project is made of, and have it built.
+
+From the bottom: the base; what requirements.txt asks for; the runtime (this package's own modules
+and cloudpickle, in /opt/fftasks); the project's code (the context, in /ffrun). An edit of the code
+changes the last layer only. Nothing is installed when a pod starts.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from fftasks.errors import SettingsError
+from fftasks.record import Record, digest_json
+from fftasks.stages.layer import Entry, make_entry
+from fftasks.stages.requirements import collect
+
+VERSION = 1
+CODE_FOLDER = "ffrun"
+RUNTIME_FOLDER = "opt/fftasks"
+COMMAND = ("python3", "-m", "fftasks.runtime")
+
+_DEFAULT_REQUIREMENTS = "requirements.txt"
+_NOT_THE_RUNTIME = frozenset({"template", "tests", "__pycache__"})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides an image, and what its builder must know besides.
+
+    context: the record of the context; folder: the copy that it describes
+    base: as in setting image.base; base_origin: where that was set, for errors
+    requirements: path of the requirements file in the context; there may be none
+    workflows: the files that build workflows, relative to the context
+    build_env: environment of pip, may hold secrets; ca_cert: certificates for it, a file
+    name: a local name for the image ("repo:tag"), or ""
+    """
+
+    context: Record
+    folder: Path
+    base: str
+    platform: str
+    workflows: tuple[str, ...]
+    requirements: str = _DEFAULT_REQUIREMENTS
+    build_env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ca_cert: Path | None = None
+    base_origin: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What goes into the image above its base.
+
+    requirements: the files that pip reads; none if it has nothing to do
+    runtime: what RUNTIME_FOLDER holds; code: what CODE_FOLDER holds
+    """
+
+    requirements: tuple[Entry, ...]
+    runtime: tuple[Entry, ...]
+    code: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Built:
+    """An image and the base that it was built on, both as "sha256:…"."""
+
+    image: str
+    base: str
+
+
+class Build(Protocol):
+    """Makes an image; what the tool says on the way goes into the log, without secrets."""
+
+    def __call__(self, recipe: Recipe, layers: Layers, *, log: Path) -> Built: ...
+
+
+def make(recipe: Recipe, *, build: Build, log: Path) -> Record:
+    """Build the image and return its record; output is the image's id.
+
+    "base": the id of the image that the base's name stood for.
+    Raises SettingsError for what cannot be built, ToolError if it failed.
+    """
+    layers = collect_layers(recipe)
+    built = build(recipe, layers, log=log)
+    return {
+        "stage": "image",
+        "version": VERSION,
+        "inputs": _name_inputs(recipe, layers),
+        "output": built.image,
+        "base": built.base,
+    }
+
+
+def find_inputs(recipe: Recipe) -> dict[str, str]:
+    """Return the inputs that a record of this recipe would have; touches no engine."""
+    return _name_inputs(recipe, collect_layers(recipe))
+
+
+def collect_layers(recipe: Recipe) -> Layers:
+    """Return what goes into the image; file contents stay where they are."""
+    _check_workflows(recipe)
+    files = {path: entry for path, *entry in recipe.context["files"]}
+    paths = collect(recipe.requirements, files, recipe.folder)
+    if not paths and recipe.requirements not in (*files, "", _DEFAULT_REQUIREMENTS):
+        raise SettingsError(
+            f"image: there is no {recipe.requirements} in the context",
+            tip="check image.requirements, and whether .dockerignore keeps it out",
+        )
+    code = _list_code(recipe)
+    wanted = set(paths)
+    return Layers(
+        requirements=tuple(entry for entry in code if entry.path in wanted),
+        runtime=list_runtime(),
+        code=tuple(code),
+    )
+
+
+def list_runtime() -> tuple[Entry, ...]:
+    """Return the modules that a container needs to run a node, in order."""
+    files = {
+        f"{package}/{path.relative_to(folder).as_posix()}": path.read_bytes()
+        for package in ("fftasks", "cloudpickle")
+        for folder in [_find_package(package)]
+        for path in folder.rglob("*.py")
+        if _NOT_THE_RUNTIME.isdisjoint(path.relative_to(folder).parts)
+    }
+    return tuple(make_entry(path, content) for path, content in sorted(files.items()))
+
+
+def make_environment(recipe: Recipe) -> dict[str, str]:
+    """Return the environment that every container of the image has, besides PYTHONPATH."""
+    return {"FFWORKFLOWS": ":".join(recipe.workflows)}
+
+
+def describe_build_env(build_env: Mapping[str, str]) -> dict[str, str]:
+    """Return what of pip's environment decides what it installs, without the secrets in it.
+
+    Of PIP_… the values count, less what stands before "@" in a URL; of others only that they are
+    there: a token that is new every day must not make a new image every day.
+    """
+    return {
+        name: re.sub(r"(?<=://)[^/@\s]*@", "", value) if name.startswith("PIP_") else ""
+        for name, value in build_env.items()
+    }
+
+
+def _name_inputs(recipe: Recipe, layers: Layers) -> dict[str, str]:
+    return {
+        "context": recipe.context["output"],
+        "base": recipe.base,
+        "platform": recipe.platform,
+        "requirements": _digest(layers.requirements),
+        "runtime": _digest(layers.runtime),
+        "workflows": ":".join(recipe.workflows),
+        "build_env": digest_json(describe_build_env(recipe.build_env)),
+    }
+
+
+def _digest(entries: tuple[Entry, ...]) -> str:
+    return digest_json([[entry.path, entry.digest] for entry in entries])
+
+
+def _list_code(recipe: Recipe) -> list[Entry]:
+    context = recipe.context
+    return [
+        *(
+            Entry(path, recipe.folder / path, size, digest, executable)
+            for path, size, digest, executable in context["files"]
+        ),
+        *(Entry(path, to=to) for path, to in context["links"]),
+        *(Entry(path) for path in context["folders"]),
+    ]
+
+
+def _find_package(name: str) -> Path:
+    # without importing it: looking at what would be built must stay fast
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(name)
+    return Path(spec.submodule_search_locations[0])
+
+
+def _check_workflows(recipe: Recipe) -> None:
+    paths = {path for path, *_ in recipe.context["files"]}
+    for file in recipe.workflows:
+        if ":" in file or "\n" in file:
+            raise SettingsError(
+                f"image: a workflow's file cannot be named {file!r}",
+                tip='rename it: ":" stands between files in FFWORKFLOWS',
+            )
+        if posixpath.normpath(file) not in paths:
+            raise SettingsError(
+                f"image: the workflow's file {file!r} is not in the context",
+                tip="check `workflows` and context.folder, and whether .dockerignore keeps it out",
+            )

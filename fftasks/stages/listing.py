@@ -1,0 +1,179 @@
+"""What of the project's folder gets into the image: .dockerignore, and what never does.
+
+Never in, at any depth: `.git` and `.fftasks`. Out unless asked for: what Python's tools leave
+(`CACHES`, `*.pyc`, and virtual environments, which are known by their pyvenv.cfg). An exception that
+spells such a name out (`!**/__pycache__`, `!tools/venv`) takes it in, and below it only the
+project's own lines count; `!src` alone does not bring `src/__pycache__` back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fftasks.errors import FFTasksError
+from fftasks.stages.dockerignore import Ignore, Pattern, Verdict, parse
+
+NEVER = frozenset({".git", ".fftasks"})
+CACHES = frozenset(
+    {"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".ipynb_checkpoints"}
+)
+
+
+class ContextError(FFTasksError):
+    """Look at a file in the project's folder."""
+
+
+@dataclass
+class Listing:
+    """Paths relative to the folder, with "/"; bytes that are not utf-8 are surrogates, as in os.
+
+    files: path -> what stat() said when it was listed
+    links: path -> what it points to, relative to where it is
+    folders: those that nothing is taken from, in order; the others follow from what they hold
+    """
+
+    files: dict[str, os.stat_result] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+    folders: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Folder:
+    path: str = ""
+    verdict: Verdict | None = None
+    asked_for: bool = False  # in or below a cache that an exception spells out
+
+
+def read_ignore(folder: Path, extra: tuple[str, ...] = ()) -> Ignore:
+    """Return the patterns of the folder's .dockerignore, if it has one, and the extra ones.
+
+    Raises SettingsError, with the line, for one that is not a pattern.
+    """
+    path = folder / ".dockerignore"
+    try:
+        lines = path.read_bytes().decode("utf-8", "surrogateescape").split("\n")
+    except (FileNotFoundError, IsADirectoryError):
+        lines = []
+    except OSError as exc:
+        raise refuse(".dockerignore", exc) from exc
+    return Ignore([*parse(lines, ".dockerignore"), *parse(extra, "setting context.ignore")])
+
+
+def list_folder(folder: Path, ignore: Ignore) -> Listing:
+    """Return what of a folder gets in, sorted by path; sockets, pipes and devices do not.
+
+    Raises ContextError for a folder that cannot be read, and for a link that leaves the folder.
+    """
+    root = folder.resolve()
+    found = Listing()
+    waiting = [_Folder()]
+    while waiting:
+        waiting += _list_one(root, waiting.pop(), ignore, found)
+    holding = list_parents([*found.files, *found.links, *found.folders])
+    return Listing(
+        dict(sorted(found.files.items())),
+        dict(sorted(found.links.items())),
+        sorted(set(found.folders) - holding),
+    )
+
+
+def refuse(path: str, exc: OSError) -> ContextError:
+    """Return the error for something in the folder that cannot be read."""
+    return ContextError(
+        f"context: {path!r} cannot be read",
+        found=[exc.strerror or str(exc)],
+        tip="make it readable, or name it in .dockerignore",
+    )
+
+
+def _list_one(root: Path, folder: _Folder, ignore: Ignore, found: Listing) -> list[_Folder]:
+    try:
+        with os.scandir(root / folder.path) as entries:
+            kept = [entry for entry in entries if entry.name not in NEVER]
+        return [
+            inner
+            for entry in kept
+            for inner in [_list_entry(root, folder, entry, ignore, found)]
+            if inner is not None
+        ]
+    except FileNotFoundError:
+        return []  # went away since its parent was listed
+    except OSError as exc:
+        raise refuse(folder.path or str(root), exc) from exc
+
+
+def _list_entry(
+    root: Path, above: _Folder, entry: os.DirEntry[str], ignore: Ignore, found: Listing
+) -> _Folder | None:
+    """Note an entry that gets in; return it if it is a folder to look into."""
+    path = f"{above.path}/{entry.name}" if above.path else entry.name
+    verdict = ignore.check(path, above.verdict)
+    asked_for = above.asked_for
+    if not asked_for and _is_cache(entry):
+        asked_for = any(_spells_out(exception, path) for exception in ignore.exceptions)
+        if not asked_for:
+            return None
+    if entry.is_dir(follow_symlinks=False):
+        if not verdict.ignored:
+            found.folders.append(path)
+        elif not ignore.reopens(path):
+            return None
+        return _Folder(path, verdict, asked_for)
+    if verdict.ignored:
+        return None
+    if entry.is_symlink():
+        found.links[path] = _read_link(root, path)
+    elif entry.is_file(follow_symlinks=False):
+        found.files[path] = entry.stat(follow_symlinks=False)
+    return None
+
+
+def _is_cache(entry: os.DirEntry[str]) -> bool:
+    if entry.name in CACHES or entry.name.endswith(".pyc"):
+        return True
+    is_folder = entry.is_dir(follow_symlinks=False)
+    return is_folder and os.path.lexists(os.path.join(entry.path, "pyvenv.cfg"))  # noqa: PTH118
+
+
+def _spells_out(exception: Pattern, path: str) -> bool:
+    """Return whether an exception has the last name of a path in words, or one below the path."""
+    text = exception.text.removesuffix("/**")
+    if f"{text}/".startswith(f"{path}/"):
+        return True
+    name, last = path.rpartition("/")[2], text.rpartition("/")[2]
+    return last in (name, "*.pyc") and exception.matches(path)
+
+
+def _read_link(root: Path, path: str) -> str:
+    """Return where a link points, relative to where it is; what it points to need not exist."""
+    link = root / path
+    try:
+        target = os.readlink(link)  # noqa: PTH115  (a Path would tidy it up)
+    except OSError as exc:
+        raise refuse(path, exc) from exc
+    inside = Path(os.path.realpath(link))
+    if not inside.is_relative_to(root):
+        raise ContextError(
+            f"context: the link {path!r} leaves the project's folder",
+            found=[f"it points to {target}"],
+            tip="put a copy in its place, or name the link in .dockerignore",
+        )
+    # a way round through the outside is there on this machine, but not in the image
+    lexical = os.path.normpath(os.path.join(os.path.dirname(path), target))  # noqa: PTH118, PTH120
+    if os.path.isabs(target) or lexical.split("/")[0] == "..":  # noqa: PTH117
+        return os.path.relpath(inside, link.parent)
+    return target
+
+
+def list_parents(paths: Iterable[str]) -> set[str]:
+    """Return all folders that paths lie in."""
+    parents: set[str] = set()
+    for path in paths:
+        parent = path.rpartition("/")[0]
+        while parent and parent not in parents:
+            parents.add(parent)
+            parent = parent.rpartition("/")[0]
+    return parents

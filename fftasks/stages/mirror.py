@@ -1,0 +1,211 @@
+"""A copy of listed files that is kept up to date, and what is known of the files and the copies.
+
+What stat() said when a file was read is a permission not to read it again; it is taken before the
+file is read, kept for source and copy together, and only ever saves work: digests decide.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fftasks.record import digest_file, write_text
+from fftasks.stages.listing import Listing, list_parents, refuse
+
+_RACY_NS = 100_000_000
+_WHOLE_SECONDS_NS = 2_100_000_000
+_PIECE_BYTES = 1 << 20
+
+Row = list[Any]  # [path, size, sha256, executable], as in the record
+
+
+class MovedError(Exception):
+    """A file is not, or not any more, what it was a moment ago; it is named."""
+
+
+@dataclass
+class _Known:
+    digest: str
+    source: str  # signatures; "" where there is none to rely on
+    copy: str = ""
+
+
+class Mirror:
+    """The copies of a source folder's files in a target folder."""
+
+    def __init__(self, source: Path, target: Path) -> None:
+        self._source = source.resolve()
+        self._target = target
+        self._memory = target.with_name(f"{target.name}.signatures")
+        self._known = _read_memory(self._memory)
+        self._learned = False
+
+    def measure(self, listing: Listing) -> list[Row]:
+        """Return a row for every listed file, reading only those that stat() shows as changed.
+
+        Raises MovedError for a file that went away, ContextError for one that cannot be read.
+        """
+        return [self._measure_file(path, found) for path, found in listing.files.items()]
+
+    def find_wrong(self, rows: list[Row], listing: Listing) -> list[str]:
+        """Return the paths that the copy does not have, or has as something else."""
+        wrong = [path for path, _, _, executable in rows if not self._is_copied(path, executable)]
+        wrong += [path for path, to in listing.links.items() if not _points(self._at(path), to)]
+        return wrong + [path for path in listing.folders if not _is_folder(self._at(path))]
+
+    def update(self, listing: Listing) -> list[Row]:
+        """Make the copy equal to what is listed and return its rows.
+
+        Raises as measure() does; MovedError also for a file that changes while it is copied, and
+        OSError if the copy cannot be written.
+        """
+        self._target.mkdir(parents=True, exist_ok=True)
+        # first of all: a file must not be written through what used to be a link
+        self._prune("", listing, list_parents([*listing.files, *listing.links, *listing.folders]))
+        rows = []
+        for path, found in listing.files.items():
+            rows.append(row := self._measure_file(path, found))
+            if not self._is_copied(path, row[3]):
+                self._copy_file(path, row)
+        for path, to in listing.links.items():
+            if not _points(self._at(path), to):
+                _make_parent(self._at(path))
+                os.symlink(to, self._at(path))  # noqa: PTH211
+        for path in listing.folders:
+            Path(self._at(path)).mkdir(parents=True, exist_ok=True)
+        return rows
+
+    def remember(self, rows: list[Row]) -> None:
+        """Write down what was learned of these files, for the next time."""
+        if self._learned:
+            kept = {path: self._known[path] for path, *_ in rows}
+            value = {path: [one.digest, one.source, one.copy] for path, one in kept.items()}
+            write_text(self._memory, json.dumps(value, separators=(",", ":")))
+
+    def _at(self, path: str) -> str:
+        return f"{self._target}/{path}"
+
+    def _measure_file(self, path: str, found: os.stat_result) -> Row:
+        signature = _sign(found)
+        known = self._known.get(path)
+        if known is None or known.source != signature:
+            digest = self._digest(path)
+            copy = known.copy if known is not None and known.digest == digest else ""
+            known = _Known(digest, signature if _is_settled(found) else "", copy)
+            self._known[path] = known
+            self._learned = True
+        return [path, found.st_size, known.digest, bool(found.st_mode & stat.S_IXUSR)]
+
+    def _digest(self, path: str) -> str:
+        try:
+            return digest_file(self._source / path)
+        except FileNotFoundError:
+            raise MovedError(path) from None
+        except OSError as exc:
+            raise refuse(path, exc) from exc
+
+    def _is_copied(self, path: str, executable: bool) -> bool:  # noqa: FBT001
+        try:
+            found = os.lstat(self._at(path))
+        except OSError:
+            return False
+        return (
+            self._known[path].copy == _sign(found)
+            and bool(found.st_mode & stat.S_IXUSR) == executable
+        )
+
+    def _copy_file(self, path: str, row: Row) -> None:
+        target, temporary = self._at(path), f"{self._target}.{os.getpid()}"
+        try:
+            if _copy(self._source / path, temporary, path) != (row[1], row[2]):
+                raise MovedError(path)
+            os.chmod(temporary, 0o755 if row[3] else 0o644)  # noqa: PTH101
+            _make_parent(target)
+            os.replace(temporary, target)  # noqa: PTH105
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+        self._known[path].copy = _sign(os.lstat(target))
+        self._learned = True
+
+    def _prune(self, folder: str, listing: Listing, parents: set[str]) -> None:
+        with os.scandir(self._at(folder)) as entries:
+            found = list(entries)
+        for entry in found:
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if path in parents:
+                    self._prune(path, listing, parents)
+                elif path not in listing.folders or os.listdir(entry.path):  # noqa: PTH208
+                    shutil.rmtree(entry.path)
+            elif entry.is_symlink():
+                if not _points(entry.path, listing.links.get(path, "")):
+                    os.unlink(entry.path)  # noqa: PTH108
+            elif path not in listing.files:
+                os.unlink(entry.path)  # noqa: PTH108
+
+
+def _read_memory(path: Path) -> dict[str, _Known]:
+    try:
+        memory = json.loads(path.read_bytes())
+        return {name: _Known(*fields) for name, fields in memory.items()}
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        return {}  # it only saves work
+
+
+def _sign(found: os.stat_result) -> str:
+    # ctime is among them, since tar, rsync and some editors set mtime back
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+
+
+def _is_settled(found: os.stat_result) -> bool:
+    """Return whether a later change must show in the signature.
+
+    A file written a moment ago can change again within one tick of the file system's clock; some
+    file systems count whole seconds.
+    """
+    newest = max(found.st_mtime_ns, found.st_ctime_ns)
+    coarse = found.st_ctime_ns % 1_000_000_000 == 0
+    return time.time_ns() - newest > (_WHOLE_SECONDS_NS if coarse else _RACY_NS)
+
+
+def _copy(source: Path, target: str, path: str) -> tuple[int, str]:
+    """Write a copy and return its size and digest."""
+    try:
+        file = source.open("rb")
+    except FileNotFoundError:
+        raise MovedError(path) from None
+    except OSError as exc:
+        raise refuse(path, exc) from exc
+    hasher = hashlib.sha256()
+    with file, open(target, "wb") as copy:  # noqa: PTH123
+        while piece := file.read(_PIECE_BYTES):
+            hasher.update(piece)
+            copy.write(piece)
+        return copy.tell(), f"sha256:{hasher.hexdigest()}"
+
+
+def _points(link: str, to: str) -> bool:
+    try:
+        return os.readlink(link) == to  # noqa: PTH115
+    except OSError:
+        return False
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _make_parent(path: str) -> None:
+    parent = path.rpartition("/")[0]
+    if not os.path.isdir(parent):  # noqa: PTH112
+        os.makedirs(parent)  # noqa: PTH103

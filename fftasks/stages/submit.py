@@ -1,0 +1,106 @@
+"""Stage submit: a pipeline document -> a run on Kubeflow Pipelines.
+
+VERSION counts changes of what `make` gives for the same inputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fftasks.errors import SettingsError, ToolError
+from fftasks.record import Record, digest_bytes, digest_json
+from fftasks.stages.pipeline import parse_document
+
+if TYPE_CHECKING:
+    from fftasks.settings import KFPSettings
+
+VERSION = 1
+
+# a run in one of these states gives no results; DELETED: the host knows no such run (any more)
+_LOST = frozenset({"FAILED", "CANCELING", "CANCELED", "DELETED"})
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run to be started: the pipeline document, and the names under which it is found."""
+
+    document: dict[str, Any]
+    name: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on Kubeflow Pipelines: its id, and its page."""
+
+    run_id: str
+    url: str
+
+
+class StartRun(Protocol):
+    """Start one run, never two, at the host and in the experiment of the settings; ports/kfp.py does."""
+
+    def __call__(self, settings: KFPSettings, request: Request) -> Run:
+        """Return the run that was started; raise ToolError or SettingsError if none was."""
+
+
+def make(pipeline: Record, text: str, settings: KFPSettings, start_run: StartRun) -> Record:
+    """Start a run and return its record, with `run_id` and `url`.
+
+    pipeline: the record of the pipeline stage; text: its YAML
+    Side effect: every call starts a run.
+
+    Raises ToolError if the YAML is not the one of the record, and what start_run raises.
+    """
+    if digest_bytes(text.encode()) != pipeline["output"]:
+        raise ToolError(
+            f"submit: the pipeline of workflow {pipeline['workflow']!r} was changed after it was made",
+            tip="run `doit forget pipeline` and `doit submit`; edit the workflow or config/, not the YAML",
+        )
+    inputs = list_inputs(pipeline, settings)
+    description = f"fftasks: workflow {pipeline['workflow']}, pipeline {pipeline['output']}"
+    run = start_run(settings, Request(parse_document(text), inputs["run_name"], description))
+    return {
+        "stage": "submit",
+        "version": VERSION,
+        "inputs": inputs,
+        "output": digest_json([inputs, run.run_id]),
+        "workflow": pipeline["workflow"],
+        "run_id": run.run_id,
+        "url": run.url,
+    }
+
+
+def list_inputs(pipeline: Record, settings: KFPSettings) -> dict[str, str]:
+    """Return all that decides whether a run is still the one that is asked for."""
+    return {
+        "pipeline": pipeline["output"],
+        "host": settings.host.rstrip("/"),
+        "namespace": settings.namespace,
+        "experiment": settings.experiment,
+        "run_name": format_run_name(settings.run_name, pipeline["workflow"], pipeline["output"]),
+    }
+
+
+def format_run_name(template: str, workflow: str, digest: str) -> str:
+    """Return the name of a run: {workflow}, and {pipeline} for the first digits of the pipeline's digest.
+
+    Raises SettingsError for a template with anything else in braces.
+    """
+    try:
+        name = template.format(workflow=workflow, pipeline=digest.removeprefix("sha256:")[:12])
+    except (LookupError, ValueError, AttributeError) as error:
+        raise SettingsError(
+            f"kfp.run_name: cannot make a name of {template!r}",
+            found=[f"{type(error).__name__}: {error}"],
+            tip='allowed in braces: {workflow} and {pipeline}; write "{{" for a brace',
+        ) from error
+    if not name.strip():
+        raise SettingsError("kfp.run_name is empty", tip='use "{workflow}"')
+    return name
+
+
+def is_lost(state: str | None) -> bool:
+    """Tell whether a run in this state must be started again; an unknown state (None) is not lost."""
+    return state in _LOST

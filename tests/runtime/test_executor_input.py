@@ -1,0 +1,271 @@
+"""ExecutorInput: paths, types of parameters, and the answer to KFP."""
+
+import json
+import math
+
+import pytest
+from google.protobuf import json_format
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fftasks import errors
+from fftasks.runtime.executor_input import locate, read_job, restore, write_outputs
+from fftasks.runtime.job import Report
+from fftasks.workflow.decorator import workflow
+
+
+@workflow
+def load(path="a", rate=1):
+    return path, rate
+
+
+@workflow
+def add(a, b=2, *, scale=1.5):
+    return a, b, scale
+
+
+def make_nodes():
+    upstream = load("x").set_name("up")
+    return upstream, add(upstream, 3, scale=-0.0).set_name("add it")
+
+
+def artifact(uri, **more):
+    return {"artifacts": [{"name": "n", "uri": uri} | more]}
+
+
+def make_document(tmp_path, *, inputs=None, parameters=None):
+    return {
+        "inputs": {"artifacts": inputs or {}, "parameterValues": parameters or {}},
+        "outputs": {
+            "artifacts": {"result": artifact(f"{tmp_path}/deep/result")},
+            "outputFile": f"{tmp_path}/out/executor_output.json",
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("given_artifact", "path"),
+    [
+        (
+            {"uri": "minio://mlpipeline/v2/artifacts/p/r/t/result"},
+            "/minio/mlpipeline/v2/artifacts/p/r/t/result",
+        ),
+        ({"uri": "s3://b/k?x=1"}, "/s3/b/k?x=1"),
+        ({"uri": "gs://b/k"}, "/gcs/b/k"),
+        ({"uri": "oci://registry/team/model:1"}, "/oci/registry_team_model:1/models"),
+        ({"uri": "/pipeline_root/t/result"}, "/pipeline_root/t/result"),
+        ({"uri": "s3://b/k", "customPath": "/own/place"}, "/own/place"),
+        (
+            {"uri": "s3://b/k", "metadata": {"_kfp_workspace": True}},
+            "/kfp-workspace/.artifacts/s3/b/k",
+        ),
+        ({"uri": "s3://b/k", "metadata": {"_kfp_workspace": False}}, "/s3/b/k"),
+    ],
+)
+def test_artifact_is_where_the_launcher_has_it(given_artifact, path):
+    assert locate(given_artifact) == path
+
+
+@pytest.mark.parametrize("uri", ["", "relative/path", "https://host/k", "azblob://c/k"])
+def test_uri_that_the_launcher_does_not_know_is_refused(uri):
+    with pytest.raises(errors.ToolError, match="no path in a container"):
+        locate({"uri": uri})
+
+
+@pytest.mark.parametrize(
+    ("value", "template", "result"),
+    [
+        (4.0, 3, 4),
+        (4, 3, 4),
+        (3, 2.5, 3.0),
+        (3.5, 3, 3.5),
+        (True, False, True),
+        (True, 1, True),
+        (1, True, 1),
+        (0, False, 0),
+        ("x", 3, "x"),
+        (4.0, "x", 4),
+        ("5", 5, "5"),
+        ([3, 4.0, 5.0], [1, 2], [3, 4, 5]),
+        ([3, 4, 5], [1.0, 2.0], [3.0, 4.0, 5.0]),
+        ([1.0], [], [1]),
+        ([True, 1.0], [1, True], [True, 1]),
+        ([[1.0], {"a": 2.0}], [[1], {"a": 3.0}], [[1], {"a": 2.0}]),
+        ({"a": 1.0, "new": 2.0}, {"a": 3}, {"a": 1, "new": 2}),
+        ({"a": 1.0}, [1], {"a": 1}),
+        ([1.0], {"a": 1}, [1]),
+        (1e300, 1, 1e300),
+        (float(2**53), 1, 2**53),
+        (None, 1, None),
+    ],
+)
+def test_changed_parameter_gets_the_types_of_the_template(value, template, result):
+    restored = restore(value, template)
+
+    assert restored == result
+    assert repr(restored) == repr(result)  # 1, 1.0 and True are equal
+
+
+@pytest.mark.parametrize("value", [0, 0.0, -0.0])
+def test_negative_zero_survives(value):
+    assert math.copysign(1, restore(value, -0.0)) == -1
+    assert math.copysign(1, restore([value, 1], [-0.0, 2])[0]) == -1
+
+
+constants = st.recursive(
+    st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+def double(value):
+    """Return value as protobuf carries it: every number a double."""
+    if isinstance(value, list):
+        return [double(item) for item in value]
+    if isinstance(value, dict):
+        return {key: double(item) for key, item in value.items()}
+    return float(value) if type(value) is int else value
+
+
+@given(constants)
+def test_unchanged_parameter_is_the_template_itself(constant):
+    assert restore(json.loads(json.dumps(double(constant))), constant) is constant
+
+
+@given(st.lists(constants, min_size=1, max_size=4), constants)
+def test_changed_item_leaves_the_others_as_they_were(constant, other):
+    restored = restore([*double(constant), double(other)], constant)
+
+    assert all(item is was for item, was in zip(restored, constant, strict=False))
+
+
+def test_job_has_paths_and_values(tmp_path):
+    _, node = make_nodes()
+    document = make_document(
+        tmp_path, inputs={"a": artifact("minio://b/k")}, parameters={"b": 7.0, "scale": 0.0}
+    )
+
+    job = read_job(document, node)
+
+    assert (job.node, job.inputs) == ("add it", {"a": "/minio/b/k"})
+    assert job.outputs == {"result": f"{tmp_path}/deep/result"}
+    assert (
+        repr(job.parameters) == "{'b': 7, 'scale': -0.0}"
+    )  # as given, 0.0 is the -0.0 of the graph
+    assert (tmp_path / "deep").is_dir()
+
+
+def test_node_without_inputs_needs_none(tmp_path):
+    upstream, _ = make_nodes()
+    document = make_document(tmp_path)
+    del document["inputs"]  # protobuf leaves out what is empty
+
+    job = read_job(document, upstream)
+
+    assert (job.inputs, job.parameters) == ({}, {})
+
+
+def test_parameter_that_is_not_given_comes_from_the_graph(tmp_path):
+    _, node = make_nodes()
+
+    job = read_job(make_document(tmp_path, inputs={"a": artifact("/x")}, parameters={"b": 3}), node)
+
+    assert "scale" not in job.parameters
+
+
+def test_missing_input_is_named(tmp_path):
+    _, node = make_nodes()
+
+    with pytest.raises(errors.WorkflowError, match="add it: its inputs a are missing"):
+        read_job(make_document(tmp_path), node)
+
+
+def test_missing_output_is_named(tmp_path):
+    upstream, _ = make_nodes()
+    document = make_document(tmp_path)
+    document["outputs"]["artifacts"] = {"result": {"artifacts": []}}
+
+    with pytest.raises(errors.WorkflowError, match="up: its outputs result are missing"):
+        read_job(document, upstream)
+
+
+def test_unknown_parameter_is_named(tmp_path):
+    upstream, _ = make_nodes()
+
+    with pytest.raises(errors.WorkflowError, match="up: its parameters zap are unknown"):
+        read_job(make_document(tmp_path, parameters={"zap": 1}), upstream)
+
+
+def test_output_file_says_the_name_that_is_shown(tmp_path):
+    _, node = make_nodes()
+    document = make_document(tmp_path)
+
+    write_outputs(document, node, Report({"result": "sha256:0"}))
+
+    text = (tmp_path / "out" / "executor_output.json").read_text()
+    written = json.loads(text)["artifacts"]["result"]["artifacts"][0]
+    assert written["uri"] == f"{tmp_path}/deep/result"
+    assert written["metadata"] == {"display_name": "add it"}
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["executor_output.json"]
+
+
+def test_output_file_is_parsed_strictly_by_kfp(tmp_path):
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    upstream, _ = make_nodes()
+    upstream.set_name("ü" * 500)
+    document = make_document(tmp_path)
+
+    write_outputs(document, upstream, Report({"result": "sha256:0"}))
+
+    text = (tmp_path / "out" / "executor_output.json").read_text()
+    message = json_format.Parse(text, pipeline_spec_pb2.ExecutorOutput())
+    metadata = message.artifacts["result"].artifacts[0].metadata
+    assert metadata["display_name"] == "ü" * 100
+
+
+def test_no_output_file_is_written_where_none_is_asked_for(tmp_path):
+    upstream, _ = make_nodes()
+    document = make_document(tmp_path)
+    del document["outputs"]["outputFile"]
+
+    write_outputs(document, upstream, Report({"result": "sha256:0"}))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_input_of_kfp_itself_is_understood(tmp_path):
+    from kfp.local import executor_input_utils
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    component = json_format.ParseDict(
+        {
+            "inputDefinitions": {
+                "parameters": {
+                    "path": {"parameterType": "STRING"},
+                    "rate": {"parameterType": "LIST"},
+                }
+            },
+            "outputDefinitions": {
+                "artifacts": {"result": {"artifactType": {"schemaTitle": "system.Artifact"}}}
+            },
+        },
+        pipeline_spec_pb2.ComponentSpec(),
+    )
+    message = executor_input_utils.construct_executor_input(
+        component,
+        {"path": "y", "rate": [1, 2.5]},
+        str(tmp_path / "task"),
+        block_input_artifact=True,
+    )
+    node = load("x", [0, 0.0])
+
+    job = read_job(json_format.MessageToDict(message), node)
+
+    assert job.parameters["path"] == "y"
+    assert repr(job.parameters["rate"]) == "[1, 2.5]"
+    assert job.outputs == {"result": str(tmp_path / "task" / "result")}

@@ -1,0 +1,379 @@
+"""Stage components: what a container is given, and that kfp itself can use the files."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fftasks.errors import WorkflowError
+from fftasks.record import digest_bytes
+from fftasks.record import digest_json
+from fftasks.stages.components import format_document, make, name_task
+from fftasks.workflow.slug import make_slug
+
+IMAGE = "registry.test/fftasks:latest"
+TYPES = {
+    str: "STRING",
+    float: "NUMBER_DOUBLE",
+    int: "NUMBER_INTEGER",
+    bool: "BOOLEAN",
+    list: "LIST",
+    dict: "STRUCT",
+}
+
+
+class Ref(str):
+    """The name of an upstream node, as an argument."""
+
+    __slots__ = ()
+
+
+def make_graph(nodes, workflow="sums", **changes):
+    """Return a graph record: node name -> arguments (constants, Ref, lists of Ref)."""
+    made = {name: make_node(name, arguments) | changes for name, arguments in nodes.items()}
+    return {
+        "stage": "graph",
+        "version": 1,
+        "inputs": {},
+        "output": digest_json(made),
+        "file": "flows/sums.py",
+        "workflows": {
+            workflow: {"slug": make_slug(workflow), "nodes": list(made), "leaves": [], "line": 9}
+        },
+        "nodes": made,
+    }
+
+
+def make_node(name, arguments):
+    described = [make_argument(key, value) for key, value in arguments.items()]
+    return {
+        "name": name,
+        "slug": make_slug(name),
+        "line": 9,
+        "kind": "function",
+        "function": {
+            "module": "sums",
+            "qualname": "add",
+            "file": "flows/sums.py",
+            "line": 3,
+        },
+        "object": None,
+        "after": None,
+        "code": "sha256:0",
+        "upstream": sorted({n["node"] for a in described for n in a["nodes"]}),
+        "arguments": described,
+    }
+
+
+def make_argument(name, value):
+    argument = {"name": name, "digest": digest_json(str(value)), "repr": repr(value), "nodes": []}
+    if isinstance(value, Ref):
+        return argument | {"nodes": [{"input": name, "node": str(value)}]}
+    if isinstance(value, list) and value and all(isinstance(item, Ref) for item in value):
+        inputs = [{"input": f"{name}_{i}", "node": str(item)} for i, item in enumerate(value)]
+        return argument | {"nodes": inputs}
+    if type(value) in TYPES:
+        return argument | {"type": TYPES[type(value)], "value": value}
+    return argument
+
+
+SUMS = {
+    "load": {"path": "a.csv", "k": (1, 2)},
+    "train": {"data": Ref("load"), "rate": 0.5, "depth": 3, "fast": True},
+    "best": {"models": [Ref("train"), Ref("load")], "names": ["a", "b"], "options": {"x": 1}},
+}
+
+
+def load(text):
+    return yaml.safe_load(text)
+
+
+def test_each_node_gets_a_file_of_its_slug():
+    record, files = make(make_graph({"Load data": {}, "load_data_0000": {}}), "sums", IMAGE)
+
+    assert set(files) == {f"{make_slug('Load data')}.yaml", "load-data-0000.yaml"}
+    assert record["files"] == {name: digest_bytes(text.encode()) for name, text in files.items()}
+
+
+def test_component_runs_the_node_in_the_configured_image():
+    _, files = make(make_graph(SUMS), "sums", IMAGE)
+
+    document = load(files["train.yaml"])
+
+    assert document["deploymentSpec"]["executors"]["exec-train"]["container"] == {
+        "image": IMAGE,
+        "command": ["python3", "-m", "fftasks.runtime"],
+        "args": [
+            *("--file", "flows/sums.py", "--workflow", "sums", "--node", "train"),
+            *("--executor-input", "{{$}}"),
+        ],
+    }
+
+
+def test_inputs_are_typed_by_what_is_passed():
+    _, files = make(make_graph(SUMS), "sums", IMAGE)
+
+    inputs = load(files["train.yaml"])["components"]["comp-train"]["inputDefinitions"]
+
+    assert set(inputs["artifacts"]) == {"data"}
+    assert inputs["parameters"] == {
+        "rate": {"parameterType": "NUMBER_DOUBLE", "defaultValue": 0.5, "isOptional": True},
+        "depth": {"parameterType": "NUMBER_INTEGER", "defaultValue": 3, "isOptional": True},
+        "fast": {"parameterType": "BOOLEAN", "defaultValue": True, "isOptional": True},
+    }
+
+
+def test_constant_that_kfp_cannot_carry_is_no_input():
+    _, files = make(make_graph(SUMS), "sums", IMAGE)
+
+    inputs = load(files["load.yaml"])["components"]["comp-load"]["inputDefinitions"]
+
+    assert set(inputs["parameters"]) == {"path"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Dear {{name}}",
+        "costs $$5",
+        "$(HOME)/data",
+        {"a": ["{{$}}"]},
+        {"$$": 1},
+        "\ud800",
+        "nul\0",
+        "x" * 3000,
+        list(range(2000)),
+    ],
+)
+def test_constant_that_would_change_on_its_way_comes_from_the_image(value):
+    record, files = make(make_graph({"n": {"a": value}}), "sums", IMAGE)
+
+    assert record["tasks"]["n"]["parameters"] == {}
+    assert "inputDefinitions" not in load(files["n.yaml"])["components"]["comp-n"]
+
+
+@pytest.mark.parametrize("value", [{"a": {"b": {"c": 1}}}, "$5", "{x}", "100%", "a\nb", "ü€😀", ""])
+def test_harmless_constant_is_a_parameter(value):
+    record, files = make(make_graph({"n": {"a": value}}), "sums", IMAGE)
+
+    assert record["tasks"]["n"]["parameters"] == {"a": value}
+    component = load(files["n.yaml"])["components"]["comp-n"]
+    assert component["inputDefinitions"]["parameters"]["a"]["defaultValue"] == value
+
+
+def test_container_of_nodes_gives_an_artifact_for_each():
+    record, _ = make(make_graph(SUMS), "sums", IMAGE)
+
+    task = record["tasks"]["best"]
+
+    assert task["artifacts"] == {"models_0": "train", "models_1": "load"}
+    assert task["upstream"] == ["load", "train"]
+    assert task["parameters"] == {"names": ["a", "b"], "options": {"x": 1}}
+    assert task["env"] == {"FFFUNCTION": "best"}
+
+
+@pytest.mark.parametrize("kind", ["object", "call"])
+def test_class_node_is_refused_with_the_way_out(kind):
+    with pytest.raises(WorkflowError, match="'load' cannot run on Kubeflow") as caught:
+        make(make_graph({"load": {}}, kind=kind), "sums", IMAGE)
+
+    assert "@workflow class (flows/sums.py:9)" in str(caught.value)
+    assert "later version" in caught.value.tip
+
+
+@pytest.mark.parametrize("name", ["a {{b}}", "a $(b)", "a $$", "a \ud800", "a \0"])
+def test_name_that_would_not_arrive_is_refused(name):
+    with pytest.raises(WorkflowError, match="would not arrive as it is"):
+        make(make_graph({name: {}}), "sums", IMAGE)
+
+
+def test_only_the_asked_workflow_is_made():
+    graph = make_graph(SUMS)
+    graph["nodes"]["other"] = make_node("other", {}) | {"kind": "object"}
+    graph["workflows"]["second"] = {"slug": "second", "nodes": ["other"], "leaves": [], "line": 1}
+
+    record, _ = make(graph, "sums", IMAGE)
+
+    assert set(record["tasks"]) == set(SUMS)
+
+
+def test_node_named_like_the_driver_of_another_gets_its_own_task_name():
+    graph = make_graph(
+        {"train": {}, "train_driver": {"a": Ref("train")}, "x": {"a": Ref("train_driver")}}
+    )
+
+    record, files = make(graph, "sums", IMAGE)
+
+    # Argo makes "train-driver" of the task "train"
+    assert set(record["tasks"]) == {"train", "train-driver--n", "x"}
+    assert record["tasks"]["x"]["artifacts"] == {"a": "train-driver--n"}
+    assert "train-driver.yaml" in files
+
+
+@given(st.text(min_size=1).map(make_slug), st.text(min_size=1).map(make_slug))
+def test_task_names_differ_where_slugs_do(one, other):
+    assert (name_task(one) == name_task(other)) == (one == other)
+    assert name_task(one) != f"{name_task(other)}-driver"
+
+
+def test_code_edit_keeps_record_and_files():
+    edited = make_graph(SUMS, line=99, code="sha256:1")
+
+    assert make(edited, "sums", IMAGE) == make(make_graph(SUMS), "sums", IMAGE)
+
+
+def test_changed_constant_changes_its_node_only():
+    before, files_before = make(make_graph(SUMS), "sums", IMAGE)
+    changed = make_graph(SUMS | {"train": SUMS["train"] | {"depth": 4}})
+
+    after, files_after = make(changed, "sums", IMAGE)
+
+    differing = {k for k in before["inputs"] if before["inputs"][k] != after["inputs"][k]}
+    assert differing == {"node train"}
+    assert {n for n in files_before if files_before[n] != files_after[n]} == {"train.yaml"}
+    assert before["output"] != after["output"]
+
+
+def test_wiring_is_part_of_the_record():
+    before, _ = make(make_graph(SUMS), "sums", IMAGE)
+    rewired = SUMS | {"best": SUMS["best"] | {"models": [Ref("load"), Ref("train")]}}
+
+    after, _ = make(make_graph(rewired), "sums", IMAGE)
+
+    assert before["output"] != after["output"]
+
+
+TEXTS = [
+    "1e5",
+    "0o17",
+    "2001-1-1",
+    "y",
+    "no",
+    "null",
+    "~",
+    "0x1F",
+    "1_000",
+    ".5",
+    "-",
+    "=",
+    "a: b",
+    "1:30",
+    "#",
+]
+
+
+@pytest.mark.parametrize(
+    "text", [*TEXTS, "a\x85b", "a\u2028b", "\ufeffa", " a ", "'", '"', "a\tb\r\nc", "👍"]
+)
+def test_text_survives_yaml(text):
+    document = {"pipelineInfo": {"name": "n"}, text: [text]}
+
+    assert load(format_document(document, "")) == document
+
+
+@pytest.mark.parametrize("text", TEXTS[:4])
+def test_text_that_the_server_would_take_for_something_else_is_quoted(text):
+    # the server parses YAML 1.2, PyYAML writes for YAML 1.1
+    assert f"a: '{text}'" in format_document({"pipelineInfo": {"name": "n"}, "a": text}, "")
+
+
+@given(st.text())
+def test_any_text_survives_yaml(text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return
+    document = {"pipelineInfo": {"name": "n"}, "a": {text: text}}
+
+    assert load(format_document(document, "")) == document
+
+
+def test_yaml_of_python_and_c_is_the_same():
+    program = (
+        "import sys, yaml; sys.argv[1] == 'c' or delattr(yaml, 'CSafeDumper')\n"
+        "from fftasks.stages.components import format_document\n"
+        "text = 'a long line with: many words ' * 20\n"
+        "d = {'pipelineInfo': {'name': 'n'}, 'a': [text, 'ü', '1e5', 1.5, -0.0, 2**53, True, [], {}]}\n"
+        "sys.stdout.write(format_document(d, 'x'))"
+    )
+    texts = [
+        subprocess.check_output([sys.executable, "-c", program, kind]) for kind in ("c", "python")
+    ]
+
+    assert texts[0] == texts[1]
+
+
+def test_make_imports_no_kfp():
+    program = (
+        "import sys; sys.path.insert(0, '.')\n"
+        "import tests.stages.test_components as t\n"
+        "t.make(t.make_graph(t.SUMS), 'sums', 'i')\n"
+        "print([m for m in sys.modules if m.split('.')[0] in ('kfp', 'kubernetes', 'requests')])"
+    )
+    root = Path(__file__).parents[2]
+
+    printed = subprocess.check_output([sys.executable, "-c", program], cwd=root, text=True)
+
+    assert printed == "[]\n"
+
+
+def test_message_classes_are_those_of_kfp():
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    from fftasks.stages.components import _load_messages
+
+    assert _load_messages().PipelineSpec is pipeline_spec_pb2.PipelineSpec
+
+
+def test_kfp_loads_each_component_with_its_inputs(tmp_path):
+    from kfp import components
+
+    _, files = make(make_graph(SUMS), "sums", IMAGE)
+    path = tmp_path / "best.yaml"
+    path.write_text(files["best.yaml"])
+
+    component = components.load_component_from_file(str(path))
+
+    spec = component.component_spec
+    assert component.name == "best"
+    assert component.description == "node 'best' of workflow 'sums': add in flows/sums.py"
+    assert {name: each.type for name, each in spec.inputs.items()} == {
+        "models_0": "system.Artifact@0.0.1",
+        "models_1": "system.Artifact@0.0.1",
+        "names": "List",
+        "options": "Dict",
+    }
+    assert {name for name, each in spec.inputs.items() if each.optional} == {"names", "options"}
+    assert set(spec.outputs) == {"result"}
+
+
+def test_component_serves_in_the_pipeline_of_somebody_else(tmp_path):
+    from kfp import compiler, components, dsl
+
+    _, files = make(make_graph(SUMS | {"n": {"_under": 1, "größe": "x"}}), "sums", IMAGE)
+    loaded = {name: components.load_component_from_text(text) for name, text in files.items()}
+
+    @dsl.container_component
+    def foreign(data: dsl.Input[dsl.Artifact], made: dsl.Output[dsl.Dataset]):
+        return dsl.ContainerSpec(image="i", args=[data.path, made.path])
+
+    @dsl.pipeline(name="theirs")
+    def theirs(path: str = "b.csv"):
+        data = loaded["load.yaml"](path=path)
+        made = foreign(data=data.outputs["result"])
+        model = loaded["train.yaml"](data=made.outputs["made"], depth=5)
+        model.set_cpu_limit("2").set_env_variable("MINE", "1").set_caching_options(False)
+        loaded["best.yaml"](models_0=model.output, models_1=data.output)
+        loaded["n.yaml"](_under=2)
+
+    compiler.Compiler().compile(theirs, str(tmp_path / "theirs.yaml"))
+    compiled = load((tmp_path / "theirs.yaml").read_text())
+
+    task = compiled["root"]["dag"]["tasks"]["train"]["inputs"]
+    assert task["parameters"]["depth"] == {"runtimeValue": {"constant": 5.0}}
+    assert task["artifacts"]["data"]["taskOutputArtifact"]["producerTask"] == "foreign"
+    assert compiled["deploymentSpec"]["executors"]["exec-train"]["container"]["args"][5] == "train"

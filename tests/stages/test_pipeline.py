@@ -1,0 +1,283 @@
+"""Stage pipeline: the document is what kfp's own compiler makes of the same pipeline."""
+
+import time
+from pathlib import Path
+
+import pytest
+from google.protobuf import json_format
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fftasks.errors import ToolError, WorkflowError
+from fftasks.record import digest_bytes
+from fftasks.stages import components
+from fftasks.stages.pipeline import Cluster, make, parse_document
+from tests.stages.test_components import IMAGE, SUMS, Ref, make_graph
+
+REFERENCE = f"registry.test/fftasks@sha256:{'0' * 64}"
+VARIED = SUMS | {
+    "circles, Nearest Neighbors-model": {
+        "a": Ref("best"),
+        "s": "",
+        "e": [],
+        "d": {},
+        "f": -0.0,
+        "i": 2**53,
+    },
+    "a/b/../ü": {
+        "a": Ref("circles, Nearest Neighbors-model"),
+        "b": Ref("load"),
+        "n": -1,
+        "t": False,
+    },
+    "train_driver": {"_x": Ref("train")},
+}
+
+
+def build(nodes, *, caching=True, cluster=None, workflow="sums", reference=REFERENCE):
+    made, files = components.make(make_graph(nodes, workflow), workflow, IMAGE)
+    record, text = make(made, reference, caching=caching, version="0.1.0", cluster=cluster)
+    return record, text, files
+
+
+def read_message(document):
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    return json_format.ParseDict(document, pipeline_spec_pb2.PipelineSpec())
+
+
+def compile_with_kfp(nodes, files, folder: Path, *, caching=True):
+    """Return what kfp compiles of the same nodes, each loaded from its component file."""
+    from kfp import compiler, dsl
+    from kfp.components import load_component_from_text
+
+    from fftasks.workflow.slug import make_slug
+
+    def flow():
+        tasks = {}
+        for name, arguments in nodes.items():
+            given = {}
+            for key, value in arguments.items():
+                many = isinstance(value, list) and value and isinstance(value[0], Ref)
+                refs = {f"{key}_{i}": r for i, r in enumerate(value)} if many else {}
+                refs |= {key: value} if isinstance(value, Ref) else {}
+                given |= {k: tasks[r].outputs["result"] for k, r in refs.items()}
+                if not refs and not isinstance(value, tuple):
+                    given[key] = value
+            task = load_component_from_text(files[f"{make_slug(name)}.yaml"])(**given)
+            task.set_container_image(REFERENCE).set_env_variable("FFFUNCTION", name)
+            task.set_display_name(name).set_caching_options(caching)
+            tasks[name] = task
+
+    path = folder / "theirs.yaml"
+    compiler.Compiler().compile(dsl.pipeline(name="sums")(flow), str(path))
+    return parse_document(path.read_text())
+
+
+def rename_drivers(document):
+    """Undo the one name that kfp would choose otherwise; see name_task."""
+    import json
+
+    return json.loads(json.dumps(document).replace("-driver--n", "-driver"))
+
+
+@pytest.mark.parametrize("caching", [True, False])
+@pytest.mark.parametrize("nodes", [{"one": {}}, SUMS, VARIED], ids=["one", "sums", "varied"])
+def test_document_is_what_kfp_compiles(nodes, caching, tmp_path):
+    _, text, files = build(nodes, caching=caching)
+    theirs = compile_with_kfp(nodes, files, tmp_path, caching=caching)
+
+    ours = rename_drivers(parse_document(text)) | {"sdkVersion": theirs["sdkVersion"]}
+
+    assert read_message(ours) == read_message(theirs)
+
+
+@st.composite
+def graphs(draw):
+    """Draw chains, fan-ins, diamonds and what lies between, with constants."""
+    count = draw(st.integers(1, 6))
+    constants = st.one_of(
+        st.booleans(),
+        st.integers(-(2**53), 2**53),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8).filter(
+            lambda t: "$" not in t
+        ),
+        st.lists(st.integers(0, 9), max_size=3),
+    )
+    nodes = {}
+    for i in range(count):
+        parents = draw(st.sets(st.integers(0, i - 1), max_size=3)) if i else set()
+        values = draw(st.dictionaries(st.sampled_from("xyz"), constants, max_size=3))
+        nodes[f"node_{i}"] = {f"in_{p}": Ref(f"node_{p}") for p in sorted(parents)} | values
+    return nodes
+
+
+@given(graphs())
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_graph_is_what_kfp_compiles(tmp_path, nodes):
+    _, text, files = build(nodes)
+    theirs = compile_with_kfp(nodes, files, tmp_path)
+
+    ours = parse_document(text) | {"sdkVersion": theirs["sdkVersion"]}
+
+    assert read_message(ours) == read_message(theirs)
+
+
+def test_kfp_loads_the_pipeline(tmp_path):
+    from kfp.components import load_component_from_file
+
+    path = tmp_path / "sums.yaml"
+    path.write_text(build(VARIED)[1], encoding="utf-8")
+
+    loaded = load_component_from_file(str(path))
+
+    assert loaded.name == "sums"
+    assert loaded.description == "workflow 'sums', made by fftasks"
+    assert len(loaded.pipeline_spec.components) == len(VARIED)
+
+
+def test_each_task_has_an_executor_of_its_own_with_image_by_digest():
+    document = parse_document(build(VARIED)[1])
+
+    containers = [e["container"] for e in document["deploymentSpec"]["executors"].values()]
+
+    assert len(containers) == len(VARIED)
+    assert {c["image"] for c in containers} == {REFERENCE}
+    assert {c["env"][0]["value"] for c in containers} == set(VARIED)
+    assert all(c["env"] == [{"name": "FFFUNCTION", "value": c["args"][5]}] for c in containers)
+
+
+def test_nodes_that_differ_only_in_name_have_different_arguments():
+    # KFP's cache key holds args, and not env (kubeflow/pipelines 14339)
+    document = parse_document(build({"one": {"a": 1}, "two": {"a": 1}})[1])
+
+    one, two = (e["container"] for e in document["deploymentSpec"]["executors"].values())
+
+    assert (one["image"], one["command"]) == (two["image"], two["command"])
+    assert one["args"] != two["args"]
+
+
+def test_constants_are_passed_explicitly():
+    document = parse_document(build(SUMS)[1])
+
+    parameters = document["root"]["dag"]["tasks"]["train"]["inputs"]["parameters"]
+
+    values = {name: each["runtimeValue"]["constant"] for name, each in parameters.items()}
+    assert values == {"rate": 0.5, "depth": 3, "fast": True}
+
+
+def test_tasks_are_shown_by_their_own_names():
+    tasks = parse_document(build(VARIED)[1])["root"]["dag"]["tasks"]
+
+    assert {task["taskInfo"]["name"] for task in tasks.values()} == set(VARIED)
+
+
+def test_old_backend_finds_tasks_by_the_name_that_is_shown():
+    tasks = parse_document(build(VARIED, cluster=Cluster(display_names=False))[1])["root"]["dag"][
+        "tasks"
+    ]
+
+    assert all(task["taskInfo"]["name"] == name for name, task in tasks.items())
+
+
+def test_caching_off_reaches_every_task():
+    tasks = parse_document(build(SUMS, caching=False)[1])["root"]["dag"]["tasks"]
+
+    assert [task["cachingOptions"] for task in tasks.values()] == [{}] * 3
+
+
+def test_workflow_of_any_name_has_a_pipeline_name_that_the_server_takes():
+    document = parse_document(build(SUMS, workflow="My Flow/1")[1])
+
+    assert document["pipelineInfo"]["name"].startswith("my-flow-1-")
+
+
+def test_same_input_same_bytes():
+    assert build(VARIED)[:2] == build(VARIED)[:2]
+
+
+def test_order_of_nodes_does_not_matter():
+    reordered = {name: SUMS[name] for name in ("load", "train", "best")}
+
+    assert build(SUMS)[1] == build(reordered)[1]
+
+
+def test_inserted_node_moves_nothing():
+    before = build(SUMS)[1].splitlines()
+    after = build({"early": {}} | SUMS)[1].splitlines()
+
+    lines = iter(after)
+    assert all(line in lines for line in before)  # before is after with some lines left out
+
+
+def test_record_says_what_decides():
+    record, text, _ = build(SUMS)
+
+    assert record["output"] == digest_bytes(text.encode())
+    assert record["inputs"]["image"] == REFERENCE
+    other, changed, _ = build(SUMS, reference=REFERENCE[:-1] + "1")
+    assert {k for k in record["inputs"] if record["inputs"][k] != other["inputs"][k]} == {"image"}
+    assert text != changed
+
+
+def test_image_by_tag_is_refused():
+    with pytest.raises(ToolError, match="not named by its digest"):
+        build(SUMS, reference="registry.test/fftasks:latest")
+
+
+def fan_in(count):
+    nodes = {f"part_{i}": {"i": i} for i in range(count)}
+    return nodes | {"sum": {"parts": [Ref(name) for name in nodes]}}
+
+
+def test_largest_graph_is_taken():
+    record, text, _ = build({f"node_{i}": {"a": i} for i in range(300)})
+
+    assert record["output"] == digest_bytes(text.encode())
+    assert build(fan_in(230))[1]
+
+
+def test_too_many_nodes_are_refused_with_the_numbers():
+    with pytest.raises(WorkflowError, match="too large for Kubeflow Pipelines") as caught:
+        build({f"node_{i}": {} for i in range(301)})
+
+    assert "301 nodes; a run holds about 300" in str(caught.value)
+
+
+def test_too_many_inputs_are_refused_with_the_numbers():
+    with pytest.raises(WorkflowError) as caught:
+        build(fan_in(231))
+
+    assert "node 'sum' has 231 inputs; a task takes about 230" in str(caught.value)
+
+
+def test_too_long_constants_are_refused_with_the_numbers():
+    with pytest.raises(WorkflowError) as caught:
+        build({"n": {f"a{i}": "x" * 2000 for i in range(66)}})
+
+    assert "node 'n': 0 inputs and 66 constants take" in str(caught.value)
+
+
+def test_too_many_edges_are_refused_with_the_numbers():
+    nodes = {f"node_{i}": {"a": [Ref(f"node_{k}") for k in range(i)]} for i in range(60)}
+
+    with pytest.raises(WorkflowError) as caught:
+        build(nodes)
+
+    assert "its nodes and edges take" in str(caught.value)
+    assert "131072" in str(caught.value)
+
+
+def test_time_is_linear_in_nodes():
+    def measure(count):
+        nodes = {f"node_{i}": {"a": Ref(f"node_{i - 1}")} if i else {} for i in range(count)}
+        begin = time.process_time()
+        build(nodes, cluster=Cluster(tasks=10**9, argument_bytes=10**9))
+        return time.process_time() - begin
+
+    measure(10)  # imports
+
+    assert measure(1600) < 8 * measure(400)

@@ -1,0 +1,113 @@
+"""Stage submit: one call, one run, one record that says which."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from fftasks.errors import SettingsError, ToolError
+from fftasks.stages import components, pipeline
+from fftasks.stages.pipeline import parse_document
+from fftasks.stages.submit import Run, format_run_name, is_lost, list_inputs, make
+from tests.stages.test_components import IMAGE, SUMS, make_graph
+
+SETTINGS = SimpleNamespace(
+    host="http://kfp.test/",
+    namespace="team",
+    experiment="Default",
+    run_name="{workflow} {pipeline}",
+)
+MADE, TEXT = pipeline.make(
+    components.make(make_graph(SUMS), "sums", IMAGE)[0], "r@sha256:0", caching=True, version="0"
+)
+
+
+class Recorder:
+    """Starts runs by noting what it was asked for."""
+
+    def __init__(self):
+        self.requests = []
+
+    def __call__(self, settings, request):
+        self.requests.append(request)
+        return Run(f"run-{len(self.requests)}", "http://kfp.test/#/runs/details/run-1")
+
+
+def test_one_call_starts_one_run_of_the_document():
+    start_run = Recorder()
+
+    record = make(MADE, TEXT, SETTINGS, start_run)
+
+    [request] = start_run.requests
+    assert request.document == parse_document(TEXT)
+    assert request.name == f"sums {MADE['output'][7:19]}"
+    assert MADE["output"] in request.description
+    assert (record["run_id"], record["url"]) == ("run-1", "http://kfp.test/#/runs/details/run-1")
+
+
+def test_record_names_all_that_decides():
+    record = make(MADE, TEXT, SETTINGS, Recorder())
+
+    assert record["inputs"] == {
+        "pipeline": MADE["output"],
+        "host": "http://kfp.test",
+        "namespace": "team",
+        "experiment": "Default",
+        "run_name": f"sums {MADE['output'][7:19]}",
+    }
+    assert record["inputs"] == list_inputs(MADE, SETTINGS)
+    assert record["output"].startswith("sha256:")
+
+
+def test_runs_of_one_pipeline_have_different_outputs():
+    start_run = Recorder()
+
+    records = [make(MADE, TEXT, SETTINGS, start_run) for _ in range(2)]
+
+    assert records[0]["output"] != records[1]["output"]
+
+
+def test_edited_pipeline_is_not_submitted():
+    start_run = Recorder()
+
+    with pytest.raises(ToolError, match="was changed after it was made"):
+        make(MADE, TEXT.replace("depth", "death"), SETTINGS, start_run)
+
+    assert start_run.requests == []
+
+
+def test_failed_start_leaves_no_record():
+    def start_run(settings, request):
+        raise ToolError("no")
+
+    with pytest.raises(ToolError, match="no"):
+        make(MADE, TEXT, SETTINGS, start_run)
+
+
+@pytest.mark.parametrize("template", ["{user}", "{", "{0}", "{workflow.x}", "{workflow[0}"])
+def test_run_name_with_something_else_in_braces_is_refused(template):
+    with pytest.raises(SettingsError, match=r"kfp\.run_name"):
+        format_run_name(template, "sums", "sha256:0")
+
+
+def test_empty_run_name_is_refused():
+    with pytest.raises(SettingsError, match="empty"):
+        format_run_name(" ", "sums", "sha256:0")
+
+
+@pytest.mark.parametrize(
+    ("state", "lost"),
+    [
+        (None, False),
+        ("PENDING", False),
+        ("RUNNING", False),
+        ("PAUSED", False),
+        ("SUCCEEDED", False),
+        ("SKIPPED", False),
+        ("FAILED", True),
+        ("CANCELING", True),
+        ("CANCELED", True),
+        ("DELETED", True),
+    ],
+)
+def test_states_that_ask_for_another_run(state, lost):
+    assert is_lost(state) is lost
