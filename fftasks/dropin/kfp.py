@@ -115,12 +115,15 @@ def find_root(file: Path) -> Path:
 
 def _check_importable(root: Path, file: str, workflow: KFPWorkflow) -> None:
     """Raise WorkflowError if a container that imports the file would not find the workflow."""
-    graph = load_graph(GraphFile(root, file, root / FOLDER))
-    found = graph["workflows"].get(workflow.name)
-    if found is None or found["line"] != workflow.site.line:
+    try:
+        workflows = load_graph(GraphFile(root, file, root / FOLDER))["workflows"]
+        evidence = f"a container imports {file}, and this builds {', '.join(workflows) or 'none'}"
+    except WorkflowError as error:
+        workflows, evidence = {}, str(error)
+    if workflow.name not in workflows or workflows[workflow.name]["line"] != workflow.site.line:
         raise WorkflowError(
             f"{workflow.site}: a container could not find workflow {workflow.name!r}",
-            found=[f"it imports {file}, and this builds {', '.join(graph['workflows']) or 'none'}"],
+            found=[evidence],
             tip="build the graph where the file is imported: at module level, or under "
             '`if __name__ == "__main__":`, and not inside a function that nobody calls there',
         )

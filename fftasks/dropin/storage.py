@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fftasks.errors import SettingsError
+from fftasks.record import digest_file, digest_json
 from fftasks.runtime.artifact import read_artifact, write_artifact
 from fftasks.workflow.slug import make_slug
 
@@ -100,8 +101,8 @@ class FileStorage:
             label = json.loads(self._label(workflow_name, task_name).read_bytes())
         except (FileNotFoundError, ValueError):
             return None
-        is_known = path.exists() and path.stat().st_size == label["size"] and label["key"] == key
-        return Saved(path, label["digest"]) if is_known and key else None
+        is_known = key and label["key"] == key and path.exists() and digest_file(path) == label["digest"]
+        return Saved(path, label["digest"]) if is_known else None
 
     def keep(self, workflow_name: str, task_name: str, key: str, saved: Saved) -> Saved:
         """Take a result's file under a fingerprint; return where it is now."""
@@ -125,7 +126,6 @@ class FileStorage:
     def make_keys(self, workflow: Workflow) -> Callable[[Node, Mapping[Input, Saved]], str]:
         """Return what gives a node's fingerprint, from its code, its constants and what is upstream."""
         from fftasks.describe import Coder, describe_node
-        from fftasks.record import digest_json
         from fftasks.runtime.call import number_inputs
 
         coder = Coder(_find_root(workflow.site.file), workflow.site.file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from fftasks.errors import WorkflowError
 _serial = itertools.count()
 _calls: dict[str, itertools.count[int]] = {}
 _CONTAINERS = (list, tuple, set, frozenset)
-_PACKAGE = str(Path(__file__).resolve().parent)
+_PACKAGE = f"{Path(__file__).resolve().parents[1]}{os.sep}"
 
 
 class Site(NamedTuple):
