@@ -1,1 +1,1 @@
-"""."""
+"""Commands: `fftasks` itself, and those that doit gets from us."""

@@ -1,6 +1,6 @@
 """Which classifier reads handwritten digits best? scikit-learn's bundled 1797 images tell.
 
-`doit run` trains the models side by side; the picture of the best one's confusions is the result of "picture".
+`doit run` trains the models side by side; node "picture" draws what the best one takes for what.
 """
 
 import io
@@ -29,7 +29,7 @@ def split(images, labels, test_size):
     """Put some of the images aside for the test."""
     names = ("train_images", "test_images", "train_labels", "test_labels")
     parts = train_test_split(images, labels, test_size=test_size, random_state=0, stratify=labels)
-    return dict(zip(names, parts))
+    return dict(zip(names, parts, strict=True))
 
 
 @workflow
@@ -82,7 +82,9 @@ CLASSIFIERS = {
 digits = load().set_name("digits")
 parts = split(digits[0], digits[1], test_size=0.5).set_name("parts")
 models = {
-    name: train(classifier, options, parts["train_images"], parts["train_labels"]).set_name(f"train {name}")
+    name: train(classifier, options, parts["train_images"], parts["train_labels"]).set_name(
+        f"train {name}"
+    )
     for name, (classifier, options) in CLASSIFIERS.items()
 }
 scores = {

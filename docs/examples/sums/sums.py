@@ -1,8 +1,10 @@
 from fftasks import workflow
 
+
 @workflow
 def sum(a, b):
     return a + b
+
 
 a, b = 1, 1
 a_plus_b = sum(a, b).set_name("node1")
