@@ -48,6 +48,7 @@ def describe_graph(
         "workflows": {w.name: _describe_workflow(w, ids) for w in workflows},
         "nodes": nodes,
         "codes": coder.pieces,
+        "notes": list(coder.notes),
         "input_names": sorted({"python"} | names | files | list_modules(root)),
     }
 
@@ -140,15 +141,18 @@ class Coder:
 
     pieces: digest -> what the code consists of, piece by piece
     files: all files of the project that were read for it
+    notes: why something counts that a function does not name
     """
 
-    def __init__(self, root: Path, file: str) -> None:
-        roots = [find_import_root(root, file), root]
+    def __init__(self, root: Path, file: str | None) -> None:
+        roots = [root] if file is None else [find_import_root(root, file), root]
         cache = Path(os.environ.get("FFTASKS_FOLDER", root / ".fftasks")) / "closures"
-        self.root = root
+        self.root = root.resolve()
+        self.notes: dict[str, None] = {}
         self.pieces: dict[str, dict[str, str]] = {}
         self.files: set[str] = set()
         self._project = Project(root, roots, cache)
+        self._entry = file
         self._digests: dict[tuple[int, str], str] = {}
 
     def digest(self, node: Node) -> str:
@@ -166,6 +170,7 @@ class Coder:
             self._digests[key] = closure.digest
             self.pieces[closure.digest] = dict(closure.pieces)
             self.files |= set(closure.files)
+            self.notes |= dict.fromkeys(closure.notes)
         return self._digests[key]
 
     def locate(self, node: Node) -> dict[str, Any]:
@@ -184,7 +189,8 @@ class Coder:
         file = self._find_file(func)
         if file is None:
             return find_code(func)
-        return find_closure(self._project, file, func.__qualname__)
+        line = getattr(getattr(func, "__code__", None), "co_firstlineno", 0)
+        return find_closure(self._project, file, func.__qualname__, entry=self._entry, line=line)
 
     def _find_file(self, func: Callable[..., Any]) -> str | None:
         try:

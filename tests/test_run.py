@@ -360,7 +360,7 @@ Workflow(after(bad(fine().set_name("fine")).set_name("bad")).set_name("after"), 
         ("os._exit(4)", "ended its process with exit code 4"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL (is there enough memory?)"),
         ("return (i for i in range(3))", "returned a generator that cannot be stored"),
-        ("return x[0]", "TypeError"),
+        ("return x[0]", "TypeError: 'int' object is not subscriptable"),
     ],
 )
 @pytest.mark.parametrize("isolation", ["fork", "fresh"])

@@ -1,16 +1,16 @@
 """What cannot be resolved by reading: the table of names that widen a closure, and how far.
 
-    level     what counts from then on
-    text      docstrings and annotations of all that is reached
-    file      the whole file in which it stands
-    graph     all files of the project that may be imported
-    project   all Python files of the project
+level     what counts from then on
+text      docstrings and annotations of all that is reached
+file      the whole file in which it stands
+graph     all files of the project that may be imported
+project   all Python files of the project
+path      nothing, but modules of the project may be imported from any of its folders
 """
 
 from __future__ import annotations
 
-TEXT, FILE, GRAPH, PROJECT = "text", "file", "graph", "project"
-LEVELS = (TEXT, FILE, GRAPH, PROJECT)
+TEXT, FILE, GRAPH, PROJECT, PATH = "text", "file", "graph", "project", "path"
 
 # dotted name of a function or object of the standard library or a package -> level
 NAMES = {
@@ -22,6 +22,8 @@ NAMES = {
     "globals": FILE,
     "__doc__": FILE,
     "__annotations__": FILE,
+    "sys.path": PATH,
+    "site.addsitedir": PATH,
     "eval": GRAPH,
     "exec": GRAPH,
     "compile": GRAPH,

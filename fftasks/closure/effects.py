@@ -65,12 +65,15 @@ class Effect:
 
     key: which; everywhere: it may change anything
     touched: the statements whose values it may change; missing: names that it may give a value
+    given: the statements whose values it may put into others
+    modules: files of which it sets an attribute
     """
 
     key: Key
     everywhere: bool = False
     touched: set[Key] = field(default_factory=set)
     missing: set[Name] = field(default_factory=set)
+    given: set[Key] = field(default_factory=set)
     modules: set[SourceFile] = field(default_factory=set)
 
 
@@ -92,7 +95,7 @@ def _spread(effects: list[Effect]) -> None:
     held: dict[Key, set[Key]] = {}
     for effect in effects:
         for key in effect.touched:
-            held.setdefault(key, set()).update(effect.touched)
+            held.setdefault(key, set()).update(effect.touched, effect.given)
     for effect in effects:
         todo = list(effect.touched)
         while todo:
@@ -114,6 +117,7 @@ class _Trace:
         self._attributes: set[str] = set()
         self._bodies: dict[tuple[Key, str], None] = {}
         self._todo: list[tuple[Key, list[list[Any]], bool]] = []
+        self._read: set[Key] = set()
         self._calls_decorated = False
 
     def find(self) -> Effect | None:
@@ -140,8 +144,11 @@ class _Trace:
         effect.everywhere = self._reach == Reach.ALL
         if self._reach >= Reach.OPAQUE:
             effect.touched |= {key for key in self._visited if self._can_change(key)}
-        effect.touched |= self._values.list_held(effect.touched)
+        effect.touched |= self._values.list_held(effect.touched, deep=True)
+        effect.touched |= self._read | self._values.list_held(self._read, deep=False)
         effect.touched.discard(effect.key)
+        if effect.touched:
+            effect.given = self._visited | self._values.list_named(effect.key)
         return effect if effect.everywhere or effect.touched or effect.missing else None
 
     def _can_change(self, key: Key) -> bool:
@@ -150,7 +157,7 @@ class _Trace:
             return True
         if kind in ("container", "class"):
             return self._reach >= Reach.STATE
-        return kind == "function" and self._reach >= Reach.NAMED
+        return kind in ("function", "plain class") and self._reach >= Reach.NAMED
 
     # what code can reach
 
@@ -203,7 +210,7 @@ class _Trace:
             return False
         target = self._resolver.resolve(file, reference)
         if kind == "take":
-            self._touch(k for k in target.units if self._values.classify(k) == "opaque")
+            self._read |= {key for key in target.units if self._values.classify(key) == "opaque"}
             return False
         if kind in ("store", "rebind"):
             self._judge_store(target, distance, attribute)
@@ -284,12 +291,12 @@ class _Trace:
             self._widen(Reach.ALL if bare else Reach.STATE)
         for key in target.units:
             self._judge_unit(key, target, event, at_top=at_top)
+        if event[0] == "decorate" and not target.names:
+            return False  # other people's decorators do not call what they decorate
         known = target.units or target.externals or target.modules or target.missing
         return bool(known) or _reference in _CALLING
 
-    def _judge_external(
-        self, target: Target, distance: int, attribute: str, *, bare: bool
-    ) -> None:
+    def _judge_external(self, target: Target, distance: int, attribute: str, *, bare: bool) -> None:
         if attribute in _SPEAKING or (
             target.externals and all(_HARMLESS.match(name) for name in target.externals)
         ):
@@ -316,12 +323,19 @@ class _Trace:
         elif self._values.classify(key) == "fixed":
             return
         elif self._values.classify(key) == "container":
-            if attribute in _CHANGING or bare or kind == "decorate" or attribute in ("", "operator"):
+            if (
+                attribute in _CHANGING
+                or bare
+                or kind == "decorate"
+                or attribute in ("", "operator")
+            ):
                 self._touch([key])
         elif bare and at_top and attribute not in _SPEAKING:
             self._widen(Reach.ALL)
-        else:
+        elif bare or attribute in _CHANGING:
             self._touch([key])
+        else:
+            self._read.add(key)
         if unit["kind"] not in ("function", "class"):
             self._follow(key, unit["now"][1])
 

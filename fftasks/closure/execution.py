@@ -14,19 +14,21 @@ _Step = Key | SourceFile
 class Execution:
     """The statements that run before a function of these files can be called.
 
-    entries: the files that are imported first, in order
+    entries: the files that are imported first, in order; others: files that are imported later
     order: the statements, in the order in which they run (imports inside functions at the end)
     files: the files, in the order in which they are reached; binaries: compiled modules
     """
 
-    def __init__(self, resolver: Resolver, entries: Iterable[SourceFile]) -> None:
+    def __init__(
+        self, resolver: Resolver, entries: Iterable[SourceFile], others: Iterable[SourceFile] = ()
+    ) -> None:
         self.entries = tuple(entries)
         self.order: list[Key] = []
         self.files: dict[SourceFile, None] = {}
         self.binaries: set[Path] = set()
         self._resolver = resolver
         self._lazy: list[tuple[SourceFile, str]] = []
-        for entry in self.entries:
+        for entry in (*self.entries, *others):
             for path in resolver.project.find_packages_above(entry.path):
                 init = resolver.project.load(path)
                 if init:

@@ -7,6 +7,7 @@ So it is plain JSON, kept by the digest of the text.
 from __future__ import annotations
 
 import ast
+import builtins
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, TypedDict
@@ -166,7 +167,7 @@ class _Analyser:
         unit = self._make_unit(statement, names, main=main)
         unit["binds"] = binds
         unit["kind"], unit["name"] = _describe(statement, binds)
-        unit["values"] = {name: self._find_value(scope, name) for name in binds}
+        unit["values"] = {name: self._find_value(statement, scope, name) for name in binds}
         unit["aliases"] = {
             name: [str(value) for way, value in sources if way == "import"]
             for name, sources in scope.sources.items()
@@ -203,7 +204,9 @@ class _Analyser:
     def _make_imports(self, statement: Import, *, main: bool) -> Iterator[Unit]:
         self._note_star(statement)
         for number, (name, target) in enumerate(list_imports(statement)):
-            single = type(statement)(**{**_copy_fields(statement), "names": [statement.names[number]]})
+            single = type(statement)(
+                **{**_copy_fields(statement), "names": [statement.names[number]]}
+            )
             ast.copy_location(single, statement)
             names = Reader(self._roots, self._typed, deep=False).read(single)
             unit = self._make_unit(single, names, main=main)
@@ -223,9 +226,11 @@ class _Analyser:
     def _find_roots(self, node: ast.expr) -> list[Root]:
         return self._roots.find(node, self._roots.module)
 
-    def _find_value(self, scope: Scope, name: str) -> Value:
+    def _find_value(self, statement: ast.stmt, scope: Scope, name: str) -> Value:
         roots: dict[Root, None] = {}
         kinds = set()
+        if isinstance(statement, ast.ClassDef):
+            return {"roots": [], "kind": "container" if _has_state(statement) else "other"}
         for way, value in scope.sources[name]:
             if isinstance(value, ast.expr):
                 kinds.add(_classify(value) if way == "value" else "other")
@@ -263,6 +268,11 @@ _COMPOUND = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, 
 _OPERATIONS = (ast.Constant, ast.JoinedStr, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Call, ast.Name,
                ast.Attribute)  # fmt: skip
 _DISPLAYS = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
+_BUILTINS = frozenset(dir(builtins))
+_FIXED_BUILTINS = frozenset(
+    "abs bool bytes chr complex divmod float format frozenset hash hex int isinstance issubclass len oct ord "
+    "pow range repr round slice str tuple".split()
+)
 _CONTAINERS = ("list", "dict", "set", "defaultdict", "deque", "OrderedDict", "Counter")
 
 
@@ -270,11 +280,23 @@ def _classify(node: ast.expr) -> str:
     """Tell what a name is bound to: a fixed value (if its roots are), a container made here, or other."""
     if isinstance(node, _DISPLAYS):
         return "container"
-    if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in _CONTAINERS:
-        return "container"
+    if isinstance(node, ast.Call):
+        name = ast.unparse(node.func).rpartition(".")[2]
+        if name in _CONTAINERS:
+            return "container"
+        return "other" if name in _BUILTINS and name not in _FIXED_BUILTINS else "fixed"
     if isinstance(node, ast.Tuple):
         return "fixed" if all(_classify(item) == "fixed" for item in node.elts) else "other"
     return "fixed" if isinstance(node, _OPERATIONS) else "other"
+
+
+def _has_state(node: ast.ClassDef) -> bool:
+    """Tell whether a class's body binds anything that could be changed."""
+    bound = (s.value for s in node.body if isinstance(s, ast.Assign | ast.AnnAssign) and s.value)
+    others = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.ClassDef)
+    return any(isinstance(s, others) for s in node.body) or any(
+        not isinstance(value, ast.Constant | ast.UnaryOp) for value in bound
+    )
 
 
 def _describe(statement: ast.stmt, binds: list[str]) -> tuple[str, str]:

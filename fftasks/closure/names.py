@@ -406,7 +406,15 @@ class Reader:
         for decorator in decorators:
             attribute = decorator.attr if isinstance(decorator, ast.Attribute) else ""
             self._note("decorate", self._find_roots(decorator), attribute, decorator)
-            self._visit(decorator)
+            # what the function of a decorator is called for is one event, not a call and a decoration
+            called = decorator.func if isinstance(decorator, ast.Call) else decorator
+            body, self._body = self._body, Body()
+            self._visit(called)
+            self._body = body
+            if isinstance(decorator, ast.Call):
+                with self._argument_of(None):
+                    self._visit_all(decorator.args)
+                    self._visit_all(keyword.value for keyword in decorator.keywords)
 
     def _visit_defaults(self, arguments: ast.arguments) -> None:
         self._visit_all(arguments.defaults)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from fftasks.closure.module import VERSION, Analysis, Unit, analyse, complete, list_names, shorten
 from fftasks.distribution import Distributions, is_installed_path, is_standard, read_distributions
@@ -64,6 +65,8 @@ class Project:
     roots: the folders from which its modules are imported, the first first
     cache: folder in which analyses of files are kept by the digest of their text; None for nowhere
     path: further folders that are searched for modules, as in sys.path
+
+    surroundings: what importing a set of files does, worked out once by whoever asks for it
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Project:
         self._path = list(sys.path if path is None else path)
         own = [folder.resolve() for folder in roots] or [self.root]
         self.roots = list(dict.fromkeys([*own, *self._list_further()]))
+        self.surroundings: dict[tuple[object, ...], Any] = {}
         self._files: dict[Path, SourceFile | None] = {}
         self._entries: dict[Path, dict[str, bool]] = {}
         self._tops: dict[tuple[str, bool], tuple[Place, ...]] = {}

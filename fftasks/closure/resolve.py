@@ -155,7 +155,9 @@ class Resolver:
         """Look a name up in what star imports bring; tell whether it is there, or needs no binding."""
         found = name in given or name in file.typing
         for star in file.stars:
-            probe = self._find(file, star, [name, *rest]) if path.is_new(file, star, [name]) else None
+            probe = (
+                self._find(file, star, [name, *rest]) if path.is_new(file, star, [name]) else None
+            )
             if probe and (probe.units or (probe.externals and name not in given)):
                 path.target.merge(probe)
                 found = True
@@ -181,9 +183,9 @@ class Resolver:
         path.target.files.add(source)
         if not rest or rest[0] in _MODULE_TEXT or source.error:
             path.target.modules.add(source)
-        elif rest[0] in source.names:
+        elif rest[0] in source.names and (source, *rest) not in path.seen:
             self._follow_name(source, rest[0], rest[1:], path)
-        elif self.project.find_sub(place, rest[0]):
+        elif self.project.find_sub(place, rest[0]):  # also `from . import b` in a package that has b
             self._follow_sub(place, rest, path)
         elif "__getattr__" in source.names:
             path.target.modules.add(source)

@@ -122,9 +122,7 @@ class Roots:
             return [f"0:{name}:"]
         return []
 
-    def _find(
-        self, node: ast.expr, scope: Scope, seen: set[tuple[int, str]]
-    ) -> Iterator[Root]:
+    def _find(self, node: ast.expr, scope: Scope, seen: set[tuple[int, str]]) -> Iterator[Root]:
         references = self.list_references(node, scope)
         yield from ((reference, 0) for reference in references)
         if isinstance(node, ast.Name):

@@ -89,7 +89,9 @@ def strip(statement: ast.stmt, typed: Container[ast.AST]) -> bool:
         for name in ("handlers", "cases"):
             stack += [(child, owner) for child in getattr(node, name, ())]
         if isinstance(node, ast.ClassDef) and node not in typed and not node.decorator_list:
-            node.body = _order_methods(node.body)
+            ordered = _order_methods(node.body)
+            changed |= ordered != node.body
+            node.body = ordered
     return changed
 
 
@@ -125,9 +127,9 @@ def _strip_signature(node: FunctionNode) -> bool:
     for argument in iterate_arguments(node.args):
         changed |= argument.annotation is not None
         argument.annotation = None
-    if getattr(node, "type_params", None):
+    if getattr(node, "type_params", None):  # since Python 3.12
         changed = True
-        node.type_params = []  # type: ignore[attr-defined, unused-ignore]  # since Python 3.12
+        setattr(node, "type_params", [])  # noqa: B010 - mypy knows Python 3.10 only
     return changed
 
 

@@ -15,6 +15,7 @@ from fftasks.runtime.artifact import read_artifact, write_artifact
 from fftasks.workflow.slug import make_slug
 
 if TYPE_CHECKING:
+    from fftasks.describe import Coder
     from fftasks.runtime.call import Input
     from fftasks.workflow.graph import Workflow
     from fftasks.workflow.node import Node
@@ -101,7 +102,9 @@ class FileStorage:
             label = json.loads(self._label(workflow_name, task_name).read_bytes())
         except (FileNotFoundError, ValueError):
             return None
-        is_known = key and label["key"] == key and path.exists() and digest_file(path) == label["digest"]
+        is_known = (
+            key and label["key"] == key and path.exists() and digest_file(path) == label["digest"]
+        )
         return Saved(path, label["digest"]) if is_known else None
 
     def keep(self, workflow_name: str, task_name: str, key: str, saved: Saved) -> Saved:
@@ -125,10 +128,10 @@ class FileStorage:
 
     def make_keys(self, workflow: Workflow) -> Callable[[Node, Mapping[Input, Saved]], str]:
         """Return what gives a node's fingerprint, from its code, its constants and what is upstream."""
-        from fftasks.describe import Coder, describe_node
+        from fftasks.describe import describe_node
         from fftasks.runtime.call import number_inputs
 
-        coder = Coder(_find_root(workflow.site.file), workflow.site.file)
+        coder = _make_coder(workflow.site.file)
         ids = {node: node.name for node in workflow.nodes}
 
         def make_key(node: Node, saved: Mapping[Input, Saved]) -> str:
@@ -154,8 +157,12 @@ class FileStorage:
                 yield label
 
 
-def _find_root(file: str) -> Path:
+def _make_coder(file: str) -> Coder:
+    from fftasks.describe import Coder
+
     # a script that stands beside its modules; a notebook has no file, and its functions no source there
-    folder = Path.cwd()
-    path = Path(file).resolve()
-    return folder if path.is_relative_to(folder) or not path.exists() else path.parent
+    folder, path = Path.cwd().resolve(), Path(file).resolve()
+    if path.is_file() and not path.is_relative_to(folder):
+        folder = path.parent
+    entry = path.relative_to(folder).as_posix() if path.is_file() else None
+    return Coder(folder, entry)

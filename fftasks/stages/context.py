@@ -83,8 +83,8 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
 
 def _update(folder: Path, target: Path, patterns: Ignore) -> Record:
     listing = list_folder(folder, patterns)
-    mirror = Mirror(folder, target)
     try:
+        mirror = Mirror(folder, target)
         rows = mirror.update(listing)
         mirror.remember(rows)
     except OSError as exc:

@@ -99,9 +99,9 @@ def _list_one(root: Path, folder: _Folder, ignore: Ignore, found: Listing) -> li
             for inner in [_list_entry(root, folder, entry, ignore, found)]
             if inner is not None
         ]
-    except FileNotFoundError:
-        return []  # went away since its parent was listed
     except OSError as exc:
+        if folder.path and isinstance(exc, FileNotFoundError):
+            return []  # it went away since it was listed
         raise refuse(folder.path or str(root), exc) from exc
 
 

@@ -15,7 +15,8 @@ from fftasks.errors import SettingsError
 
 _COMMENT = re.compile(r"(^|\s)#.*$")
 _OPTION = re.compile(r"(-r|-c|-f|-e|--[a-z-]+)(?:\s*=\s*|\s+|(?<=-[rcfe]))(\S.*)")
-_INCLUDES = frozenset({"-r", "--requirement", "-c", "--constraint"})
+_INCLUDES = frozenset({"-r", "--requirement"})
+_CONSTRAINTS = frozenset({"-c", "--constraint"})
 _EDITABLES = frozenset({"-e", "--editable"})
 _FOLDERS = frozenset({"-f", "--find-links"})
 _ARCHIVES = (".whl", ".zip", ".tar.gz", ".tar.bz2")
@@ -61,9 +62,10 @@ def _follow(name: str, paths: Mapping[str, object], folder: Path, found: dict[st
     for number, line in read_lines(text):
         where = f"{name} line {number}"
         option, value = match.groups() if (match := _OPTION.fullmatch(line)) else ("", "")
-        if option in _INCLUDES:
+        if option in _INCLUDES | _CONSTRAINTS:
             included = _find(posixpath.dirname(name), value, where, paths)
-            count += sum(_follow(path, paths, folder, found) for path in included)
+            inside = sum(_follow(path, paths, folder, found) for path in included)
+            count += inside if option in _INCLUDES else 0
         elif option in _FOLDERS:
             found.update(dict.fromkeys(_find(posixpath.dirname(name), value, where, paths)))
         elif option in _EDITABLES:

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fftasks.errors import WorkflowError
-from fftasks.record import digest_bytes
-from fftasks.record import digest_json
+from fftasks.record import digest_bytes, digest_json
 from fftasks.stages.components import format_document, make, name_task
 from fftasks.workflow.slug import make_slug
 

@@ -1,0 +1,356 @@
+"""The closure of a function: all that its result depends on among the project's code, piece by piece."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fftasks.closure import dynamic
+from fftasks.closure.effects import Effect, find_effects
+from fftasks.closure.execution import Execution
+from fftasks.closure.project import TOOLS, Project, SourceFile
+from fftasks.closure.resolve import Key, Name, Resolver, Target
+from fftasks.closure.values import Values
+from fftasks.record import digest_bytes, digest_file, digest_json
+
+
+@dataclass(frozen=True)
+class Closure:
+    """The code that a function needs.
+
+    pieces: what a user knows it by, "features.py: function clean()" -> digest
+    digest: of all pieces
+    files: all files of the project that were read for it, relative to its folder -> digest
+    notes: why something counts that the function does not name, with file and line
+    """
+
+    pieces: Mapping[str, str]
+    digest: str
+    files: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def find_closure(
+    project: Project, file: str, qualname: str, *, entry: str | None = None, line: int = 0
+) -> Closure:
+    """Return the project code that a function or class needs, transitively.
+
+    file: in which it is defined, relative to the project's folder
+    qualname: "clean", "Counter.add", "outer.<locals>.inner"; what is not found by its name is
+        looked for at its line, and else the whole file counts
+    entry: the file that builds the workflow, if another one; what importing it does counts as well
+
+    What cannot be resolved makes more count, never less. A file that is not there has a piece that says so.
+    """
+    entries = [file] if entry in (None, file) else [str(entry), file]
+    search = _Search(project, entries)
+    source = project.load(project.root / file)
+    if source is None:
+        return make_closure({f"file {file} (missing)": ""}, {}, [f"{file} is not there"])
+    search.start(source, qualname, line)
+    return search.finish()
+
+
+class _Search:
+    def __init__(self, project: Project, entries: Iterable[str]) -> None:
+        self._project = project
+        paths = [project.root / entry for entry in entries]
+        self._entries = [source for source in map(project.load, paths) if source]
+        self._strangers: list[SourceFile] = []
+        self._units: dict[Key, bool] = {}
+        self._missing: set[Name] = set()
+        self._whole: dict[SourceFile, str] = {}
+        self._other: dict[str, str] = {}
+        self._notes: dict[str, None] = {}
+        self._todo: list[Key] = []
+        self._text = False
+        self._look_around(wild=False)
+        units = (unit for file in self._execution.files for unit in file.units)
+        if any(level == dynamic.PATH for unit in units for _, _, level, _ in unit["wide"]):
+            self._look_around(wild=True)
+
+    def _look_around(self, *, wild: bool) -> None:
+        known = self._project.surroundings
+        key = wild, *(s.label for s in self._entries), "", *(s.label for s in self._strangers)
+        if key not in known:
+            resolver = Resolver(self._project, wild=wild)
+            values = Values(resolver)
+            execution = Execution(resolver, self._entries, self._strangers)
+            known[key] = resolver, values, execution, find_effects(resolver, values, execution)
+        self._resolver, self._values, self._execution, self._effects = known[key]
+        self._wild = wild
+
+    def start(self, source: SourceFile, qualname: str, line: int) -> None:
+        """Begin with a function or class of a file."""
+        numbers = source.names.get(qualname.partition(".")[0])
+        if numbers is None:
+            lines = [unit["line"] for unit in source.units]
+            numbers = [max((n for n, at in enumerate(lines) if at <= line), default=-1)]
+        if source.error or numbers == [-1]:
+            reason = source.error or f"{qualname} is not found in it"
+            self._widen(source, reason, f"{source.label}: {reason}")
+            return
+        self._reach_name(source, qualname.partition(".")[0])
+        for number in numbers:
+            self._reach((source, number), is_full=True)
+
+    def finish(self) -> Closure:
+        """Go on until nothing new is reached, and return what was."""
+        for binary in self._execution.binaries:
+            self._note_file(binary)
+        pending = list(self._effects)
+        while self._todo or pending:
+            while self._todo:
+                self._expand(self._todo.pop())
+            if self._find_strangers():
+                pending = [e for e in self._effects if e.key not in self._units]
+                continue
+            reached = [effect for effect in pending if self._is_reached(effect)]
+            if not reached:
+                break
+            pending = [effect for effect in pending if effect not in reached]
+            for effect in reached:
+                self._count(effect)
+        files = {f.label: f.digest for f in {*self._execution.files, *(f for f, _ in self._units)}}
+        return make_closure(self._list_pieces(), files, list(self._notes))
+
+    # what is reached
+
+    def _reach(self, key: Key, *, is_full: bool) -> None:
+        """Note a statement; is_full: whether nodes that it names count with their code."""
+        known = self._units.get(key)
+        if known is None or (is_full and not known):
+            self._units[key] = is_full
+            self._todo.append(key)
+
+    def _expand(self, key: Key) -> None:
+        file, number = key
+        unit = file.units[number]
+        is_full = self._units[key]
+        for star, line in file.stars.items():
+            self._widen_star(file, star, line)
+        for reference, line in unit["reads"].items():
+            if is_full:
+                self._reach_target(self._resolver.resolve(file, reference), reference, file, line)
+            else:
+                self._reach_executed(key, reference, line)
+        for line, what, level, detail in unit["wide"]:
+            self._widen_level(file, line, what, level, detail)
+        for text in unit["strings"]:
+            self._reach_string(file, text, unit["line"])
+
+    def _reach_executed(self, key: Key, reference: str, line: int) -> None:
+        """Follow what a statement that builds the workflow, or sets something up, needs for that."""
+        file, number = key
+        via = file.units[number]["passed"].get(reference)
+        if via and all(self._values.is_wiring(file, called, 0) for called in via):
+            return
+        target = self._resolver.resolve(file, reference)
+        if any(self._values.is_decorated(found) for found in target.units):
+            return
+        self._reach_target(target, reference, file, line, is_full=False)
+
+    def _reach_target(
+        self, target: Target, reference: str, file: SourceFile, line: int, *, is_full: bool = True
+    ) -> None:
+        for key in target.units:
+            self._reach(key, is_full=is_full)
+        for source, name in target.names:
+            self._reach_name(source, name)
+        where = f"{file.label}:{line}"
+        for module in target.modules:
+            self._widen(
+                module, f"used as a value in {file.label}", f"{where}: the module itself is used"
+            )
+        for folder in target.folders:
+            for path in self._project.list_python_files([folder]):
+                self._widen_path(
+                    path, f"used as a value in {file.label}", f"{where}: a folder of modules"
+                )
+        for external in target.externals:
+            self._note_external(external)
+        for binary in target.binaries:
+            self._note_file(binary)
+        self._missing |= target.missing
+        if reference[0] == "?":
+            return
+        for source, name in target.missing:
+            self._widen(
+                source, f"{name} is not found", f"{where}: {name} is not found in {source.label}"
+            )
+
+    def _reach_name(self, source: SourceFile, name: str) -> None:
+        """Widen to the file if a name has several values one after the other: their order counts."""
+        units = [source.units[number] for number in source.names[name]]
+        targets = {
+            unit["target"] for unit in units if unit["kind"] == "import" and not unit["digest"]
+        }
+        if name in source.shared:
+            line = source.shared[name]
+            self._widen(source, f"global {name}", f"{source.label}:{line}: global {name}")
+        elif len(units) > 1 and not (
+            len(targets) == 1 and all(not unit["digest"] for unit in units)
+        ):
+            line = units[-1]["line"]
+            note = f"{source.label}:{line}: {name} is set more than once"
+            self._widen(source, f"{name} is set more than once", note)
+
+    def _reach_string(self, file: SourceFile, text: str, line: int) -> None:
+        """Follow a text that is the path of a Python file, or the dotted name of something."""
+        if text.endswith(".py"):
+            for folder in (self._project.root, file.folder):
+                path = folder / text
+                if path.is_file():
+                    self._widen_path(
+                        path, f"named in {file.label}", f"{file.label}:{line}: {text!r}"
+                    )
+            return
+        dotted = text.replace(":", ".")
+        top, _, rest = dotted.partition(".")
+        kinds = {place.kind for place in self._project.find_top(top, wild=self._wild)}
+        if kinds & {"module", "package", "namespace"}:
+            target = self._resolver.resolve(file, f"0:{top}:{rest}")
+            if target.units or target.modules:
+                self._reach_target(target, "?", file, line)
+
+    # what widens
+
+    def _widen(self, source: SourceFile, reason: str, note: str) -> None:
+        self._notes[f"{note}: all of {source.label} counts"] = None
+        if source in self._whole:
+            self._whole[source] = min(self._whole[source], reason)
+            return
+        self._whole[source] = reason
+        for number, unit in enumerate(source.units):
+            if not unit["main"] or source in self._entries:
+                self._reach((source, number), is_full=True)
+        for star, line in source.stars.items():
+            self._widen_star(source, star, line)
+        if source.error == "too deeply nested":
+            self._widen_project("", source.error, note)
+
+    def _widen_path(self, path: Path, reason: str, note: str) -> None:
+        source = self._project.load(path)
+        if source:
+            self._widen(source, reason, note)
+
+    def _widen_star(self, file: SourceFile, star: str, line: int) -> None:
+        target = self._resolver.resolve(file, star)
+        for module in target.modules:
+            if module not in self._whole:
+                note = f"{file.label}:{line}: star import"
+                self._widen(module, f"star import in {file.label}", note)
+        for external in target.externals:
+            self._note_external(external)
+
+    def _widen_level(self, file: SourceFile, line: int, what: str, level: str, detail: str) -> None:
+        note = f"{file.label}:{line}: {what}"
+        if what == "getattr" and not self._resolver.resolve(file, detail).modules:
+            return  # the attributes of an object are those of its class, which counts whole
+        if level == dynamic.TEXT:
+            self._text = True
+            self._notes[f"{note}: docstrings and annotations count"] = None
+        elif level == dynamic.FILE:
+            self._widen(file, what, note)
+        elif level == dynamic.GRAPH:
+            self._widen(file, what, note)
+            for source in list(self._execution.files):
+                self._widen(source, f"{what} in {file.label}", note)
+        elif level == dynamic.PROJECT:
+            self._widen(file, what, note)
+            self._widen_project(detail, f"{what} in {file.label}", note)
+
+    def _widen_project(self, prefix: str, reason: str, note: str) -> None:
+        folders: list[Path] = []
+        if prefix:
+            top, _, rest = prefix.partition(".")
+            for place in self._project.find_top(top, wild=self._wild):
+                for part in rest.split(".") if rest else ():
+                    place = self._project.find_sub(place, part) or place  # noqa: PLW2901
+                folders += place.folders
+        for path in self._project.list_python_files(folders):
+            self._widen_path(path, reason, note)
+
+    def _find_strangers(self) -> bool:
+        """Take files that are reached in no ordinary way into what is executed; tell whether any was."""
+        known = self._execution.files
+        strangers = {file for file, _ in self._units if file not in known}
+        strangers |= {file for file in self._whole if file not in known}
+        if not strangers:
+            return False
+        self._strangers += sorted(strangers, key=lambda source: source.label)
+        self._look_around(wild=self._wild)
+        return True
+
+    # what has effects
+
+    def _is_reached(self, effect: Effect) -> bool:
+        file, number = effect.key
+        if file.units[number]["main"] and file not in self._entries:
+            return False
+        return (
+            effect.everywhere
+            or not effect.touched.isdisjoint(self._units)
+            or not effect.missing.isdisjoint(self._missing)
+        )
+
+    def _count(self, effect: Effect) -> None:
+        file, number = effect.key
+        line = file.units[number]["line"]
+        self._reach(effect.key, is_full=False)
+        self._notes[f"{file.label}:{line}: a statement with effects counts"] = None
+        for module in effect.modules:
+            note = f"{file.label}:{line}: an attribute of a module is set"
+            self._widen(module, f"changed in {file.label}", note)
+            self._widen(file, "changes a module", note)
+
+    # what comes out
+
+    def _note_external(self, dotted: str) -> None:
+        top = dotted.partition(".")[0]
+        if top not in TOOLS:
+            for name in self._project.distributions.tops.get(top, ()):
+                self._other[name] = digest_bytes(name.encode())
+
+    def _note_file(self, path: Path) -> None:
+        self._other[f"file {self._project.label(path)}"] = digest_file(path)
+
+    def _list_pieces(self) -> dict[str, str]:
+        parts: dict[str, list[str]] = {}
+        for (file, number), _ in sorted(self._units.items(), key=lambda item: _order(item[0])):
+            unit = file.units[number]
+            digest = unit["text"] if self._text else unit["digest"]
+            if digest and file not in self._whole:
+                parts.setdefault(f"{file.label}: {unit['name']}", []).append(digest)
+        pieces = {name: digest_json(digests) for name, digests in parts.items()}
+        pieces |= {
+            f"file {file.label} (widened: {reason})": file.digest
+            for file, reason in self._whole.items()
+        }
+        pieces |= self._other
+        order = self._list_order()
+        return pieces | ({"order of statements with effects": digest_json(order)} if order else {})
+
+    def _list_order(self) -> list[str]:
+        """Return the statements that count in the order in which they run, if that can make a difference."""
+        if not any(effect.key in self._units for effect in self._effects):
+            return []
+        return [
+            f"{file.label} {unit['digest']}"
+            for file, number in self._execution.order
+            if (file, number) in self._units
+            for unit in (file.units[number],)
+            if unit["kind"] != "function" or any(unit["now"])
+        ]
+
+
+def _order(key: Key) -> tuple[str, int]:
+    return key[0].label, key[1]
+
+
+def make_closure(pieces: dict[str, str], files: dict[str, str], notes: list[str]) -> Closure:
+    """Return a closure with all that it consists of in order, and its digest."""
+    ordered = dict(sorted(pieces.items()))
+    return Closure(ordered, digest_json(ordered), dict(sorted(files.items())), tuple(sorted(notes)))

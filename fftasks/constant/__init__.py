@@ -1,0 +1,6 @@
+"""Constants of a graph: digests of Python values, short texts for people, and what KFP can carry."""
+
+from fftasks.constant.digest import digest_constant as digest_constant
+from fftasks.constant.origin import find_origin as find_origin
+from fftasks.constant.parameter import kfp_value as kfp_value
+from fftasks.constant.text import describe_constant as describe_constant

@@ -1,0 +1,512 @@
+"""Images as a real engine builds them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from fftasks.errors import SettingsError, StoreError, ToolError
+from fftasks.ports import installation
+from fftasks.ports.docker import Engine
+from fftasks.stages import context, image
+from fftasks.stages.image import Recipe
+
+SECRET = "hunter2-correct-horse"  # noqa: S105
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "sums.py").write_text("a = 1\n")
+    return folder
+
+
+@pytest.fixture
+def log(folder) -> Path:
+    return folder / ".fftasks/logs/image.txt"
+
+
+@pytest.fixture
+def make_recipe(folder, engine, base_image):
+    def make(**fields) -> Recipe:
+        copy = folder / ".fftasks/context"
+        settings = {"base": base_image, "platform": "linux/amd64", "workflows": ("sums.py",)}
+        return Recipe(context.make(folder, copy), copy, **{**settings, **fields})
+
+    return make
+
+
+@pytest.fixture
+def build(make_recipe, log, engine):
+    made = []
+
+    def build_image(**fields):
+        record = image.make(make_recipe(**fields), build=Engine().build, log=log)
+        made.append(record["output"])
+        return engine.images.get(record["output"])
+
+    yield build_image
+    remove(engine, made)
+
+
+@pytest.fixture
+def make_base(engine, base_image):
+    """Give a function that makes a base with more instructions."""
+    made = []
+
+    def make(*lines: str) -> str:
+        dockerfile = "\n".join([f"FROM {base_image}", *lines]).encode()
+        name = f"fftasks-test/special:{len(made)}"
+        engine.images.build(fileobj=io.BytesIO(dockerfile), tag=name, rm=True)
+        made.append(name)
+        return name
+
+    yield make
+    remove(engine, made)
+
+
+def remove(engine, images) -> None:
+    from docker.errors import APIError
+
+    for name in images:
+        try:
+            engine.images.remove(name, force=True)
+        except APIError:
+            continue  # another test's image is made of it
+
+
+def run(engine, made, *command: str, **options) -> str:
+    output = engine.containers.run(made.id, list(command) or None, remove=True, **options)
+    return output.decode()
+
+
+def write_wheel(path: Path, version: str = "1.0") -> Path:
+    """Write a wheel of a package `tiny` that pip installs without any index."""
+    info = f"tiny-{version}.dist-info"
+    files = {
+        "tiny.py": f"version = {version!r}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: tiny\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{name},,\n" for name in (*files, f"{info}/RECORD"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in {**files, f"{info}/RECORD": record}.items():
+            archive.writestr(name, text)
+    return path
+
+
+def require_wheel(folder: Path, version: str = "1.0") -> None:
+    wheel = write_wheel(folder / f"wheels/tiny-{version}-py3-none-any.whl", version)
+    (folder / "requirements.txt").write_text(f"./wheels/{wheel.name}\n")
+
+
+def read_everything(engine, made) -> bytes:
+    """Return all that a stranger who has the image can read: layers, configuration, history."""
+    data = b"".join(made.save())
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        members = [archive.extractfile(info).read() for info in archive if info.isfile()]
+    return b"\0".join([*members, json.dumps([made.attrs, made.history()]).encode()])
+
+
+# what is in it
+
+
+def test_container_finds_code_runtime_and_workflows(folder, build, engine):
+    (folder / "run.sh").write_text("#!/bin/sh\n")
+    (folder / "run.sh").chmod(0o755)
+    (folder / "link.py").symlink_to("sums.py")
+    (folder / "empty").mkdir()
+    made = build()
+    program = (
+        "import os, sys, json, fftasks, cloudpickle, sums, link\n"
+        "names = 'FFWORKFLOWS', 'PYTHONPATH'\n"
+        "print(json.dumps([os.getcwd(), fftasks.__file__, cloudpickle.__file__,"
+        " [os.environ[n] for n in names], sums.a, os.path.isdir('empty'),"
+        " os.access('run.sh', os.X_OK), os.readlink('link.py')]))"
+    )
+
+    assert json.loads(run(engine, made, "python3", "-c", program)) == [
+        "/ffrun",
+        "/opt/fftasks/fftasks/__init__.py",
+        "/opt/fftasks/cloudpickle/__init__.py",
+        ["sums.py", "/opt/fftasks"],
+        1,
+        True,
+        True,
+        "sums.py",
+    ]
+    assert made.attrs["Config"]["Cmd"] == ["python3", "-m", "fftasks.runtime"]
+    assert not made.attrs["Config"]["Entrypoint"]
+
+
+@pytest.mark.parametrize("with_requirements", [False, True])
+def test_settings_of_the_base_are_kept_but_its_entry_point(
+    folder, build, make_base, engine, with_requirements
+):
+    base = make_base(
+        'ENV PYTHONPATH=/base X="a b"', 'ENTRYPOINT ["/bin/false"]', 'CMD ["x"]', "USER nobody"
+    )
+    if with_requirements:
+        require_wheel(folder)
+
+    made = build(base=base)
+
+    config = made.attrs["Config"]
+    assert {"PYTHONPATH=/opt/fftasks:/base", "X=a b"} < set(config["Env"])
+    assert config["User"] == "nobody"
+    assert not config["Entrypoint"]
+    assert run(engine, made, "python3", "-c", "import sums, os; print(os.getuid())") == "65534\n"
+
+
+def test_dockerfile_of_the_user_is_a_file_like_any_other(folder, build, engine):
+    (folder / "Dockerfile").write_text("FROM nothing\n")
+    (folder / "code.tar").write_text("no archive\n")
+
+    made = build()
+
+    assert run(engine, made, "cat", "Dockerfile", "code.tar") == "FROM nothing\nno archive\n"
+    assert (folder / "Dockerfile").read_text() == "FROM nothing\n"
+
+
+def test_names_of_all_kinds_arrive(folder, build, engine):
+    names = ["with space", "line\nbreak", "é", os.fsdecode(b"\xff\xfe"), "x" * 200, "$HOME", "[a]*"]
+    for name in names:
+        (folder / name).write_text("")
+    program = "import os, sys; sys.stdout.buffer.write(b'\\0'.join(map(os.fsencode, os.listdir())))"
+
+    output = engine.containers.run(build().id, ["python3", "-c", program], remove=True)
+
+    assert set(output.split(b"\0")) == {os.fsencode(name) for name in (*names, "sums.py")}
+
+
+def test_workflows_are_named_as_they_are(folder, build, engine):
+    names = ('a "b" $c\\d.py', "é.py", "sums.py")
+    for name in names:
+        (folder / name).write_text("")
+
+    made = build(workflows=names)
+
+    assert f"FFWORKFLOWS={':'.join(names)}" in made.attrs["Config"]["Env"]
+
+
+# what is made again
+
+
+def test_same_inputs_give_the_same_image(build):
+    assert build().id == build().id
+
+
+def test_code_edit_makes_the_last_layer_only(folder, build, log):
+    require_wheel(folder)
+    before = build().attrs["RootFS"]["Layers"]
+    (folder / "sums.py").write_text("a = 2\n")
+
+    after = build().attrs["RootFS"]["Layers"]
+
+    assert after[:-1] == before[:-1]
+    assert after[-1] != before[-1]
+    assert "requirements: unchanged" in log.read_text()
+    assert log.read_text().count("Using cache") == 4  # all but FROM and the code
+
+
+def test_layers_of_our_own_do_not_depend_on_folder_and_time(folder, build, tmp_path, engine):
+    first = build().attrs["RootFS"]["Layers"][-2:]
+    engine.images.prune(filters={"dangling": True})
+    for path in (folder, folder / "sums.py"):
+        os.utime(path, ns=(10**18, 10**18))
+    folder.rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").rename(folder)
+
+    assert build().attrs["RootFS"]["Layers"][-2:] == first
+
+
+def test_image_can_have_a_name(build, engine):
+    made = build(name="fftasks-test/named:1")
+
+    assert engine.images.get("fftasks-test/named:1").id == made.id
+    assert Engine().has_image(made.id)
+    assert not Engine().has_image("sha256:" + "0" * 64)
+
+
+# requirements
+
+
+def test_requirements_are_installed_below_the_code(folder, build, engine, log):
+    require_wheel(folder)
+
+    made = build()
+
+    assert run(engine, made, "python3", "-c", "import tiny; print(tiny.version)") == "1.0\n"
+    assert "WARNING" not in log.read_text()
+    left = run(
+        engine, made, "python3", "-c", "import os; print(os.listdir('/'), os.listdir('/tmp'))"
+    )
+    assert "fftasks-build" not in left
+    assert "[]" in left
+
+
+def test_change_of_a_local_package_is_installed(folder, build, engine):
+    require_wheel(folder)
+    build()
+    require_wheel(folder, "2.0")
+
+    assert run(engine, build(), "python3", "-c", "import tiny; print(tiny.version)") == "2.0\n"
+
+
+@contextmanager
+def serve_index(folder: Path, address: str) -> Iterator[str]:
+    """Serve a folder of wheels as an index that wants a password; give its URL with it."""
+    wanted = "Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode()
+
+    class Index(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = b""
+            if self.headers["Authorization"] != wanted:
+                self.send_response(401)
+            elif self.path.endswith(".whl"):
+                body = (folder / Path(self.path).name).read_bytes()
+                self.send_response(200)
+            else:
+                links = "".join(f'<a href="/{f.name}">{f.name}</a>' for f in folder.iterdir())
+                body = links.encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer((address, 0), Index)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://me:{SECRET}@{address}:{server.server_port}/simple"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def gateway(engine) -> str:
+    """Give the address under which containers reach this machine."""
+    config = engine.networks.get("bridge").attrs["IPAM"]["Config"][0]
+    return config.get("Gateway") or config["Subnet"].rpartition(".")[0] + ".1"
+
+
+def test_secrets_of_pip_are_in_no_layer_history_or_log(
+    folder, build, engine, log, tmp_path, gateway, monkeypatch
+):
+    write_wheel(tmp_path / "index/tiny-3.0-py3-none-any.whl", "3.0")
+    (folder / "requirements.txt").write_text("tiny\n")
+    (tmp_path / "ca.pem").write_text(f"# {SECRET}\n")
+    config = {"proxies": {"default": {"ftpProxy": f"http://me:{SECRET}@proxy:1"}}}
+    (Path(os.environ["DOCKER_CONFIG"]) / "config.json").write_text(json.dumps(config))
+
+    with serve_index(tmp_path / "index", gateway) as url:
+        env = {"PIP_INDEX_URL": url, "PIP_TRUSTED_HOST": gateway, "OTHER_TOKEN": SECRET}
+        made = build(build_env=env, ca_cert=tmp_path / "ca.pem")
+
+    everything = read_everything(engine, made) + read_everything(
+        engine, engine.images.get(find_requirements(engine, made))
+    )
+    assert run(engine, made, "python3", "-c", "import tiny; print(tiny.version)") == "3.0\n"
+    assert b"tiny" in everything
+    assert SECRET.encode() not in everything
+    assert base64.b64encode(SECRET.encode())[:16] not in everything
+    assert SECRET not in log.read_text()
+
+
+def find_requirements(engine, made) -> str:
+    ids = [row["Id"] for row in made.history() if "pip install" in row["CreatedBy"]]
+    assert len(ids) == 1
+    return ids[0]
+
+
+def test_wrong_password_of_the_index_is_said_and_not_shown(
+    folder, make_recipe, log, tmp_path, gateway
+):
+    write_wheel(tmp_path / "index/tiny-3.0-py3-none-any.whl", "3.0")
+    (folder / "requirements.txt").write_text("# ours\ntiny\n")
+
+    with serve_index(tmp_path / "index", gateway) as url:
+        env = {"PIP_INDEX_URL": url.replace(SECRET, "wrong-one"), "PIP_TRUSTED_HOST": gateway}
+        with pytest.raises(ToolError, match="image.build_env") as caught:
+            image.make(make_recipe(build_env=env), build=Engine().build, log=log)
+
+    assert "requirements.txt line 2: tiny" in str(caught.value)
+    assert str(log) in str(caught.value)
+    assert "wrong-one" not in str(caught.value) + log.read_text()
+
+
+def test_failed_pip_leaves_nothing(folder, make_recipe, log, engine):
+    (folder / "requirements.txt").write_text("tiny==1.0\n")
+    containers, tags = list_state(engine)
+
+    for _ in range(2):
+        with pytest.raises(ToolError, match="pip could not install"):
+            env = {"PIP_NO_INDEX": "1"}
+            image.make(make_recipe(build_env=env), build=Engine().build, log=log)
+
+    assert list_state(engine) == (containers, tags)
+
+
+def test_interrupted_pip_leaves_no_container(folder, make_recipe, log, engine, monkeypatch):
+    require_wheel(folder)
+    before = list_state(engine)
+
+    def interrupt(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(installation, "_execute", interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        image.make(make_recipe(build_env={"PIP_X": "1"}), build=Engine().build, log=log)
+
+    assert list_state(engine) == before
+
+
+def list_state(engine) -> tuple[set[str], set[str]]:
+    containers = {
+        found.id
+        for found in engine.containers.list(all=True, ignore_removed=True)
+        if "time.sleep(86400)" in str(found.attrs["Config"]["Entrypoint"])
+    }
+    return containers, {
+        tag for found in engine.images.list(installation.REPOSITORY) for tag in found.tags
+    }
+
+
+def test_certificates_that_are_not_there(folder, make_recipe, log, tmp_path):
+    require_wheel(folder)
+    recipe = make_recipe(ca_cert=tmp_path / "gone.pem", build_env={"PIP_Y": "1"})
+
+    with pytest.raises(SettingsError, match="image.ca_cert"):
+        image.make(recipe, build=Engine().build, log=log)
+
+
+# what goes wrong
+
+
+def test_base_that_is_nowhere(make_recipe, log):
+    recipe = make_recipe(base="localhost:1/nothing:1", base_origin="config/prod.yaml line 3")
+
+    with pytest.raises(ToolError) as caught:
+        image.make(recipe, build=Engine().build, log=log)
+
+    assert "'localhost:1/nothing:1' is not here and cannot be fetched" in str(caught.value)
+    assert "image.base (set in config/prod.yaml line 3)" in str(caught.value)
+    assert "connection refused" in str(caught.value)
+
+
+def test_base_that_is_no_name(make_recipe, log):
+    recipe = make_recipe(base="Not A Name", base_origin="config/prod.yaml line 3")
+
+    with pytest.raises(SettingsError, match="prod.yaml line 3"):
+        image.make(recipe, build=Engine().build, log=log)
+
+
+def test_base_for_another_platform(make_recipe, log, engine, base_image):
+    engine.images.get(base_image).tag("localhost:1/other-platform", "1")
+    recipe = make_recipe(base="localhost:1/other-platform:1", platform="linux/arm64")
+
+    try:
+        with pytest.raises(ToolError, match="not made for image.platform linux/arm64") as caught:
+            image.make(recipe, build=Engine().build, log=log)
+    finally:
+        engine.images.remove("localhost:1/other-platform:1")
+
+    assert "it is for linux/amd64" in str(caught.value)
+
+
+def test_platform_in_other_words(build):
+    assert build(platform="linux/x86_64").attrs["Architecture"] == "amd64"
+
+
+def test_base_from_a_registry_is_fetched_with_the_login(build, engine, base_image, registry):
+    from fftasks.ports.engine import Login
+
+    name = f"{registry.server}/base:1"
+    engine.images.get(base_image).tag(name)
+    engine.images.push(name, auth_config=registry.credentials)
+    engine.images.remove(name)
+    login = Login(registry.server, registry.username, registry.password)
+
+    found = Engine(login)._find_base(FakeRecipe(name), FakeLog())
+
+    assert found["Id"] == engine.images.get(name).id
+    assert found["Id"] == engine.images.get(base_image).id
+
+
+class FakeRecipe:
+    def __init__(self, base: str) -> None:
+        self.base = base
+        self.platform = "linux/amd64"
+        self.base_origin = ""
+
+
+class FakeLog:
+    def write(self, text: str) -> None:
+        pass
+
+
+def test_base_without_python(folder, make_recipe, log, engine):
+    with io.BytesIO() as data:
+        with tarfile.open(fileobj=data, mode="w") as archive:
+            archive.addfile(tarfile.TarInfo("empty"))
+        engine.api.import_image_from_data(data.getvalue(), "fftasks-test/no-python", "1")
+    require_wheel(folder)
+
+    with pytest.raises(ToolError, match="python3 does not start") as caught:
+        image.make(make_recipe(base="fftasks-test/no-python:1"), build=Engine().build, log=log)
+
+    assert "image.base" in caught.value.tip
+    engine.images.remove("fftasks-test/no-python:1")
+
+
+def test_base_without_pip(folder, make_base, make_recipe, log):
+    require_wheel(folder)
+    base = make_base("RUN mv /usr/lib/python3/dist-packages/pip /usr/lib/python3/dist-packages/pop")
+
+    with pytest.raises(ToolError, match="has no pip"):
+        image.make(make_recipe(base=base), build=Engine().build, log=log)
+
+
+def test_error_in_the_stream_is_an_error(make_base, make_recipe, log):
+    base = make_base("ONBUILD RUN echo before; exit 3")
+
+    with pytest.raises(ToolError, match="docker build failed") as caught:
+        image.make(make_recipe(base=base), build=Engine().build, log=log)
+
+    assert "exit 3" in str(caught.value)
+    assert "before" in str(caught.value)
+    assert str(log) in str(caught.value)
+
+
+def test_copy_that_was_changed_is_noticed(folder, make_recipe, log):
+    recipe = make_recipe()
+    (recipe.folder / "sums.py").write_text("a = 2\n")
+
+    with pytest.raises(StoreError, match="sums.py"):
+        image.make(recipe, build=Engine().build, log=log)
+
+
+def test_name_that_is_none_is_an_error(make_recipe, log):
+    with pytest.raises(ToolError, match="Not a Name"):
+        image.make(replace(make_recipe(), name="Not a Name"), build=Engine().build, log=log)

@@ -1,0 +1,201 @@
+"""Executes runs of the KFP test server the way a cluster does: drivers, cache, launchers, pods."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import threading
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.services import launcher
+from tests.services.cache_key import make_custom_fingerprint, make_fingerprint
+from tests.services.executor_input import DriverError, Paths, make_executor_input
+from tests.services.kfp_run import Run, Task
+from tests.services.launcher import Ending, Launch, LauncherError, Pod
+from tests.services.object_store import ObjectStore
+from tests.services.protojson import format_message, to_value
+
+MAX_ARGUMENT_BYTES = 128 << 10  # MAX_ARG_STRLEN of Linux, terminating zero included
+MAX_INPUT_ARTIFACTS = 230
+_DONE = frozenset({"SUCCEEDED", "SKIPPED"})
+
+
+@dataclass
+class Cluster:
+    """One cluster: a callable that executes a run (see kfp_run.Execute).
+
+    launch             what runs a pod: a DockerPods, or a function of a test
+    folder             where the bucket and the pods' folders lie
+    paths              how the backend lays out outputs
+    is_caching         the backend's cache is on (a task asks for it by cachingOptions)
+    honours_cache_key  cachingOptions.cacheKey counts, as from release 2.18 on
+    workers            pods at a time
+    """
+
+    launch: Launch
+    folder: Path
+    paths: Paths = field(default_factory=Paths)
+    is_caching: bool = True
+    honours_cache_key: bool = False
+    workers: int = 2
+    _cache: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
+    _ids: Any = field(default_factory=lambda: itertools.count(1))
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def store(self) -> ObjectStore:
+        """Give the bucket."""
+        return ObjectStore(self.folder / "bucket")
+
+    def __call__(self, run: Run) -> None:
+        """Execute the run's tasks, upstream first, independent ones side by side."""
+        if _is_too_long(format_message(run.pipeline.spec.root)):
+            run.error = "root driver: fork/exec /bin/driver: argument list too long"
+            return
+        order = run.pipeline.order_tasks()
+        doing: dict[Future[None], str] = {}
+        with ThreadPoolExecutor(self.workers) as pool:
+            while not run.is_terminated.is_set():
+                for name in _list_ready(run, order):
+                    run.get_task(name).move("PENDING")
+                    doing[pool.submit(self._run_task, run, run.tasks[name])] = name
+                if not doing:
+                    break
+                for future in wait(doing, return_when=FIRST_COMPLETED).done:
+                    del doing[future]
+                    future.result()
+
+    def _run_task(self, run: Run, task: Task) -> None:
+        try:
+            message = make_executor_input(run, task.name, self.paths)
+            task.executor_input = to_value(message)
+            self._check_limits(message)
+            if not self._reuse(run, task, message):
+                self._run_pod(run, task, message)
+        except (DriverError, LauncherError) as exc:
+            task.move("FAILED", str(exc))
+
+    def _check_limits(self, message: Any) -> None:
+        is_wide = len(message.inputs.artifacts) > MAX_INPUT_ARTIFACTS
+        if is_wide or _is_too_long(format_message(message)):
+            raise DriverError("fork/exec /kfp-launcher/launch: argument list too long")
+
+    def _reuse(self, run: Run, task: Task, message: Any) -> bool:
+        """Take the outputs of an earlier task with the same key; return False if there is none."""
+        options = run.pipeline.tasks[task.name].caching_options
+        if not (self.is_caching and options.enable_cache):
+            return False
+        task.fingerprint = self._make_fingerprint(run, task.name, message)
+        with self._lock:
+            outputs = self._cache.get((run.namespace, run.pipeline.name, task.fingerprint))
+        if outputs is None:
+            return False
+        task.outputs, task.is_cached = outputs, True
+        task.move("SKIPPED")
+        return True
+
+    def _make_fingerprint(self, run: Run, name: str, message: Any) -> str:
+        from kfp.pipeline_spec import pipeline_spec_pb2 as ir
+
+        task = run.pipeline.tasks[name]
+        if self.honours_cache_key and task.caching_options.cache_key:
+            return make_custom_fingerprint(task.component_ref.name, task.caching_options.cache_key)
+        definitions = run.pipeline.get_component(name).output_definitions.parameters
+        types = {
+            output: ir.ParameterType.ParameterTypeEnum.Name(definition.parameter_type)
+            for output, definition in definitions.items()
+        }
+        return make_fingerprint(message, types, run.pipeline.get_container(name))
+
+    def _run_pod(self, run: Run, task: Task, message: Any) -> None:
+        component = run.pipeline.get_component(task.name)
+        attempts = 1 + run.pipeline.tasks[task.name].retry_policy.max_retry_count
+        task.move("RUNNING")
+        for attempt in range(attempts):
+            # the id, because a run that is retried has the same tasks once more
+            folder = self.folder / "pods" / task.task_id / f"{task.name}-{attempt}"
+            task.attempts = attempt + 1
+            ending = self._start_pod(run, task, message, folder)
+            if run.is_terminated.is_set():
+                task.move("CANCELED")
+                return
+            if not (ending.error or ending.exit_code):
+                break
+        else:
+            # the launcher exits with 1, whatever the command's code was; the log shows the command's
+            raise LauncherError(
+                ending.error or f"Error (exit code 1): exit status {ending.exit_code}"
+            )
+        collected = launcher.collect_outputs(folder, message, component, self.store)
+        self._keep_outputs(run, task, *collected)
+        shutil.rmtree(folder)
+
+    def _start_pod(self, run: Run, task: Task, message: Any, folder: Path) -> Ending:
+        container = run.pipeline.get_container(task.name)
+        folder.mkdir(parents=True)
+        warnings = launcher.prepare_pod(folder, message, self.store)
+        env = {variable.name: variable.value for variable in container.env}
+        env |= {"KFP_POD_NAME": folder.name, "KFP_POD_UID": task.task_id}
+        env |= {"KFP_RETRY_INDEX": str(task.attempts - 1)}
+        command = [*container.command, *container.args]
+        if not command:
+            raise LauncherError("command and arguments are empty")
+        args = [launcher.fill_placeholders(word, message) for word in command]
+        pod = Pod(folder.name, container.image, args[:1], args[1:], env, folder, run.is_terminated)
+        ending = self.launch(pod)
+        task.log += "".join(f"{line}\n" for line in warnings) + ending.log
+        return ending
+
+    def _keep_outputs(
+        self, run: Run, task: Task, parameters: Any, artifacts: Any, warnings: list[str]
+    ) -> None:
+        task.log += "".join(f"{line}\n" for line in warnings)
+        kept = {name: self._register(name, artifact) for name, artifact in artifacts.items()}
+        task.outputs = {"parameters": parameters, "artifacts": kept}
+        if task.fingerprint:
+            with self._lock:
+                key = (run.namespace, run.pipeline.name, task.fingerprint)
+                self._cache[key] = task.outputs
+        task.move("SUCCEEDED")
+
+    def _register(self, name: str, artifact: Any) -> Any:
+        """Return an artifact as it comes back from the metadata store: with an id for its name."""
+        from kfp.pipeline_spec import pipeline_spec_pb2 as ir
+
+        with self._lock:
+            kept = ir.RuntimeArtifact(name=str(next(self._ids)), uri=artifact.uri)
+        kept.type.instance_schema = artifact.type.instance_schema
+        for key, value in to_value(artifact.metadata).items():
+            kept.metadata[key] = _store_property(value)
+        for key, default in (("display_name", name), ("store_session_info", json.dumps({}))):
+            if key not in kept.metadata:
+                kept.metadata[key] = default
+        return kept
+
+
+def _list_ready(run: Run, order: list[str]) -> list[str]:
+    """Return the tasks that have not begun and whose upstream tasks are all done."""
+    done = {name for name, task in run.tasks.items() if task.state in _DONE}
+    return [
+        name
+        for name in order
+        if not run.get_task(name).state
+        and done.issuperset(run.pipeline.tasks[name].dependent_tasks)
+    ]
+
+
+def _is_too_long(argument: str) -> bool:
+    return len(argument.encode()) >= MAX_ARGUMENT_BYTES
+
+
+def _store_property(value: Any) -> Any:
+    """Return a value of an artifact's metadata as the metadata store keeps it."""
+    if isinstance(value, bool):
+        return float(value)
+    if isinstance(value, list):
+        return {"list": value}
+    return {"struct": value} if isinstance(value, dict) else value

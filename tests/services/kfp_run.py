@@ -1,0 +1,184 @@
+"""A run of a pipeline on the KFP test server, and the state of each of its tasks."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from google.protobuf.struct_pb2 import Value
+
+    from tests.services.kfp_pipeline import Pipeline
+
+FINAL = frozenset({"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"})
+
+
+def now() -> str:
+    """Return the time as the interface writes it."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass
+class Task:
+    """What became of one task; the test server's own knowledge, more than the interface shows."""
+
+    name: str
+    state: str = ""
+    error: str = ""
+    log: str = ""
+    started: str = ""
+    ended: str = ""
+    attempts: int = 0
+    fingerprint: str = ""
+    is_cached: bool = False
+    executor_input: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    task_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    def move(self, state: str, error: str = "") -> None:
+        """Go into a state of v2beta1RuntimeState."""
+        self.state, self.error = state, error
+        self.started = self.started or now()
+        self.ended = now() if state in FINAL else ""
+
+
+@dataclass
+class Run:
+    """One execution of a pipeline. Whoever executes it moves its tasks; see Execute."""
+
+    pipeline: Pipeline = field(repr=False)
+    parameters: dict[str, Value] = field(repr=False)
+    request: dict[str, Any] = field(repr=False)
+    experiment_id: str = ""
+    namespace: str = ""
+    pipeline_root: str = ""
+    state: str = "PENDING"
+    error: str = ""
+    finished: str = ""
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    created: str = field(default_factory=now)
+    tasks: dict[str, Task] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    is_terminated: threading.Event = field(default_factory=threading.Event)
+    _lock: Any = field(default_factory=threading.RLock, repr=False)
+
+    def move(self, state: str, error: str = "") -> None:
+        """Go into a state and note it in the history."""
+        self.state, self.error = state, error
+        self.finished = now() if state in FINAL else ""
+        self.history.append({"update_time": now(), "state": state})
+
+    def get_task(self, name: str) -> Task:
+        """Return the state of a task, made when it is first asked for."""
+        return self.tasks.setdefault(name, Task(name))
+
+    def execute(self, execute: Execute) -> None:
+        """Take the run from PENDING to a final state."""
+        with self._lock:
+            if not self.is_terminated.is_set():
+                self.move("RUNNING")
+        crash = "the executor of the test server crashed"
+        try:
+            execute(self)
+            crash = ""
+        finally:
+            self._finish(crash)
+
+    def _finish(self, crash: str) -> None:
+        failed = [
+            f"{task.name}: {task.error}" for task in self.tasks.values() if task.state == "FAILED"
+        ]
+        error = crash or self.error or "; ".join(failed)
+        with self._lock:
+            if self.is_terminated.is_set():
+                self.move("CANCELED", "run was terminated")
+            else:
+                self.move("FAILED" if error else "SUCCEEDED", error)
+
+    def terminate(self) -> bool:
+        """Ask the executor to stop; return False if the run has finished already."""
+        with self._lock:
+            if self.state in FINAL:
+                return False
+            self.is_terminated.set()
+            self.move("CANCELING")
+        return True
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the run as the interface shows it (v2beta1Run)."""
+        shown = {
+            "run_id": self.run_id,
+            "experiment_id": self.experiment_id,
+            "display_name": self.request["display_name"],
+            "storage_state": "AVAILABLE",
+            "created_at": self.created,
+            "scheduled_at": self.created,
+            "finished_at": self.finished or "1970-01-01T00:00:00Z",
+            "state": self.state,
+            "run_details": {"task_details": self._list_details()},
+            "state_history": list(self.history),
+        }
+        for name in (
+            "description",
+            "pipeline_spec",
+            "pipeline_version_reference",
+            "runtime_config",
+        ):
+            if name in self.request:
+                shown[name] = self.request[name]
+        shown["service_account"] = self.request.get("service_account") or "pipeline-runner"
+        if self.state == "FAILED":
+            shown["error"] = {"code": 13, "message": self.error}
+        return shown
+
+    def _list_details(self) -> list[dict[str, Any]]:
+        """Return one entry per node of Argo's workflow: also drivers and the pods called "executor"."""
+        details = [self._show(f"{self.pipeline.name}-{self.run_id[:5]}", self.state)]
+        details.append(
+            self._show("root-driver", self.state if self.state == "PENDING" else "SUCCEEDED")
+        )
+        for task in list(self.tasks.values()):
+            if not task.state:
+                continue
+            details.append(self._show(f"{task.name}-driver", "SUCCEEDED", task))
+            details.append(self._show(task.name, task.state, task))
+            if not task.is_cached:
+                details.append(self._show("executor", task.state, task))
+        return details
+
+    def _show(self, name: str, state: str, task: Task | None = None) -> dict[str, Any]:
+        is_task = task is not None and name == task.name
+        place = f"{task.name}/{name}" if task else name
+        shown = {
+            "run_id": self.run_id,
+            "task_id": task.task_id if is_task else str(uuid.uuid5(uuid.UUID(self.run_id), place)),
+            "display_name": name,
+            "create_time": task.started if task else self.created,
+            "start_time": task.started if task else self.created,
+            "state": state,
+            "state_history": [{"update_time": now(), "state": state}],
+        }
+        ended = task.ended if task else self.finished
+        if ended:
+            shown["end_time"] = ended
+        if is_task and task.error:
+            shown["error"] = {"code": 13, "message": task.error}
+        return shown
+
+
+# Executes a run: moves its tasks through their states, looks at run.is_terminated now and then,
+# and may set run.error. Failures of tasks are states, not exceptions.
+Execute = Callable[[Run], None]
+
+
+def succeed(run: Run) -> None:
+    """Execute a run without doing anything: every task succeeds."""
+    for name in run.pipeline.order_tasks():
+        if run.is_terminated.is_set():
+            return
+        run.get_task(name).move("RUNNING")
+        run.get_task(name).move("SUCCEEDED")

@@ -1,0 +1,272 @@
+"""A server on this machine that speaks KFP's REST interface; what it answers is in kfp_api.py.
+
+with KFPServer(execute=Cluster(...)) as server:
+    client = server.connect()            # a kfp.Client
+    server.faults.append(Fault(status=503, path="/runs", times=2))
+    ...
+    assert len(server.list_requests("POST", "/runs")) == 3
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import threading
+import urllib.parse
+import warnings
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.services.kfp_api import Api
+from tests.services.kfp_forms import find_problem
+from tests.services.kfp_listing import Request
+from tests.services.kfp_run import Execute, Run, succeed
+from tests.services.missing import find_program
+from tests.services.refusal import RefusalError
+from tests.services.waiting import wait_until
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+LOGIN_PAGE = b"<!doctype html><title>Log in to Kubeflow</title>"
+
+
+@dataclass
+class Fault:
+    """What goes wrong with the next requests that fit method and path (a regular expression).
+
+    status     answer with this HTTP status
+    delay_s    wait before anything else
+    body       answer 200 with these bytes, e.g. b'{"run_' or an HTML page
+    reset      break the connection
+    performed  do what was asked before the fault: the client cannot know whether it was done
+    """
+
+    status: int = 0
+    delay_s: float = 0
+    body: bytes | None = None
+    reset: bool = False
+    performed: bool = False
+    times: int = 1
+    method: str = ""
+    path: str = ""
+    message: str = "a fault that the test asked for"
+
+    def fits(self, request: Request) -> bool:
+        """Say whether the fault is for this request."""
+        is_method = self.method in ("", request.method)
+        return self.times > 0 and is_method and re.search(self.path, request.path) is not None
+
+
+class KFPServer:
+    """One KFP installation; a context manager.
+
+    execute               what a run does; default: every task succeeds at once
+    token                 the bearer token that every request must carry
+    cookies               the Cookie header that every request must carry; else a login page
+    multi_user            namespaces are wanted everywhere
+    forbidden_namespaces  namespaces of such an installation that the user may not use
+    certificate           files with certificate and key: speak https
+    """
+
+    def __init__(
+        self,
+        execute: Execute = succeed,
+        *,
+        token: str = "",
+        cookies: str = "",
+        multi_user: bool = False,
+        forbidden_namespaces: frozenset[str] = frozenset(),
+        certificate: tuple[Path, Path] | None = None,
+    ) -> None:
+        self.api = Api(execute, multi_user=multi_user, forbidden_namespaces=forbidden_namespaces)
+        self.token = token
+        self.cookies = cookies
+        self.requests: list[Request] = []
+        self.faults: list[Fault] = []
+        self.crashes: list[BaseException | None] = []
+        self.closing = threading.Event()
+        self._certificate = certificate
+        self._http = _Http(("127.0.0.1", 0), _Handler)
+        self._http.kfp = self
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            # the handshake waits for the connection's own thread, or one client could block all
+            self._http.socket = context.wrap_socket(
+                self._http.socket, server_side=True, do_handshake_on_connect=False
+            )
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        """The host that a client is given."""
+        scheme = "https" if self._certificate else "http"
+        return f"{scheme}://localhost:{self._http.server_port}"
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs, oldest first, with all that the server knows of them."""
+        return list(self.api.runs.values())
+
+    def connect(self, **options: Any) -> Any:
+        """Return a kfp.Client of this server; options as kfp.Client takes them."""
+        import kfp
+
+        with warnings.catch_warnings():
+            # it warns of servers older than itself, always
+            warnings.simplefilter("ignore", FutureWarning)
+            return kfp.Client(host=self.url, **options)
+
+    def list_requests(self, method: str = "", path: str = "") -> list[Request]:
+        """Return the requests so far of a method whose path ends so."""
+        return [
+            request
+            for request in self.requests
+            if method in ("", request.method) and request.path.endswith(path)
+        ]
+
+    def wait(self, run_id: str, *, timeout_s: float = 120) -> Run:
+        """Return a run when it is in a final state."""
+        run = self.api.runs[run_id]
+        wait_until(
+            lambda: bool(run.finished), what=f"run {run_id} ({run.state})", timeout_s=timeout_s
+        )
+        return run
+
+    def close(self) -> None:
+        """Stop listening, terminate all runs; harmless if closed. A crash of the server shows here."""
+        self.closing.set()
+        if self._thread.is_alive():
+            self._http.shutdown()
+            self._thread.join()
+        self._http.server_close()
+        self.api.close()
+        if self.crashes:
+            raise RuntimeError("the KFP test server crashed") from self.crashes.pop()
+
+    def take_fault(self, request: Request) -> Fault | None:
+        """Return the fault for a request, counted as used."""
+        for fault in self.faults:
+            if fault.fits(request):
+                fault.times -= 1
+                return fault
+        return None
+
+    def check_user(self, request: Request) -> None:
+        """Refuse a request without the token."""
+        if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
+            raise RefusalError(
+                401, "Request header error: there is no valid user identity in the request"
+            )
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    kfp: KFPServer
+
+    def handle_error(self, *_connection: Any) -> None:
+        error = sys.exc_info()[1]
+        # a client may go away, or refuse our certificate; anything else is a mistake in here
+        if not isinstance(error, OSError):
+            self.kfp.crashes.append(error)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Http
+
+    def do_GET(self) -> None:
+        self._answer(b"")
+
+    def do_DELETE(self) -> None:
+        self._answer(b"")
+
+    def do_POST(self) -> None:
+        self._answer(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+
+    def log_message(self, *_args: Any) -> None:
+        """Say nothing: the requests are kept."""
+
+    def _answer(self, body: bytes) -> None:
+        kfp = self.server.kfp
+        address = urllib.parse.urlsplit(self.path)
+        query = dict(urllib.parse.parse_qsl(address.query))
+        path = urllib.parse.unquote(address.path)
+        # names of headers have no case: the client writes "authorization"
+        headers = {name.title(): value for name, value in self.headers.items()}
+        request = Request(self.command, path, query, headers, body)
+        kfp.requests.append(request)
+        fault = kfp.take_fault(request)
+        if fault is None:
+            self._perform(request)
+        else:
+            self._fail(fault, request)
+
+    def _fail(self, fault: Fault, request: Request) -> None:
+        self.server.kfp.closing.wait(fault.delay_s)
+        if fault.performed:
+            self.server.kfp.api.answer(request)
+        if fault.reset:
+            # a linger time of zero makes closing send RST, not FIN
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+        elif fault.body is not None:
+            self._send(200, fault.body)
+        elif fault.status:
+            self._send_json(fault.status, RefusalError(fault.status, fault.message).to_json())
+        else:
+            self._perform(request)
+
+    def _perform(self, request: Request) -> None:
+        kfp = self.server.kfp
+        if kfp.cookies and request.headers.get("Cookie") != kfp.cookies:
+            self._send(200, LOGIN_PAGE, "text/html")
+            return
+        try:
+            kfp.check_user(request)
+            kind, answer = kfp.api.answer(request)
+        except RefusalError as refusal:
+            self._send_json(refusal.status, refusal.to_json())
+            return
+        problem = find_problem(kind, answer) if kind else ""
+        if problem:  # our own mistake, not the client's
+            raise AssertionError(f"the answer to {request} is no {kind}: {problem}")
+        self._send_json(200, answer)
+
+    def _send_json(self, status: int, value: Any) -> None:
+        self._send(status, json.dumps(value).encode())
+
+    def _send(self, status: int, body: bytes, kind: str = "application/json") -> None:
+        try:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+        except ConnectionError:
+            return  # the client did not wait, as tests of time-outs intend
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """Make a self-signed certificate for localhost; return the files of certificate and key."""
+    program = find_program("openssl", package="openssl")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    command = [program, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    subprocess.run([*command, *names, *files], check=True, capture_output=True)
+    return certificate, key

@@ -1,0 +1,146 @@
+"""Real pods: a pipeline of real containers, from an image of a registry that wants a password."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+
+import pytest
+
+from tests.services.cluster import Cluster
+from tests.services.kfp_server import KFPServer
+from tests.services.pods import DockerPods
+from tests.services.sample import PROGRAM, make_pipeline, write_pipeline
+
+REPOSITORY = "tests/sample"
+
+
+@pytest.fixture(scope="module")
+def image(engine, base_image, _session_registry) -> str:
+    """Build the sample's image, push it, and give its reference by digest."""
+    registry = _session_registry
+    # an entry point that would spoil everything, if a cluster used it
+    dockerfile = f'FROM {base_image}\nCOPY program.py /\nENTRYPOINT ["false"]\n'
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as archive:
+        for name, text in (("Dockerfile", dockerfile), ("program.py", PROGRAM)):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(text), 0o644
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    context.seek(0)
+    name = f"{registry.server}/{REPOSITORY}"
+    engine.images.build(fileobj=context, custom_context=True, tag=f"{name}:1", rm=True)
+    answer = engine.api.push(name, tag="1", auth_config=registry.credentials)
+    assert "error" not in answer.lower()
+    return f"{name}@{registry.get_digest(REPOSITORY, '1')}"
+
+
+def submit(server: KFPServer, tmp_path, spec):
+    client = server.connect()
+    made = client.create_run_from_pipeline_package(write_pipeline(tmp_path, spec))
+    return server.wait(made.run_id)
+
+
+def read_result(server_cluster: Cluster, run, task: str):
+    artifact = run.tasks[task].outputs["artifacts"]["result"]
+    return json.loads(server_cluster.store.get_path(artifact.uri).read_text())
+
+
+def test_pipeline_runs_in_containers(kfp_cluster, cluster, image, tmp_path):
+    spec = make_pipeline(image, {"one": {"n": 3, "s": "x"}, "two": {"after": ["one"]}})
+
+    run = submit(kfp_cluster, tmp_path, spec)
+
+    assert run.state == "SUCCEEDED", run.error
+    one = {"parameters": {"n": 3, "s": "x"}, "upstream": {}}
+    assert read_result(cluster, run, "two") == {"parameters": {}, "upstream": {"one": one}}
+    assert "node one in one attempt 0" in run.tasks["one"].log
+    assert run.tasks["one"].outputs["artifacts"]["result"].metadata["display_name"] == "one"
+
+
+def test_command_that_fails_leaves_its_log(kfp_cluster, image, tmp_path):
+    run = submit(
+        kfp_cluster, tmp_path, make_pipeline(image, {"fail": {}, "next": {"after": ["fail"]}})
+    )
+
+    assert run.state == "FAILED"
+    assert "exit status 3" in run.error
+    assert "this goes wrong" in run.tasks["fail"].log
+
+
+def test_output_that_was_not_written_is_a_warning(kfp_cluster, image, tmp_path):
+    run = submit(kfp_cluster, tmp_path, make_pipeline(image, {"silent": {}}))
+
+    assert run.state == "SUCCEEDED"
+    assert "does not exist" in run.tasks["silent"].log
+
+
+def test_user_without_rights_can_write_results(engine, registry, image, tmp_path):
+    cluster = Cluster(DockerPods(engine, registry.credentials, user="1234:1234"), tmp_path)
+
+    with KFPServer(cluster) as server:
+        run = submit(server, tmp_path, make_pipeline(image, {"one": {}, "two": {"after": ["one"]}}))
+
+    assert run.state == "SUCCEEDED", run.error
+
+
+@pytest.mark.parametrize("credentials", [None, {"username": "user", "password": "wrong"}])
+def test_image_is_not_pulled_without_the_password(engine, registry, image, tmp_path, credentials):
+    with KFPServer(Cluster(DockerPods(engine, credentials), tmp_path)) as server:
+        run = submit(server, tmp_path, make_pipeline(image, {"one": {}}))
+
+    assert run.state == "FAILED"
+    assert "ImagePullBackOff" in run.tasks["one"].error
+
+
+def test_image_that_the_registry_has_not_is_not_pulled(kfp_cluster, registry, tmp_path):
+    image = f"{registry.server}/{REPOSITORY}@sha256:{'0' * 64}"
+
+    run = submit(kfp_cluster, tmp_path, make_pipeline(image, {"one": {}}))
+
+    assert "ImagePullBackOff" in run.tasks["one"].error
+
+
+def test_image_is_asked_for_even_if_the_engine_has_it(kfp_cluster, registry, image, tmp_path):
+    registry.stop()
+
+    run = submit(kfp_cluster, tmp_path, make_pipeline(image, {"one": {}}))
+
+    assert "ImagePullBackOff" in run.tasks["one"].error
+
+
+def test_command_that_is_not_in_the_image_fails(kfp_cluster, image, tmp_path):
+    spec = make_pipeline(image, {"one": {}})
+    spec["deploymentSpec"]["executors"]["exec-one"]["container"]["command"] = ["nothing"]
+
+    run = submit(kfp_cluster, tmp_path, spec)
+
+    assert "StartError" in run.tasks["one"].error
+
+
+@pytest.mark.parametrize("code", ["import socket; socket.create_connection(('192.0.2.1', 80), 2)"])
+def test_pod_has_no_network(kfp_cluster, image, tmp_path, code):
+    spec = make_pipeline(image, {"one": {}})
+    spec["deploymentSpec"]["executors"]["exec-one"]["container"]["command"] = [
+        "python3",
+        "-c",
+        code,
+    ]
+
+    run = submit(kfp_cluster, tmp_path, spec)
+
+    assert "Network is unreachable" in run.tasks["one"].log
+
+
+def test_terminated_run_kills_its_pod(kfp_cluster, engine, image, tmp_path):
+    spec = make_pipeline(image, {"one": {}})
+    command = ["python3", "-c", "import time; time.sleep(60)"]
+    spec["deploymentSpec"]["executors"]["exec-one"]["container"]["command"] = command
+    client = kfp_cluster.connect()
+    run_id = client.create_run_from_pipeline_package(write_pipeline(tmp_path, spec)).run_id
+
+    client.terminate_run(run_id)
+
+    assert kfp_cluster.wait(run_id, timeout_s=20).state == "CANCELED"
+    assert engine.containers.list(filters={"label": "fftasks-test.pod"}) == []
