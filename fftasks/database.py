@@ -24,7 +24,7 @@ class RecordChecker(FileChangedChecker):  # type: ignore[misc]
 
     def check_modified(self, file_path: str, file_stat: os.stat_result, state: list[Any]) -> bool:
         """Tell whether a file differs from its state; it is read only if stat() differs."""
-        return _sign(file_stat) != state[0] and _digest(file_path) != state[1]
+        return bool(_sign(file_stat) != state[0] and _digest(file_path) != state[1])
 
     def get_state(self, dep: str, current_state: list[Any] | None) -> list[Any] | None:
         """Return [stat signature, digest], or None if that is the state already."""
@@ -39,6 +39,8 @@ class Database(SqliteDB):  # type: ignore[misc]
 
     Without synchronous writes: what a power cut takes is looked at again, no more.
     """
+
+    _dirty: set[str]
 
     def __init__(self, name: str, codec: JSONCodec, *, module_name: str | None = None) -> None:
         Path(name).parent.mkdir(parents=True, exist_ok=True)

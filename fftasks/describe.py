@@ -98,7 +98,7 @@ def _describe_argument(
         value, lambda result: ("fftasks.input", next(positions), result.path)
     )
     digest, stable = digest_constant(template, code_of=coder.digest_function)
-    described = {
+    described: dict[str, Any] = {
         "name": name,
         "digest": digest,
         "repr": repr(value) if isinstance(value, Result) else describe_constant(value),

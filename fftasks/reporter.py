@@ -95,7 +95,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self._show_leaves(open_current())
             counts = [f"{count} {what}" for what, count in self._counts.items() if count]
             self.write(f"{', '.join(counts)}; {time.monotonic() - self._begin:.1f} s\n")
-        self.failures = []  # they have been shown
+        self.failures: list[Any] = []  # they have been shown
         super().complete_run()
 
     def _note(self, task: Task) -> bool:

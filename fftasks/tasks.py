@@ -128,7 +128,7 @@ def task_pipeline() -> Iterator[dict[str, Any]]:
     yield from _make_tasks("pipeline", task_pipeline.__doc__)
 
 
-@task_params([{"name": "again", "long": "again", "type": bool, "default": False, "help": _AGAIN}])
+@task_params([{"name": "again", "long": "again", "type": bool, "default": False, "help": _AGAIN}])  # type: ignore[untyped-decorator]
 def task_submit(again: bool) -> Iterator[dict[str, Any]]:  # noqa: FBT001 - doit passes it
     """Submit the workflows to Kubeflow Pipelines: all stages before it, and a run."""
     yield from _make_tasks("submit", task_submit.__doc__, again=again)

@@ -360,7 +360,8 @@ def test_the_compiled_pipeline_runs_in_kfps_own_local_runner(sample):
 import os, warnings
 warnings.simplefilter("ignore")
 from kfp import components, local
-local.init(local.DockerRunner(network_mode="none"), pipeline_root={str(sample.root / "out")!r}, raise_on_error=True)
+runner = local.DockerRunner(network_mode="none")
+local.init(runner, pipeline_root={str(sample.root / "out")!r}, raise_on_error=True)
 task = components.load_component_from_file({str(text)!r})()
 """
     env = {**os.environ, "PYTHONWARNINGS": "ignore"}

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from fftasks.errors import NodeError
 from fftasks.runtime.job import Job, Report
@@ -71,7 +71,7 @@ class Worker:
         """Tell whether the process is there."""
         return self._process.poll() is None
 
-    def _ask(self, message: dict[str, object]) -> dict[str, str]:
+    def _ask(self, message: dict[str, object]) -> dict[str, Any]:
         question, answers = _need(self._process.stdin), _need(self._process.stdout)
         with contextlib.suppress(BrokenPipeError):  # the missing answer tells
             question.write(json.dumps(message).encode() + b"\n")
@@ -82,7 +82,7 @@ class Worker:
                 f"the worker ended with exit code {self._process.wait()}",
                 found=[self._read_errors()],
             )
-        answer: dict[str, str] = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
     def _read_errors(self) -> str:
