@@ -29,8 +29,9 @@ def main(root: Path, file: str) -> dict[str, Any]:
     """Return the graph of a file as JSON, or {"error": [attempted, found, tip]}."""
     try:
         with watch_reads(root) as names:
-            workflows = import_workflows(root, file)
-        return describe_graph(root, file, workflows, names)
+            warnings: list[str] = []
+            workflows = import_workflows(root, file, notes=warnings)
+        return describe_graph(root, file, workflows, names) | {"warnings": warnings}
     except FFTasksError as error:
         return {"error": [error.attempted, error.found, error.tip]}
 

@@ -42,6 +42,11 @@ class Node:
         return next(str(n) for n, w in self.graph["workflows"].items() if identity in w["nodes"])
 
     @property
+    def pieces(self) -> dict[str, str]:
+        """What its code consists of: "features.py: function clean()" -> digest."""
+        return dict(self.graph["codes"][self.content["code"]])
+
+    @property
     def items(self) -> list[str]:
         """The items of its result that are leaves."""
         leaves = [leaf for w in self.graph["workflows"].values() for leaf in w["leaves"]]
@@ -128,7 +133,13 @@ class Project:
         node = self.nodes[label]
         run = self._interpreters[node.graph["file"]]
         self._records[label], trace = node_stage.make(
-            node.content, inputs, self.store, run, workflow=node.workflow, items=node.items
+            node.content,
+            inputs,
+            self.store,
+            run,
+            pieces=node.pieces,
+            workflow=node.workflow,
+            items=node.items,
         )
         return trace
 

@@ -3,6 +3,7 @@
     artifacts/<64 hex>         a node's result; read-only, written once
     traces/<64 hex>.json       fingerprint -> digests of the results, a preview, seconds
     nodes/<slug>.json          the record of a node's last run
+    codes/<64 hex>.json        what a node's code consisted of, for explanations
 
 All of it can be deleted at any time, and copied to another machine.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -105,6 +106,20 @@ class Store:
         }
         write_text(self._trace_path(fingerprint), json.dumps(content, indent=1) + "\n")
 
+    def read_code(self, digest: str) -> dict[str, str] | None:
+        """Return the pieces of a node's code, if a node ran with it."""
+        try:
+            pieces = json.loads(self._code_path(digest).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        return pieces if isinstance(pieces, dict) else None
+
+    def write_code(self, digest: str, pieces: Mapping[str, str]) -> None:
+        """Keep the pieces of a node's code, so that a change of it can be explained."""
+        path = self._code_path(digest)
+        if not path.exists():
+            write_text(path, json.dumps(dict(pieces), indent=1, sort_keys=True) + "\n")
+
     @contextmanager
     def lock(self, slug: str) -> Iterator[None]:
         """Keep other runs on this project from running the same node at the same time."""
@@ -116,6 +131,9 @@ class Store:
             yield
         finally:
             os.close(descriptor)  # this also unlocks
+
+    def _code_path(self, digest: str) -> Path:
+        return self.folder / "codes" / f"{digest.removeprefix('sha256:')}.json"
 
     def _trace_path(self, fingerprint: str) -> Path:
         return self.folder / "traces" / f"{fingerprint.removeprefix('sha256:')}.json"

@@ -206,12 +206,12 @@ class NodeLook:
 def run_node(label: str) -> dict[str, Any]:
     """Run a node, unless its result turns out to be there; say whether it ran, why, and how long."""
     project = open_current()
-    node = project.nodes[label].content
-    with project.store.lock(node["slug"]):
+    node = project.nodes[label]
+    with project.store.lock(node.content["slug"]):
         inputs = project.list_inputs(label)
         if project.find_node(label, inputs) is not None:
             return {"ran": False}
-        reasons = node_stage.list_reasons(node, inputs, project.store)
+        reasons = node_stage.list_reasons(node.content, inputs, project.store, node.pieces)
         trace = project.make_node(label, inputs)
     return {"ran": True, "reason": reasons[0], "seconds": trace.seconds}
 

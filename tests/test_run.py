@@ -66,11 +66,22 @@ def test_after_an_edit_only_the_affected_nodes_run(chain):
     assert chain.ran() == ["report", "total"]
 
 
-def test_the_reason_is_shown(chain):
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("factor=2", "factor=3", "total  0.00 s  (constant factor: 2 -> 3)"),
+        ("return 10 * x", "return 11 * x", "report  0.00 s  (wf.py: function scale() changed)"),
+        ("load(4)", "load(5)", "total  0.00 s  (result of values changed)"),
+        ("scale(value)", "value", "report  0.00 s  (wf.py: function report() changed)"),
+    ],
+)
+def test_the_reason_is_shown(chain, old, new, reason):
     chain.doit()
-    chain.edit("wf.py", "factor=2", "factor=3")
+    chain.edit("wf.py", old, new)
 
-    assert "constant factor" in chain.doit()
+    output = re.sub(r"\d\.\d\d s", "0.00 s", chain.doit())
+
+    assert f".  run:{reason}" in output
 
 
 def test_an_equal_result_stops_the_wave(chain):
@@ -658,3 +669,30 @@ def test_the_module_runs_doit_without_a_dodo_file(chain):
     ).stdout  # fmt: skip
 
     assert "4 ran" in output
+
+
+def test_a_file_that_goes_wrong_after_its_workflow_works_with_a_warning(tmp_path):
+    sample = Sample.make(tmp_path, """
+from fftasks import LocalWorkflow, workflow
+
+@workflow
+def one():
+    return 1
+
+result = LocalWorkflow(one().set_name("one"), workflow_name="w").run()
+assert len(result) == 3
+""")
+
+    output = sample.doit()
+
+    assert "warning: wf.py stopped after its workflow" in output
+    assert "one = 1" in output
+
+
+def test_a_password_in_the_settings_is_warned_of_once(chain):
+    chain.write("config/default.yaml", "workflows: [wf.py]\nregistry: {password: hunter2}\n")
+
+    output = chain.doit()
+
+    assert output.count("warning: ") == 1
+    assert "hunter2" not in output

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from fftasks.workflow.node import Node
 
 
+_STOPPED = "__fftasks_stopped__"
+
+
 def find_import_root(root: Path, file: str) -> Path:
     """Return the folder from which a file is imported: the first above it that is no package."""
     folder = (root / file).parent
@@ -46,10 +49,13 @@ def add_import_paths(root: Path, file: str) -> None:
         sys.path.insert(0, folder)
 
 
-def import_workflows(root: Path, file: str, name: str | None = None) -> list[Workflow]:
+def import_workflows(
+    root: Path, file: str, name: str | None = None, *, notes: list[str] | None = None
+) -> list[Workflow]:
     """Return the workflows that a file builds; if a name is given, at least the one of that name.
 
     root: the project's folder; file: relative to it
+    notes: takes a sentence if the file goes wrong after its workflow, where results are not there yet
 
     Raises WorkflowError if there is none, or with the user's traceback if the file does not import.
     """
@@ -62,6 +68,8 @@ def import_workflows(root: Path, file: str, name: str | None = None) -> list[Wor
         _execute(tree, module, file, workflows)
         if not any(name in (None, workflow.name) for workflow in workflows):
             _execute(main, module, file, workflows)
+        if notes is not None and workflows:
+            notes += module.__dict__.pop(_STOPPED, [])
     if not workflows:
         raise WorkflowError(
             f"{file} builds no workflow",
@@ -149,7 +157,7 @@ def _execute(tree: ast.Module, module: ModuleType, file: str, workflows: list[Wo
         raise
     except (Exception, SystemExit) as error:
         if workflows:  # what follows a .run() works with results that are not there yet
-            print(f"{file}: stopped after its workflow: {error!r}", file=sys.stderr)
+            module.__dict__[_STOPPED] = [f"{file} stopped after its workflow: {error!r}"]
             return
         del sys.modules[module.__name__]
         raise WorkflowError(

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from fftasks.errors import NodeError
-from fftasks.record import Record, digest_json, explain, read_record, write_record
+from fftasks.record import Record, digest_json, read_record, write_record
 from fftasks.runtime.job import Job, Report
 from fftasks.store import Store, Trace
 
@@ -58,19 +58,67 @@ def find_record(node: Mapping[str, Any], inputs: dict[str, str], store: Store) -
     trace = store.read_trace(digest_fingerprint(inputs))
     if trace is None:
         return None
-    record = _make_record(inputs, trace.outputs)
+    record = _make_record(node, inputs, trace.outputs)
     write_record(path, record)
     return record
 
 
-def list_reasons(node: Mapping[str, Any], inputs: Mapping[str, str], store: Store) -> list[str]:
-    """Return why a node must run, in a sentence each."""
+def list_reasons(
+    node: Mapping[str, Any], inputs: Mapping[str, str], store: Store, pieces: Mapping[str, str]
+) -> list[str]:
+    """Return why a node must run, in the user's words, a sentence each.
+
+    pieces: what the node's code consists of: "features.py: function clean()" -> digest
+    """
     unstable = [a["name"] for a in node["arguments"] if not a.get("stable", True)]
     if unstable:
         return [f"constant {name} looks different each time" for name in unstable]
     record = read_record(store.node_path(node["slug"]))
-    reasons = list(explain(record and record["inputs"], inputs))
+    if record is None or "inputs" not in record:
+        return ["never ran"]
+    old = record["inputs"]
+    changed = [name for name in inputs.keys() | old.keys() if inputs.get(name) != old.get(name)]
+    reasons = [
+        reason
+        for name in sorted(changed)
+        for reason in _explain_input(name, node, record, pieces, store)
+    ]
     return reasons or ["its result is gone or damaged"]
+
+
+def _explain_input(
+    name: str,
+    node: Mapping[str, Any],
+    record: Record,
+    pieces: Mapping[str, str],
+    store: Store,
+) -> Iterator[str]:
+    kind, _, rest = name.partition(" ")
+    if name == "code":
+        before = store.read_code(str(record["inputs"].get("code")))
+        yield from _compare_code(before, pieces) if before else ["its code changed"]
+    elif kind == "constant":
+        old, new = record.get("shown", {}).get(rest), _show_constants(node).get(rest)
+        yield f"{name}: {old} -> {new}" if old != new else f"{name} changed"
+    elif kind == "input":
+        sources = {needed["input"]: needed["node"] for needed in node["inputs"]}
+        yield f"result of {sources[rest]} changed" if rest in sources else f"{name} is gone"
+    else:
+        yield f"{name}: {record['inputs'].get(name)} -> changed"
+
+
+def _compare_code(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
+    for piece in sorted(old.keys() | new.keys()):
+        if piece not in new:
+            yield f"{piece} is not used any more"
+        elif piece not in old:
+            yield f"{piece} is new"
+        elif old[piece] != new[piece]:
+            yield f"{piece} changed"
+
+
+def _show_constants(node: Mapping[str, Any]) -> dict[str, str]:
+    return {argument["name"]: argument["repr"] for argument in node["arguments"]}
 
 
 def make(  # noqa: PLR0913 - the last two are about what is shown
@@ -79,11 +127,13 @@ def make(  # noqa: PLR0913 - the last two are about what is shown
     store: Store,
     run: Run,
     *,
+    pieces: Mapping[str, str],
     workflow: str,
     items: Sequence[str] = (),
 ) -> tuple[Record, Trace]:
     """Run a node, store what it gives, and return its record and its trace.
 
+    pieces: what its code consists of, kept to be able to say what has changed
     workflow: one that has the node; items: paths of items that its users want to see
 
     Raises NodeError with the function's traceback and the end of its log if it fails. Nothing of a
@@ -116,7 +166,8 @@ def make(  # noqa: PLR0913 - the last two are about what is shown
             path.unlink(missing_ok=True)
     trace = Trace(dict(report.outputs), dict(report.previews), report.seconds)
     store.write_trace(digest_fingerprint(inputs), trace)
-    record = _make_record(inputs, trace.outputs)
+    store.write_code(inputs["code"], pieces)
+    record = _make_record(node, inputs, trace.outputs)
     write_record(store.node_path(slug), record)
     return record, trace
 
@@ -126,13 +177,16 @@ def digest_fingerprint(inputs: Mapping[str, str]) -> str:
     return digest_json([VERSION, inputs])
 
 
-def _make_record(inputs: dict[str, str], outputs: Mapping[str, str]) -> Record:
+def _make_record(
+    node: Mapping[str, Any], inputs: dict[str, str], outputs: Mapping[str, str]
+) -> Record:
     return {
         "stage": "node",
         "version": VERSION,
         "inputs": inputs,
         "output": outputs["result"],
         "outputs": dict(outputs),
+        "shown": _show_constants(node),
     }
 
 
