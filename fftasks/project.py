@@ -60,6 +60,7 @@ class Project:
     root: Path
     settings: Settings
     _records: dict[str, Record] = field(default_factory=dict)
+    _is_warned: bool = False
 
     @property
     def folder(self) -> Path:
@@ -101,6 +102,13 @@ class Project:
         """
         _ = self.workflows  # their names are different, and so are labels
         return {node.label: node for node in _label_nodes(self.graphs)}
+
+    def take_warnings(self) -> list[str]:
+        """Return what is worth a warning in settings and graphs; nothing when asked again."""
+        _ = self.nodes
+        found = [*self.settings.warnings, *(w for graph in self.graphs for w in graph["warnings"])]
+        new, self._is_warned = ([] if self._is_warned else found), True
+        return new
 
     def read_node(self, label: str) -> Record:
         """Return the record of a node that has been made; raise StoreError if it is gone."""

@@ -79,9 +79,9 @@ def while_running(act: Callable[..., Any]) -> Callable[..., Any]:
 @while_loading
 def _load() -> Project:
     project = open_current()
-    _ = (
-        project.nodes
-    )  # made here, so that what is wrong with the user's file is said before anything runs
+    # the graphs are made here, so that what is wrong with a file is said before anything runs
+    for warning in project.take_warnings():
+        sys.stderr.write(f"warning: {warning}\n")
     return project
 
 
