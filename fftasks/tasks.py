@@ -138,7 +138,7 @@ def _make_tasks(stage: str, doc: str | None, *, again: bool = False) -> Iterator
     project = _load()
     yield {"basename": stage, "name": None, "doc": doc}
     for name in project.workflows:
-        yield {"basename": stage, "name": name, **_make_task(project, stage, name, again=again)}
+        yield {"basename": stage, "name": name_task(name), **_make_task(project, stage, name, again=again)}
 
 
 def _make_task(

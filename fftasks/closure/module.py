@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import ast
 import builtins
+import hashlib
 import warnings
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, TypedDict
 
 from fftasks.closure.names import Names, Reader
 from fftasks.closure.roots import Root, Roots
-from fftasks.closure.scope import Import, Scope, bind_statements, iterate_scope, list_imports
+from fftasks.closure.scope import IMPORTS, Import, Scope, bind_statements, iterate_scope, list_imports
 from fftasks.closure.tree import (
+    DEFINITIONS,
+    FUNCTIONS,
     FunctionNode,
     digest_tree,
     is_idle,
@@ -38,7 +42,7 @@ class Unit(TypedDict):
 
     kind: "function", "class", "constant", "import", "block" (an if, for, try, ... that binds), "effect"
     name: as a reader knows it, "function clean()"; target: what an import's name refers to
-    digest: of what counts; text: with docstrings and annotations as well
+    digest: of what counts; text: of all its lines as they are
     aliases: names that imports inside a block bind -> references
     main: it stands under `if __name__ == "__main__":`
     """
@@ -79,13 +83,17 @@ class Analysis(TypedDict):
     typing: list[str]
 
 
+@lru_cache(maxsize=512)
 def analyse(source: bytes) -> Analysis:
-    """Return the analysis of a file's text; one with an error where Python cannot parse it."""
+    """Return the analysis of a file's text; one with an error where Python cannot parse it.
+
+    What is returned is shared: nobody may change it.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an invalid escape is the user's business
             tree = ast.parse(source)
-        return _Analyser(tree, deep=b":=" in source or b"nonlocal" in source).analyse()
+        return _Analyser(source, tree).analyse()
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
         problem = "syntax error" + (f" at line {line}" if line else "")
@@ -95,8 +103,9 @@ def analyse(source: bytes) -> Analysis:
 
 
 class _Analyser:
-    def __init__(self, tree: ast.Module, *, deep: bool) -> None:
-        self._deep = deep
+    def __init__(self, source: bytes, tree: ast.Module) -> None:
+        self._lines = source.splitlines()
+        self._deep = deep = b":=" in source or b"nonlocal" in source
         self._typing: dict[str, None] = {}
         self._statements = list(self._flatten(tree.body, main=False))
         scope = Scope("module")
@@ -111,10 +120,10 @@ class _Analyser:
         self._typed = {
             node
             for node in self._nodes
-            if isinstance(node, FunctionNode | ast.ClassDef) and self._is_typed(node)
+            if isinstance(node, DEFINITIONS) and self._is_typed(node)
         }
         self._typed |= {m for c in self._typed if isinstance(c, ast.ClassDef) for m in c.body
-                        if isinstance(m, FunctionNode)}  # fmt: skip
+                        if isinstance(m, FUNCTIONS)}  # fmt: skip
         self._stars: dict[str, int] = {}
 
     def analyse(self) -> Analysis:
@@ -143,7 +152,7 @@ class _Analyser:
                 yield from self._flatten(statement.orelse, main=False)
             elif _is_type_checking(statement.test):
                 for node in iterate_scope(statement.body, deep=False):
-                    if isinstance(node, Import):
+                    if isinstance(node, IMPORTS):
                         self._typing.update(dict.fromkeys(name for name, _ in list_imports(node)))
                     elif isinstance(getattr(node, "name", None), str):
                         self._typing[node.name] = None  # type: ignore[attr-defined]
@@ -152,7 +161,7 @@ class _Analyser:
                 yield statement, main
 
     def _make_units(self, statement: ast.stmt, *, main: bool) -> Iterator[Unit]:
-        if isinstance(statement, Import):
+        if isinstance(statement, IMPORTS):
             yield from self._make_imports(statement, main=main)
             return
         if isinstance(statement, ast.AnnAssign):
@@ -174,23 +183,24 @@ class _Analyser:
             if any(way == "import" for way, _ in sources)
         }
         for node in iterate_scope([statement], deep=False):
-            if isinstance(node, Import):
+            if isinstance(node, IMPORTS):
                 self._note_star(node)
         yield unit
 
     def _make_unit(self, statement: ast.stmt, names: Names, *, main: bool) -> Unit:
-        text = digest_tree(statement)
-        changed = strip(statement, self._typed)
+        decorators = getattr(statement, "decorator_list", [])
+        first = min([statement.lineno, *(d.lineno for d in decorators)])
+        text = b"\n".join(self._lines[first - 1 : statement.end_lineno])
+        strip(statement, self._typed)
         found = {**vars(names), "now": names.now.to_json()}
         found["bodies"] = {key: body.to_json() for key, body in names.bodies.items()}
         found["passed"] = {key: via for key, via in names.passed.items() if via is not None}
-        decorators = getattr(statement, "decorator_list", [])
         unit: Unit = {
             "kind": "",
             "name": "",
-            "line": min([statement.lineno, *(d.lineno for d in decorators)]),
-            "digest": digest_tree(statement) if changed else text,
-            "text": text,
+            "line": first,
+            "digest": digest_tree(statement),
+            "text": hashlib.sha256(text).hexdigest(),
             "binds": [],
             "target": "",
             "values": {},
@@ -300,7 +310,7 @@ def _has_state(node: ast.ClassDef) -> bool:
 
 
 def _describe(statement: ast.stmt, binds: list[str]) -> tuple[str, str]:
-    if isinstance(statement, FunctionNode):
+    if isinstance(statement, FUNCTIONS):
         return "function", f"function {statement.name}()"
     if isinstance(statement, ast.ClassDef):
         return "class", f"class {statement.name}"
@@ -316,7 +326,7 @@ def _walk_statements(statement: ast.stmt) -> Iterator[ast.AST]:
     """Yield a statement and all statements in it, those of functions and classes as well."""
     for node in iterate_scope([statement], deep=False):
         yield node
-        if isinstance(node, FunctionNode | ast.ClassDef):
+        if isinstance(node, DEFINITIONS):
             for inner in node.body:
                 yield from _walk_statements(inner)
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -208,11 +207,11 @@ class Reader:
         taken = [root for root in self._find_roots(node) if root[0] and root[1] <= 1]
         self._note("take", taken, "", node)
 
-    @contextmanager
-    def _argument_of(self, via: list[str] | None) -> Any:
+    def _visit_arguments(self, nodes: Iterable[ast.AST | None], via: list[str] | None) -> None:
+        """Visit what is handed to a call; via: references to what is called, None if unknown."""
         before = self._via, self._bare
         self._via, self._bare = via, False
-        yield
+        self._visit_all(nodes)
         self._via, self._bare = before
 
     def _visit_call(self, node: ast.Call) -> None:
@@ -229,12 +228,10 @@ class Reader:
         roots = self._find_roots(function)
         attribute = function.attr if isinstance(function, ast.Attribute) else ""
         self._note("call", roots, attribute, node)
-        with self._argument_of(None):
-            self._visit(function)
+        self._visit_arguments([function], None)
         known = all(reference for reference, _ in roots) and bool(roots)
-        with self._argument_of([reference for reference, _ in roots] if known else None):
-            self._visit_all(node.args)
-            self._visit_all(keyword.value for keyword in node.keywords)
+        via = [reference for reference, _ in roots] if known else None
+        self._visit_arguments([*node.args, *(keyword.value for keyword in node.keywords)], via)
 
     def _visit_getattr(self, node: ast.Call) -> bool:
         target = self._roots.read_getattr(node)
@@ -255,8 +252,7 @@ class Reader:
             target = self._roots.read_getattr(node)
             roots = self._find_roots(target) if target else self._find_roots(node.args[0])
             self._note("store", roots, target.attr if target else "?", node)
-        with self._argument_of(None):
-            self._visit_all(node.args)
+        self._visit_arguments(node.args, None)
         return True
 
     def _visit_import_call(self, node: ast.Call) -> bool:
@@ -312,8 +308,7 @@ class Reader:
             inner = inner.left
         if self._bare:
             self._note("call", self._find_roots(node), "operator", node)
-        with self._argument_of(self._via):
-            self._visit_all([inner, *reversed(parts)])
+        self._visit_arguments([inner, *reversed(parts)], self._via)
 
     # statements
 
@@ -386,8 +381,7 @@ class Reader:
         bind_parameters(self._scope, node.args)
         self._enter_body(node)
         bind_statements(self._scope, node.body, deep=self._deep)
-        with self._argument_of(None):
-            self._visit_all(node.body)
+        self._visit_arguments(node.body, None)
         self._scope, self._body, self._key, self._bare = before
 
     def _enter_body(self, node: FunctionNode) -> None:
@@ -412,9 +406,8 @@ class Reader:
             self._visit(called)
             self._body = body
             if isinstance(decorator, ast.Call):
-                with self._argument_of(None):
-                    self._visit_all(decorator.args)
-                    self._visit_all(keyword.value for keyword in decorator.keywords)
+                keywords = (keyword.value for keyword in decorator.keywords)
+                self._visit_arguments([*decorator.args, *keywords], None)
 
     def _visit_defaults(self, arguments: ast.arguments) -> None:
         self._visit_all(arguments.defaults)

@@ -84,6 +84,7 @@ class Project:
         self.surroundings: dict[tuple[object, ...], Any] = {}
         self._files: dict[Path, SourceFile | None] = {}
         self._entries: dict[Path, dict[str, bool]] = {}
+        self._binaries: dict[Path, dict[str, str]] = {}
         self._tops: dict[tuple[str, bool], tuple[Place, ...]] = {}
         self._subs: dict[tuple[Place, str], Place | None] = {}
 
@@ -261,9 +262,8 @@ class Project:
         inner = folder / name
         if entries.get(name) and "__init__.py" in self._list_folder(inner):
             return Place("package", dotted, inner / "__init__.py", (inner,))
-        for entry in entries:
-            if entry.startswith(f"{name}.") and entry.endswith((".so", ".pyd", ".pyc")):
-                return Place("binary", dotted, folder / entry)
+        if name in self._binaries.get(folder, ()):
+            return Place("binary", dotted, folder / self._binaries[folder][name])
         if f"{name}.py" in entries:
             return Place("module", dotted, folder / f"{name}.py")
         return Place("namespace", dotted, folders=(inner,)) if entries.get(name) else None
@@ -276,6 +276,9 @@ class Project:
                     self._entries[folder] = {entry.name: entry.is_dir() for entry in entries}
             except OSError:
                 self._entries[folder] = {}
+            compiled = [e for e in self._entries[folder] if e.endswith((".so", ".pyd", ".pyc"))]
+            if compiled:
+                self._binaries[folder] = {entry.partition(".")[0]: entry for entry in compiled}
         return self._entries[folder]
 
 

@@ -27,6 +27,7 @@ class Roots:
         self._imports = imports
         self._bound = set(bound)
         self._expanded: dict[str, str] = {}
+        self._references: dict[int, tuple[ast.expr, list[str]]] = {}
 
     def list_references(self, node: ast.expr, scope: Scope) -> list[str]:
         """Return the references that an expression is, if it is nothing but a name and attributes.
@@ -34,18 +35,26 @@ class Roots:
         More than one if several imports bind the name. `getattr(x, "a")` is `x.a`, `import_module("m")`
         is the module.
         """
+        known = self._references.get(id(node))
+        if known is None:
+            # with the node, or else its id could come again for another one
+            known = self._references[id(node)] = node, self._list_references(node, scope)
+        return known[1]
+
+    def _list_references(self, node: ast.expr, scope: Scope) -> list[str]:
         attributes: list[str] = []
         while isinstance(node, ast.Attribute):
             attributes.append(node.attr)
             node = node.value
         attributes.reverse()
+        bases: list[str] = []
         if isinstance(node, ast.Name):
-            return [_extend(base, attributes) for base in self._list_names(node, scope)]
-        if isinstance(node, ast.Call):
-            return [_extend(base, attributes) for base in self._list_calls(node, scope)]
-        if isinstance(node, ast.Subscript):
-            return [_extend(base, attributes) for base in self._list_modules(node, scope)]
-        return []
+            bases = self._list_names(node, scope)
+        elif isinstance(node, ast.Call):
+            bases = self._list_calls(node, scope)
+        elif isinstance(node, ast.Subscript):
+            bases = self._list_modules(node, scope)
+        return [_extend(base, attributes) for base in bases] if attributes else bases
 
     def find(self, node: ast.expr, scope: Scope) -> list[Root]:
         """Return references to what may be behind a value, with their distance (see names.py).

@@ -16,11 +16,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fftasks.closure.tree import FunctionNode, iterate_arguments
+from fftasks.closure.tree import DEFINITIONS, iterate_arguments
 
 Way = Literal["value", "item", "import", "parameter", "fresh"]
 Source = tuple[Way, ast.expr | str | None]
 Import = ast.Import | ast.ImportFrom
+IMPORTS = (ast.Import, ast.ImportFrom)
 
 
 @dataclass(eq=False)
@@ -110,21 +111,25 @@ def iterate_scope(body: Iterable[ast.AST], *, deep: bool) -> Iterator[ast.AST]:
         yield node
         if isinstance(node, ast.Lambda):
             continue
-        if isinstance(node, FunctionNode | ast.ClassDef):
+        if isinstance(node, DEFINITIONS):
             if deep:
                 stack += node.decorator_list
             continue
         if deep:
             stack += reversed(list(ast.iter_child_nodes(node)))
-            continue
-        for name in _PARTS:
-            part = getattr(node, name, None)
-            if isinstance(part, list):
-                stack += reversed(part)
-            elif isinstance(part, ast.pattern):
-                stack.append(part)
+        elif isinstance(node, _COMPOUND):
+            for name in _PARTS:
+                part = getattr(node, name, None)
+                if isinstance(part, list):
+                    stack += reversed(part)
+                elif isinstance(part, ast.pattern):
+                    stack.append(part)
 
 
+_COMPOUND = (
+    ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.ExceptHandler, ast.Match,
+    ast.match_case, ast.pattern, *([ast.TryStar] if hasattr(ast, "TryStar") else []),
+)  # fmt: skip
 # last what comes first: it is a stack
 _PARTS = ("finalbody", "orelse", "handlers", "cases", "body", "patterns", "pattern", "kwd_patterns")
 
@@ -208,7 +213,7 @@ def _bind_definition(scope: Scope, node: ast.AST, _held: _Held) -> None:
 
 
 def _bind_import(scope: Scope, node: ast.AST, _held: _Held) -> None:
-    if isinstance(node, Import):
+    if isinstance(node, IMPORTS):
         for name, reference in list_imports(node):
             scope.bind(name, "import", reference)
 

@@ -83,7 +83,7 @@ class KFPWorkflow(DropIn):
         root = find_root(Path(self.site.file))
         file = Path(self.site.file).resolve().relative_to(root).as_posix()
         _check_importable(root, file, self)
-        _run_stages(root, self._list_settings(file), f"submit:{self.name}")
+        _run_stages(root, self._list_settings(file), self.name)
         record = read_record(root / FOLDER / "submit" / f"{make_slug(self.name)}.json")
         if record is None:
             raise StoreError(f"the record of the run of {self.name!r} is gone", tip="run again")
@@ -129,8 +129,11 @@ def _check_importable(root: Path, file: str, workflow: KFPWorkflow) -> None:
         )
 
 
-def _run_stages(root: Path, settings: Mapping[str, str], task: str) -> None:
-    """Run a doit task of the project in a process of its own; raise ToolError if it fails."""
+def _run_stages(root: Path, settings: Mapping[str, str], workflow: str) -> None:
+    """Submit a workflow, in a process of its own; raise ToolError if it fails."""
+    from fftasks.tasks import name_task
+
+    task = f"submit:{name_task(workflow)}"
     command = [sys.executable, "-m", "fftasks.tasks", task]
     completed = subprocess.run(command, cwd=root, env={**os.environ, **settings}, check=False)
     if completed.returncode:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +19,10 @@ from fftasks.ports.assembly import assemble
 from fftasks.ports.engine import (
     Login,
     blame_engine,
-    connect,
     find_auth,
+    find_proxies,
     inspect_image,
+    open_engine,
     read_error,
     read_message,
 )
@@ -59,20 +59,22 @@ class Engine:
 
     def has_image(self, image: str) -> bool:
         """Return whether an image, "sha256:…" or a name, is in the engine."""
-        with blame_engine(f"image: the engine does not say whether it has {image}"):
-            return inspect_image(self._client, image) is not None
+        attempted = f"image: the engine does not say whether it has {image}"
+        with open_engine() as client, blame_engine(attempted):
+            return inspect_image(client, image) is not None
 
     def build(self, recipe: Recipe, layers: Layers, *, log: Path) -> Built:
         """Build an image; what the engine and pip say goes into the log as they say it.
 
         Raises SettingsError for a base that cannot be one, ToolError for all else.
         """
-        with open_log(log, recipe.build_env) as lines:
+        attempted = f"image: the build on base {recipe.base!r} broke off"
+        with open_engine() as client, open_log(log, list_secrets(client, recipe)) as lines:
             try:
-                with blame_engine(f"image: the build on base {recipe.base!r} broke off"):
-                    base = self._find_base(recipe, lines)
-                    below = install(self._client, recipe, layers, base, lines)
-                    image = assemble(self._client, recipe, layers, below, lines)
+                with blame_engine(attempted):
+                    base = self._find_base(client, recipe, lines)
+                    below = install(client, recipe, layers, base, lines)
+                    image = assemble(client, recipe, layers, below, lines)
             except ToolError as exc:
                 found = [lines.hide(line) for line in (*exc.found, f"full log: {log}")]
                 raise ToolError(lines.hide(exc.attempted), found=found, tip=exc.tip) from exc
@@ -84,24 +86,21 @@ class Engine:
         A refusal that may pass is tried again, a few times and with a word.
         """
         auth = find_auth(repository.partition("/")[0], self._login)
-        with blame_engine(f"push: the push to {repository} broke off"):
+        attempted = f"push: the push to {repository} broke off"
+        with open_engine() as client, blame_engine(attempted):
             for tag in tags:
-                self._tag(image, repository, tag)
-            digests = [self._push_tag(repository, tag, auth) for tag in tags]
-            self._verify(repository, digests[-1], auth)
+                _tag(client, image, repository, tag)
+            digests = [self._push_tag(client, repository, tag, auth) for tag in tags]
+            self._verify(client, repository, digests[-1], auth)
         return digests[-1]
 
-    @cached_property
-    def _client(self) -> APIClient:
-        return connect()
-
-    def _find_base(self, recipe: Recipe, log: Log) -> dict[str, Any]:
+    def _find_base(self, client: APIClient, recipe: Recipe, log: Log) -> dict[str, Any]:
         """Return what the engine knows of the base; fetch it if it is not there."""
-        here = self._inspect_base(recipe)
+        here = _inspect_base(client, recipe)
         if here is not None and _fits(here, recipe.platform):
             return here
-        message = self._pull(recipe, log)
-        found = self._inspect_base(recipe)
+        message = self._pull(client, recipe, log)
+        found = _inspect_base(client, recipe)
         if found is not None and _fits(found, recipe.platform):
             return found
         where = f" (set in {recipe.base_origin})" if recipe.base_origin else ""
@@ -117,21 +116,7 @@ class Engine:
             tip=f"check image.base{where}; `docker pull {recipe.base}` must work",
         )
 
-    def _inspect_base(self, recipe: Recipe) -> dict[str, Any] | None:
-        from docker.errors import APIError
-
-        try:
-            return inspect_image(self._client, recipe.base)
-        except APIError as exc:
-            if exc.status_code != 400:  # noqa: PLR2004  (the engine's word for what is no name)
-                raise
-            raise SettingsError(
-                f"image: image.base {recipe.base!r} is no image's name",
-                found=[read_message(exc)],
-                tip=f"correct it in {recipe.base_origin or 'config/'}",
-            ) from exc
-
-    def _pull(self, recipe: Recipe, log: Log) -> str:
+    def _pull(self, client: APIClient, recipe: Recipe, log: Log) -> str:
         """Try to fetch the base; return what went wrong, or ""."""
         from docker.errors import APIError
         from docker.utils import parse_repository_tag
@@ -144,7 +129,7 @@ class Engine:
             log.write(f"{exc}\n")
         log.write(f"fetching {recipe.base} for {recipe.platform or 'the engine'}\n")
         try:
-            for event in self._client.pull(
+            for event in client.pull(
                 repository,
                 tag=tag or "latest",
                 platform=recipe.platform or None,
@@ -160,21 +145,9 @@ class Engine:
             return read_message(exc)
         return ""
 
-    def _tag(self, image: str, repository: str, tag: str) -> None:
-        from docker.errors import ImageNotFound
-
-        try:
-            self._client.tag(image, repository, tag, force=True)
-        except ImageNotFound as exc:
-            raise ImageGoneError(
-                f"push: the image {image[:19]} is not in the engine any more",
-                found=[read_message(exc)],
-                tip="`doit image` builds it again",
-            ) from exc
-
-    def _push_tag(self, repository: str, tag: str, auth: dict[str, str]) -> str:
+    def _push_tag(self, client: APIClient, repository: str, tag: str, auth: dict[str, str]) -> str:
         for wait_s in (*_WAITS_S, None):
-            digest, message = self._push_once(repository, tag, auth)
+            digest, message = _push_once(client, repository, tag, auth)
             if digest:
                 return digest
             if wait_s is None or not refusal.classify(message).passing:
@@ -183,28 +156,11 @@ class Engine:
             self._pause(wait_s)
         raise self._refuse(f"push: {repository}:{tag} was not taken", message, repository)
 
-    def _push_once(self, repository: str, tag: str, auth: dict[str, str]) -> tuple[str, str]:
-        """Return the digest and "", or "" and what went wrong; docker-py raises for neither."""
-        from docker.errors import APIError
-
-        digest = ""
-        try:
-            for event in self._client.push(
-                repository, tag=tag, auth_config=auth, stream=True, decode=True
-            ):
-                if "error" in event:
-                    return "", read_error(event)
-                digest = (event.get("aux") or {}).get("Digest", digest)
-        except APIError as exc:
-            return "", read_message(exc)
-        return digest, "" if digest else "the engine ended without a digest"
-
-    def _verify(self, repository: str, digest: str, auth: dict[str, str]) -> None:
+    def _verify(self, client: Any, repository: str, digest: str, auth: dict[str, str]) -> None:
         """Ask the registry whether it has what it took."""
         from docker.errors import APIError
 
         reference = f"{repository}@{digest}"
-        client: Any = self._client  # a method that the type stubs do not know
         try:
             client.inspect_distribution(reference, auth_config=auth)
         except APIError as exc:
@@ -218,6 +174,15 @@ class Engine:
         ours = self._login is not None and self._login.host == host
         username = self._login.username if self._login and ours else ""
         return refusal.explain(attempted, message, server=host, username=username)
+
+
+def list_secrets(client: APIClient, recipe: Recipe) -> dict[str, str]:
+    """Return what a log must not show, with a name for it.
+
+    Of pip's own variables only those with a URL, which may hold a password anywhere.
+    """
+    env = {**find_proxies(client), **recipe.build_env}
+    return {n: v for n, v in env.items() if "://" in v or not n.startswith("PIP_")}
 
 
 def _fits(image: Mapping[str, Any], platform: str) -> bool:
@@ -234,3 +199,48 @@ def _find_host(repository: str) -> str:
     from docker.auth import resolve_repository_name
 
     return str(resolve_repository_name(repository)[0])
+
+
+def _inspect_base(client: APIClient, recipe: Recipe) -> dict[str, Any] | None:
+    from docker.errors import APIError
+
+    try:
+        return inspect_image(client, recipe.base)
+    except APIError as exc:
+        if exc.status_code != 400:  # noqa: PLR2004  (the engine's word for what is no name)
+            raise
+        raise SettingsError(
+            f"image: image.base {recipe.base!r} is no image's name",
+            found=[read_message(exc)],
+            tip=f"correct it in {recipe.base_origin or 'config/'}",
+        ) from exc
+
+
+def _tag(client: APIClient, image: str, repository: str, tag: str) -> None:
+    from docker.errors import ImageNotFound
+
+    try:
+        client.tag(image, repository, tag, force=True)
+    except ImageNotFound as exc:
+        raise ImageGoneError(
+            f"push: the image {image[:19]} is not in the engine any more",
+            found=[read_message(exc)],
+            tip="`doit image` builds it again",
+        ) from exc
+
+
+def _push_once(
+    client: APIClient, repository: str, tag: str, auth: dict[str, str]
+) -> tuple[str, str]:
+    """Return the digest and "", or "" and what went wrong; docker-py raises for neither."""
+    from docker.errors import APIError
+
+    digest = ""
+    try:
+        for event in client.push(repository, tag=tag, auth_config=auth, stream=True, decode=True):
+            if "error" in event:
+                return "", read_error(event)
+            digest = (event.get("aux") or {}).get("Digest", digest)
+    except APIError as exc:
+        return "", read_message(exc)
+    return digest, "" if digest else "the engine ended without a digest"

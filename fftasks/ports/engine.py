@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,8 +58,12 @@ def find_auth(host: str, login: Login | None) -> dict[str, str]:
     from docker import auth, credentials, errors
 
     try:
-        return auth.load_config().resolve_authconfig(host) or {}
-    except (errors.DockerException, credentials.StoreError) as exc:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # docker-py warns of a helper that is missing, and raises
+            return auth.load_config().resolve_authconfig(host) or {}
+    except (errors.DockerException, credentials.StoreError, ValueError) as exc:
         raise ToolError(
             f"push: Docker's own login for {host} cannot be read",
             found=[str(exc)],
@@ -65,11 +71,20 @@ def find_auth(host: str, login: Login | None) -> dict[str, str]:
         ) from exc
 
 
-def connect() -> APIClient:
-    """Return a client of the engine that `docker` on the command line would use.
+@contextmanager
+def open_engine() -> Iterator[APIClient]:
+    """Give a client of the engine that `docker` on the command line would use.
 
     Raises ToolError if no engine answers.
     """
+    client = _connect()
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _connect() -> APIClient:
     import docker.utils
 
     where = os.environ.get("DOCKER_HOST", "")
@@ -77,6 +92,7 @@ def connect() -> APIClient:
         options: dict[str, Any] = {**docker.utils.kwargs_from_env()}
         options = options if "base_url" in options else _find_context()
         where = str(options.get("base_url", where))
+        _probe(where)
         client: Any = docker.APIClient(version="auto", timeout=_PATIENCE_S, **options)
     except (docker.errors.DockerException, OSError, ValueError) as exc:
         raise _explain_silence(where or "its socket", exc) from exc
@@ -112,12 +128,13 @@ def find_proxies(client: APIClient) -> dict[str, str]:
 def blame_engine(attempted: str) -> Iterator[None]:
     """Turn what the docker package raises into a ToolError that begins with `attempted`."""
     from docker.errors import DockerException
+    from docker.utils.socket import SocketError
     from requests.exceptions import RequestException
     from urllib3.exceptions import HTTPError
 
     try:
         yield
-    except (DockerException, RequestException, HTTPError) as exc:
+    except (DockerException, RequestException, HTTPError, SocketError) as exc:
         tip = "look at the engine's log, and whether it still runs"
         raise ToolError(attempted, found=[read_message(exc)], tip=tip) from exc
 
@@ -130,6 +147,13 @@ def read_message(exc: Exception) -> str:
 def read_error(event: Mapping[str, Any]) -> str:
     """Return the message of an event in a stream that carries an error."""
     return str((event.get("errorDetail") or {}).get("message") or event["error"])
+
+
+def _probe(where: str) -> None:
+    """Raise OSError if nobody listens at a local socket; docker-py would leave its own open."""
+    if where.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(where.removeprefix("unix://"))
 
 
 def _find_context() -> dict[str, Any]:

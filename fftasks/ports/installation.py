@@ -156,10 +156,27 @@ def _execute(
         user="0",
     )["Id"]
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    for piece in client.exec_start(process, stream=True):
-        log.write(decoder.decode(piece))
+    with _listen(client, process) as pieces:
+        for _, piece in pieces:
+            log.write(decoder.decode(piece))
     log.finish()
     return int(client.exec_inspect(process)["ExitCode"])
+
+
+@contextmanager
+def _listen(client: APIClient, process: str) -> Iterator[Iterator[tuple[int, bytes]]]:
+    """Give what a process says, in pieces, with the number of the stream."""
+    from docker.utils.socket import frames_iter
+
+    connection: Any = client.exec_start(process, socket=True)
+    try:
+        yield frames_iter(connection, tty=False)
+    finally:
+        # docker-py gives a reader of a socket that nobody else closes
+        inner = getattr(connection, "_sock", None)
+        if inner is not None:
+            inner.close()
+        connection.close()
 
 
 def _explain(recipe: Recipe, layers: Layers, status: int, log: Log) -> ToolError:

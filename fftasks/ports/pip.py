@@ -70,7 +70,10 @@ _MEANINGS = (
             " use a base with a compiler"
         ),
     ),
-    (r"No matching distribution found", "check the name and the version"),
+    (
+        r"No matching distribution found",
+        "check the name and the version; with an index of your own also its URL and login, image.build_env",
+    ),
 )
 
 

@@ -44,14 +44,14 @@ def make_entry(path: str, content: bytes) -> Entry:
 def write_layer(
     entries: Iterable[Entry], out: IO[bytes], *, root: str, beside: Iterable[str] = ()
 ) -> None:
-    """Write entries as a tar archive of what is in the folder `root` of the image, with that folder.
+    """Write entries as a tar archive of what is in the folder `root` of the image.
 
-    beside: other folders of the image that must be there. Ordered by path; owners, times and modes
-    are fixed. Raises StoreError if a file is not what its entry says.
+    beside: other folders of the image that must be there. All folders above a file are in it too:
+    else they would be there with the time of day. Ordered by path; owners, times and modes are
+    fixed. Raises StoreError if a file is not what its entry says.
     """
     rows = {f"{root}/{entry.path}": entry for entry in entries}
-    folders = {f"{root}/{path}" for path in list_parents(entry.path for entry in rows.values())}
-    for path in (root, *beside, *folders):
+    for path in (root, *beside, *list_parents([f"{root}/", *rows])):
         rows.setdefault(path, Entry(path))
     # GNU's format carries any bytes in a name, and has no field that would depend on the machine
     with tarfile.open(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import socket
@@ -11,9 +12,14 @@ from pathlib import Path
 import pytest
 
 from fftasks.errors import SettingsError, ToolError
-from fftasks.ports.engine import Login, connect, find_auth, make_login
+from fftasks.ports.engine import Login, find_auth, make_login, open_engine
 
-SECRET = "hunter2"  # noqa: S105
+SECRET = "hunter2"
+
+
+def connect() -> None:
+    with open_engine():
+        pytest.fail("there is an engine")
 
 
 def write_config(**content) -> None:
@@ -47,11 +53,11 @@ def test_address_that_is_none(monkeypatch):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 def test_engine_that_one_may_not_use(monkeypatch, tmp_path):
-    path = f"/tmp/fftasks-test-{os.getpid()}.sock"
+    path = Path(f"/tmp/fftasks-test-{os.getpid()}.sock")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        os.chmod(path, 0o600)
+        listener.bind(str(path))
+        path.chmod(0o600)
         os.seteuid(65534)
         try:
             with pytest.raises(
@@ -60,7 +66,7 @@ def test_engine_that_one_may_not_use(monkeypatch, tmp_path):
                 connect()
         finally:
             os.seteuid(0)
-            os.unlink(path)
+            path.unlink()
 
     assert "group" in caught.value.tip
 
@@ -68,7 +74,7 @@ def test_engine_that_one_may_not_use(monkeypatch, tmp_path):
 def test_context_of_docker_is_followed(monkeypatch):
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     write_config(currentContext="far")
-    name = "b9e7ab3fa4c0e9c2cc5f9bd2ab4c1bd5a4b7d2b5f3b1e2a1c0d9e8f7a6b5c4d3"
+    name = hashlib.sha256(b"far").hexdigest()
     meta = Path(os.environ["DOCKER_CONFIG"]) / "contexts/meta" / name
     meta.mkdir(parents=True)
     endpoint = {"Host": "unix:///far/docker.sock", "SkipTLSVerify": False}
@@ -76,7 +82,7 @@ def test_context_of_docker_is_followed(monkeypatch):
         json.dumps({"Name": "far", "Metadata": {}, "Endpoints": {"docker": endpoint}})
     )
 
-    with pytest.raises(ToolError, match="unix:///far/docker.sock"):
+    with pytest.raises(ToolError, match="unix:///far/docker"):
         connect()
 
 

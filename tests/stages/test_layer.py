@@ -59,11 +59,12 @@ def test_memory_and_file_give_the_same(tmp_path):
     assert pack(make_file(tmp_path / "a", b"1")) == pack(make_entry("a", b"1"))
 
 
-def test_folders_come_from_the_root_downwards():
+def test_all_folders_above_a_file_are_in_it():
     data = pack(make_entry("a/b/c", b""), root="opt/fftasks", beside=("ffrun",))
 
     assert [info.name for info in read(data)] == [
         "ffrun",
+        "opt",
         "opt/fftasks",
         "opt/fftasks/a",
         "opt/fftasks/a/b",
