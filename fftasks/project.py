@@ -11,7 +11,7 @@ from typing import Any
 from fftasks.errors import StoreError, WorkflowError
 from fftasks.graph import GraphFile, load_graph
 from fftasks.ports.interpreter import Interpreter
-from fftasks.record import Record, read_record
+from fftasks.record import Record, read_record, write_record
 from fftasks.settings import Settings, load
 from fftasks.stages import node as node_stage
 from fftasks.store import Store, Trace
@@ -130,10 +130,12 @@ class Project:
         return node_stage.list_inputs(node.content, upstream)
 
     def find_node(self, label: str, inputs: dict[str, str]) -> Record | None:
-        """Return the record of a node whose result is there, or None."""
-        record = node_stage.find_record(self.nodes[label].content, inputs, self.store)
+        """Return the record of a node whose result is there, or None; it is on disk afterwards."""
+        content = self.nodes[label].content
+        record = node_stage.find_record(content, inputs, self.store)
         if record is not None:
             self._records[label] = record
+            write_record(self.store.node_path(content["slug"]), record)
         return record
 
     def make_node(self, label: str, inputs: dict[str, str]) -> Trace:
@@ -150,6 +152,12 @@ class Project:
             items=node.items,
         )
         return trace
+
+    def accept(self, label: str) -> None:
+        """Take the result that a node has as the one for what its inputs are now."""
+        content = self.nodes[label].content
+        self._records[label] = node_stage.accept(content, self.list_inputs(label), self.store)
+        self.store.write_code(content["code"], self.nodes[label].pieces)
 
     def is_current(self, label: str) -> bool:
         """Tell whether a node and all that it needs are up to date; changes nothing."""

@@ -138,7 +138,11 @@ def _make_tasks(stage: str, doc: str | None, *, again: bool = False) -> Iterator
     project = _load()
     yield {"basename": stage, "name": None, "doc": doc}
     for name in project.workflows:
-        yield {"basename": stage, "name": name_task(name), **_make_task(project, stage, name, again=again)}
+        yield {
+            "basename": stage,
+            "name": name_task(name),
+            **_make_task(project, stage, name, again=again),
+        }
 
 
 def _make_task(
@@ -182,6 +186,11 @@ def run_stage(stage: str, workflow: str, again: bool) -> None:  # noqa: FBT001 -
 def name_task(label: str) -> str:
     """Return a node's name as doit takes it: without "=", which makes a variable on its command line."""
     return label.replace("%", "%25").replace("=", "%3D") if {"=", "%"} & set(label) else label
+
+
+def find_label(project: Project, name: str) -> str | None:
+    """Return the label of the node that is meant by a name on doit's command line."""
+    return next((label for label in project.nodes if name in (label, name_task(label))), None)
 
 
 class NodeLook:

@@ -12,7 +12,7 @@ from doit.exceptions import InvalidCommand
 from fftasks.errors import FFTasksError
 from fftasks.project import Project, open_current
 from fftasks.results import find_artifact
-from fftasks.tasks import name_task
+from fftasks.tasks import find_label
 
 
 class Result(DoitCmdBase):  # type: ignore[misc]
@@ -39,11 +39,11 @@ class Result(DoitCmdBase):  # type: ignore[misc]
 
 
 def _show(project: Project, name: str) -> int:
-    label = next((label for label in project.nodes if name in (label, name_task(label))), name)
-    if label not in project.nodes:
-        near = difflib.get_close_matches(label, project.nodes, n=1)
+    label = find_label(project, name)
+    if label is None:
+        near = difflib.get_close_matches(name, project.nodes, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"nodes: {', '.join(project.nodes)}"
-        raise InvalidCommand(f"there is no node {label!r}; {hint}")
+        raise InvalidCommand(f"there is no node {name!r}; {hint}")
     node = project.nodes[label]
     path = find_artifact(project.store, label, node.content["slug"])
     if not project.is_current(label):

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from fftasks.errors import NodeError
+from fftasks.errors import NodeError, StoreError
 from fftasks.record import Record, digest_json, read_record, write_record
 from fftasks.runtime.job import Job, Report
 from fftasks.store import Store, Trace
@@ -43,23 +43,34 @@ def list_inputs(node: Mapping[str, Any], upstream: Mapping[str, Record]) -> dict
 
 
 def find_record(node: Mapping[str, Any], inputs: dict[str, str], store: Store) -> Record | None:
-    """Return the node's record if its result is there, also when it comes from an earlier version.
+    """Return a record that says which result belongs to these inputs, if the result is there.
 
-    So a change that is taken back runs nothing; the record is then written again.
+    It may come from an earlier version, so that a change that is taken back runs nothing; then it is not
+    the one on disk. Writes nothing.
     """
     if not all(argument.get("stable", True) for argument in node["arguments"]):
         return None
-    path = store.node_path(node["slug"])
-    record = read_record(path)
+    record = read_record(store.node_path(node["slug"]))
     if record is not None and record.get("inputs") == inputs and record.get("version") == VERSION:
         outputs = record.get("outputs", {})
         if outputs and all(store.has_artifact(digest) for digest in outputs.values()):
             return record
     trace = store.read_trace(digest_fingerprint(inputs))
-    if trace is None:
-        return None
-    record = _make_record(node, inputs, trace.outputs)
-    write_record(path, record)
+    return None if trace is None else _make_record(node, inputs, trace.outputs)
+
+
+def accept(node: Mapping[str, Any], inputs: dict[str, str], store: Store) -> Record:
+    """Record the result that a node has as the one for what its inputs are now, without running it.
+
+    Raises StoreError if it has none.
+    """
+    old = read_record(store.node_path(node["slug"]))
+    known = store.read_trace(digest_fingerprint(old["inputs"])) if old is not None else None
+    if known is None:
+        raise StoreError(f"{node['name']} has no result that could be accepted", tip="doit run")
+    store.write_trace(digest_fingerprint(inputs), known)
+    record = _make_record(node, inputs, known.outputs)
+    write_record(store.node_path(node["slug"]), record)
     return record
 
 

@@ -1,0 +1,42 @@
+"""`doit accept NODE`: record a change as harmless, without running."""
+
+from __future__ import annotations
+
+import sys
+
+from doit.cmd_base import DoitCmdBase
+from doit.exceptions import InvalidCommand
+
+from fftasks.errors import FFTasksError
+from fftasks.project import open_current
+from fftasks.tasks import find_label
+
+
+class Accept(DoitCmdBase):  # type: ignore[misc]
+    """Take the result that a node has as the one for what its code and constants are now."""
+
+    doc_purpose = "keep a node's result although its code has changed"
+    doc_usage = "NODE..."
+    doc_description = (
+        "For changes that you know to be harmless. What is upstream must be up to date."
+    )
+    name = "accept"
+    cmd_options = ()
+
+    def _execute(self, pos_args: list[str]) -> int:
+        if not pos_args:
+            raise InvalidCommand("doit accept takes the names of nodes")
+        project = open_current()
+        labels = [find_label(project, name) for name in pos_args]
+        if None in labels:
+            raise InvalidCommand(f"there is no node {pos_args[labels.index(None)]!r}")
+        try:
+            for label in (label for label in labels if label is not None):
+                project.accept(label)
+                print(f"{label}: its result is kept")
+        except FFTasksError as error:
+            sys.stderr.write(f"{error}\n")
+            return error.exit_code
+        finally:
+            self.dep_manager.close()
+        return 0

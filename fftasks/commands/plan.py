@@ -1,0 +1,93 @@
+"""`doit plan [TASK]`: what would run, and why."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from doit.cmd_base import DoitCmdBase
+from doit.exceptions import InvalidCommand
+
+from fftasks.errors import FFTasksError
+from fftasks.plan import STAGES, Forecast, plan_nodes, plan_stages
+from fftasks.project import Project, open_current
+from fftasks.tasks import find_label
+
+_VERBOSE = {
+    "name": "verbose", "short": "v", "long": "verbose", "type": bool, "default": False,
+    "help": "show all reasons, and what the code of each node consists of",
+}  # fmt: skip
+_JSON = {
+    "name": "as_json", "short": "", "long": "json", "type": bool, "default": False,
+    "help": "print JSON, for tools",
+}  # fmt: skip
+
+
+class Plan(DoitCmdBase):  # type: ignore[misc]
+    """Print what a run would do; nothing is run, built or sent."""
+
+    doc_purpose = "show what would run, and why"
+    doc_usage = "[TASK]"
+    doc_description = (
+        "TASK: run (all nodes), a node, or a stage such as submit; all of them by default."
+    )
+    name = "plan"
+    cmd_options = (_VERBOSE, _JSON)
+
+    def _execute(self, pos_args: list[str], verbose: bool, as_json: bool) -> int:  # noqa: FBT001
+        # doit's own parser stops at the first name
+        verbose, as_json = verbose or "-v" in pos_args, as_json or "--json" in pos_args
+        try:
+            parts = _forecast(open_current(), [a for a in pos_args if a not in ("-v", "--json")])
+        except FFTasksError as error:
+            sys.stderr.write(f"{error}\n")
+            return error.exit_code
+        finally:
+            self.dep_manager.close()
+        if as_json:
+            print(json.dumps({k: [f.to_json() for f in v] for k, v in parts.items()}, indent=1))
+        else:
+            print("\n".join(_format(parts, verbose=verbose)))
+        return 0
+
+
+def _forecast(project: Project, tasks: list[str]) -> dict[str, list[Forecast]]:
+    parts: dict[str, list[Forecast]] = {}
+    labels = {find_label(project, task.removeprefix("run:")) for task in tasks} - {None}
+    stages = [task for task in tasks if task in STAGES]
+    unknown = [
+        task
+        for task in tasks
+        if task not in (*STAGES, "run") and find_label(project, task.removeprefix("run:")) is None
+    ]
+    if unknown:
+        known = ", ".join(("run", *STAGES, *project.nodes))
+        raise InvalidCommand(f"there is nothing to plan for {unknown[0]!r}; there are: {known}")
+    if not tasks or "run" in tasks or labels:
+        everything = not tasks or "run" in tasks
+        parts["run"] = plan_nodes(project, None if everything else {str(label) for label in labels})
+    if not tasks or stages:
+        last = max(stages or STAGES[-1:], key=STAGES.index)
+        parts[last] = plan_stages(project, last)
+    return parts
+
+
+def _format(parts: dict[str, list[Forecast]], *, verbose: bool) -> list[str]:
+    lines = []
+    for title, forecasts in parts.items():
+        running = [forecast for forecast in forecasts if forecast.runs]
+        lines.append(f"{title}: {len(running)} to run, {len(forecasts) - len(running)} up to date")
+        width = max((len(forecast.name) for forecast in forecasts), default=0)
+        for forecast in forecasts if verbose else running:
+            lines += _format_one(forecast, min(width, 40), verbose=verbose)
+    return lines
+
+
+def _format_one(forecast: Forecast, width: int, *, verbose: bool) -> list[str]:
+    reasons = forecast.reasons or ("up to date",)
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 and not verbose else ""
+    lines = [f"  {forecast.name:{width}}  {reasons[0]}{more}"]
+    if verbose:
+        lines += [f"  {'':{width}}  {reason}" for reason in reasons[1:]]
+        lines += [f"  {'':{width}}    code: {piece}" for piece in forecast.code]
+    return lines

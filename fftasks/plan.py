@@ -1,0 +1,98 @@
+"""What a run would do, and why, before it is done. It changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fftasks.assembly import plan
+from fftasks.errors import FFTasksError
+from fftasks.project import Project
+from fftasks.record import Record, read_record
+from fftasks.stages import node as node_stage
+
+STAGES = ("context", "image", "push", "components", "pipeline", "submit")
+_SHARED = STAGES[:3]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What will become of one task.
+
+    name: of the task, as doit has it; runs: whether it will be made
+    reasons: why, in a sentence each
+    code: for a node, what its code consists of
+    """
+
+    name: str
+    runs: bool
+    reasons: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the forecast as JSON."""
+        return {"task": self.name, "runs": self.runs, "reasons": self.reasons, "code": self.code}
+
+
+def plan_nodes(project: Project, wanted: set[str] | None = None) -> list[Forecast]:
+    """Return what will become of the nodes, upstream first; of those that are wanted, and all they need."""
+    labels = list(project.nodes) if wanted is None else _add_upstream(project, wanted)
+    records: dict[str, Record] = {}
+    return [_plan_node(project, label, records) for label in labels]
+
+
+def plan_stages(project: Project, last: str = STAGES[-1]) -> list[Forecast]:
+    """Return what will become of the stages up to one of them."""
+    forecasts: dict[str, Forecast] = {}
+    for stage in STAGES[: STAGES.index(last) + 1]:
+        for workflow in ("",) if stage in _SHARED else tuple(project.workflows):
+            name = f"{stage}:{workflow}" if workflow else stage
+            forecasts[name] = _plan_stage(project, stage, workflow, forecasts)
+    return list(forecasts.values())
+
+
+def _plan_node(project: Project, label: str, records: dict[str, Record]) -> Forecast:
+    node = project.nodes[label]
+    code = tuple(node.pieces)
+    waiting = [other for other in node.upstream if other not in records]
+    if waiting:
+        return Forecast(label, True, tuple(f"{other} will run" for other in waiting), code)
+    ids = dict(zip(node.content["upstream"], node.upstream, strict=True))
+    upstream = {identity: records[other] for identity, other in ids.items()}
+    inputs = node_stage.list_inputs(node.content, upstream)
+    record = node_stage.find_record(node.content, inputs, project.store)
+    if record is not None:
+        records[label] = record
+        return Forecast(label, False, (), code)
+    reasons = node_stage.list_reasons(node.content, inputs, project.store, node.pieces)
+    return Forecast(label, True, tuple(reasons), code)
+
+
+def _plan_stage(
+    project: Project, stage: str, workflow: str, before: dict[str, Forecast]
+) -> Forecast:
+    name = f"{stage}:{workflow}" if workflow else stage
+    step = plan(project, stage, workflow)
+    needs = {
+        "image": ["context"],
+        "push": ["image"],
+        "pipeline": [f"components:{workflow}", "push"],
+        "submit": [f"pipeline:{workflow}"],
+    }
+    waiting = [other for other in needs.get(stage, []) if before[other].runs]
+    if waiting:
+        return Forecast(name, True, tuple(f"{other} will run" for other in waiting))
+    try:
+        reasons = step.list_reasons(read_record(step.path))
+    except FFTasksError as error:
+        reasons = [error.attempted]
+    return Forecast(name, bool(reasons), tuple(reasons))
+
+
+def _add_upstream(project: Project, wanted: set[str]) -> list[str]:
+    found, queue = set(wanted), list(wanted)
+    while queue:
+        new = set(project.nodes[queue.pop()].upstream) - found
+        found |= new
+        queue.extend(new)
+    return [label for label in project.nodes if label in found]

@@ -1,0 +1,100 @@
+"""`doit plan` and `doit accept`."""
+
+import json
+
+import pytest
+
+from tests.sample import Sample
+
+
+@pytest.fixture
+def chain(tmp_path):
+    return Sample.copy("chain", tmp_path)
+
+
+def read_states(chain):
+    state = chain.root / ".fftasks"
+    return {p: p.read_bytes() for p in state.rglob("*.json") if "graph" not in p.parts}
+
+
+def test_before_the_first_run_everything_is_to_run(chain):
+    output = chain.doit("plan", "run")
+
+    assert "run: 4 to run, 0 up to date" in output
+    assert "values  never ran" in output
+
+
+def test_after_a_run_nothing_is(chain):
+    chain.doit()
+
+    assert chain.doit("plan", "run") == "run: 0 to run, 4 up to date\n"
+
+
+def test_a_plan_says_why_and_changes_nothing(chain):
+    chain.doit()
+    chain.edit("wf.py", "factor=2", "factor=3")
+    before = read_states(chain)
+
+    output = chain.doit("plan", "run")
+
+    assert "total   constant factor: 2 -> 3" in output
+    assert "report  total will run" in output
+    assert read_states(chain) == before
+    assert chain.ran() == ["report", "total"]
+
+
+def test_a_change_that_is_taken_back_is_nothing_to_run(chain):
+    chain.doit()
+    chain.edit("wf.py", "factor=2", "factor=3")
+    chain.doit()
+    chain.edit("wf.py", "factor=3", "factor=2")
+
+    assert "0 to run" in chain.doit("plan", "run")
+
+
+def test_one_node_is_planned_with_what_it_needs(chain):
+    assert "2 to run" in chain.doit("plan", "total")
+    assert "2 to run" in chain.doit("plan", "run:total")
+
+
+def test_verbose_shows_what_the_code_consists_of(chain):
+    output = chain.doit("plan", "report", "-v")
+
+    assert "code: wf.py: function scale()" in output
+
+
+def test_json_is_for_tools(chain):
+    parts = json.loads(chain.doit("plan", "--json"))
+
+    assert {forecast["task"] for forecast in parts["run"]} == {"values", "total", "ends", "report"}
+    assert parts["submit"][0] == {
+        "task": "context",
+        "runs": True,
+        "reasons": ["never ran"],
+        "code": [],
+    }
+
+
+def test_stages_are_planned_up_to_the_one_that_is_named(chain):
+    output = chain.doit("plan", "image")
+
+    assert "image: 2 to run" in output
+    assert "push" not in output
+
+
+def test_an_unknown_name_is_an_error_that_lists_what_there_is(chain):
+    assert "there are: run, context" in chain.doit("plan", "nothing", code=3)
+
+
+def test_an_accepted_change_runs_nothing(chain):
+    chain.doit()
+    chain.edit("wf.py", "return 10 * x", "return x * 10")
+
+    assert "report: its result is kept" in chain.doit("accept", "report")
+
+    assert chain.ran() == []
+
+
+def test_only_what_has_a_result_can_be_accepted(chain):
+    assert "has no result that could be accepted" in chain.doit("accept", "values", code=1)
+    assert "there is no node 'x'" in chain.doit("accept", "x", code=3)
