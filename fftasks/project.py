@@ -217,7 +217,9 @@ def _label_graph(graph: Record, holders: Mapping[str, int]) -> list[Node]:
     owner = {n: name for name, w in reversed(graph["workflows"].items()) for n in w["nodes"]}
     labels = {n: n if holders[n] == 1 else f"{owner[n]}/{n}" for n in graph["nodes"]}
     nodes = []
-    for identity, content in graph["nodes"].items():
+    # a record's keys are sorted; the order of the nodes is that of the workflows' lists, upstream first
+    for identity in dict.fromkeys(n for w in graph["workflows"].values() for n in w["nodes"]):
+        content = graph["nodes"][identity]
         known = {**content, "id": identity, "slug": make_slug(labels[identity])}
         upstream = tuple(labels[other] for other in content["upstream"])
         nodes.append(Node(labels[identity], known, graph, upstream))
