@@ -79,6 +79,8 @@ def describe_node(node: Node, ids: dict[Node, str], coder: Coder) -> dict[str, A
             for name, needed in inputs.items()
         ],
         "upstream": [ids[parent] for parent in node.parents],
+        "reads": None if node.options.reads is None else list(node.options.reads),
+        "version": node.options.version,
     }
     taken = iter(name for name in inputs if name != "self" or node.after is None)
     described["arguments"] = [

@@ -54,7 +54,10 @@ def load_graph(source: GraphFile) -> Record:
 
 
 def _is_whole(record: Record | None) -> TypeGuard[Record]:
-    return record is not None and {"inputs", "workflows", "nodes", "codes", "warnings"} <= record.keys()
+    return (
+        record is not None
+        and {"inputs", "workflows", "nodes", "codes", "warnings"} <= record.keys()
+    )
 
 
 def read_inputs(source: GraphFile, names: list[str]) -> dict[str, str | None]:

@@ -59,12 +59,13 @@ def _plan_node(project: Project, label: str, records: dict[str, Record]) -> Fore
         return Forecast(label, True, tuple(f"{other} will run" for other in waiting), code)
     ids = dict(zip(node.content["upstream"], node.upstream, strict=True))
     upstream = {identity: records[other] for identity, other in ids.items()}
-    inputs = node_stage.list_inputs(node.content, upstream)
+    inputs = node_stage.list_inputs(node.content, upstream, project.data)
     record = node_stage.find_record(node.content, inputs, project.store)
     if record is not None:
         records[label] = record
         return Forecast(label, False, (), code)
-    reasons = node_stage.list_reasons(node.content, inputs, project.store, node.pieces)
+    pieces = project.list_pieces(label)
+    reasons = node_stage.list_reasons(node.content, inputs, project.store, pieces)
     return Forecast(label, True, tuple(reasons), code)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fftasks.data import Data
 from fftasks.errors import StoreError, WorkflowError
 from fftasks.graph import GraphFile, load_graph
 from fftasks.ports.interpreter import Interpreter
@@ -73,6 +74,11 @@ class Project:
         return Store(self.folder)
 
     @functools.cached_property
+    def data(self) -> Data:
+        """The data files that nodes may read."""
+        return Data(self.root, self.settings, self.folder, self.store.list_made())
+
+    @functools.cached_property
     def graphs(self) -> list[Record]:
         """The graph record of each workflow file."""
         return [load_graph(GraphFile(self.root, f, self.folder)) for f in self.settings.workflows]
@@ -127,7 +133,13 @@ class Project:
         node = self.nodes[label]
         ids = dict(zip(node.content["upstream"], node.upstream, strict=True))
         upstream = {identity: self.read_node(other) for identity, other in ids.items()}
-        return node_stage.list_inputs(node.content, upstream)
+        return node_stage.list_inputs(node.content, upstream, self.data)
+
+    def list_pieces(self, label: str) -> dict[str, str]:
+        """Return what code and data of a node consist of, piece by piece."""
+        return node_stage.list_pieces(
+            self.nodes[label].content, self.nodes[label].pieces, self.data
+        )
 
     def find_node(self, label: str, inputs: dict[str, str]) -> Record | None:
         """Return the record of a node whose result is there, or None; it is on disk afterwards."""
@@ -147,7 +159,7 @@ class Project:
             inputs,
             self.store,
             run,
-            pieces=node.pieces,
+            pieces=self.list_pieces(label),
             workflow=node.workflow,
             items=node.items,
         )
@@ -156,8 +168,8 @@ class Project:
     def accept(self, label: str) -> None:
         """Take the result that a node has as the one for what its inputs are now."""
         content = self.nodes[label].content
-        self._records[label] = node_stage.accept(content, self.list_inputs(label), self.store)
-        self.store.write_code(content["code"], self.nodes[label].pieces)
+        inputs, pieces = self.list_inputs(label), self.list_pieces(label)
+        self._records[label] = node_stage.accept(content, inputs, self.store, pieces)
 
     def is_current(self, label: str) -> bool:
         """Tell whether a node and all that it needs are up to date; changes nothing."""

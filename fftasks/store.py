@@ -3,7 +3,8 @@
     artifacts/<64 hex>         a node's result; read-only, written once
     traces/<64 hex>.json       fingerprint -> digests of the results, a preview, seconds
     nodes/<slug>.json          the record of a node's last run
-    codes/<64 hex>.json        what a node's code consisted of, for explanations
+    codes/<64 hex>.json        what a node's code and data consisted of, for explanations
+    files.seen                 files of the project that nodes were seen to read and to write
 
 All of it can be deleted at any time, and copied to another machine.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -120,6 +121,20 @@ class Store:
         if not path.exists():
             write_text(path, json.dumps(dict(pieces), indent=1, sort_keys=True) + "\n")
 
+    def note_files(self, read: Iterable[str], written: Iterable[str]) -> None:
+        """Remember which files of the project nodes were seen to read and to write."""
+        seen = {*(f"r {path}" for path in read), *(f"w {path}" for path in written)}
+        new = sorted(line for line in seen - self._read_seen() if "\n" not in line)
+        if new:
+            data = "".join(f"{line}\n" for line in new).encode("utf-8", "surrogateescape")
+            with (self.folder / "files.seen").open("ab", buffering=0) as file:
+                file.write(data)
+
+    def list_made(self) -> set[str]:
+        """Return the files of the project that nodes were seen to write, and none to read."""
+        seen = self._read_seen()
+        return {line[2:] for line in seen if line[0] == "w" and f"r {line[2:]}" not in seen}
+
     @contextmanager
     def lock(self, slug: str) -> Iterator[None]:
         """Keep other runs on this project from running the same node at the same time."""
@@ -131,6 +146,13 @@ class Store:
             yield
         finally:
             os.close(descriptor)  # this also unlocks
+
+    def _read_seen(self) -> set[str]:
+        try:
+            text = (self.folder / "files.seen").read_text("utf-8", "surrogateescape")
+        except FileNotFoundError:
+            return set()
+        return {line for line in text.splitlines() if line.startswith(("r ", "w "))}
 
     def _code_path(self, digest: str) -> Path:
         return self.folder / "codes" / f"{digest.removeprefix('sha256:')}.json"

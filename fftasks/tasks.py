@@ -220,7 +220,9 @@ def run_node(label: str) -> dict[str, Any]:
         inputs = project.list_inputs(label)
         if project.find_node(label, inputs) is not None:
             return {"ran": False}
-        reasons = node_stage.list_reasons(node.content, inputs, project.store, node.pieces)
+        reasons = node_stage.list_reasons(
+            node.content, inputs, project.store, project.list_pieces(label)
+        )
         trace = project.make_node(label, inputs)
     return {"ran": True, "reason": reasons[0], "seconds": trace.seconds}
 

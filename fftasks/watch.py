@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fftasks.runtime.observe import NOT_THE_PROJECTS, relate
+
 _EVENTS = {"open": "file", "os.listdir": "folder", "os.scandir": "folder"}
-_NOT_THE_PROJECTS = {".fftasks", ".git", "__pycache__", ".venv", "venv", "site-packages"}
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def watch_reads(root: Path) -> Iterator[set[str]]:
 def list_modules(root: Path) -> set[str]:
     """Return the project's files that are imported in this process, as names of graph inputs."""
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    found = (_relate(root, file) for file in files if isinstance(file, str))
+    found = (relate(root, file) for file in files if isinstance(file, str))
     return {f"file:{path}" for path in found if path is not None}
 
 
@@ -51,7 +52,7 @@ def list_importable(folder: Path) -> list[str]:
 
 
 def _is_importable(entry: os.DirEntry[str]) -> bool:
-    if entry.name.startswith(".") or entry.name in _NOT_THE_PROJECTS:
+    if entry.name.startswith(".") or entry.name in NOT_THE_PROJECTS:
         return False
     if entry.is_dir():
         return any(name.endswith(".py") for name in os.listdir(entry.path))  # noqa: PTH208
@@ -60,7 +61,7 @@ def _is_importable(entry: os.DirEntry[str]) -> bool:
 
 def _note_read(root: Path, event: str, arguments: tuple[Any, ...], names: set[str]) -> None:
     mode = arguments[1] if event == "open" else None
-    path = _relate(root, os.fsdecode(arguments[0]))
+    path = relate(root, os.fsdecode(arguments[0]))
     if path is None or (isinstance(mode, str) and "r" not in mode):
         return
     kind = _EVENTS[event]
@@ -72,14 +73,6 @@ def _note_read(root: Path, event: str, arguments: tuple[Any, ...], names: set[st
         names.add(f"file:{path}")
 
 
-def _relate(root: Path, path: str) -> str | None:
-    """Return a path relative to the project, or None for what is not the project's own."""
-    relative = Path(os.path.relpath(path, root))
-    if relative.parts[:1] == ("..",) or _NOT_THE_PROJECTS.intersection(relative.parts):
-        return None
-    return relative.as_posix()
-
-
 def _watch_environment(root: Path, names: set[str]) -> type[os._Environ[str]]:
     folder = f"{root}{os.sep}"
 
@@ -89,7 +82,7 @@ def _watch_environment(root: Path, names: set[str]) -> type[os._Environ[str]]:
             while frame.f_back and frame.f_globals.get("__name__") in ("os", "collections.abc"):
                 frame = frame.f_back
             file = frame.f_code.co_filename
-            if file.startswith(folder) and _relate(root, file) is not None:
+            if file.startswith(folder) and relate(root, file) is not None:
                 names.add(f"env:{key}")
             return str(super().__getitem__(key))
 

@@ -10,7 +10,7 @@ import fftasks
 PACKAGE = Path(fftasks.__file__).parent
 
 FLOORS = {
-    4: ("tasks", "project", "assembly", "plan", "reporter", "database", "commands", "dropin", "results"),
+    4: ("tasks", "project", "assembly", "plan", "data", "reporter", "database", "commands", "dropin", "results"),
     3: ("ports",),
     2: ("stages",),
     1: (

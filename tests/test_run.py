@@ -573,7 +573,7 @@ def test_the_graph_is_made_anew_when_data_it_read_or_its_environment_changes(tmp
 import json, os
 from fftasks import workflow, Workflow
 
-@workflow
+@workflow(reads=[])
 def show(x):
     return x
 
@@ -672,7 +672,9 @@ def test_the_module_runs_doit_without_a_dodo_file(chain):
 
 
 def test_a_file_that_goes_wrong_after_its_workflow_works_with_a_warning(tmp_path):
-    sample = Sample.make(tmp_path, """
+    sample = Sample.make(
+        tmp_path,
+        """
 from fftasks import LocalWorkflow, workflow
 
 @workflow
@@ -681,7 +683,8 @@ def one():
 
 result = LocalWorkflow(one().set_name("one"), workflow_name="w").run()
 assert len(result) == 3
-""")
+""",
+    )
 
     output = sample.doit()
 
@@ -696,3 +699,110 @@ def test_a_password_in_the_settings_is_warned_of_once(chain):
 
     assert output.count("warning: ") == 1
     assert "hunter2" not in output
+
+
+READING = """
+from pathlib import Path
+from fftasks import Workflow, workflow
+
+@workflow
+def read_all():
+    return Path("data/a.txt").read_text()
+
+@workflow(reads=["data/b*.txt"])
+def read_some():
+    return Path("data/b.txt").read_text()
+
+@workflow(reads=[])
+def read_nothing():
+    return 1
+
+@workflow(version="1")
+def versioned():
+    return Path("data/a.txt").read_text()
+
+@workflow(reads=[])
+def write():
+    Path("out.txt").write_text("made")
+    return 1
+
+Workflow(read_all().set_name("all"), read_some().set_name("some"), read_nothing().set_name("nothing"),
+         versioned().set_name("versioned"), write().set_name("writer"), name="w")
+"""
+
+
+@pytest.fixture
+def reading(tmp_path):
+    sample = Sample.make(tmp_path, READING)
+    sample.write("data/a.txt", "a")
+    sample.write("data/b.txt", "b")
+    sample.write(".dockerignore", "*.md\n")
+    assert len(sample.ran()) == 5
+    return sample
+
+
+def test_files_that_nodes_make_are_no_data(reading):
+    assert reading.ran() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "nodes", "reason"),
+    [
+        ("data/a.txt", ["all"], "(data file data/a.txt changed)"),
+        ("data/b.txt", ["all", "some"], "(data/b.txt changed)"),
+        ("data/b2.txt", ["all", "some"], "(data/b2.txt changed)"),
+        ("data/c.txt", ["all"], "(data file data/c.txt is new)"),
+        ("notes.md", [], ""),
+        ("config/prod.yaml", [], ""),
+        ("requirements.txt", ["all", "nothing", "some", "writer"], "(requirements changed)"),
+    ],
+)
+def test_data_files_count_for_those_that_may_read_them(reading, path, nodes, reason):
+    reading.write(path, "changed")
+    output = reading.doit("plan", "run")
+    assert reason[1:-1] in output
+
+    assert reading.ran() == nodes
+
+
+def test_a_comment_in_the_requirements_runs_nothing(reading):
+    reading.write("requirements.txt", "# nothing yet\n")
+
+    assert reading.ran() == []
+
+
+def test_a_version_beats_code_and_data(reading):
+    reading.edit(
+        "wf.py",
+        'def versioned():\n    return Path("data/a.txt")',
+        'def versioned():\n    return Path("data/b.txt")',
+    )
+    assert reading.ran() == []
+
+    reading.edit("wf.py", 'version="1"', 'version="2"')
+    assert reading.ran() == ["versioned"]
+
+
+def test_a_file_that_is_made_and_read_counts(tmp_path):
+    sample = Sample.make(
+        tmp_path,
+        """
+from pathlib import Path
+from fftasks import Workflow, workflow
+
+@workflow
+def write():
+    Path("shared.txt").write_text("made")
+
+@workflow
+def read(_):
+    return Path("shared.txt").read_text()
+
+Workflow(read(write().set_name("write")).set_name("read"), name="w")
+""",
+    )
+    sample.doit()
+    sample.doit()
+    sample.write("shared.txt", "edited by hand")
+
+    assert "read" in sample.ran()

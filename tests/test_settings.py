@@ -1,15 +1,22 @@
-"""Settings: where they come from, and what is said about wrong ones."""
+"""Settings: which there are, in which order their sources count, and which files build workflows."""
 
 import dataclasses
+import pickle
+import re
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import yaml
 
 from fftasks.errors import SettingsError
-from fftasks.settings import Settings, format_default, list_settings, load
+from fftasks.settings import RULES, SECTIONS, Settings, format_default, load
 
 REPOSITORY = Path(__file__).parents[1]
+DEFAULTS = dataclasses.replace(Settings(), workflows=("wf.py",))
 
 
 @pytest.fixture
@@ -24,10 +31,18 @@ def write(folder, text, profile="default"):
     (folder / "config" / f"{profile}.yaml").write_text(text)
 
 
-def test_the_file_with_workflows_is_enough(folder):
-    settings = load(folder, environ={})
+def uncomment(text):
+    return re.sub(r"^  # (\w+: )", r"  \1", text, flags=re.MULTILINE)
 
-    assert settings == dataclasses.replace(Settings(), workflows=("wf.py",))
+
+def get(settings, key):
+    for part in key.split("."):
+        settings = getattr(settings, part)
+    return settings
+
+
+def test_the_file_with_workflows_is_enough(folder):
+    assert load(folder, environ={}) == DEFAULTS
 
 
 def test_later_ones_win_and_know_where_they_came_from(folder):
@@ -43,147 +58,303 @@ def test_later_ones_win_and_know_where_they_came_from(folder):
     assert settings.origin("kfp.token") == "default"
 
 
-def test_the_profile_may_come_from_the_environment(folder):
-    write(folder, "kfp: {host: there}", "prod")
+@pytest.mark.parametrize("key", [key for key in RULES if key != "workflows"])
+def test_each_setting_can_be_set_in_both_ways(folder, key):
+    default = RULES[key].default
+    text, value = {
+        str: ("fresh", "fresh"),
+        bool: (str(not default).lower(), not default),
+        float: ("1.5", 1.5),
+        tuple: ("[a, b]", ("a", "b")),
+        dict: ("{A: b}", {"A": "b"}),
+    }[type(default)]
+    section, _, name = key.partition(".")
+    write(folder, f"{section}:\n  {name}: {text}\n", "prod")
 
-    assert load(folder, environ={"FFTASKS_PROFILE": "prod"}).kfp.host == "there"
+    from_file = load(folder, "prod", {})
+    from_environment = load(folder, None, {f"FFTASKS_{section}__{name}".upper(): text})
+
+    assert get(from_file, key) == get(from_environment, key) == value
+    assert from_file.origin(key) == "config/prod.yaml:2"
+    assert from_file == from_environment != DEFAULTS
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "section", "value"),
+    ("argument", "variable", "host"),
     [
-        ("KFP__TIMEOUT_S", "5", "kfp.timeout_s", 5.0),
-        ("KFP__CACHING", "false", "kfp.caching", False),
-        ("CONTEXT__IGNORE", "[a, b]", "context.ignore", ("a", "b")),
-        ("IMAGE__BUILD_ENV", "{PIP_INDEX_URL: x}", "image.build_env", {"PIP_INDEX_URL": "x"}),
-        ("REGISTRY__PASSWORD", "123", "registry.password", "123"),
-        ("WORKFLOWS", '["wf.py"]', "workflows", ("wf.py",)),
+        (None, None, "default"),
+        (None, "", "default"),
+        (None, "prod", "prod"),
+        ("dev", "prod", "dev"),
+        ("default", None, "default"),
     ],
 )
-def test_the_environment_is_parsed_by_the_settings_type(folder, name, text, section, value):
-    settings = load(folder, environ={f"FFTASKS_{name}": text})
+def test_the_profile_is_named_by_the_caller_else_by_the_environment(
+    folder, argument, variable, host
+):
+    write(folder, "workflows: [wf.py]\nkfp: {host: default}\n")
+    write(folder, "kfp: {host: prod}", "prod")
+    write(folder, "kfp: {host: dev}", "dev")
+    environ = {} if variable is None else {"FFTASKS_PROFILE": variable}
 
-    for part in section.split("."):
-        settings = getattr(settings, part)
-    assert settings == value
+    assert load(folder, argument, environ).kfp.host == host
+
+
+def test_a_profile_replaces_a_list_as_a_whole(folder):
+    write(folder, "workflows: [wf.py]\ncontext: {ignore: [a, b]}\n")
+    write(folder, "context: {ignore: [c]}", "prod")
+
+    assert load(folder, "prod", {}).context.ignore == ("c",)
 
 
 def test_without_a_file_the_environment_is_enough(tmp_path):
     (tmp_path / "wf.py").touch()
 
-    assert load(tmp_path, environ={"FFTASKS_WORKFLOWS": "[wf.py]"}).workflows == ("wf.py",)
+    settings = load(tmp_path, environ={"FFTASKS_WORKFLOWS": "[wf.py]"})
+
+    assert settings == DEFAULTS
+    assert settings.origin("workflows") == "environment FFTASKS_WORKFLOWS"
 
 
-def test_variables_are_taken_from_the_environment(folder):
-    write(folder, "workflows: [wf.py]\nregistry:\n  password: ${PW}\n  username: a-${U}-$${x}\n")
+def test_the_processes_own_environment_counts(folder, monkeypatch):
+    monkeypatch.setenv("FFTASKS_KFP__HOST", "there")
 
-    settings = load(folder, environ={"PW": "secret", "U": "b"})
-
-    assert settings.registry.password == "secret"
-    assert settings.registry.username == "a-b-${x}"
-    assert settings.warnings == ()
-
-
-def test_a_password_in_the_file_works_with_a_warning(folder):
-    write(folder, "workflows: [wf.py]\nregistry:\n  password: hunter2\n")
-
-    settings = load(folder, environ={})
-
-    assert settings.registry.password == "hunter2"
-    (warning,) = settings.warnings
-    assert warning.startswith("config/default.yaml:3: registry.password stands in the file")
-
-
-def test_no_secret_is_shown(folder):
-    environ = {"FFTASKS_REGISTRY__PASSWORD": "hunter2", "FFTASKS_KFP__TOKEN": "hunter2"}
-
-    assert "hunter2" not in repr(load(folder, environ=environ))
-    with pytest.raises(SettingsError) as caught:
-        load(folder, environ={"FFTASKS_IMAGE__BUILD_ENV": "hunter2"})
-    assert "hunter2" not in str(caught.value)
+    assert load(folder).kfp.host == "there"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("line", "key"),
     [
-        (
-            "workflows: [wf.py]\nkpf: {}\n",
-            ["default.yaml:2: there is no setting kpf", "did you mean kfp"],
-        ),
-        (
-            "workflows: [wf.py]\nkfp:\n  hots: x\n",
-            ["default.yaml:3: there is no setting kfp.hots", "kfp.host", "did you mean kfp.host?"],
-        ),
-        ("workflows: [wf.py]\nkfp: 3\n", ["default.yaml:2: kfp must hold"]),
-        ("workflows: wf.py\n", ["default.yaml:1: workflows must be a list of texts, not 'wf.py'"]),
-        ("workflows: [1]\n", ["must be a list of texts"]),
-        ("workflows: []\n", ["names no workflows"]),
-        ("", ["names no workflows"]),
-        ("- x\n", ["default.yaml:1: the file must hold"]),
-        ("a: [\n", ["this is no YAML"]),
-        ("workflows: [wf.py]\nworkflows: [wf.py]\n", ["default.yaml:2: workflows is set twice"]),
-        ("workflows: [wg.py]\n", ["'wg.py' does not exist", "did you mean wf.py?"]),
-        ("workflows: [../wf.py]\n", ["outside the project's folder"]),
-        ("workflows: [wf.txt]\n", ["is no Python file"]),
-        ("workflows: [wf.py]\nkfp:\n  caching: 1\n", ["kfp.caching must be true or false, not 1"]),
-        ("workflows: [wf.py]\nkfp:\n  timeout_s: x\n", ["must be a number"]),
-        ("workflows: [wf.py]\nlocal:\n  isolation: no\n", ["must be a text, not False"]),
-        ("workflows: [wf.py]\nlocal:\n  isolation: x\n", ["must be one of fork, fresh"]),
-        ("workflows: [wf.py]\nkfp:\n  host: ${NOPE}\n", ["default.yaml:3: kfp.host needs", "NOPE"]),
-        ("workflows: [wf.py]\nkfp:\n  host: !!python/name:os.system x\n", ["this is no value"]),
+        ("registry: {password: hunter2}", "registry.password"),
+        ("kfp: {token: hunter2}", "kfp.token"),
+        ("kfp: {cookies: a=hunter2}", "kfp.cookies"),
+        ("image: {build_env: {PIP_INDEX_URL: 'https://u:hunter2@host'}}", "image.build_env"),
     ],
 )
-def test_what_is_wrong_is_said_with_file_line_and_key(folder, text, said):
-    write(folder, text)
+@pytest.mark.parametrize("profile", ["prod", "environment"])
+def test_a_secret_in_a_file_works_with_a_warning(folder, line, key, profile):
+    write(folder, f"\n{line}\n", profile)
 
-    with pytest.raises(SettingsError) as caught:
+    settings = load(folder, profile, {})
+
+    assert "hunter2" in str(get(settings, key))
+    (warning,) = settings.warnings
+    variable = f"FFTASKS_{key.replace('.', '__').upper()}"
+    assert warning.startswith(f"config/{profile}.yaml:2: {key} stands in the file")
+    assert variable in warning
+    assert "hunter2" not in warning + repr(settings)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "registry: {password: '${PW}'}",
+        "registry: {password: ''}",
+        "registry: {username: me}",
+        "image: {build_env: {PIP_INDEX_URL: 'https://host/simple'}}",
+        "image: {build_env: {PIP_INDEX_URL: 'https://u:${PW}@host/simple'}}",
+    ],
+)
+def test_what_is_no_secret_in_a_file_gives_no_warning(folder, line):
+    write(folder, line, "prod")
+
+    assert load(folder, "prod", {"PW": "hunter2"}).warnings == ()
+
+
+def test_a_secret_of_the_environment_gives_no_warning_and_is_not_shown(folder):
+    secrets = {key for key, rule in RULES.items() if rule.secret} - {"image.build_env"}
+    environ = {f"FFTASKS_{key.replace('.', '__').upper()}": "hunter2" for key in secrets}
+
+    settings = load(folder, environ={**environ, "FFTASKS_IMAGE__BUILD_ENV": "{A: hunter2}"})
+
+    assert {get(settings, key) for key in secrets} == {"hunter2"}
+    assert settings.warnings == ()
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize("variables", [{}, {"FFTASKS_PROFILE": "prod"}])
+def test_a_project_without_workflows_says_what_to_write(folder, variables):
+    write(folder, "kfp: {host: x}\n")
+    write(folder, "kfp: {host: y}\n", "prod")
+
+    with pytest.raises(SettingsError, match=r"default\.yaml names no workflows") as caught:
+        load(folder, environ=variables)
+
+    assert "workflows: [my_workflow.py]" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "profile", "variables", "where"),
+    [
+        ("workflows: []", None, {}, "config/default.yaml:1"),
+        ("workflows:", None, {}, "config/default.yaml:1"),
+        ("workflows: [wf.py]", "workflows: []", {}, "config/prod.yaml:1"),
+        (
+            "workflows: [wf.py]",
+            None,
+            {"FFTASKS_WORKFLOWS": "[]"},
+            "environment FFTASKS_WORKFLOWS",
+        ),
+    ],
+)
+def test_an_empty_list_of_workflows_is_refused_where_it_stands(
+    folder, text, profile, variables, where
+):
+    write(folder, text)
+    if profile:
+        write(folder, profile, "prod")
+
+    with pytest.raises(SettingsError, match=f"^{where} names no workflows"):
+        load(folder, profile and "prod", variables)
+
+
+@pytest.mark.parametrize(
+    ("written", "path"),
+    [
+        ("wf.py", "wf.py"),
+        ("./wf.py", "wf.py"),
+        ("flows//../wf.py", "wf.py"),
+        ("flows/day one.py", "flows/day one.py"),
+        ("{folder}/flows/day one.py", "flows/day one.py"),
+        ("../{name}/wf.py", "wf.py"),
+        ("link.py", "link.py"),
+    ],
+)
+def test_a_workflow_has_one_spelling_relative_to_the_folder(folder, written, path):
+    (folder / "flows").mkdir()
+    (folder / "flows" / "day one.py").touch()
+    (folder / "link.py").symlink_to("wf.py")
+    written = written.format(folder=folder, name=folder.name)
+    write(folder, f"workflows:\n  - {written!r}\n")
+
+    assert load(folder, environ={}).workflows == (path,)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("wg.py", ["'wg.py' does not exist", "did you mean wf.py?"]),
+        ("deep.py", ["'deep.py' does not exist", "did you mean flows/deep.py?"]),
+        ("flow/deep.py", ["does not exist", "did you mean flows/deep.py?"]),
+        ("hidden.py", ["does not exist", "relative to the folder of dodo.py"]),
+        ("xyzzyqk.py", ["does not exist", "relative to the folder of dodo.py"]),
+        ("wf", ["'wf' is no Python file", "did you mean wf.py?"]),
+        ("notes.txt", ["'notes.txt' is no Python file"]),
+        ("flows", ["'flows' is a folder"]),
+        ("", ["'' is a folder"]),
+        ("../outside.py", ["outside the project's folder"]),
+        ("/etc/wf.py", ["outside the project's folder", "did you mean wf.py?"]),
+        ("away.py", ["outside the project's folder"]),
+    ],
+)
+def test_a_workflow_that_is_none_is_refused_at_its_line(tmp_path, written, said):
+    folder = tmp_path / "project"
+    for path in ("wf.py", "flows/deep.py", ".git/hidden.py", "env/pyvenv.cfg", "env/xyzzyqk.py"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+    (tmp_path / "outside.py").touch()
+    (folder / "away.py").symlink_to("../outside.py")
+    (folder / "config").mkdir()
+    write(folder, f"workflows:\n  - wf.py\n  - {written!r}\n")
+
+    with pytest.raises(SettingsError, match=r"^config/default\.yaml:3: workflow") as caught:
         load(folder, environ={})
 
     for words in said:
         assert words in str(caught.value)
 
 
-def test_an_unknown_variable_is_an_error(folder):
-    with pytest.raises(SettingsError, match="environment FFTASKS_KFP__HOTS: there is no setting"):
-        load(folder, environ={"FFTASKS_KFP__HOTS": "x"})
+def test_a_workflow_named_twice_is_refused_with_both_places(folder):
+    write(folder, "workflows:\n  - wf.py\n  - ./wf.py\n")
+
+    with pytest.raises(
+        SettingsError, match=r"default\.yaml:3: workflow '\./wf\.py' is named"
+    ) as caught:
+        load(folder, environ={})
+
+    assert "before: config/default.yaml:2" in str(caught.value)
 
 
-def test_variables_of_the_tools_themselves_are_none(folder):
-    load(folder, environ={"FFTASKS_REQUIRE_SERVICES": "1", "FFTASKS_TEST_CACHE": "x"})
+def test_each_workflow_knows_its_line(folder):
+    (folder / "b.py").touch()
+    write(folder, "workflows:\n  - wf.py\n  - b.py\n")
+
+    assert load(folder, environ={}).origin("workflows[1]") == "config/default.yaml:3"
 
 
-def test_a_missing_file_says_what_to_do(tmp_path):
-    with pytest.raises(SettingsError, match="fftasks init"):
-        load(tmp_path, environ={})
+def test_every_setting_has_a_sentence_and_a_default_of_its_type():
+    hints = {"workflows": get_type_hints(Settings)["workflows"]}
+    for section, kind in SECTIONS.items():
+        hints |= {f"{section}.{name}": hint for name, hint in get_type_hints(kind).items()}
+    kinds = {str: str, bool: bool, float: float, tuple[str, ...]: tuple, dict[str, str]: dict}
+
+    assert RULES.keys() == hints.keys()
+    for key, rule in RULES.items():
+        assert kinds[hints[key]] is type(rule.default), key
+        assert rule.says
+        assert "\n" not in rule.says
+        assert get(Settings(), key) == rule.default
 
 
-def test_a_missing_profile_lists_those_there_are(folder):
-    write(folder, "", "prod")
+def test_settings_can_be_sent_to_another_process(folder):
+    settings = load(folder, environ={})
 
-    with pytest.raises(SettingsError, match="profiles: prod"):
-        load(folder, "dev", {})
+    copy = pickle.loads(pickle.dumps(settings))
 
-
-def test_an_empty_section_has_its_defaults(folder):
-    write(folder, "workflows: [wf.py]\nkfp:\nimage:\n  base:\n")
-
-    assert load(folder, environ={}).image == Settings().image
+    assert copy == settings
+    assert copy.origins == settings.origins
 
 
 def test_the_repositorys_file_shows_every_setting():
     text = (REPOSITORY / "config" / "default.yaml").read_text()
     workflows = tuple(yaml.safe_load(text)["workflows"])
 
+    assert workflows == ("docs/examples/sums/sums.py", "docs/examples/digits/digits.py")
     assert text == format_default(workflows)
-    assert all(f"{key.partition('.')[2] or key}:" in text for key, _ in list_settings())
 
 
-def test_the_default_file_can_be_uncommented(folder):
-    lines = format_default(("wf.py",)).splitlines()
-    sections = [line.removeprefix("# ") for line in lines if line.startswith("#") and ":" in line]
-    text = "\n".join(
-        ["workflows: [wf.py]", *(line for line in sections if "  # " in line or line[-1] == ":")]
-    )
-    write(folder, text)
+def test_the_default_file_has_a_line_per_setting():
+    lines = format_default().splitlines()
 
-    assert load(folder, environ={}) == dataclasses.replace(Settings(), workflows=("wf.py",))
+    for key, rule in RULES.items():
+        name = key.rpartition(".")[2]
+        assert sum(rule.says in line and (name in line or "." not in key) for line in lines) == 1
+    assert max(map(len, lines)) <= 110
+
+
+def test_the_default_file_says_the_defaults_commented_out_or_not(folder):
+    write(folder, format_default(("wf.py",)))
+    write(folder, uncomment(format_default(("wf.py",))), "prod")
+
+    assert load(folder, environ={}) == load(folder, "prod", {}) == DEFAULTS
+    assert load(folder, environ={}).origin("kfp.host") == "default"
+    assert all(":" in load(folder, "prod", {}).origin(key) for key in RULES)
+
+
+@pytest.mark.parametrize("key", [key for key in RULES if "." in key])
+def test_one_line_of_the_default_file_can_be_uncommented_alone(folder, key):
+    section, _, name = key.partition(".")
+    before, header, after = format_default(("wf.py",)).partition(f"\n{section}:\n")
+    write(folder, before + header + after.replace(f"  # {name}: ", f"  {name}: ", 1))
+
+    settings = load(folder, environ={})
+
+    assert settings == DEFAULTS
+    assert settings.origin(key).startswith("config/default.yaml:")
+
+
+def test_importing_settings_does_not_import_yaml():
+    code = "import sys, fftasks.settings; sys.exit('yaml' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_loading_takes_milliseconds(folder):
+    write(folder, uncomment(format_default(("wf.py",))))
+
+    def measure():
+        start = time.perf_counter()
+        load(folder, environ={"FFTASKS_KFP__HOST": "x"})
+        return time.perf_counter() - start
+
+    assert min(measure() for _ in range(5)) < 0.02

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from fftasks import __version__
@@ -11,8 +13,17 @@ from fftasks.commands.init import write_project
 from fftasks.errors import FFTasksError
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; return its exit code."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; argparse exits with 2 for a wrong one."""
+    arguments = _make_parser().parse_args(argv)
+    try:
+        return _init(Path(arguments.folder))
+    except FFTasksError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fftasks", description=__doc__)
     parser.add_argument("--version", action="version", version=f"fftasks {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -20,15 +31,24 @@ def main(argv: list[str] | None = None) -> int:
     init.add_argument(
         "folder", nargs="?", default=".", help="where to; the current folder by default"
     )
-    arguments = parser.parse_args(argv)
-    try:
-        files = write_project(Path(arguments.folder))
-    except FFTasksError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    print("\n".join(f"wrote {file}" for file in files))
-    go = "" if arguments.folder == "." else f"cd {arguments.folder} && "
-    print(f"\nnow:  {go}doit run\nthen: doit list, and look at config/default.yaml")
+    return parser
+
+
+def _init(folder: Path) -> int:
+    for path in write_project(folder):
+        print(f"wrote {path}")
+    steps = {
+        "doit run": "run the workflow of words.py here",
+        'doit result "most used"': "print a result",
+        "doit list": "show what else there is",
+        "doit submit": "run it on Kubeflow Pipelines, once config/default.yaml says where",
+    }
+    if folder != Path():
+        steps = {f"cd {shlex.quote(str(folder))}": "", **steps}
+    width = max(map(len, steps))
+    print("\nnext:")
+    for command, what in steps.items():
+        print(f"  {command:{width}}  {'# ' if what else ''}{what}".rstrip())
     return 0
 
 

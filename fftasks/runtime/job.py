@@ -7,13 +7,14 @@ import os
 import reprlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fftasks.errors import FFTasksError, NodeError
 from fftasks.runtime.artifact import read_artifact, write_artifact
 from fftasks.runtime.call import call_node, format_user_traceback, list_outputs, number_inputs
+from fftasks.runtime.observe import observe_files
 from fftasks.runtime.source import CheckedModules
 from fftasks.workflow.node import Node
 
@@ -45,12 +46,15 @@ class Report:
     previews: path of an item ("" for the whole result) -> a short text that shows it
     seconds: how long the function took, without reading and writing
     error: what went wrong, in the user's words; "" if nothing did
+    read, written: files of the project that the function opened, as far as they were seen
     """
 
     outputs: Mapping[str, str]
     previews: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     error: str = ""
+    read: Sequence[str] = ()
+    written: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON."""
@@ -63,9 +67,11 @@ def run_job(node: Node, job: Job, checked: CheckedModules | None = None) -> Repo
     checked: refuses modules of the project that are not what the graph record saw
     """
     try:
-        report = _run(node, job)
-        if checked is not None:
-            checked.check()  # again: a function may import when it runs
+        if checked is None:
+            return _run(node, job)
+        with observe_files(checked.root) as observed:
+            report = _run(node, job)
+        checked.check()  # again: a function may import when it runs
     except FFTasksError as error:
         return Report({}, error=str(error))
     except SystemExit as error:
@@ -74,7 +80,7 @@ def run_job(node: Node, job: Job, checked: CheckedModules | None = None) -> Repo
         return Report(
             {}, error=f"{node.name} raised {type(error).__name__}\n{format_user_traceback(error)}"
         )
-    return report
+    return replace(report, read=sorted(observed.read), written=sorted(observed.written))
 
 
 def preview_value(value: Any) -> str:

@@ -96,6 +96,7 @@ class CheckedModules:
     """
 
     def __init__(self, root: Path, files: Mapping[str, str]) -> None:
+        self.root = root
         self._expected = {str(root / file): digest for file, digest in files.items()}
         self._seen: set[str] = set()
 

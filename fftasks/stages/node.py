@@ -3,6 +3,10 @@
 inputs of its record     value
 code                     digest of the code that the function needs
 python                   minor version, such as "3.11"
+requirements             digest of what requirements.txt asks for
+data                     digest of all data files of the project, or
+data <path>              digest of a file that the node says it reads
+version                  what the user gave instead of all of these
 constant <argument>      digest of an argument, and of the places that nodes have in it
 input <name>             digest of the upstream artifact
 """
@@ -11,7 +15,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from fftasks.errors import NodeError, StoreError
@@ -29,17 +33,51 @@ class Run(Protocol):
     def __call__(self, job: Job, /) -> Report: ...
 
 
-def list_inputs(node: Mapping[str, Any], upstream: Mapping[str, Record]) -> dict[str, str]:
+class DataFiles(Protocol):
+    """Whoever knows the project's data files; see data.py."""
+
+    def list_all(self) -> dict[str, str]: ...
+
+    def list_matching(self, reads: Iterable[str], /) -> dict[str, str | None]: ...
+
+    def digest_requirements(self) -> str: ...
+
+
+def list_inputs(
+    node: Mapping[str, Any], upstream: Mapping[str, Record], data: DataFiles
+) -> dict[str, str]:
     """Return the named pieces of a node's fingerprint.
 
     node: as the graph record has it; upstream: node id -> record
     """
-    inputs = {"code": node["code"], "python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
+    inputs = {"version": node["version"]} if node["version"] else _list_surroundings(node, data)
     for argument in node["arguments"]:
         inputs[f"constant {argument['name']}"] = argument["digest"]
     for needed in node["inputs"]:
         inputs[f"input {needed['input']}"] = upstream[needed["node"]]["outputs"][needed["output"]]
     return inputs
+
+
+def list_pieces(
+    node: Mapping[str, Any], code: Mapping[str, str], data: DataFiles
+) -> dict[str, str]:
+    """Return what code and data of a node consist of: "features.py: function clean()" -> digest."""
+    if node["version"]:
+        return {}
+    files = data.list_all() if node["reads"] is None else {}
+    return {**code, **{f"data file {path}": digest for path, digest in files.items()}}
+
+
+def _list_surroundings(node: Mapping[str, Any], data: DataFiles) -> dict[str, str]:
+    inputs = {"code": node["code"], "python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
+    requirements = data.digest_requirements()
+    if requirements:
+        inputs["requirements"] = requirements
+    if node["reads"] is None:
+        files = data.list_all()
+        return {**inputs, "data": digest_json(files)} if files else inputs
+    named = data.list_matching(node["reads"])
+    return {**inputs, **{f"data {path}": digest or "missing" for path, digest in named.items()}}
 
 
 def find_record(node: Mapping[str, Any], inputs: dict[str, str], store: Store) -> Record | None:
@@ -59,7 +97,9 @@ def find_record(node: Mapping[str, Any], inputs: dict[str, str], store: Store) -
     return None if trace is None else _make_record(node, inputs, trace.outputs)
 
 
-def accept(node: Mapping[str, Any], inputs: dict[str, str], store: Store) -> Record:
+def accept(
+    node: Mapping[str, Any], inputs: dict[str, str], store: Store, pieces: Mapping[str, str]
+) -> Record:
     """Record the result that a node has as the one for what its inputs are now, without running it.
 
     Raises StoreError if it has none.
@@ -69,6 +109,7 @@ def accept(node: Mapping[str, Any], inputs: dict[str, str], store: Store) -> Rec
     if known is None:
         raise StoreError(f"{node['name']} has no result that could be accepted", tip="doit run")
     store.write_trace(digest_fingerprint(inputs), known)
+    store.write_code(_name_pieces(inputs), pieces)
     record = _make_record(node, inputs, known.outputs)
     write_record(store.node_path(node["slug"]), record)
     return record
@@ -79,7 +120,7 @@ def list_reasons(
 ) -> list[str]:
     """Return why a node must run, in the user's words, a sentence each.
 
-    pieces: what the node's code consists of: "features.py: function clean()" -> digest
+    pieces: as list_pieces gives them
     """
     unstable = [a["name"] for a in node["arguments"] if not a.get("stable", True)]
     if unstable:
@@ -105,27 +146,35 @@ def _explain_input(
     store: Store,
 ) -> Iterator[str]:
     kind, _, rest = name.partition(" ")
-    if name == "code":
-        before = store.read_code(str(record["inputs"].get("code")))
-        yield from _compare_code(before, pieces) if before else ["its code changed"]
+    if name in ("code", "data"):
+        before = store.read_code(_name_pieces(record["inputs"]))
+        yield from _compare_pieces(before, pieces, name) if before else [f"its {name} changed"]
     elif kind == "constant":
         old, new = record.get("shown", {}).get(rest), _show_constants(node).get(rest)
         yield f"{name}: {old} -> {new}" if old != new else f"{name} changed"
+    elif kind == "data":
+        yield f"{rest} changed"
     elif kind == "input":
         sources = {needed["input"]: needed["node"] for needed in node["inputs"]}
         yield f"result of {sources[rest]} changed" if rest in sources else f"{name} is gone"
     else:
-        yield f"{name}: {record['inputs'].get(name)} -> changed"
+        yield f"{name} changed"
 
 
-def _compare_code(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
+def _compare_pieces(old: Mapping[str, str], new: Mapping[str, str], kind: str) -> Iterator[str]:
     for piece in sorted(old.keys() | new.keys()):
+        if piece.startswith("data file ") != (kind == "data"):
+            continue
         if piece not in new:
-            yield f"{piece} is not used any more"
+            yield f"{piece} is not there any more"
         elif piece not in old:
             yield f"{piece} is new"
         elif old[piece] != new[piece]:
             yield f"{piece} changed"
+
+
+def _name_pieces(inputs: Mapping[str, str]) -> str:
+    return digest_json([inputs.get("code"), inputs.get("data")])
 
 
 def _show_constants(node: Mapping[str, Any]) -> dict[str, str]:
@@ -144,7 +193,7 @@ def make(  # noqa: PLR0913 - the last two are about what is shown
 ) -> tuple[Record, Trace]:
     """Run a node, store what it gives, and return its record and its trace.
 
-    pieces: what its code consists of, kept to be able to say what has changed
+    pieces: as list_pieces gives them, kept to be able to say what has changed
     workflow: one that has the node; items: paths of items that its users want to see
 
     Raises NodeError with the function's traceback and the end of its log if it fails. Nothing of a
@@ -177,7 +226,8 @@ def make(  # noqa: PLR0913 - the last two are about what is shown
             path.unlink(missing_ok=True)
     trace = Trace(dict(report.outputs), dict(report.previews), report.seconds)
     store.write_trace(digest_fingerprint(inputs), trace)
-    store.write_code(inputs["code"], pieces)
+    store.note_files(report.read, report.written)
+    store.write_code(_name_pieces(inputs), pieces)
     record = _make_record(node, inputs, trace.outputs)
     write_record(store.node_path(slug), record)
     return record, trace

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, cast
 
 from fftasks.errors import WorkflowError
-from fftasks.workflow.node import Node, Site, Unpassable, find_site
+from fftasks.workflow.node import Node, Options, Site, Unpassable, find_site
 
 
 class ObjectNode(Node):
@@ -31,7 +31,8 @@ class CallNode(Node):
     ) -> None:
         self.object, self.after = instance._fftasks_node, instance._fftasks_last
         self.method = method
-        super().__init__(getattr(self.object.func, method), args, kwargs, find_site())
+        func = getattr(self.object.func, method)
+        super().__init__(func, args, kwargs, find_site(), self.object.options)
 
     @property
     def callee(self) -> Callable[..., Any]:
@@ -52,9 +53,14 @@ class Instance(Unpassable):
     """
 
     def __init__(
-        self, cls: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], site: Site
+        self,
+        cls: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        site: Site,
+        options: Options,
     ) -> None:
-        self._fftasks_node = ObjectNode(cls, args, kwargs, site)
+        self._fftasks_node = ObjectNode(cls, args, kwargs, site, options)
         self._fftasks_last: Node = self._fftasks_node
 
     def __repr__(self) -> str:

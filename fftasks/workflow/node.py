@@ -29,6 +29,13 @@ class Site(NamedTuple):
         return f"{self.file}:{self.line}"
 
 
+class Options(NamedTuple):
+    """What `@workflow(...)` was given; see there."""
+
+    reads: tuple[str, ...] | None = None
+    version: str | None = None
+
+
 def find_site() -> Site:
     """Return the line of the user's code that is calling into this package."""
     frame = sys._getframe(1)  # inspect.stack() reads every source file on the way
@@ -104,7 +111,7 @@ class Node(Result):
     name: unique in a workflow; any string
     func: the function that the user wrote
     args, kwargs: as the user passed them; other nodes may be anywhere in lists, tuples, dicts, sets
-    site: where the call stands
+    site: where the call stands; options: what the decorator was given
     after: for calls of one object, the call before this one
     """
 
@@ -112,7 +119,12 @@ class Node(Result):
     after: Node | None = None
 
     def __init__(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], site: Site
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        site: Site,
+        options: Options = Options(),  # noqa: B008 - it cannot be changed
     ) -> None:
         self.node = self
         self.path = ()
@@ -127,6 +139,7 @@ class Node(Result):
                 f"{site}: an argument contains itself, or nests too deeply"
             ) from None
         self.site = site
+        self.options = options
         self.serial = next(_serial)
         self.children: list[Node] = []
         self.name = _next_name(self.qualname)

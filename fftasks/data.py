@@ -1,0 +1,72 @@
+"""Data files: what of a project nodes may read besides code.
+
+All of them count for every node, unless `@workflow(reads=[...])` says which; being coarse is allowed, being
+stale never. Left out are settings, what pip reads, and what nodes were seen to write and none to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from fftasks.record import digest_json
+from fftasks.settings import Settings
+from fftasks.signature import Signatures
+from fftasks.stages.listing import list_folder, read_ignore
+
+_NOT_DATA = (".py", ".pyc", ".pyi", ".ipynb")
+
+
+class Data:
+    """The data files of a project as they are now; each is read at most once, and only if stat() differs.
+
+    made: paths that nodes were seen to write and none to read
+    """
+
+    def __init__(self, root: Path, settings: Settings, folder: Path, made: Iterable[str]) -> None:
+        self._root = root
+        self._settings = settings
+        self._signatures = Signatures(folder / "data.signatures")
+        self._made = frozenset(made)
+        self._listed: dict[str, str] | None = None
+
+    def list_all(self) -> dict[str, str]:
+        """Return the digests of all data files by their paths, relative to the project's folder."""
+        if self._listed is None:
+            context = self._settings.context
+            folder = (self._root / context.folder).resolve()
+            listing = list_folder(folder, read_ignore(folder, context.ignore))
+            paths = [path for path in listing.files if self._counts(path)]
+            self._listed = {path: self._signatures.digest(folder / path) for path in paths}
+        return self._listed
+
+    def list_matching(self, reads: Iterable[str]) -> dict[str, str | None]:
+        """Return the digests of the files that a node says it reads; None for what is not there."""
+        found: dict[str, str | None] = {}
+        for pattern in reads:
+            files = [path for path in sorted(self._root.glob(pattern)) if path.is_file()]
+            found |= {self._relate(path): self._signatures.digest(path) for path in files}
+            if not files:
+                found[pattern] = None
+        return found
+
+    def digest_requirements(self) -> str:
+        """Return the digest of what requirements.txt asks for, without comments; "" if there is none."""
+        try:
+            text = (self._root / self._settings.image.requirements).read_text("utf-8")
+        except (FileNotFoundError, IsADirectoryError):
+            return ""
+        lines = [line.partition(" #")[0].strip() for line in text.splitlines()]
+        wanted = [line for line in lines if line and not line.startswith("#")]
+        return digest_json(wanted) if wanted else ""
+
+    def _counts(self, path: str) -> bool:
+        if path.startswith("config/") or path in (
+            ".dockerignore",
+            self._settings.image.requirements,
+        ):
+            return False
+        return not path.endswith(_NOT_DATA) and path not in self._made
+
+    def _relate(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()

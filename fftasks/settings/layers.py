@@ -1,0 +1,55 @@
+"""From where settings come: later layers win, and each value knows its place.
+
+default, config/default.yaml, config/<profile>.yaml, FFTASKS_<SECTION>__<KEY>
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from fftasks.settings.config import choose_files, name_variable, read_environment, read_file
+from fftasks.settings.rule import Value
+from fftasks.settings.tree import RULES, SECTIONS, Settings
+from fftasks.settings.workflows import check_workflows
+
+
+def load(
+    folder: Path, profile: str | None = None, environ: Mapping[str, str] | None = None
+) -> Settings:
+    """Return the settings of the project in a folder.
+
+    profile: name of config/<profile>.yaml; FFTASKS_PROFILE if None
+    environ: the environment; the process's own if None
+
+    Raises SettingsError with file, line, key, what is allowed and the nearest name.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Value] = {}
+    warnings: list[str] = []
+    for name in choose_files(folder, profile, environ):
+        found = read_file(folder, name, RULES, environ)
+        warnings += [
+            f"{value.origin}: {key} stands in the file: better ${{NAME}}, or {name_variable(key)}"
+            for key, value in found.items()
+            if value.is_written_out
+        ]
+        values |= found
+    values |= read_environment(environ, RULES)
+    return _fill(values, check_workflows(folder, values.get("workflows")), tuple(warnings))
+
+
+def _fill(
+    values: Mapping[str, Value], workflows: tuple[str, ...], warnings: tuple[str, ...]
+) -> Settings:
+    sections = {
+        name: kind(
+            **{k.partition(".")[2]: v.value for k, v in values.items() if k.startswith(f"{name}.")}
+        )
+        for name, kind in SECTIONS.items()
+    }
+    origins = {key: value.origin for key, value in values.items()}
+    for key, value in values.items():
+        origins |= {f"{key}[{index}]": origin for index, origin in enumerate(value.items)}
+    return Settings(workflows=workflows, **sections, origins=origins, warnings=warnings)

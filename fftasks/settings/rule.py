@@ -1,0 +1,126 @@
+"""What a setting may be, and its value as one place sets it. A secret is in no message."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from fftasks.errors import SettingsError
+
+_VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_]\w*)\}|\$\{")
+_KINDS: dict[type, str] = {
+    str: "a text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    tuple: "a list of texts",
+    dict: "a mapping of texts to texts",
+}
+_SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+class Rule(NamedTuple):
+    """What a setting is: its default (whose type is the setting's), its sentence, its limits."""
+
+    default: Any
+    says: str
+    secret: bool = False
+    choices: tuple[str, ...] = ()
+    least: float = -math.inf
+
+    @property
+    def allowed(self) -> str:
+        """What the setting may be, in words."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        least = f", at least {self.least:g}" if self.least > -math.inf else ""
+        return f"{_KINDS[type(self.default)]}{least}"
+
+
+Rules = Mapping[str, Rule]  # by dotted key, such as "kfp.host"
+
+
+class Value(NamedTuple):
+    """What a setting is set to, and where.
+
+    origin: "config/prod.yaml:3" or "environment FFTASKS_KFP__HOST"
+    items: the origin of each item of a list
+    is_written_out: a secret stands in a file as it is
+    """
+
+    value: Any
+    origin: str
+    items: tuple[str, ...] = ()
+    is_written_out: bool = False
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A setting and the place where it is set; environ is None where ${NAME} means nothing."""
+
+    key: str
+    rule: Rule
+    origin: str
+    environ: Mapping[str, str] | None = None
+
+    def refuse(self, shown: str, tip: str = "") -> SettingsError:
+        """Return the error for a value that is not allowed; a secret is not shown."""
+        found = "" if self.rule.secret else f", not {shown}"
+        problem = f"{self.origin}: {self.key} must be {self.rule.allowed}{found}"
+        return SettingsError(problem, found=[self.rule.says], tip=tip)
+
+    def narrow(self, item: str, origin: str) -> Spot:
+        """Return the spot of a text in a list or a mapping."""
+        rule = self.rule._replace(default="")
+        return replace(self, key=f"{self.key}{item}", rule=rule, origin=origin)
+
+    def expand(self, text: str) -> str:
+        """Return a text with its variables filled in."""
+        return text if self.environ is None else _VARIABLE.sub(self._fill, text)
+
+    def parse(self, text: str) -> Any:
+        """Return what a text stands for, if the setting is no text itself."""
+        kind = type(self.rule.default)
+        try:
+            return _SWITCHES[text.strip().lower()] if kind is bool else kind(text)
+        except (KeyError, ValueError):
+            raise self.refuse(repr(text)) from None
+
+    def check(self, value: Any) -> Any:
+        """Return a value of the right kind, if it is within the limits."""
+        if self.rule.choices and value not in self.rule.choices:
+            raise self.refuse(repr(value), suggest(value, self.rule.choices))
+        if isinstance(value, int | float) and not self.rule.least <= value < math.inf:
+            raise self.refuse(repr(value))
+        return value
+
+    def _fill(self, match: re.Match[str]) -> str:
+        name = match[1]
+        if match[0] == "$${":
+            return "${"
+        if name is None:
+            raise SettingsError(
+                f"{self.origin}: {self.key} has a `${{` that no `NAME}}` follows",
+                tip="write ${NAME} for a variable of the environment, $${ for a plain ${",
+            )
+        if self.environ is None or name not in self.environ:
+            raise SettingsError(
+                f"{self.origin}: {self.key} needs the environment variable {name}, which is not set",
+                tip=f"export {name}=..., or write $${{ for a plain ${{",
+            )
+        return self.environ[name]
+
+
+def has_variable(text: str) -> bool:
+    """Tell whether a text takes a variable from the environment."""
+    return any(match[1] for match in _VARIABLE.finditer(text))
+
+
+def suggest(word: str, words: Sequence[str], *, cutoff: float = 0.6) -> str:
+    """Return the sentence that offers the nearest of some words, "" if none is near."""
+    near = difflib.get_close_matches(word, words, n=1, cutoff=cutoff)
+    return f"did you mean {near[0]}?" if near else ""

@@ -1,0 +1,164 @@
+"""The tree of settings: which there are, what each may be, and the default file made from it."""
+
+# ruff: noqa: RUF009 - a field is declared by a function of our own, which returns a field
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fftasks.settings.rule import Rule, Rules
+
+
+def _setting(
+    default: Any,
+    says: str,
+    *,
+    secret: bool = False,
+    choices: tuple[str, ...] = (),
+    least: float | None = None,
+) -> Any:
+    """Declare a field: its default, the sentence that explains it, and what it may be."""
+    rule = Rule(default, says, secret, choices, *(() if least is None else (least,)))
+    start: dict[str, Any] = (
+        {"default_factory": default.copy} if isinstance(default, dict) else {"default": default}
+    )
+    return field(**start, metadata={"rule": rule}, repr=not secret)
+
+
+@dataclass(frozen=True)
+class ContextSettings:
+    """What is copied into the image."""
+
+    folder: str = _setting(".", "the folder that is copied, relative to the project's")
+    ignore: tuple[str, ...] = _setting((), "patterns besides those in .dockerignore, in its syntax")
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """The image that all nodes run in."""
+
+    base: str = _setting(
+        "python:3.11-slim", "the image to build upon; it needs Python 3.10 or newer"
+    )
+    requirements: str = _setting(
+        "requirements.txt", "what pip installs below the code; need not be there"
+    )
+    platform: str = _setting("linux/amd64", "the cluster's operating system and architecture")
+    tag: str = _setting("latest", "a name for people; runs take the image by its digest")
+    build_env: dict[str, str] = _setting(
+        {}, "environment of pip, such as PIP_INDEX_URL", secret=True
+    )
+    ca_cert: str = _setting("", "certificates that pip trusts, a file; for an index with an own CA")
+
+
+@dataclass(frozen=True)
+class RegistrySettings:
+    """Where the image goes."""
+
+    server: str = _setting("", "host and port, such as registry.example.com:5000")
+    repository: str = _setting("fftasks", "the image's name in the registry, such as team/project")
+    username: str = _setting("", "who pushes; empty takes Docker's own login")
+    password: str = _setting("", "better ${NAME} than the password itself", secret=True)
+
+
+@dataclass(frozen=True)
+class KFPSettings:
+    """Kubeflow Pipelines."""
+
+    host: str = _setting("http://localhost:8080", "address of Kubeflow Pipelines")
+    namespace: str = _setting("", "the user's namespace, on clusters with several users")
+    experiment: str = _setting(
+        "Default", "the experiment that runs are listed under; made if it is missing"
+    )
+    run_name: str = _setting(
+        "{workflow}", "name of a run; {workflow} and {pipeline} (digits) are filled in"
+    )
+    caching: bool = _setting(
+        True, "let the cluster take results of unchanged nodes from earlier runs"
+    )
+    token: str = _setting("", "bearer token, better ${NAME}", secret=True)
+    token_file: str = _setting("", "a file that holds the bearer token, read at each submit")
+    cookies: str = _setting(
+        "", "cookies of a session, such as authservice_session=...", secret=True
+    )
+    ca_cert: str = _setting("", "certificates to trust, a file; for a host with an own CA")
+    verify_ssl: bool = _setting(True, "check the host's certificate")
+    timeout_s: float = _setting(30.0, "seconds to wait for an answer", least=0.1)
+
+
+@dataclass(frozen=True)
+class LocalSettings:
+    """Runs on this machine."""
+
+    isolation: str = _setting(
+        "fork",
+        "a process per node: fork from a warm one, or a fresh interpreter (slower)",
+        choices=("fork", "fresh"),
+    )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a project.
+
+    origins: dotted key -> where its value was set; "workflows[0]" -> the same for an item
+    warnings: sentences that somebody should see
+    """
+
+    workflows: tuple[str, ...] = _setting(
+        (), "files that build workflows, relative to this project"
+    )
+    context: ContextSettings = field(default_factory=ContextSettings)
+    image: ImageSettings = field(default_factory=ImageSettings)
+    registry: RegistrySettings = field(default_factory=RegistrySettings)
+    kfp: KFPSettings = field(default_factory=KFPSettings)
+    local: LocalSettings = field(default_factory=LocalSettings)
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    warnings: tuple[str, ...] = field(default=(), repr=False, compare=False)
+
+    def origin(self, key: str) -> str:
+        """Return where a value came from: "config/prod.yaml:3", "environment …" or "default"."""
+        return self.origins.get(key, "default")
+
+
+SECTIONS = {
+    "context": ContextSettings,
+    "image": ImageSettings,
+    "registry": RegistrySettings,
+    "kfp": KFPSettings,
+    "local": LocalSettings,
+}
+_HEAD = (
+    '# Settings of this project. What is commented out has its default: take "# " away and change it.',
+    "# config/prod.yaml beside it is a profile, with what differs, for `doit profile=prod submit`;",
+    "# FFTASKS_KFP__HOST=... beats both. ${NAME} takes a text from the environment.",
+)
+
+
+def _list_settings() -> Iterator[tuple[str, Rule]]:
+    """Yield the dotted key of each setting, and what it may be."""
+    for top in dataclasses.fields(Settings):
+        if top.name in SECTIONS:
+            inner = dataclasses.fields(SECTIONS[top.name])
+            yield from ((f"{top.name}.{leaf.name}", leaf.metadata["rule"]) for leaf in inner)
+        elif "rule" in top.metadata:
+            yield top.name, top.metadata["rule"]
+
+
+RULES: Rules = dict(_list_settings())
+
+
+def format_default(workflows: tuple[str, ...] = ()) -> str:
+    """Return the text of a config/default.yaml: every setting, with the sentence that explains it."""
+    lines = [*_HEAD, "", f"# {RULES['workflows'].says}"]
+    lines += ["workflows:", *(f"  - {file}" for file in workflows)]
+    for section, kind in SECTIONS.items():
+        lines += ["", f"# {kind.__doc__}", f"{section}:"]
+        for leaf in dataclasses.fields(kind):
+            rule = leaf.metadata["rule"]
+            lines.append(f"  # {leaf.name}: {json.dumps(rule.default)}  # {rule.says}")
+    return "\n".join(lines) + "\n"
