@@ -60,7 +60,7 @@ def _plan_node(project: Project, label: str, records: dict[str, Record]) -> Fore
     ids = dict(zip(node.content["upstream"], node.upstream, strict=True))
     upstream = {identity: records[other] for identity, other in ids.items()}
     inputs = node_stage.list_inputs(node.content, upstream, project.data)
-    record = node_stage.find_record(node.content, inputs, project.store)
+    record = node_stage.find_record(node.content, inputs, project.store, keep=False)
     if record is not None:
         records[label] = record
         return Forecast(label, False, (), code)

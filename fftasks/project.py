@@ -12,7 +12,7 @@ from fftasks.data import Data
 from fftasks.errors import StoreError, WorkflowError
 from fftasks.graph import GraphFile, load_graph
 from fftasks.ports.interpreter import Interpreter
-from fftasks.record import Record, read_record, write_record
+from fftasks.record import Record, read_record
 from fftasks.settings import Settings, load
 from fftasks.stages import node as node_stage
 from fftasks.store import Store, Trace
@@ -143,11 +143,9 @@ class Project:
 
     def find_node(self, label: str, inputs: dict[str, str]) -> Record | None:
         """Return the record of a node whose result is there, or None; it is on disk afterwards."""
-        content = self.nodes[label].content
-        record = node_stage.find_record(content, inputs, self.store)
+        record = node_stage.find_record(self.nodes[label].content, inputs, self.store)
         if record is not None:
             self._records[label] = record
-            write_record(self.store.node_path(content["slug"]), record)
         return record
 
     def make_node(self, label: str, inputs: dict[str, str]) -> Trace:

@@ -50,10 +50,9 @@ def read_record(path: Path) -> Record | None:
     return record if isinstance(record, dict) and "output" in record else None
 
 
-def write_record(path: Path, record: Record) -> None:
-    """Write a record as indented JSON; see write_text."""
-    text = json.dumps(record, sort_keys=True, indent=1, allow_nan=False) + "\n"
-    write_text(path, text)
+def write_record(path: Path, record: Record) -> bool:
+    """Write a record as indented JSON, only if it differs; return whether it did. See write_text."""
+    return write_text(path, json.dumps(record, sort_keys=True, indent=1, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> bool:

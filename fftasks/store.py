@@ -107,6 +107,10 @@ class Store:
         }
         write_text(self._trace_path(fingerprint), json.dumps(content, indent=1) + "\n")
 
+    def touch_trace(self, fingerprint: str) -> None:
+        """Note that a trace has been used now; the least recently used results go first."""
+        self._trace_path(fingerprint).touch()
+
     def read_code(self, digest: str) -> dict[str, str] | None:
         """Return the pieces of a node's code, if a node ran with it."""
         try:

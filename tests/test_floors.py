@@ -10,12 +10,15 @@ import fftasks
 PACKAGE = Path(fftasks.__file__).parent
 
 FLOORS = {
-    4: ("tasks", "project", "assembly", "plan", "data", "reporter", "database", "commands", "dropin", "results"),
+    4: (
+        "tasks", "project", "assembly", "plan", "data", "reporter", "database", "commands",
+        "dropin", "results",
+    ),
     3: ("ports",),
     2: ("stages",),
     1: (
         "settings", "graph", "describe", "watch", "closure", "constant", "distribution",
-        "record", "signature", "store",
+        "record", "signature", "store", "gc",
     ),
     0: ("workflow", "runtime", "errors"),
 }  # fmt: skip

@@ -11,12 +11,15 @@ from pathlib import Path
 from fftasks import __version__
 from fftasks.commands.init import write_project
 from fftasks.errors import FFTasksError
+from fftasks.gc import parse_size, remove_unused
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; argparse exits with 2 for a wrong one."""
     arguments = _make_parser().parse_args(argv)
     try:
+        if arguments.command == "gc":
+            return _gc(Path(arguments.folder), arguments.keep)
         return _init(Path(arguments.folder))
     except FFTasksError as error:
         print(error, file=sys.stderr)
@@ -26,12 +29,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fftasks", description=__doc__)
     parser.add_argument("--version", action="version", version=f"fftasks {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     init = commands.add_parser("init", help="write a project that runs")
     init.add_argument(
         "folder", nargs="?", default=".", help="where to; the current folder by default"
     )
+    gc = commands.add_parser("gc", help="remove results that no node has any more")
+    gc.add_argument(
+        "folder", nargs="?", default=".", help="the project's; the current one by default"
+    )
+    gc.add_argument("--keep", default="0", metavar="SIZE", help="how much may stay, such as 5GB")
     return parser
+
+
+def _gc(folder: Path, keep: str) -> int:
+    done = remove_unused(folder / ".fftasks", parse_size(keep))
+    print(
+        f"removed {done.count} results, {done.size_bytes:,} bytes; {done.left_bytes:,} bytes are left"
+    )
+    return 0
 
 
 def _init(folder: Path) -> int:

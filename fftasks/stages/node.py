@@ -80,11 +80,13 @@ def _list_surroundings(node: Mapping[str, Any], data: DataFiles) -> dict[str, st
     return {**inputs, **{f"data {path}": digest or "missing" for path, digest in named.items()}}
 
 
-def find_record(node: Mapping[str, Any], inputs: dict[str, str], store: Store) -> Record | None:
-    """Return a record that says which result belongs to these inputs, if the result is there.
+def find_record(
+    node: Mapping[str, Any], inputs: dict[str, str], store: Store, *, keep: bool = True
+) -> Record | None:
+    """Return the record that says which result belongs to these inputs, if the result is there.
 
-    It may come from an earlier version, so that a change that is taken back runs nothing; then it is not
-    the one on disk. Writes nothing.
+    It may come from an earlier version, so that a change that is taken back runs nothing.
+    keep: put it on disk, where it is not; else nothing is written
     """
     if not all(argument.get("stable", True) for argument in node["arguments"]):
         return None
@@ -93,8 +95,15 @@ def find_record(node: Mapping[str, Any], inputs: dict[str, str], store: Store) -
         outputs = record.get("outputs", {})
         if outputs and all(store.has_artifact(digest) for digest in outputs.values()):
             return record
-    trace = store.read_trace(digest_fingerprint(inputs))
-    return None if trace is None else _make_record(node, inputs, trace.outputs)
+    fingerprint = digest_fingerprint(inputs)
+    trace = store.read_trace(fingerprint)
+    if trace is None:
+        return None
+    record = _make_record(node, inputs, trace.outputs)
+    if keep:
+        write_record(store.node_path(node["slug"]), record)
+        store.touch_trace(fingerprint)
+    return record
 
 
 def accept(
