@@ -10,6 +10,7 @@ import io
 import json
 import tarfile
 from collections.abc import Mapping
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
@@ -37,11 +38,12 @@ def assemble(
 ) -> str:
     """Return the id of the image that has runtime and code above another.
 
-    below: that image, as the engine describes it.
+    below: that image's "Id" and "Config".
     """
     image = ""
     with TemporaryFile(dir=log.path.parent) as context:
-        _write_context(context, make_dockerfile(below, make_environment(recipe)), layers)
+        dockerfile = make_dockerfile(below, make_environment(recipe))
+        _write_context(context, dockerfile, layers, log.path.parent)
         context.seek(0)
         for event in client.build(
             fileobj=context,
@@ -87,7 +89,7 @@ def _quote(value: str) -> str:
     return f'"{value}"'
 
 
-def _write_context(out: IO[bytes], dockerfile: str, layers: Layers) -> None:
+def _write_context(out: IO[bytes], dockerfile: str, layers: Layers, scratch: Path) -> None:
     # the code's folder is there early: else WORKDIR makes it, in a layer with the time of day
     parts = (
         ("runtime.tar", layers.runtime, RUNTIME_FOLDER, (CODE_FOLDER,)),
@@ -96,7 +98,7 @@ def _write_context(out: IO[bytes], dockerfile: str, layers: Layers) -> None:
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive:
         _add(archive, "Dockerfile", io.BytesIO(dockerfile.encode()))
         for name, entries, root, beside in parts:
-            with TemporaryFile() as layer:
+            with TemporaryFile(dir=scratch) as layer:
                 write_layer(entries, layer, root=root, beside=beside)
                 _add(archive, name, layer)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fftasks.errors import SettingsError, ToolError
+from fftasks.errors import SettingsError, StoreError, ToolError
 from fftasks.ports import refusal
 from fftasks.ports.assembly import assemble
 from fftasks.ports.engine import (
@@ -66,19 +66,17 @@ class Engine:
     def build(self, recipe: Recipe, layers: Layers, *, log: Path) -> Built:
         """Build an image; what the engine and pip say goes into the log as they say it.
 
-        Raises SettingsError for a base that cannot be one, ToolError for all else.
+        Raises SettingsError for a base that cannot be one, StoreError if the disk does not take
+        what is sent to the engine, ToolError for all else.
         """
-        attempted = f"image: the build on base {recipe.base!r} broke off"
-        with open_engine() as client, open_log(log, list_secrets(client, recipe)) as lines:
-            try:
-                with blame_engine(attempted):
-                    base = self._find_base(client, recipe, lines)
-                    below = install(client, recipe, layers, base, lines)
-                    image = assemble(client, recipe, layers, below, lines)
-            except ToolError as exc:
-                found = [lines.hide(line) for line in (*exc.found, f"full log: {log}")]
-                raise ToolError(lines.hide(exc.attempted), found=found, tip=exc.tip) from exc
-        return Built(image, base["Id"])
+        try:
+            return self._build(recipe, layers, log)
+        except OSError as exc:
+            raise StoreError(
+                "image: the layers cannot be put together",
+                found=[str(exc)],
+                tip="is the disk full?",
+            ) from exc
 
     def push(self, image: str, repository: str, tags: Sequence[str]) -> str:
         """Push an image under each tag and return the digest of its manifest in the registry.
@@ -93,6 +91,19 @@ class Engine:
             digests = [self._push_tag(client, repository, tag, auth) for tag in tags]
             self._verify(client, repository, digests[-1], auth)
         return digests[-1]
+
+    def _build(self, recipe: Recipe, layers: Layers, log: Path) -> Built:
+        attempted = f"image: the build on base {recipe.base!r} broke off"
+        with open_engine() as client, open_log(log, list_secrets(client, recipe)) as lines:
+            try:
+                with blame_engine(attempted):
+                    base = self._find_base(client, recipe, lines)
+                    below = install(client, recipe, layers, base, lines)
+                    image = assemble(client, recipe, layers, below, lines)
+            except ToolError as exc:
+                found = [lines.hide(line) for line in (*exc.found, f"full log: {log}")]
+                raise ToolError(lines.hide(exc.attempted), found=found, tip=exc.tip) from exc
+        return Built(image, base["Id"])
 
     def _find_base(self, client: APIClient, recipe: Recipe, log: Log) -> dict[str, Any]:
         """Return what the engine knows of the base; fetch it if it is not there."""
@@ -166,7 +177,7 @@ class Engine:
         except APIError as exc:
             if exc.status_code in (401, 403):
                 return  # a login that may write and not read
-            attempted = f"push: the registry took {reference} and does not have it"
+            attempted = f"push: {reference} was taken, and is not found in the registry"
             raise self._refuse(attempted, read_message(exc), repository) from exc
 
     def _refuse(self, attempted: str, message: str, repository: str) -> ToolError:

@@ -161,8 +161,8 @@ def _find_context() -> dict[str, Any]:
 
     name = os.environ.get("DOCKER_CONTEXT")
     context = ContextAPI.get_context(name) if name else ContextAPI.get_current_context()
-    if context is None or not context.Host:
-        return {}
+    if context is None:
+        raise ValueError(f"Docker has no context {name!r}")
     return {"base_url": context.Host, "tls": context.TLSConfig or False}
 
 

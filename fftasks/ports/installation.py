@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,9 +42,9 @@ _CLEAN = f"import shutil; shutil.rmtree('/{_FOLDER}')"
 def install(
     client: APIClient, recipe: Recipe, layers: Layers, base: Mapping[str, Any], log: Log
 ) -> Mapping[str, Any]:
-    """Return an image that is the base and what the requirements ask for.
+    """Return an image that is the base and what the requirements ask for: its "Id" and "Config".
 
-    Both as the engine describes them. Raises ToolError if pip fails.
+    base: as the engine describes it. Raises ToolError if pip fails.
     """
     if not layers.requirements:
         return base
@@ -64,14 +64,12 @@ def install(
         if status:
             raise _explain(recipe, layers, status, log)
         if _execute(client, container, ["python3", "-c", _CLEAN], {}, log):
-            raise ToolError("image: pip's files could not be removed", found=log.tail(_SHOWN))
+            # no secret gets into a layer, whatever keeps it there
+            raise ToolError("image: pip's files cannot be removed", found=log.tail(_SHOWN))
         # the base's settings, not those of a container that waits; what is not said comes from there
         settings = {**base["Config"], "Entrypoint": [], "Cmd": list(COMMAND)}
-        client.commit(container, REPOSITORY, tag, conf=settings)
-    made = inspect_image(client, f"{REPOSITORY}:{tag}")
-    if made is None:
-        raise ToolError(f"image: the engine has lost {REPOSITORY}:{tag}", tip="run it again")
-    return made
+        made = client.commit(container, REPOSITORY, tag, conf=settings)
+    return {"Id": made["Id"], "Config": settings}
 
 
 def _make_tag(recipe: Recipe, layers: Layers, base: str) -> str:
@@ -126,18 +124,8 @@ def _run_container(client: APIClient, base: Mapping[str, Any], title: str) -> It
             ) from exc
         yield container
     finally:
-        _remove(client, container)
-
-
-def _remove(client: APIClient, container: str) -> None:
-    from docker.errors import APIError
-
-    try:
-        client.remove_container(container, v=True, force=True)
-    except APIError as exc:
-        # it is going, or gone, by itself: it was made to
-        if exc.status_code not in (404, 409):
-            raise
+        with suppress(APIError):  # one that did not start is on its way out already
+            client.remove_container(container, v=True, force=True)
 
 
 def _execute(
@@ -166,11 +154,12 @@ def _execute(
 @contextmanager
 def _listen(client: APIClient, process: str) -> Iterator[Iterator[tuple[int, bytes]]]:
     """Give what a process says, in pieces, with the number of the stream."""
-    from docker.utils.socket import frames_iter
+    from docker.utils import socket
 
+    frames: Any = socket  # the type stubs leave it untyped
     connection: Any = client.exec_start(process, socket=True)
     try:
-        yield frames_iter(connection, tty=False)
+        yield frames.frames_iter(connection, tty=False)
     finally:
         # docker-py gives a reader of a socket that nobody else closes
         inner = getattr(connection, "_sock", None)

@@ -7,6 +7,7 @@ is only read, and only what changed is copied again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,10 @@ def look(
 
     previous: the record that make() gave last. Copies nothing. Raises as make() does.
     """
-    if previous is None or previous["version"] != VERSION:
+    if previous is None:
         return ["never ran"]
+    if previous.get("version") != VERSION:
+        return ["fftasks makes it in another way now"]
     patterns = read_ignore(folder, ignore)
     listing = list_folder(folder, patterns)
     mirror = Mirror(folder, target)
@@ -60,9 +63,13 @@ def look(
         rows = mirror.measure(listing)
     except MovedError as exc:
         return [f"{exc} is changing"]
-    mirror.remember(rows)
-    reasons = list(compare(previous, _list_contents(listing, rows)))
-    if not reasons and previous["inputs"] != {"ignore": patterns.digest}:
+    with suppress(OSError):  # it would only save work
+        mirror.remember(rows)
+    try:
+        reasons = list(compare(previous, _list_contents(listing, rows)))
+    except (TypeError, LookupError):
+        return ["the record is damaged"]
+    if not reasons and previous.get("inputs") != {"ignore": patterns.digest}:
         reasons = ["the patterns changed"]
     return reasons or [f"{path} is not in the copy" for path in mirror.find_wrong(rows, listing)]
 

@@ -155,7 +155,7 @@ def _read_memory(path: Path) -> dict[str, _Known]:
     try:
         memory = json.loads(path.read_bytes())
         return {name: _Known(*fields) for name, fields in memory.items()}
-    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}  # it only saves work
 
 

@@ -39,12 +39,14 @@ def make(image: Record, *, push: Push, repository: str, tag: str) -> Record:
     repository: as name_repository() gives it. The image is pushed under the tag, and under one of
     its own, so that a registry which cleans up what has no tag keeps older ones.
     "reference": the image by digest, as pods are given it.
+    Raises SettingsError for a tag that is none, and for a repository that cannot be pushed to.
     """
     if not _TAG.fullmatch(tag):
         raise SettingsError(
             f"push: {tag!r} is no tag",
             tip="set image.tag to letters, digits, and _ . - after the first, at most 128",
         )
+    _check_owner(repository)
     own_tag = f"image-{image['output'].removeprefix('sha256:')[:16]}"
     digest = push(image["output"], repository, (own_tag, tag))
     return {
@@ -72,13 +74,18 @@ def name_repository(server: str, repository: str) -> str:
     path = "/".join(part.strip("/") for part in (path, repository.strip()) if part.strip("/"))
     _check_host(host, server)
     _check_path(path)
+    return f"{host}/{path}"
+
+
+def _check_owner(repository: str) -> None:
+    """Refuse a repository of Docker's own registry that is nobody's; other registries have such."""
+    host, _, path = repository.partition("/")
     if host in (HUB, f"index.{HUB}") and "/" not in path:
         raise SettingsError(
             f"push: {HUB}/{path} is not yours to push to",
             found=["registry.server is not set, so the image would go to Docker's own registry"],
             tip=f"set registry.server, or registry.repository to <your name there>/{path}",
         )
-    return f"{host}/{path}"
 
 
 def _check_host(host: str, server: str) -> None:

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import resource
 import tarfile
 import threading
 import zipfile
@@ -19,8 +20,10 @@ import pytest
 
 from fftasks.errors import SettingsError, StoreError, ToolError
 from fftasks.ports import installation
+from fftasks.ports.assembly import assemble
 from fftasks.ports.docker import Engine
 from fftasks.ports.engine import Login
+from fftasks.ports.log import Log
 from fftasks.stages import context, image
 from fftasks.stages.image import Recipe
 
@@ -60,7 +63,11 @@ def build(make_recipe, log, engine):
         return engine.images.get(record["output"])
 
     yield build_image
-    remove(engine, made)
+    rows = [row for name in made for row in engine.images.get(name).history()]
+    tags = {
+        tag for row in rows for tag in row["Tags"] or () if tag.startswith(installation.REPOSITORY)
+    }
+    remove(engine, [*made, *tags])
 
 
 @pytest.fixture
@@ -223,15 +230,15 @@ def test_code_edit_makes_the_last_layer_only(folder, build, log):
     assert log.read_text().count("Using cache") == 4  # all but FROM and the code
 
 
-def test_layers_of_our_own_do_not_depend_on_folder_and_time(folder, build, tmp_path, engine):
-    first = build().attrs["RootFS"]["Layers"][-2:]
-    engine.images.prune(filters={"dangling": True})
-    for path in (folder, folder / "sums.py"):
-        os.utime(path, ns=(10**18, 10**18))
-    folder.rename(tmp_path / "elsewhere")
-    (tmp_path / "elsewhere").rename(folder)
+def test_layers_of_our_own_do_not_depend_on_time_and_base(folder, build, make_base):
+    # two bases, so that the second build finds nothing in the engine's cache
+    one, two = make_base("ENV X=1"), make_base("ENV X=2")
+    first = build(base=one).attrs["RootFS"]["Layers"][-2:]
+    os.utime(folder / "sums.py", ns=(10**18, 10**18))
 
-    assert build().attrs["RootFS"]["Layers"][-2:] == first
+    second = build(base=two).attrs["RootFS"]["Layers"][-2:]
+
+    assert second == first
 
 
 def test_image_can_have_a_name(build, engine):
@@ -323,9 +330,8 @@ def test_secrets_of_pip_are_in_no_layer_history_or_log(
         env = {"PIP_INDEX_URL": url, "PIP_TRUSTED_HOST": gateway, "OTHER_TOKEN": SECRET}
         made = build(build_env=env, ca_cert=tmp_path / "ca.pem")
 
-    everything = read_everything(engine, made) + read_everything(
-        engine, engine.images.get(find_requirements(engine, made))
-    )
+    below = engine.images.get(find_requirements(engine, made))
+    everything = read_everything(engine, made) + json.dumps(below.attrs).encode()
     assert run(engine, made, "python3", "-c", "import tiny; print(tiny.version)") == "3.0\n"
     assert b"tiny" in everything
     assert SECRET.encode() not in everything
@@ -394,6 +400,16 @@ def list_state(engine) -> tuple[set[str], set[str]]:
     }
 
 
+def test_pip_that_was_killed(folder, make_recipe):
+    require_wheel(folder)
+    recipe = make_recipe()
+    log = Log(folder / "log", io.StringIO())
+
+    error = installation._explain(recipe, image.collect_layers(recipe), 137, log)
+
+    assert "memory" in error.tip
+
+
 def test_certificates_that_are_not_there(folder, make_recipe, log, tmp_path):
     require_wheel(folder)
     recipe = make_recipe(ca_cert=tmp_path / "gone.pem", build_env={"PIP_Y": "1"})
@@ -416,6 +432,28 @@ def test_base_that_is_nowhere(make_recipe, log):
     assert "connection refused" in str(caught.value)
 
 
+def test_base_that_its_registry_does_not_have(make_recipe, log, registry):
+    login = Login(registry.server, registry.username, registry.password)
+    recipe = make_recipe(base=f"{registry.server}/nothing:1")
+
+    with pytest.raises(ToolError, match="cannot be fetched") as caught:
+        image.make(recipe, build=Engine(login).build, log=log)
+
+    assert "manifest unknown" in str(caught.value)
+
+
+def test_broken_login_of_docker_does_not_keep_a_base_from_being_asked_for(
+    make_recipe, log, registry
+):
+    (Path(os.environ["DOCKER_CONFIG"]) / "config.json").write_text('{"credsStore": "missing"}')
+    recipe = make_recipe(base=f"{registry.server}/nothing:1")
+
+    with pytest.raises(ToolError, match="cannot be fetched"):
+        image.make(recipe, build=Engine().build, log=log)
+
+    assert "cannot be read" in log.read_text()
+
+
 def test_base_that_is_no_name(make_recipe, log):
     recipe = make_recipe(base="Not A Name", base_origin="config/prod.yaml line 3")
 
@@ -436,8 +474,9 @@ def test_base_for_another_platform(make_recipe, log, engine, base_image):
     assert "it is for linux/amd64" in str(caught.value)
 
 
-def test_platform_in_other_words(build):
-    assert build(platform="linux/x86_64").attrs["Architecture"] == "amd64"
+@pytest.mark.parametrize("platform", ["linux/x86_64", "linux/amd64/v2", ""])
+def test_platform_in_other_words(build, platform):
+    assert build(platform=platform).attrs["Architecture"] == "amd64"
 
 
 def test_base_from_a_registry_is_fetched_with_the_login(
@@ -494,6 +533,34 @@ def test_copy_that_was_changed_is_noticed(folder, make_recipe, log):
 
     with pytest.raises(StoreError, match=r"sums\.py"):
         image.make(recipe, build=Engine().build, log=log)
+
+
+def test_disk_that_is_full(folder, make_recipe, log):
+    (folder / "big.bin").write_text("x" * 1_000_000)
+    recipe = make_recipe()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, before[1]))
+
+    try:
+        with pytest.raises(StoreError, match="cannot be put together"):
+            image.make(recipe, build=Engine().build, log=log)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_stream_that_ends_without_an_image(folder, make_recipe):
+    class Silent:
+        def build(self, **_options):
+            yield {"stream": "Step 1\n"}
+
+    recipe = make_recipe()
+    log = Log(folder / "log", io.StringIO())
+    below = {"Id": "sha256:0", "Config": {}}
+
+    with pytest.raises(ToolError, match="without an image") as caught:
+        assemble(Silent(), recipe, image.collect_layers(recipe), below, log)
+
+    assert "Step 1" in str(caught.value)
 
 
 def test_name_that_is_none_is_an_error(make_recipe, log):

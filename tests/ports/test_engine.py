@@ -86,6 +86,14 @@ def test_context_of_docker_is_followed(monkeypatch):
         connect()
 
 
+def test_context_that_is_not_there(monkeypatch):
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setenv("DOCKER_CONTEXT", "gone")
+
+    with pytest.raises(ToolError, match="no context 'gone'"):
+        connect()
+
+
 def test_login_of_the_settings_is_for_its_host_only():
     login = Login("host:5000", "me", SECRET)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import socket
 import tempfile
@@ -505,6 +506,34 @@ def test_file_that_changes_once_is_copied_again(folder, target, monkeypatch):
     assert (target / "sums.py").read_text() == (folder / "sums.py").read_text()
 
 
+def test_file_that_goes_away_before_it_is_copied_is_left_out(folder, target, monkeypatch):
+    copy = mirror._copy
+
+    def remove_and_copy(source, *args):
+        if source.name == "sums.py":
+            source.unlink()
+        return copy(source, *args)
+
+    monkeypatch.setattr(mirror, "_copy", remove_and_copy)
+
+    assert list_files(context.make(folder, target)) == ["data/table.csv"]
+
+
+def test_file_that_becomes_unreadable_is_named(folder, target, monkeypatch):
+    digest = mirror.digest_file
+
+    def digest_and_replace(path):
+        found = digest(path)
+        path.unlink()
+        path.mkdir()
+        return found
+
+    monkeypatch.setattr(mirror, "digest_file", digest_and_replace)
+
+    with pytest.raises(ContextError, match="cannot be read"):
+        context.make(folder, target)
+
+
 def test_file_that_goes_away_is_left_out(folder, target, monkeypatch):
     digest = mirror.digest_file
 
@@ -523,6 +552,29 @@ def test_copy_that_cannot_be_written_is_an_error_of_the_store(folder, target):
 
     with pytest.raises(StoreError, match="cannot be written"):
         context.make(folder, target)
+
+
+@contextmanager
+def limit_file_size(size_bytes: int) -> Iterator[None]:
+    """Let no file become larger, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_disk_that_is_full_loses_nothing(folder, target):
+    write(folder / "big.bin", "x" * 10_000)
+
+    with limit_file_size(5_000), pytest.raises(StoreError, match="cannot be written"):
+        context.make(folder, target)
+
+    assert list(target.parent.iterdir()) == [target]
+    record = context.make(folder, target)
+    assert (target / "big.bin").stat().st_size == 10_000
+    assert context.look(folder, target, previous=record) == []
 
 
 # looking
@@ -554,6 +606,40 @@ def test_look_names_what_differs(folder, target):
 
 def test_look_without_a_record(folder, target):
     assert context.look(folder, target, previous=None) == ["never ran"]
+
+
+def test_look_at_what_is_changing(folder, target, monkeypatch):
+    record = context.make(folder, target)
+    write(folder / "new.py")
+
+    def vanish(path):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(mirror, "digest_file", vanish)
+
+    assert context.look(folder, target, previous=record)[0].endswith("is changing")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ({"version": 0}, "fftasks makes it in another way now"),
+        ({"files": [1]}, "the record is damaged"),
+        ({"files": None}, "the record is damaged"),
+        ({"files": [[]]}, "the record is damaged"),
+    ],
+)
+def test_look_at_a_record_that_is_none(folder, target, damage, said):
+    record = context.make(folder, target)
+
+    assert context.look(folder, target, previous={**record, **damage}) == [said]
+
+
+def test_look_at_a_record_that_lacks_something(folder, target):
+    record = context.make(folder, target)
+    del record["links"]
+
+    assert context.look(folder, target, previous=record) == ["the record is damaged"]
 
 
 def test_look_after_a_touch_finds_nothing_and_reads_once(folder, target, monkeypatch):

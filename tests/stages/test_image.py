@@ -210,6 +210,11 @@ def test_runtime_has_modules_only():
     assert paths == sorted(paths)
 
 
+def test_package_that_is_not_installed_is_a_bug():
+    with pytest.raises(ModuleNotFoundError, match="nowhere"):
+        image._find_package("nowhere")
+
+
 def test_finding_inputs_imports_no_docker(folder):
     program = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"

@@ -45,6 +45,15 @@ def test_tag_that_is_none_is_refused(tag):
         make(tag=tag)
 
 
+@pytest.mark.parametrize("repository", ["docker.io/sums", "index.docker.io/sums"])
+def test_repository_of_nobody_is_refused_before_the_push(repository):
+    with pytest.raises(SettingsError, match="not yours") as caught:
+        make(repository)
+
+    assert "<your name there>/sums" in caught.value.tip
+    assert "registry.server" in caught.value.tip
+
+
 @pytest.mark.parametrize(
     ("server", "repository", "name"),
     [
@@ -58,6 +67,7 @@ def test_tag_that_is_none_is_refused(tag):
         ("10.0.0.1:5000", "a__b-c.d", "10.0.0.1:5000/a__b-c.d"),
         ("[::1]:5000", "a", "[::1]:5000/a"),
         ("", "me/sums", "docker.io/me/sums"),
+        ("", "sums", "docker.io/sums"),
         ("docker.io", "me/sums", "docker.io/me/sums"),
     ],
 )
@@ -79,8 +89,6 @@ def test_repository_is_named(server, repository, name):
         ("registry", "sums", "registry:5000"),
         ("a b.c", "sums", "write a host"),
         ("ftp://x.y", "sums", "write a host"),
-        ("", "sums", "<your name there>/sums"),
-        ("index.docker.io", "sums", "registry.server"),
     ],
 )
 def test_name_that_is_none_is_refused_with_a_better_one(server, repository, said):

@@ -1,0 +1,73 @@
+"""The repository's own project: its examples run here and on the cluster, with equal results."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fftasks
+from tests.sample import Sample
+from tests.test_submit import find_result
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    root = tmp_path_factory.mktemp("repository")
+    for name in ("docs/examples", "config"):
+        shutil.copytree(
+            REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for name in ("dodo.py", "requirements.txt", ".dockerignore"):
+        shutil.copy(REPOSITORY / name, root)
+    return Sample(root)
+
+
+def test_the_examples_run_here(project):
+    output = project.doit("run")
+
+    assert "node2 = 3" in output
+    assert "best = 'support vectors'" in output
+    assert "15 ran" in output
+    picture = fftasks.load("picture", project.root)
+    assert picture.startswith(b"\x89PNG")
+    assert fftasks.load("confusion", project.root).sum() == 899
+
+
+def test_the_sums_are_word_for_word_the_reference():
+    text = (REPOSITORY / "docs" / "examples" / "sums" / "sums.py").read_text()
+
+    for line in (
+        'a_plus_b = sum(a, b).set_name("node1")',
+        'a_plus_two_b = sum(a_plus_b, b).set_name("node2")',
+        'kfp_workflow = KFPWorkflow(a_plus_two_b, workflow_name="sums")',
+        "kfp_workflow.run()",
+    ):
+        assert line in text.splitlines()
+
+
+def test_the_examples_run_on_the_cluster(project, registry, kfp_cluster, cluster, base_image):
+    project.doit("run")
+    settings = {
+        "IMAGE__BASE": base_image,
+        "REGISTRY__SERVER": registry.server,
+        "REGISTRY__USERNAME": registry.credentials["username"],
+        "REGISTRY__PASSWORD": registry.credentials["password"],
+        "KFP__HOST": kfp_cluster.url,
+    }
+
+    output = project.doit(
+        "submit", **{f"FFTASKS_{name}": value for name, value in settings.items()}
+    )
+
+    digits, sums = (kfp_cluster.wait(run) for run in re.findall(r"run ([\w-]+): http", output))
+    assert (digits.state, sums.state) == ("SUCCEEDED", "SUCCEEDED"), digits.error or sums.error
+    if "node2" in digits.tasks:
+        digits, sums = sums, digits
+    assert find_result(cluster, sums, "node2") == 3
+    assert find_result(cluster, digits, "best") == fftasks.load("best", project.root)
+    matrix = find_result(cluster, digits, "confusion")
+    assert np.array_equal(matrix, fftasks.load("confusion", project.root))
