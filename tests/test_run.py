@@ -514,7 +514,7 @@ def test_two_runs_at_once_do_a_node_once(tmp_path):
 import time
 from fftasks import workflow, Workflow
 
-@workflow
+@workflow(reads=[])
 def step(x):
     with open("calls", "a") as file:
         file.write("x")

@@ -23,7 +23,7 @@ from typing import Any
 
 from fftasks.closure.execution import Execution
 from fftasks.closure.module import Unit
-from fftasks.closure.names import Event
+from fftasks.closure.names import CHANGING, Event
 from fftasks.closure.project import SourceFile
 from fftasks.closure.resolve import Key, Name, Resolver, Target
 from fftasks.closure.values import Values
@@ -38,11 +38,6 @@ _STATEFUL = re.compile(
 _HARMLESS = re.compile(
     r"(logging|warnings|shutil|traceback)\.|time\.sleep|sys\.(exit|stdout|stderr)|os\.(makedirs|mkdir)"
     r"|(json|pickle|yaml)\.dump"
-)
-# methods that change what they are called on, also where their value is used
-_CHANGING = frozenset(
-    "add append appendleft clear discard extend insert pop popitem popleft remove reverse seed setdefault "
-    "shuffle sort update send write next".split()
 )
 # methods that say something, and change nothing
 _SPEAKING = frozenset("debug info warning error exception critical log".split())
@@ -209,8 +204,11 @@ class _Trace:
         if self._values.is_wiring(file, reference, distance):
             return False
         target = self._resolver.resolve(file, reference)
+        if kind == "bound":
+            self._judge_bound(target, attribute)
+            return False
         if kind == "take":
-            self._read |= {key for key in target.units if self._values.classify(key) == "opaque"}
+            self._judge_taken(target, distance)
             return False
         if kind in ("store", "rebind"):
             self._judge_store(target, distance, attribute)
@@ -227,14 +225,34 @@ class _Trace:
         self._effect.touched.update(k for k in keys if k[0].units[k[1]]["kind"] != "import")
 
     def _judge_unknown(self, kind: str, attribute: str, *, bare: bool) -> bool:
-        if kind == "store":
+        if kind == "take":
+            self._widen(Reach.OPAQUE)
+        elif kind == "store":
             self._widen(Reach.STATE if attribute == "[]" else Reach.NAMED)
         elif kind == "call" and attribute:
             if attribute not in _SPEAKING:
-                self._widen(Reach.STATE if bare or attribute in _CHANGING else Reach.OPAQUE)
+                self._widen(Reach.STATE if bare or attribute in CHANGING else Reach.OPAQUE)
+        elif kind == "bound" and attribute in CHANGING:
+            self._widen(Reach.STATE)
         elif kind in ("call", "decorate"):
             self._calls_decorated = True
-        return kind != "take"
+        return kind not in ("take", "bound")
+
+    def _judge_taken(self, target: Target, distance: int) -> None:
+        taken = set(target.units)
+        for file, number in target.units if distance == 2 else ():  # noqa: PLR2004
+            for reference, _ in file.units[number]["returns"]:
+                if reference:
+                    taken |= self._resolver.resolve(file, reference).units
+                else:
+                    self._widen(Reach.OPAQUE)
+        self._read |= {key for key in taken if self._values.classify(key) == "opaque"}
+
+    def _judge_bound(self, target: Target, attribute: str) -> None:
+        kinds = {key: self._values.classify(key) for key in target.units}
+        self._read |= {key for key, kind in kinds.items() if kind == "opaque"}
+        if attribute in CHANGING:
+            self._touch(key for key, kind in kinds.items() if kind in ("container", "opaque"))
 
     def _judge_store(self, target: Target, distance: int, attribute: str) -> None:
         if target.modules or (target.externals and distance < 2):  # noqa: PLR2004
@@ -253,15 +271,15 @@ class _Trace:
         for file, number in target.units:
             unit = file.units[number]
             if distance == 2 and unit["kind"] == "function":  # noqa: PLR2004
-                self._change_returned(file, unit)
+                self._change_returned(file, unit, unknown=True)
             elif distance < 2 or unit["kind"] != "class":  # noqa: PLR2004 - a new object is nobody's
                 self._touch([(file, number)])
 
-    def _change_returned(self, file: SourceFile, unit: Unit) -> None:
+    def _change_returned(self, file: SourceFile, unit: Unit, *, unknown: bool) -> None:
         for reference, _ in unit["returns"]:
             if reference:
                 self._touch(self._resolver.resolve(file, reference).units)
-            else:
+            elif unknown:
                 self._widen(Reach.STATE)
 
     def _judge_subclass(self, target: Target, kind: str) -> None:
@@ -302,7 +320,7 @@ class _Trace:
         ):
             return
         if distance == 2:  # noqa: PLR2004
-            changing = bare or attribute in _CHANGING
+            changing = bare or attribute in CHANGING
             self._widen(Reach.STATE if changing else Reach.OPAQUE)
         elif bare or any(_STATEFUL.match(name) for name in target.externals):
             self._widen(Reach.ALL)
@@ -323,16 +341,11 @@ class _Trace:
         elif self._values.classify(key) == "fixed":
             return
         elif self._values.classify(key) == "container":
-            if (
-                attribute in _CHANGING
-                or bare
-                or kind == "decorate"
-                or attribute in ("", "operator")
-            ):
+            if attribute in CHANGING or bare or kind == "decorate" or attribute in ("", "operator"):
                 self._touch([key])
         elif bare and at_top and attribute not in _SPEAKING:
             self._widen(Reach.ALL)
-        elif bare or attribute in _CHANGING:
+        elif bare or attribute in CHANGING:
             self._touch([key])
         else:
             self._read.add(key)
@@ -348,8 +361,8 @@ class _Trace:
             self._enter(key, ["", "("][: 1 + (distance > 0)])
         else:
             self._enter(key)
-        if attribute and distance and not target.rest:
-            self._change_returned(key[0], unit)
+        if distance and not target.rest:
+            self._change_returned(key[0], unit, unknown=bool(attribute))
 
 
 _HOOKS = ("__init_subclass__", "__set_name__", "__class_getitem__")

@@ -16,7 +16,14 @@ from typing import Any, TypedDict
 
 from fftasks.closure.names import Names, Reader
 from fftasks.closure.roots import Root, Roots
-from fftasks.closure.scope import IMPORTS, Import, Scope, bind_statements, iterate_scope, list_imports
+from fftasks.closure.scope import (
+    IMPORTS,
+    Import,
+    Scope,
+    bind_statements,
+    iterate_scope,
+    list_imports,
+)
 from fftasks.closure.tree import (
     DEFINITIONS,
     FUNCTIONS,
@@ -118,9 +125,7 @@ class _Analyser:
         }
         self._roots = Roots(Scope("module"), imports, scope.sources)
         self._typed = {
-            node
-            for node in self._nodes
-            if isinstance(node, DEFINITIONS) and self._is_typed(node)
+            node for node in self._nodes if isinstance(node, DEFINITIONS) and self._is_typed(node)
         }
         self._typed |= {m for c in self._typed if isinstance(c, ast.ClassDef) for m in c.body
                         if isinstance(m, FUNCTIONS)}  # fmt: skip

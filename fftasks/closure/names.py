@@ -3,7 +3,8 @@
 An event is `[kind, reference, distance, attribute, bare, line]`:
 
     kind        "call", "decorate", "store" (an attribute or item is set or deleted), "rebind" (a global
-                is set), "take" (something is iterated over, and may be used up), "subclass", "meta"
+                is set), "take" (something is iterated over, and may be used up), "bound" (a method is
+                handed on, and may be called), "subclass", "meta"
     reference   what it is done to, as in scope.py; "" if only the caller or nobody knows
     distance    0 the thing itself, 1 an item of it or something reached through one, 2 what a call of it gave
     attribute   the method called or attribute set on it; "" for none, "[]" for an item
@@ -34,6 +35,11 @@ Event = list[Any]
 Root = tuple[str, int]
 
 _PATH = re.compile(r"[A-Za-z_]\w*([.:][A-Za-z_]\w*)+|[\w./-]+\.py")
+# methods that change what they are called on, also where their value is used
+CHANGING = frozenset(
+    "add append appendleft clear discard extend insert pop popitem popleft remove reverse seed setdefault "
+    "shuffle sort update send write next __setitem__ __next__ __delitem__".split()
+)
 _TAKERS = frozenset("all any dict enumerate filter frozenset iter list map max min next reversed set "
                     "sorted sum tuple zip".split())  # fmt: skip
 
@@ -93,6 +99,7 @@ class Reader:
         self._body = self.found.now
         self._key: str | None = None
         self._via: list[str] | None = None
+        self._called: ast.expr | None = None
         self._bare = False
         self._maybe = False
 
@@ -165,6 +172,8 @@ class Reader:
             self._visit(inner)
         if not isinstance(node.ctx, ast.Load):
             self._visit_target(node)
+        elif node.attr in CHANGING and node is not self._called:
+            self._note("bound", self._find_roots(node.value), node.attr, node)
 
     def _visit_subscript(self, node: ast.Subscript) -> None:
         modules = self._roots.list_references(node, self._scope)  # sys.modules["helpers"]
@@ -179,6 +188,8 @@ class Reader:
             self._visit_target(node)
 
     def _visit_target(self, node: ast.Attribute | ast.Subscript) -> None:
+        if self._roots.is_fresh(node.value, self._scope):
+            return
         if isinstance(node, ast.Subscript):
             self._note("store", self._find_roots(node.value), "[]", node)
         elif not self._is_own(node.value):
@@ -204,8 +215,7 @@ class Reader:
                 self._body.events.append(event)
 
     def _note_taken(self, node: ast.expr) -> None:
-        taken = [root for root in self._find_roots(node) if root[0] and root[1] <= 1]
-        self._note("take", taken, "", node)
+        self._note("take", self._find_roots(node), "", node)
 
     def _visit_arguments(self, nodes: Iterable[ast.AST | None], via: list[str] | None) -> None:
         """Visit what is handed to a call; via: references to what is called, None if unknown."""
@@ -227,11 +237,19 @@ class Reader:
         function = node.func
         roots = self._find_roots(function)
         attribute = function.attr if isinstance(function, ast.Attribute) else ""
-        self._note("call", roots, attribute, node)
+        if not (attribute and self._roots.is_fresh(function.value, self._scope)):  # type: ignore[attr-defined]
+            self._note("call", roots, attribute, node)
+        self._called = function
         self._visit_arguments([function], None)
+        self._note_bound(node)
         known = all(reference for reference, _ in roots) and bool(roots)
         via = [reference for reference, _ in roots] if known else None
         self._visit_arguments([*node.args, *(keyword.value for keyword in node.keywords)], via)
+
+    def _note_bound(self, node: ast.Call) -> None:
+        for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
+            if isinstance(argument, ast.Attribute):
+                self._note("bound", self._find_roots(argument.value), argument.attr, argument)
 
     def _visit_getattr(self, node: ast.Call) -> bool:
         target = self._roots.read_getattr(node)
@@ -327,11 +345,11 @@ class Reader:
 
     def _visit_augmented(self, node: ast.AugAssign) -> None:
         # x += y may change the object that x was, and others may hold it
-        read = ast.copy_location(ast.Name(node.target.id, ast.Load()), node.target) if isinstance(
-            node.target, ast.Name) else None  # fmt: skip
-        if read:
+        if isinstance(node.target, ast.Name):
+            read = ast.copy_location(ast.Name(node.target.id, ast.Load()), node.target)
             self._visit(read)
-            self._note("store", self._find_roots(read), "[]", node.target)
+            if not self._roots.is_fresh(read, self._scope):
+                self._note("store", self._find_roots(read), "[]", read)
         self._visit(node.target)
         self._visit(node.value)
 

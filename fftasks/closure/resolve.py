@@ -185,7 +185,9 @@ class Resolver:
             path.target.modules.add(source)
         elif rest[0] in source.names and (source, *rest) not in path.seen:
             self._follow_name(source, rest[0], rest[1:], path)
-        elif self.project.find_sub(place, rest[0]):  # also `from . import b` in a package that has b
+        elif self.project.find_sub(
+            place, rest[0]
+        ):  # also `from . import b` in a package that has b
             self._follow_sub(place, rest, path)
         elif "__getattr__" in source.names:
             path.target.modules.add(source)

@@ -11,6 +11,15 @@ from fftasks.closure.scope import Scope, bind_generators
 Root = tuple[str, int]
 _ATTRIBUTE_CALLS = ("getattr", "hasattr", "setattr", "delattr")
 _BUILTINS = frozenset(dir(builtins))
+# calls and expressions that give a new object
+_MAKERS = frozenset(
+    "abs bool bytearray bytes dict enumerate filter float frozenset int len list map open range repr reversed "
+    "round set sorted str tuple zip".split()
+)
+_NEW = (
+    ast.BinOp, ast.Compare, ast.Constant, ast.Dict, ast.DictComp, ast.JoinedStr, ast.List, ast.ListComp,
+    ast.Set, ast.SetComp, ast.Tuple, ast.UnaryOp, ast.GeneratorExp,
+)  # fmt: skip
 _IMPORT_CALLS = ("importlib.import_module", "__import__")
 
 
@@ -62,6 +71,28 @@ class Roots:
         "" stands for what a caller passes. A new object has no roots, a container those of its items.
         """
         return list(dict.fromkeys(self._find(node, scope, set())))
+
+    def is_fresh(self, node: ast.expr, scope: Scope) -> bool:
+        """Tell whether a name stands for an object made in this function, so that a change of it is local."""
+        return isinstance(node, ast.Name) and self._is_fresh(node.id, scope, set())
+
+    def _is_fresh(self, name: str, scope: Scope, seen: set[str]) -> bool:
+        found = scope.find(name)
+        if found is None or found.kind == "class" or name in seen:
+            return name in seen
+        seen.add(name)
+        return all(
+            way in ("fresh", "held")
+            or (way == "value" and isinstance(value, ast.expr) and self._is_new(value, found, seen))
+            for way, value in found.sources[name]
+        )
+
+    def _is_new(self, node: ast.expr, scope: Scope, seen: set[str]) -> bool:
+        if isinstance(node, ast.Name):
+            return self._is_fresh(node.id, scope, seen)
+        if isinstance(node, ast.Call):
+            return self.name_builtin(node.func, scope) in _MAKERS
+        return isinstance(node, _NEW)
 
     def expand(self, reference: str) -> str:
         """Return the dotted name behind a reference to something outside the module, else ""."""
@@ -183,7 +214,8 @@ class Roots:
             if way == "parameter":
                 yield "", 0
             elif isinstance(value, ast.expr):
-                yield from _move(self._find(value, found, seen), 1 if way == "item" else 0)
+                outer = found.parent if value is found.first and found.parent else found
+                yield from _move(self._find(value, outer, seen), 0 if way == "value" else 1)
 
     def _expand(self, reference: str) -> str:
         if reference[0].isdigit():

@@ -18,7 +18,8 @@ from typing import Literal
 
 from fftasks.closure.tree import DEFINITIONS, iterate_arguments
 
-Way = Literal["value", "item", "import", "parameter", "fresh"]
+# value: of an expression; item: of one; held: something is put into it; fresh: new and nobody else's
+Way = Literal["value", "item", "held", "import", "parameter", "fresh"]
 Source = tuple[Way, ast.expr | str | None]
 Import = ast.Import | ast.ImportFrom
 IMPORTS = (ast.Import, ast.ImportFrom)
@@ -30,11 +31,14 @@ class Scope:
 
     sources: name -> where its values come from: an expression, an item of one, an import, a caller
     shared: names declared global; outer: names declared nonlocal
+    owner: a class's name, a method's first parameter
+    first: what a comprehension iterates over first, which is read outside of it
     """
 
     kind: Literal["module", "function", "class", "comprehension"]
     parent: Scope | None = None
     owner: str = ""
+    first: ast.expr | None = None
     sources: dict[str, list[Source]] = field(default_factory=dict)
     shared: set[str] = field(default_factory=set)
     outer: set[str] = field(default_factory=set)
@@ -82,7 +86,7 @@ def bind_statements(scope: Scope, body: Iterable[ast.AST], *, deep: bool) -> Non
             bind(scope, node, held)
     for name, value in held:
         if name in scope.sources:
-            scope.bind(name, "item", value)
+            scope.bind(name, "held", value)
     if deep:
         for name in _list_nonlocals(body):
             if name in scope.sources:  # an inner function gives it values too
@@ -98,6 +102,7 @@ def _list_nonlocals(body: Iterable[ast.AST]) -> Iterator[str]:
 
 def bind_generators(scope: Scope, generators: list[ast.comprehension]) -> None:
     """Note the names that a comprehension's `for` parts bind."""
+    scope.first = generators[0].iter
     for generator in generators:
         _bind_target(scope, generator.target, "item", generator.iter, [])
 
@@ -191,7 +196,9 @@ def _bind_assign(scope: Scope, node: ast.AST, held: _Held) -> None:
     if isinstance(node, ast.Assign):
         for target in node.targets:
             _bind_target(scope, target, "value", node.value, held)
-    elif isinstance(node, ast.AnnAssign | ast.AugAssign | ast.NamedExpr):
+    elif isinstance(node, ast.AugAssign):
+        _bind_target(scope, node.target, "held", node.value, held)
+    elif isinstance(node, ast.AnnAssign | ast.NamedExpr):
         _bind_target(scope, node.target, "value", node.value, held)
 
 

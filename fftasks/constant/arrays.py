@@ -25,7 +25,8 @@ def _take_numpy(value: Any) -> tuple[Any, ...] | None:
     name = "array" if type(value) is numpy.ndarray else "scalar"
     if dtype.hasobject or dtype.kind not in _PLAIN_KINDS:
         return name, kind, value.shape, value.tolist()
-    return name, kind, value.shape, numpy.ascontiguousarray(value).data.cast("B")
+    flat = numpy.ascontiguousarray(value).reshape(-1)
+    return name, kind, value.shape, flat.view("u1").data if flat.nbytes else b""
 
 
 def _take_pandas(value: Any) -> tuple[Any, ...] | None:

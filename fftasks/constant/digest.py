@@ -24,8 +24,9 @@ import math
 import struct
 import types
 import warnings
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from pathlib import Path, PurePath
 from typing import Any
@@ -112,7 +113,7 @@ class _Digester:
     def _any_order(self, tag: str, head: Any, items: Iterable[Any]) -> bytes:
         return _join(tag, self.digest(head), *sorted(map(self.digest, items)))
 
-    def _compose_dict(self, value: dict[Any, Any]) -> bytes:
+    def _compose_dict(self, value: Mapping[Any, Any]) -> bytes:
         return self._pairs("dict", value.items())
 
     def _pairs(self, tag: str, items: Iterable[tuple[Any, Any]]) -> bytes:
@@ -127,16 +128,17 @@ class _Digester:
         inner = getattr(value, "func", None)
         if inner is not None and value.__globals__.get("__name__", "").startswith(f"{_TOOL}."):
             return self.digest(inner)  # what the decorator was put on
-        origin = find_origin(value)
-        if origin is not None and "<" not in value.__qualname__:
-            return _join("installed", *map(_encode, (value.__module__, value.__qualname__, origin)))
+        origin, wrapped = find_origin(value), getattr(value, "__wrapped__", None)
         parts = [_encode(value.__qualname__)]
-        if self._code_of and origin is None:
+        if origin is not None:
+            parts += [_encode(value.__module__ or ""), _encode(origin), self.digest(wrapped)]
+        elif self._code_of:
             parts.append(_encode(self._code_of(value)))
         else:
             parts.append(self._compose_globals(value))
         # one text makes many functions: a lambda, a function in a function
-        if "<" in value.__qualname__ or value.__closure__ or not self._code_of:
+        is_one = value.__closure__ is None and "<" not in value.__qualname__
+        if not is_one or (origin is None and not self._code_of):
             cells = [_read_cell(cell) for cell in value.__closure__ or ()]
             parts.append(self._compose_code(value.__code__, value.__doc__))
             parts.append(self._list("kept", (value.__defaults__, value.__kwdefaults__, cells)))
@@ -298,5 +300,7 @@ _COMPOSERS: dict[type, Callable[[_Digester, Any], bytes]] = {
     staticmethod: _Digester._compose_wrapped,
     classmethod: _Digester._compose_wrapped,
     property: _Digester._compose_property,
+    weakref.WeakKeyDictionary: _Digester._compose_dict,
+    weakref.WeakValueDictionary: _Digester._compose_dict,
     functools.cached_property: _Digester._compose_cached,
 }

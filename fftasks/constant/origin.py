@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 import sysconfig
 import types
@@ -12,17 +11,19 @@ from typing import Any
 from fftasks.distribution import is_installed_path, is_standard, read_distributions
 
 _TOOL = "fftasks"
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement or type()
 
 
 def find_origin(value: Any) -> str | None:
     """Return where a function, class or module is installed, "numpy 2.4.6" or "Python".
 
-    None for what is the project's, and for what was made on the spot: its code must count.
+    None for what is the project's, and for what was made on the spot: its code must count. Of a function
+    that wraps another one it is the wrapper's.
     """
     if isinstance(value, types.FunctionType):
         # not __module__: a wrapper has that of what it wraps, and exec gives "builtins"
-        code = inspect.unwrap(value).__code__
-        return _find_origin((value.__module__ or "").partition(".")[0], code.co_filename)
+        module = value.__globals__.get("__name__", "")
+        return _find_origin(module.partition(".")[0], value.__code__.co_filename)
     if isinstance(value, types.ModuleType):
         name = value.__name__
     elif _is_in_its_module(value):
@@ -46,9 +47,9 @@ def _find_origin(top: str, path: str | None) -> str | None:
 
 
 def _is_in_its_module(value: Any) -> bool:
+    if isinstance(value, type) and not value.__flags__ & _HEAP_TYPE:
+        return True  # compiled
     found: Any = sys.modules.get(getattr(value, "__module__", None) or "")
     for name in getattr(value, "__qualname__", "").split("."):
         found = getattr(found, name, None)
-    return found is value or (
-        isinstance(value, type) and value.__module__ == "builtins" and found is not None
-    )
+    return found is value

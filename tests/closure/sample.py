@@ -16,7 +16,9 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
         path.write_text(text)
 
 
-def look(folder: Path, qualname: str = "node", file: str = "wf.py", entry: str = "wf.py") -> Closure:
+def look(
+    folder: Path, qualname: str = "node", file: str = "wf.py", entry: str = "wf.py"
+) -> Closure:
     """Return a closure in the project of a folder, with nothing else on the path."""
     project = Project(folder, [(folder / file).parent, folder], path=())
     return find_closure(project, file, qualname, entry=entry)

@@ -84,7 +84,7 @@ flow = Workflow(page, name="digits")
 if __name__ == "__main__":
     print(flow.run())
 ''',
-    "settings.py": '''\
+    "settings.py": """\
 import os
 
 WIDTH = 80
@@ -95,7 +95,7 @@ LEVELS = ["low", "high"]
 
 def describe():
     return COLOR
-''',
+""",
     "models.py": '''\
 from abc import ABC
 
@@ -127,7 +127,7 @@ class Other(Base):
         return None
 ''',
     "lib/__init__.py": "",
-    "lib/scale.py": '''\
+    "lib/scale.py": """\
 from .constants import OFFSET, SCALE
 
 
@@ -137,9 +137,9 @@ def center(rows):
 
 def stretch(rows):
     return [row * SCALE for row in rows]
-''',
+""",
     "lib/constants.py": "OFFSET = 1\nSCALE = 2\n",
-    "lib/tidy.py": '''\
+    "lib/tidy.py": """\
 import re
 
 SPACE = re.compile(r"\\s+")
@@ -155,22 +155,22 @@ def lower(row):
 
 def upper(row):
     return row.upper()
-''',
-    "lib/text.py": '''\
+""",
+    "lib/text.py": """\
 from lib.frame import *
 
 
 def show(score, width):
     return draw(str(score), width)
-''',
-    "lib/frame.py": '''\
+""",
+    "lib/frame.py": """\
 def draw(text, width):
     return text.center(width)
 
 
 def other():
     return 1
-''',
+""",
     "unrelated.py": "def f(:\n",
 }
 
@@ -210,7 +210,12 @@ EDITS = [
     ("wf.py", '.set_name("data")', '.set_name("rows")', NOTHING),
     ("wf.py", 'load("data.json")', 'load("other.json")', NOTHING),
     ("wf.py", "(0.1, 0.2)", "(0.1, 0.2, 0.3)", NOTHING),
-    ("wf.py", "scores = [evaluate(model, tidied) for model in models]", "scores = [evaluate(models[0], tidied)]", NOTHING),
+    (
+        "wf.py",
+        "scores = [evaluate(model, tidied) for model in models]",
+        "scores = [evaluate(models[0], tidied)]",
+        NOTHING,
+    ),
     ("wf.py", 'print("nodes:", len(models))\n', "", NOTHING),
     ("wf.py", 'name="digits"', 'name="numbers"', NOTHING),
     ("wf.py", "    print(flow.run())", "    flow.run()", NOTHING),
@@ -226,7 +231,12 @@ EDITS = [
     ("wf.py", "alpha=0.1):", "alpha=0.2):", {"train"}),
     ("wf.py", "np.sqrt(total)", "np.abs(total)", {"evaluate"}),
     ("wf.py", "import numpy as np", "import scipy as np", {"evaluate"}),
-    ("wf.py", "import lib.scale as scaling", "import lib.tidy as scaling\nscaling.center = len", {"train"}),
+    (
+        "wf.py",
+        "import lib.scale as scaling",
+        "import lib.tidy as scaling\nscaling.center = len",
+        {"train"},
+    ),
     ("wf.py", "    return text\n", "    return text + '!'\n", {"report"}),
     ("wf.py", "_REPORTS = []", "_REPORTS = ['a']", {"report"}),
     ("wf.py", "@workflow\ndef report", "@workflow\n@note\ndef report", {"report"}),
@@ -274,7 +284,7 @@ def test_order_of_definitions_means_nothing(tmp_path: Path):
 
 
 def test_order_of_constants_means_nothing(tmp_path: Path):
-    first, second = "WEIGHTS = {\"a\": 1, \"b\": 2}\n", "STEPS = [tidy.strip, tidy.lower]\n"
+    first, second = 'WEIGHTS = {"a": 1, "b": 2}\n', "STEPS = [tidy.strip, tidy.lower]\n"
     edited = {**FILES, "wf.py": FILES["wf.py"].replace(first + second, second + first)}
 
     assert edited["wf.py"] != FILES["wf.py"]

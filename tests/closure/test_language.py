@@ -9,7 +9,9 @@ import pytest
 from tests.closure.sample import look, write
 
 RERUN, KEEP = True, False
-HELPERS = "def clean(x):\n    return x + 1\n\n\ndef other(x):\n    return x\n\n\nALPHA = 1\nBETA = 2\n"
+HELPERS = (
+    "def clean(x):\n    return x + 1\n\n\ndef other(x):\n    return x\n\n\nALPHA = 1\nBETA = 2\n"
+)
 PACKAGE = {
     "pkg/__init__.py": "from .a import clean as tidy\nfrom . import b\n",
     "pkg/a.py": HELPERS,
