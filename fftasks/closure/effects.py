@@ -148,9 +148,9 @@ class _Trace:
 
     def _can_change(self, key: Key) -> bool:
         kind = self._values.classify(key)
-        if kind == "opaque":
+        if kind in ("opaque", "stateful"):
             return True
-        if kind in ("container", "class"):
+        if kind in ("container", "class", "decorated"):
             return self._reach >= Reach.STATE
         return kind in ("function", "plain class") and self._reach >= Reach.NAMED
 
@@ -178,10 +178,25 @@ class _Trace:
         unit = file.units[number]
         if _is_dynamic(unit):
             self._reach = Reach.ALL
+        if bodies is None and unit["kind"] == "function":
+            self._enter_decorators(key)
         for name in unit["bodies"] if bodies is None else bodies:
             if name in unit["bodies"] and (key, name) not in self._bodies:
                 self._bodies[key, name] = None
                 self._todo.append((key, unit["bodies"][name], False))
+
+    def _enter_decorators(self, key: Key) -> None:
+        """Note that calling a decorated function calls what its decorators made of it."""
+        file, number = key
+        for reference in file.units[number]["decorators"]:
+            for found in self._values.list_read(file, number, reference):
+                if found not in self._visited:
+                    self._visited.add(found)
+                    kind = found[0].units[found[1]]["kind"]
+                    if kind == "class":
+                        self._classes[found] = None
+                    elif kind == "function":
+                        self._enter(found)
 
     def _enter_methods(self) -> bool:
         """Note calls of methods by their names, for all classes that were met; tell whether any is new."""
@@ -360,7 +375,10 @@ class _Trace:
         elif kind == "decorate":
             self._enter(key, ["", "("][: 1 + (distance > 0)])
         else:
+            self._visited.add(key)
             self._enter(key)
+            if self._values.classify(key) == "stateful":
+                self._read.add(key)
         if distance and not target.rest:
             self._change_returned(key[0], unit, unknown=bool(attribute))
 

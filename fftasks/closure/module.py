@@ -244,7 +244,7 @@ class _Analyser:
     def _find_value(self, statement: ast.stmt, scope: Scope, name: str) -> Value:
         roots: dict[Root, None] = {}
         kinds = set()
-        if isinstance(statement, ast.ClassDef):
+        if isinstance(statement, DEFINITIONS):
             return {"roots": [], "kind": "container" if _has_state(statement) else "other"}
         for way, value in scope.sources[name]:
             if isinstance(value, ast.expr):
@@ -280,6 +280,7 @@ _PLAIN_BASES = ("object", "abc.ABC", "typing.Generic", "typing.Protocol", "enum.
                 "ValueError", "TypeError", "RuntimeError", "KeyError", "LookupError",
                 "sklearn.base.")  # fmt: skip
 _COMPOUND = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try)
+_UNCHANGING = (ast.Constant, ast.UnaryOp, ast.Name, ast.Attribute, ast.Lambda, ast.JoinedStr)
 _OPERATIONS = (ast.Constant, ast.JoinedStr, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Call, ast.Name,
                ast.Attribute)  # fmt: skip
 _DISPLAYS = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
@@ -305,13 +306,20 @@ def _classify(node: ast.expr) -> str:
     return "fixed" if isinstance(node, _OPERATIONS) else "other"
 
 
-def _has_state(node: ast.ClassDef) -> bool:
-    """Tell whether a class's body binds anything that could be changed."""
-    bound = (s.value for s in node.body if isinstance(s, ast.Assign | ast.AnnAssign) and s.value)
+def _has_state(node: ast.AST) -> bool:
+    """Tell whether a class's body, or a function's defaults, hold anything that could be changed."""
+    if not isinstance(node, ast.ClassDef):
+        return any(not isinstance(value, _UNCHANGING) for value in _list_defaults(node))
+    bound = (s.value for s in node.body if isinstance(s, (ast.Assign, ast.AnnAssign)) and s.value)
     others = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.ClassDef)
     return any(isinstance(s, others) for s in node.body) or any(
-        not isinstance(value, ast.Constant | ast.UnaryOp) for value in bound
+        not isinstance(value, _UNCHANGING) for value in bound
     )
+
+
+def _list_defaults(node: ast.AST) -> list[ast.expr]:
+    arguments: ast.arguments = node.args  # type: ignore[attr-defined]
+    return [*arguments.defaults, *(value for value in arguments.kw_defaults if value)]
 
 
 def _describe(statement: ast.stmt, binds: list[str]) -> tuple[str, str]:

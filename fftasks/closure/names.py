@@ -158,6 +158,8 @@ class Reader:
                 self._read(reference, node)
         elif self._scope.kind != "module" and self._scope.find(node.id) is None:
             self._note("rebind", [(self._roots.mangle(node.id, self._scope), 0)], "", node)
+        elif node.id in self._scope.outer:
+            self._note("store", [("", 0)], "[]", node)
 
     def _visit_attribute(self, node: ast.Attribute) -> None:
         inner: ast.expr = node

@@ -78,7 +78,7 @@ class Roots:
 
     def _is_fresh(self, name: str, scope: Scope, seen: set[str]) -> bool:
         found = scope.find(name)
-        if found is None or found.kind == "class" or name in seen:
+        if found is None or found.kind == "class" or name in seen or scope.is_inside(found):
             return name in seen
         seen.add(name)
         return all(
@@ -210,6 +210,8 @@ class Roots:
         if found is None or (id(found), name) in seen:
             return
         seen.add((id(found), name))
+        if scope.is_inside(found):
+            yield "", 0  # it outlives the call
         for way, value in found.sources[name]:
             if way == "parameter":
                 yield "", 0

@@ -60,6 +60,15 @@ class Scope:
             scope = scope.parent
         return None
 
+    def is_inside(self, outer: Scope) -> bool:
+        """Tell whether a scope is in another function than this one, which may be called later and again."""
+        scope: Scope | None = self
+        while scope is not None and scope is not outer:
+            if scope.kind == "function":
+                return True
+            scope = scope.parent
+        return False
+
     def find_class(self) -> str:
         """Return the name of the class around, for private names; "" if there is none."""
         scope: Scope | None = self

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from fftasks.closure.module import Value
+from fftasks.closure.module import Unit, Value
 from fftasks.closure.names import Root
 from fftasks.closure.project import TOOLS, SourceFile
 from fftasks.closure.resolve import Key, Name, Resolver
@@ -15,14 +15,20 @@ _FIXED = re.compile(
     r"(pathlib|re|os\.path|math|cmath|decimal|fractions|datetime|string|logging|typing|numbers|operator"
     r"|enum|abc)(\.|$)|os\.(sep|linesep|getenv|environ\.get|getcwd|fspath)|sys\.(platform|version|maxsize)"
 )
-_STATES = ("container", "opaque", "class")
+# decorators that keep nothing
+_STATELESS = re.compile(
+    r"(fftasks|functionfuse|contextlib|typing|abc|dataclasses)\.|functools\.(wraps|total_ordering)$"
+)
+_CODE = ("function", "decorated", "stateful", "class", "plain class")
+_STATES = ("container", "opaque", "class", "stateful", "decorated")
 
 
 class Values:
     """Answers about names, each worked out once.
 
     kind           what it is
-    function       of the project
+    function       of the project; "decorated": by one of the project; "stateful": with defaults that can
+                   change, or kept by somebody else's decorator
     class          with containers or the like among its attributes; "plain class": without
     fixed          a value that nothing can change, and so a node or a workflow
     container      a list, dict or set made on the spot
@@ -96,25 +102,34 @@ class Values:
                 new = [key for key in self.list_read(file, number, reference) if key not in seen]
                 seen.update(new)
                 todo += new
-        kinds = _STATES if deep else ("opaque",)
+        kinds = _STATES if deep else ("opaque", "stateful")
         return {key for key in seen if self.classify(key) in kinds}
 
     def _classify(self, key: Key) -> str:
         file, number = key
         unit = file.units[number]
         kind = unit["kind"]
+        has_state = any(value["kind"] == "container" for value in unit["values"].values())
         if kind == "class":
-            return (
-                "class"
-                if unit["values"][unit["binds"][0]]["kind"] == "container"
-                else "plain class"
-            )
+            return "class" if has_state else "plain class"
+        if kind == "function":
+            return "stateful" if has_state else self._classify_decorated(file, unit)
         if kind not in ("constant", "block"):
-            return kind if kind == "function" else ""
+            return ""
         kinds = {self._classify_value(file, name, unit["values"][name]) for name in unit["binds"]}
         if kinds == {"fixed"}:
             return "fixed"
         return "container" if kinds <= {"fixed", "container"} else "opaque"
+
+    def _classify_decorated(self, file: SourceFile, unit: Unit) -> str:
+        kind = "function"
+        for reference in unit["decorators"]:
+            target = self._resolver.resolve(file, reference)
+            if any(not _STATELESS.match(name) for name in target.externals) or target.absent:
+                return "stateful"
+            if target.names and not target.is_tool():
+                kind = "decorated"
+        return kind
 
     def _classify_value(self, file: SourceFile, name: str, value: Value) -> str:
         if self._is_wiring_name((file, name), is_result=False):
@@ -133,7 +148,7 @@ class Values:
         kinds = {
             self.classify(key) for key in target.units if key[0].units[key[1]]["kind"] != "import"
         }
-        plain = {"fixed"} if distance else {"fixed", "function", "class", "plain class"}
+        plain = {"fixed"} if distance else {"fixed", *_CODE}
         return kinds <= plain and all(_FIXED.match(name) for name in target.externals)
 
     def _is_wiring_name(self, name: Name, *, is_result: bool) -> bool:

@@ -39,11 +39,14 @@ class DropIn(Workflow):
         return nodes
 
     def set_storage(self, storage: FileStorage) -> None:
-        """Keep results in a storage, and take them from there while nothing has changed."""
+        """Keep results in a storage, and take them from there while nothing has changed.
+
+        KFPWorkflow takes it for the sake of old scripts: there, the cluster keeps results.
+        """
         self.storage = storage
 
     def log_nodes(self, pattern: str) -> None:
-        """Run these nodes anew at each `run()`, so that one sees what they print."""
+        """Let LocalWorkflow run these nodes anew each time, so that one sees what they print."""
         self.logged.update(self.find_nodes(pattern))
 
 
