@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any, NamedTuple
 
 from fftasks.dropin.base import DropIn
 from fftasks.errors import StoreError, ToolError, WorkflowError
-from fftasks.graph import GraphFile, load_graph
 from fftasks.record import read_record
 from fftasks.workflow.guard import NotRun, is_building
 from fftasks.workflow.instance import Instance
@@ -115,6 +113,8 @@ def find_root(file: Path) -> Path:
 
 def _check_importable(root: Path, file: str, workflow: KFPWorkflow) -> None:
     """Raise WorkflowError if a container that imports the file would not find the workflow."""
+    from fftasks.graph import GraphFile, load_graph  # here: a container that imports us needs it not
+
     try:
         workflows = load_graph(GraphFile(root, file, root / FOLDER))["workflows"]
         evidence = f"a container imports {file}, and this builds {', '.join(workflows) or 'none'}"
@@ -131,6 +131,8 @@ def _check_importable(root: Path, file: str, workflow: KFPWorkflow) -> None:
 
 def _run_stages(root: Path, settings: Mapping[str, str], workflow: str) -> None:
     """Submit a workflow, in a process of its own; raise ToolError if it fails."""
+    import subprocess
+
     from fftasks.tasks import name_task
 
     task = f"submit:{name_task(workflow)}"
