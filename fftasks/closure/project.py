@@ -8,7 +8,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -183,11 +183,9 @@ class Project:
 
     def _list_further(self) -> Iterator[Path]:
         """Yield folders outside of Python and its installed packages from which modules are imported."""
-        names = ("stdlib", "platstdlib", "scripts")
-        inside = [Path(sysconfig.get_path(name)).resolve() for name in names]
         for entry in (*self._path, *self.distributions.editable):
             folder = Path(entry).resolve()
-            is_python = any(folder.is_relative_to(part) for part in inside)
+            is_python = any(folder.is_relative_to(part) for part in _list_python_folders())
             if entry and not is_python and not is_installed_path(folder) and folder.is_dir():
                 yield folder
 
@@ -280,6 +278,13 @@ class Project:
             if compiled:
                 self._binaries[folder] = {entry.partition(".")[0]: entry for entry in compiled}
         return self._entries[folder]
+
+
+@lru_cache(maxsize=1)
+def _list_python_folders() -> list[Path]:
+    """Return the folders of Python's own modules and programs."""
+    names = ("stdlib", "platstdlib", "scripts")
+    return [Path(sysconfig.get_path(name)).resolve() for name in names]
 
 
 def _walk(root: Path) -> Iterator[Path]:

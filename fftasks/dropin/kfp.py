@@ -113,7 +113,10 @@ def find_root(file: Path) -> Path:
 
 def _check_importable(root: Path, file: str, workflow: KFPWorkflow) -> None:
     """Raise WorkflowError if a container that imports the file would not find the workflow."""
-    from fftasks.graph import GraphFile, load_graph  # here: a container that imports us needs it not
+    from fftasks.graph import (  # here: a container that imports us needs it not
+        GraphFile,
+        load_graph,
+    )
 
     try:
         workflows = load_graph(GraphFile(root, file, root / FOLDER))["workflows"]
