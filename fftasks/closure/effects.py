@@ -220,7 +220,7 @@ class _Trace:
             return False
         target = self._resolver.resolve(file, reference)
         if kind == "bound":
-            self._judge_bound(target, attribute)
+            self._judge_bound(target, attribute, is_handed=bare)
             return False
         if kind == "take":
             self._judge_taken(target, distance)
@@ -247,8 +247,8 @@ class _Trace:
         elif kind == "call" and attribute:
             if attribute not in _SPEAKING:
                 self._widen(Reach.STATE if bare or attribute in CHANGING else Reach.OPAQUE)
-        elif kind == "bound" and attribute in CHANGING:
-            self._widen(Reach.STATE)
+        elif kind == "bound":
+            self._widen(Reach.STATE if attribute in CHANGING else Reach.OPAQUE)
         elif kind in ("call", "decorate"):
             self._calls_decorated = True
         return kind not in ("take", "bound")
@@ -263,11 +263,13 @@ class _Trace:
                     self._widen(Reach.OPAQUE)
         self._read |= {key for key in taken if self._values.classify(key) == "opaque"}
 
-    def _judge_bound(self, target: Target, attribute: str) -> None:
-        kinds = {key: self._values.classify(key) for key in target.units}
-        self._read |= {key for key, kind in kinds.items() if kind == "opaque"}
-        if attribute in CHANGING:
-            self._touch(key for key, kind in kinds.items() if kind in ("container", "opaque"))
+    def _judge_bound(self, target: Target, attribute: str, *, is_handed: bool) -> None:
+        for key in target.units:
+            kind = self._values.classify(key)
+            if attribute in CHANGING and kind in ("container", "opaque"):
+                self._touch([key])
+            elif kind == "opaque" and (is_handed or self._values.may_change_when_read(key)):
+                self._read.add(key)
 
     def _judge_store(self, target: Target, distance: int, attribute: str) -> None:
         if target.modules or (target.externals and distance < 2):  # noqa: PLR2004

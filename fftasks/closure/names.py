@@ -174,8 +174,11 @@ class Reader:
             self._visit(inner)
         if not isinstance(node.ctx, ast.Load):
             self._visit_target(node)
-        elif node.attr in CHANGING and node is not self._called:
-            self._note("bound", self._find_roots(node.value), node.attr, node)
+        elif node is not self._called:
+            # a property may do anything, and a method may be called by whoever gets it
+            roots = self._find_roots(node.value)
+            known = [root for root in roots if root[0] or node.attr in CHANGING]
+            self._note("bound", known, node.attr, node)
 
     def _visit_subscript(self, node: ast.Subscript) -> None:
         modules = self._roots.list_references(node, self._scope)  # sys.modules["helpers"]
@@ -243,15 +246,18 @@ class Reader:
             self._note("call", roots, attribute, node)
         self._called = function
         self._visit_arguments([function], None)
-        self._note_bound(node)
+        self._note_handed(node)
         known = all(reference for reference, _ in roots) and bool(roots)
         via = [reference for reference, _ in roots] if known else None
         self._visit_arguments([*node.args, *(keyword.value for keyword in node.keywords)], via)
 
-    def _note_bound(self, node: ast.Call) -> None:
+    def _note_handed(self, node: ast.Call) -> None:
+        """Note methods that are handed to a call, as bare: who gets one is likely to call it."""
+        before, self._bare = self._bare, True
         for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
             if isinstance(argument, ast.Attribute):
                 self._note("bound", self._find_roots(argument.value), argument.attr, argument)
+        self._bare = before
 
     def _visit_getattr(self, node: ast.Call) -> bool:
         target = self._roots.read_getattr(node)

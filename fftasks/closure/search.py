@@ -343,6 +343,8 @@ class _Search:
             for file, reason in self._whole.items()
         }
         pieces |= self._other
+        # a module of a package is there only if something imports it
+        pieces |= {f"file {file.label} (imported late)": "" for file in self._strangers}
         order = self._list_order()
         return pieces | ({"order of statements with effects": digest_json(order)} if order else {})
 

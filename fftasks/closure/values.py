@@ -94,6 +94,14 @@ class Values:
 
         deep: all that can change; else only what is opaque
         """
+        kinds = _STATES if deep else ("opaque", "stateful")
+        return {key for key in self._list_reached(keys) if self.classify(key) in kinds}
+
+    def may_change_when_read(self, key: Key) -> bool:
+        """Tell whether an attribute of a value may be a property of a class of the project's."""
+        return any(found.units[number]["kind"] == "class" for found, number in self._list_reached([key]))
+
+    def _list_reached(self, keys: Iterable[Key]) -> set[Key]:
         seen: set[Key] = set()
         todo = list(keys)
         while todo:
@@ -102,8 +110,7 @@ class Values:
                 new = [key for key in self.list_read(file, number, reference) if key not in seen]
                 seen.update(new)
                 todo += new
-        kinds = _STATES if deep else ("opaque", "stateful")
-        return {key for key in seen if self.classify(key) in kinds}
+        return seen
 
     def _classify(self, key: Key) -> str:
         file, number = key
