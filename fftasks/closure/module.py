@@ -10,12 +10,13 @@ import ast
 import builtins
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, TypedDict
+from typing import Any
 
-from fftasks.closure.names import Names, Reader
-from fftasks.closure.roots import Root, Roots
+from fftasks.closure.names import Names, Root
+from fftasks.closure.reader import Reader
+from fftasks.closure.roots import Roots
 from fftasks.closure.scope import (
     IMPORTS,
     Import,
@@ -33,61 +34,7 @@ from fftasks.closure.tree import (
     strip,
     strip_annotation,
 )
-
-VERSION = 1
-
-
-class Value(TypedDict):
-    """What a name is bound to: see roots.py; kind is "fixed", "container" or "other"."""
-
-    roots: list[Root]
-    kind: str
-
-
-class Unit(TypedDict):
-    """One top-level statement, or one name of an import; the rest is as in names.Names.
-
-    kind: "function", "class", "constant", "import", "block" (an if, for, try, ... that binds), "effect"
-    name: as a reader knows it, "function clean()"; target: what an import's name refers to
-    digest: of what counts; text: of all its lines as they are
-    aliases: names that imports inside a block bind -> references
-    main: it stands under `if __name__ == "__main__":`
-    """
-
-    kind: str
-    name: str
-    line: int
-    digest: str
-    text: str
-    binds: list[str]
-    target: str
-    values: dict[str, Value]
-    aliases: dict[str, list[str]]
-    decorators: list[str]
-    main: bool
-    reads: dict[str, int]
-    passed: dict[str, list[str]]
-    now: list[list[Any]]
-    bodies: dict[str, list[list[Any]]]
-    returns: list[Root]
-    wide: list[list[Any]]
-    executed: list[str]
-    lazy: list[str]
-    strings: list[str]
-
-
-class Analysis(TypedDict):
-    """All top-level statements of a file.
-
-    error: why there are none, else ""; stars: reference to a module -> line of its star import
-    shared: names that functions declare global -> line; typing: names for type checkers only
-    """
-
-    error: str
-    units: list[Unit]
-    stars: dict[str, int]
-    shared: dict[str, int]
-    typing: list[str]
+from fftasks.closure.unit import Analysis, Unit, Value
 
 
 @lru_cache(maxsize=512)
@@ -358,33 +305,3 @@ def _is_main(test: ast.expr) -> bool:
 
 def _is_type_checking(test: ast.expr) -> bool:
     return ast.unparse(test).rpartition(".")[2] == "TYPE_CHECKING"
-
-
-def list_names(units: Iterable[Unit]) -> dict[str, list[int]]:
-    """Return for each name that a module binds the numbers of its units that do."""
-    bindings: dict[str, list[int]] = {}
-    for number, unit in enumerate(units):
-        for name in unit["binds"]:
-            bindings.setdefault(name, []).append(number)
-    return bindings
-
-
-_EMPTY: dict[str, Any] = {
-    "target": "", "aliases": {}, "decorators": [], "main": False, "reads": {}, "passed": {},
-    "now": [[], []], "bodies": {}, "returns": [], "wide": [], "executed": [], "lazy": [], "strings": [],
-    "values": {},
-}  # fmt: skip
-
-
-def shorten(analysis: Analysis) -> dict[str, Any]:
-    """Return an analysis as it is kept: without what is empty."""
-    units = [{k: v for k, v in u.items() if v != _EMPTY.get(k)} for u in analysis["units"]]
-    return {**analysis, "units": units}
-
-
-def complete(analysis: Analysis) -> Analysis:
-    """Return a kept analysis whole again; raise KeyError or TypeError for anything else."""
-    units: Any = [{**_EMPTY, **unit} for unit in analysis["units"]]
-    for name in ("error", "stars", "shared", "typing"):
-        analysis[name]  # type: ignore[literal-required]  # noqa: B018
-    return {**analysis, "units": units}

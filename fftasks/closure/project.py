@@ -12,7 +12,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from fftasks.closure.module import VERSION, Analysis, Unit, analyse, complete, list_names, shorten
+from fftasks.closure.module import analyse
+from fftasks.closure.unit import VERSION, Analysis, Unit, complete, list_names, shorten
 from fftasks.distribution import Distributions, is_installed_path, is_standard, read_distributions
 from fftasks.record import digest_bytes, write_text
 

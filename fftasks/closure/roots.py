@@ -6,9 +6,9 @@ import ast
 import builtins
 from collections.abc import Iterable, Iterator
 
+from fftasks.closure.names import Root
 from fftasks.closure.scope import Scope, bind_generators
 
-Root = tuple[str, int]
 _ATTRIBUTE_CALLS = ("getattr", "hasattr", "setattr", "delattr")
 _BUILTINS = frozenset(dir(builtins))
 # calls and expressions that give a new object

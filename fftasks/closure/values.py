@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
-from fftasks.closure.module import Unit, Value
+from fftasks.closure import foreign
 from fftasks.closure.names import Root
 from fftasks.closure.project import TOOLS, SourceFile
 from fftasks.closure.resolve import Key, Name, Resolver
+from fftasks.closure.unit import Unit, Value
 
-# what comes from these cannot be changed
-_FIXED = re.compile(
-    r"(pathlib|re|os\.path|math|cmath|decimal|fractions|datetime|string|logging|typing|numbers|operator"
-    r"|enum|abc)(\.|$)|os\.(sep|linesep|getenv|environ\.get|getcwd|fspath)|sys\.(platform|version|maxsize)"
-)
-# decorators that keep nothing
-_STATELESS = re.compile(
-    r"(fftasks|functionfuse|contextlib|typing|abc|dataclasses)\.|functools\.(wraps|total_ordering)$"
-)
 _CODE = ("function", "decorated", "stateful", "class", "plain class")
 _STATES = ("container", "opaque", "class", "stateful", "decorated")
 
@@ -99,7 +90,9 @@ class Values:
 
     def may_change_when_read(self, key: Key) -> bool:
         """Tell whether an attribute of a value may be a property of a class of the project's."""
-        return any(found.units[number]["kind"] == "class" for found, number in self._list_reached([key]))
+        return any(
+            found.units[number]["kind"] == "class" for found, number in self._list_reached([key])
+        )
 
     def _list_reached(self, keys: Iterable[Key]) -> set[Key]:
         seen: set[Key] = set()
@@ -132,7 +125,7 @@ class Values:
         kind = "function"
         for reference in unit["decorators"]:
             target = self._resolver.resolve(file, reference)
-            if any(not _STATELESS.match(name) for name in target.externals) or target.absent:
+            if any(not foreign.STATELESS.match(name) for name in target.externals) or target.absent:
                 return "stateful"
             if target.names and not target.is_tool():
                 kind = "decorated"
@@ -156,7 +149,7 @@ class Values:
             self.classify(key) for key in target.units if key[0].units[key[1]]["kind"] != "import"
         }
         plain = {"fixed"} if distance else {"fixed", *_CODE}
-        return kinds <= plain and all(_FIXED.match(name) for name in target.externals)
+        return kinds <= plain and all(foreign.FIXED.match(name) for name in target.externals)
 
     def _is_wiring_name(self, name: Name, *, is_result: bool) -> bool:
         key = name, is_result
