@@ -47,7 +47,7 @@ class Plan(DoitCmdBase):  # type: ignore[misc]
         if as_json:
             print(json.dumps({k: [f.to_json() for f in v] for k, v in parts.items()}, indent=1))
         else:
-            print("\n".join(_format(parts, verbose=verbose)))
+            print("\n".join([*_format(parts, verbose=verbose), *_list_notes(verbose=verbose)]))
         return 0
 
 
@@ -70,6 +70,16 @@ def _forecast(project: Project, tasks: list[str]) -> dict[str, list[Forecast]]:
         last = max(stages or STAGES[-1:], key=STAGES.index)
         parts[last] = plan_stages(project, last)
     return parts
+
+
+def _list_notes(*, verbose: bool) -> list[str]:
+    """Return why more code counts than the nodes name: what could not be resolved."""
+    notes = [note for graph in open_current().graphs for note in graph["notes"]] if verbose else []
+    return (
+        ["counted as a whole, for it cannot be resolved:", *(f"  {n}" for n in notes)]
+        if notes
+        else []
+    )
 
 
 def _format(parts: dict[str, list[Forecast]], *, verbose: bool) -> list[str]:

@@ -14,7 +14,9 @@ def chain(tmp_path):
 
 def read_states(chain):
     state = chain.root / ".fftasks"
-    return {p: p.read_bytes() for p in state.rglob("*.json") if not {"graph", "closures"} & set(p.parts)}
+    return {
+        p: p.read_bytes() for p in state.rglob("*.json") if not {"graph", "closures"} & set(p.parts)
+    }
 
 
 def test_before_the_first_run_everything_is_to_run(chain):
@@ -98,3 +100,12 @@ def test_an_accepted_change_runs_nothing(chain):
 def test_only_what_has_a_result_can_be_accepted(chain):
     assert "has no result that could be accepted" in chain.doit("accept", "values", code=1)
     assert "there is no node 'x'" in chain.doit("accept", "x", code=3)
+
+
+def test_verbose_says_what_could_not_be_resolved(chain):
+    chain.edit("wf.py", "return 10 * x", "return eval('10 * x')")
+
+    output = chain.doit("plan", "-v", "run")
+
+    assert "counted as a whole, for it cannot be resolved:" in output
+    assert "wf.py" in output.partition("cannot be resolved:")[2]
