@@ -6,7 +6,6 @@ Only names and metadata are read; no module is imported.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable
 from functools import lru_cache
@@ -69,7 +68,7 @@ def _list_names(folders: Iterable[str]) -> list[list[str]]:
     names = []
     for folder in folders:
         try:
-            entries = os.listdir(folder or ".")
+            entries = [entry.name for entry in Path(folder or ".").iterdir()]
         except OSError:
             continue
         names.append(sorted(entry for entry in entries if entry.endswith(_KINDS)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fftasks.closure.search import Closure, make_closure
+from fftasks.closure.find import Closure, make_closure
 from fftasks.constant import digest_constant, find_origin
 
 

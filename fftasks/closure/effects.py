@@ -16,8 +16,9 @@ Building a workflow (calls of decorated functions and of fftasks) changes nothin
 from __future__ import annotations
 
 from fftasks.closure.execution import Execution
+from fftasks.closure.judge import Judge
 from fftasks.closure.resolve import Key, Resolver
-from fftasks.closure.trace import Effect, Trace
+from fftasks.closure.trace import Effect
 from fftasks.closure.values import Values
 
 
@@ -27,7 +28,7 @@ def find_effects(resolver: Resolver, values: Values, execution: Execution) -> li
     for file, number in execution.order:
         unit = file.units[number]
         if unit["now"][0] or (unit["wide"] and unit["kind"] not in ("function", "class")):
-            effect = Trace(resolver, values, (file, number)).find()
+            effect = Judge(resolver, values, (file, number)).find()
             if effect:
                 effects.append(effect)
     _spread(effects)

@@ -34,7 +34,7 @@ from fftasks.closure.tree import (
     strip,
     strip_annotation,
 )
-from fftasks.closure.unit import Analysis, Unit, Value
+from fftasks.closure.unit import Analysis, Unit, Value, make_unit
 
 
 @lru_cache(maxsize=512)
@@ -124,61 +124,60 @@ class _Analyser:
         scope = Scope("module")
         bind_statements(scope, [statement], deep=self._deep)
         binds = list(scope.sources)
-        names = Reader(self._roots, self._typed, deep=self._deep).read(statement)
-        unit = self._make_unit(statement, names, main=main)
-        unit["binds"] = binds
-        unit["kind"], unit["name"] = _describe(statement, binds)
-        unit["values"] = {name: self._find_value(statement, scope, name) for name in binds}
-        unit["aliases"] = {
+        kind, name = _describe(statement, binds)
+        aliases = {
             name: [str(value) for way, value in sources if way == "import"]
             for name, sources in scope.sources.items()
             if any(way == "import" for way, _ in sources)
         }
+        values = {name: self._find_value(statement, scope, name) for name in binds}
+        names = Reader(self._roots, self._typed, deep=self._deep).read(statement)
+        yield self._make_unit(
+            statement,
+            names,
+            kind=kind,
+            name=name,
+            binds=binds,
+            aliases=aliases,
+            values=values,
+            main=main,
+        )
         for node in iterate_scope([statement], deep=False):
             if isinstance(node, IMPORTS):
                 self._note_star(node)
-        yield unit
 
-    def _make_unit(self, statement: ast.stmt, names: Names, *, main: bool) -> Unit:
+    def _make_unit(self, statement: ast.stmt, names: Names, **fields: Any) -> Unit:
         decorators = getattr(statement, "decorator_list", [])
         first = min([statement.lineno, *(d.lineno for d in decorators)])
         text = b"\n".join(self._lines[first - 1 : statement.end_lineno])
+        found = [reference for d in decorators for reference, _ in self._find_roots(d)]
         strip(statement, self._typed)
-        found = {**vars(names), "now": names.now.to_json()}
-        found["bodies"] = {key: body.to_json() for key, body in names.bodies.items()}
-        found["passed"] = {key: via for key, via in names.passed.items() if via is not None}
-        unit: Unit = {
-            "kind": "",
-            "name": "",
-            "line": first,
-            "digest": digest_tree(statement),
-            "text": hashlib.sha256(text).hexdigest(),
-            "binds": [],
-            "target": "",
-            "values": {},
-            "aliases": {},
-            "decorators": [ref for d in decorators for ref, _ in self._find_roots(d)],
-            "main": main,
-            **found,
-        }  # type: ignore[typeddict-item]
-        return unit
+        return make_unit(
+            {
+                "line": first,
+                "digest": digest_tree(statement),
+                "text": hashlib.sha256(text).hexdigest(),
+                "decorators": found,
+                **names.to_json(),
+                **fields,
+            }
+        )
 
     def _make_imports(self, statement: Import, *, main: bool) -> Iterator[Unit]:
         self._note_star(statement)
         for number, (name, target) in enumerate(list_imports(statement)):
-            single = type(statement)(
-                **{**_copy_fields(statement), "names": [statement.names[number]]}
-            )
+            alias = statement.names[number]
+            single = type(statement)(**{**_copy_fields(statement), "names": [alias]})
             ast.copy_location(single, statement)
             names = Reader(self._roots, self._typed, deep=False).read(single)
-            unit = self._make_unit(single, names, main=main)
-            star = name == "*"
-            unit["kind"], unit["name"] = "import", f"import {name}"
-            unit["binds"], unit["target"] = [] if star else [name], "" if star else target
+            bound = {"binds": [name], "target": target} if name != "*" else {"binds": []}
             # a plain `import a.b` gives the name a to the module a, whatever else is imported
-            is_plain = isinstance(statement, ast.Import) and not statement.names[number].asname
-            unit["digest"] = unit["text"] = "" if is_plain or star else target
-            yield unit
+            is_plain = isinstance(statement, ast.Import) and not alias.asname
+            digest = "" if is_plain or name == "*" else target
+            yield self._make_unit(
+                single, names, kind="import", name=f"import {name}", main=main,
+                **bound, digest=digest, text=digest,
+            )  # fmt: skip
 
     def _note_star(self, node: Import) -> None:
         for name, reference in list_imports(node):
@@ -226,16 +225,18 @@ _PLAIN_DECORATORS = (
 _PLAIN_BASES = ("object", "abc.ABC", "typing.Generic", "typing.Protocol", "enum.", "Exception",
                 "ValueError", "TypeError", "RuntimeError", "KeyError", "LookupError",
                 "sklearn.base.")  # fmt: skip
+_SHOWN = 3
 _COMPOUND = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try)
 _UNCHANGING = (ast.Constant, ast.UnaryOp, ast.Name, ast.Attribute, ast.Lambda, ast.JoinedStr)
 _OPERATIONS = (ast.Constant, ast.JoinedStr, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Call, ast.Name,
                ast.Attribute)  # fmt: skip
 _DISPLAYS = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
 _BUILTINS = frozenset(dir(builtins))
-_FIXED_BUILTINS = frozenset(
-    "abs bool bytes chr complex divmod float format frozenset hash hex int isinstance issubclass len oct ord "
-    "pow range repr round slice str tuple".split()
-)
+_FIXED_BUILTINS = frozenset({
+    "abs", "bool", "bytes", "chr", "complex", "divmod", "float", "format", "frozenset", "hash",
+    "hex", "int", "isinstance", "issubclass", "len", "oct", "ord", "pow", "range", "repr", "round",
+    "slice", "str", "tuple",
+})  # fmt: skip
 _CONTAINERS = ("list", "dict", "set", "defaultdict", "deque", "OrderedDict", "Counter")
 
 
@@ -276,7 +277,7 @@ def _describe(statement: ast.stmt, binds: list[str]) -> tuple[str, str]:
         return "class", f"class {statement.name}"
     if not binds:
         return "effect", "statements"
-    names = ", ".join(binds[:3]) + (", ..." if len(binds) > 3 else "")  # noqa: PLR2004
+    names = ", ".join(binds[:_SHOWN]) + (", ..." if len(binds) > _SHOWN else "")
     if isinstance(statement, _COMPOUND) or len(binds) > 1:
         return "block", f"names {names}"
     return "constant", f"constant {names}"

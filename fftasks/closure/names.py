@@ -17,13 +17,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Event = list[Any]
+# the distance of what a call gave
+RESULT = 2
 Root = tuple[str, int]
 
 # methods that change what they are called on, also where their value is used
-CHANGING = frozenset(
-    "add append appendleft clear discard extend insert pop popitem popleft remove reverse seed setdefault "
-    "shuffle sort update send write next __setitem__ __next__ __delitem__".split()
-)
+CHANGING = frozenset({
+    "add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem",
+    "popleft", "remove", "reverse", "seed", "setdefault", "shuffle", "sort", "update", "send",
+    "write", "next", "__setitem__", "__next__", "__delitem__",
+})  # fmt: skip
 
 
 @dataclass
@@ -62,3 +65,12 @@ class Names:
     executed: list[str] = field(default_factory=list)
     lazy: list[str] = field(default_factory=list)
     strings: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all that was found, with references that are also read otherwise left out of passed."""
+        return {
+            **vars(self),
+            "now": self.now.to_json(),
+            "bodies": {key: body.to_json() for key, body in self.bodies.items()},
+            "passed": {key: via for key, via in self.passed.items() if via is not None},
+        }

@@ -7,6 +7,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -110,11 +111,6 @@ class Project:
                 self._files[path] = SourceFile(self.label(path), path, source, analysis)
         return self._files[path]
 
-    def list_files(self) -> list[SourceFile]:
-        """Return all files that were read, by label."""
-        files = [file for file in self._files.values() if file]
-        return sorted(files, key=lambda file: file.label)
-
     def find_import(
         self, file: SourceFile, level: int, module: str, *, wild: bool
     ) -> list[tuple[Place, ...]]:
@@ -128,7 +124,7 @@ class Project:
             folder = file.folder
             for _ in range(level - 1):
                 folder = folder.parent
-            steps = [(self._find_package(folder),)]
+            steps: list[tuple[Place, ...]] = [(self._find_package(folder),)]
         elif parts:
             steps = [self.find_top(parts.pop(0), wild=wild)]
         else:
@@ -176,10 +172,8 @@ class Project:
                 pass  # not there, or cut off by a crash: made anew
         analysis = analyse(source)
         if kept:
-            try:
+            with suppress(OSError):  # it only saves time
                 write_text(kept, json.dumps(shorten(analysis), separators=(",", ":")))
-            except OSError:
-                pass  # it only saves time
         return analysis
 
     def _list_further(self) -> Iterator[Path]:
@@ -247,7 +241,7 @@ class Project:
         dotted = f"{place.name}.{name}"
         if place.kind in ("external", "missing"):
             return Place(place.kind, dotted)
-        spaces = []
+        spaces: list[Path] = []
         for folder in place.folders:
             found = self._find_in(folder, name, dotted)
             if found and found.kind != "namespace":
@@ -295,6 +289,6 @@ def _walk(root: Path) -> Iterator[Path]:
             for name in folders
             if name not in _NOT_CODE
             and not name.startswith(".")
-            and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))  # noqa: PTH110, PTH118
+            and not Path(folder, name, "pyvenv.cfg").exists()
         )
         yield from (Path(folder, name) for name in names)

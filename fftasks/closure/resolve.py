@@ -9,11 +9,12 @@ from pathlib import Path
 from fftasks.closure.project import TOOLS, Place, Project, SourceFile
 
 # what Python, or an interactive shell, puts into every module
-_GIVEN = frozenset(
-    "__name__ __file__ __package__ __spec__ __path__ __loader__ __cached__ __debug__ __class__ __module__ "
-    "__qualname__ __doc__ __annotations__ __builtins__ __dict__ reveal_type WindowsError "
-    "ExceptionGroup BaseExceptionGroup EncodingWarning PythonFinalizationError".split()
-) | frozenset(dir(builtins))
+_GIVEN = frozenset({
+    "__name__", "__file__", "__package__", "__spec__", "__path__", "__loader__", "__cached__",
+    "__debug__", "__class__", "__module__", "__qualname__", "__doc__", "__annotations__",
+    "__builtins__", "__dict__", "reveal_type", "WindowsError", "ExceptionGroup",
+    "BaseExceptionGroup", "EncodingWarning", "PythonFinalizationError", *dir(builtins),
+})  # fmt: skip
 _MODULE_NAMES = frozenset(name for name in _GIVEN if name.startswith("__"))
 _MODULE_TEXT = ("__doc__", "__annotations__", "__dict__")
 

@@ -12,10 +12,11 @@ from fftasks.closure.scope import Scope, bind_generators
 _ATTRIBUTE_CALLS = ("getattr", "hasattr", "setattr", "delattr")
 _BUILTINS = frozenset(dir(builtins))
 # calls and expressions that give a new object
-_MAKERS = frozenset(
-    "abs bool bytearray bytes dict enumerate filter float frozenset int len list map open range repr reversed "
-    "round set sorted str tuple zip".split()
-)
+_MAKERS = frozenset({
+    "abs", "bool", "bytearray", "bytes", "dict", "enumerate", "filter", "float", "frozenset", "int",
+    "len", "list", "map", "open", "range", "repr", "reversed", "round", "set", "sorted", "str",
+    "tuple", "zip",
+})  # fmt: skip
 _NEW = (
     ast.BinOp, ast.Compare, ast.Constant, ast.Dict, ast.DictComp, ast.JoinedStr, ast.List, ast.ListComp,
     ast.Set, ast.SetComp, ast.Tuple, ast.UnaryOp, ast.GeneratorExp,
@@ -115,7 +116,7 @@ class Roots:
 
     def read_getattr(self, node: ast.Call) -> ast.Attribute | None:
         """Return `x.a` for the arguments of `getattr(x, "a")` and the like."""
-        if len(node.args) < 2:  # noqa: PLR2004
+        if len(node.args[:2]) < len(("object", "name")):
             return None
         target, name = node.args[:2]
         if not isinstance(name, ast.Constant) or not isinstance(name.value, str):
@@ -274,3 +275,13 @@ def _read_import(node: ast.Call, special: str) -> str:
     if level and not (own and all(own)):
         return ""
     return f"{level}:{module}:"
+
+
+def read_prefix(node: ast.expr) -> str:
+    """Return what is certain of the start of a computed module name: "plugins." of f"plugins.{name}"."""
+    if isinstance(node, ast.JoinedStr) and node.values:
+        return read_prefix(node.values[0])
+    if isinstance(node, ast.BinOp):
+        return read_prefix(node.left)
+    value = node.value if isinstance(node, ast.Constant) else ""
+    return value.rpartition(".")[0] if isinstance(value, str) else ""

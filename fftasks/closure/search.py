@@ -1,98 +1,55 @@
-"""The closure of a function: all that its result depends on among the project's code, piece by piece."""
+"""The search for all that a function's result depends on among the project's code."""
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 from fftasks.closure import dynamic
-from fftasks.closure.effects import Effect, find_effects
+from fftasks.closure.effects import find_effects
 from fftasks.closure.execution import Execution
 from fftasks.closure.project import TOOLS, Project, SourceFile
 from fftasks.closure.resolve import Key, Name, Resolver, Target
+from fftasks.closure.trace import Effect
 from fftasks.closure.values import Values
-from fftasks.record import digest_bytes, digest_file, digest_json
+from fftasks.record import digest_bytes, digest_file
 
 
-@dataclass(frozen=True)
-class Closure:
-    """The code that a function needs.
+class Search:
+    """Reaches from a function all that it depends on.
 
-    pieces: what a user knows it by, "features.py: function clean()" -> digest
-    digest: of all pieces
-    files: all files of the project that were read for it, relative to its folder -> digest
-    notes: why something counts that the function does not name, with file and line
+    units: the statements that count -> whether nodes that they name count with their code
+    whole: files that count whole -> why; other: pieces that are no statements
+    notes: see Closure; text: whether docstrings and annotations count
+    strangers: files that are reached, but imported by nothing that runs before
     """
 
-    pieces: Mapping[str, str]
-    digest: str
-    files: Mapping[str, str]
-    notes: tuple[str, ...] = ()
-
-
-def find_closure(
-    project: Project, file: str, qualname: str, *, entry: str | None = None, line: int = 0
-) -> Closure:
-    """Return the project code that a function or class needs, transitively.
-
-    file: in which it is defined, relative to the project's folder
-    qualname: "clean", "Counter.add", "outer.<locals>.inner"; what is not found by its name is
-        looked for at its line, and else the whole file counts
-    entry: the file that builds the workflow, if another one; what importing it does counts as well
-
-    What cannot be resolved makes more count, never less. A file that is not there has a piece that says so.
-    """
-    source = project.load(project.root / file)
-    if source is None:
-        return make_closure({f"file {file} (missing)": ""}, {}, [f"{file} is not there"])
-    with _without_collector():
-        search = _Search(project, [file] if entry in (None, file) else [str(entry), file])
-        search.start(source, qualname, line)
-        return search.finish()
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Make many objects that stay: looking for cycles among them takes longer than making them."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-class _Search:
     def __init__(self, project: Project, entries: Iterable[str]) -> None:
         self._project = project
         paths = [project.root / entry for entry in entries]
         self._entries = [source for source in map(project.load, paths) if source]
-        self._strangers: list[SourceFile] = []
-        self._units: dict[Key, bool] = {}
+        self.strangers: list[SourceFile] = []
+        self.units: dict[Key, bool] = {}
         self._missing: set[Name] = set()
-        self._whole: dict[SourceFile, str] = {}
-        self._other: dict[str, str] = {}
-        self._notes: dict[str, None] = {}
+        self.whole: dict[SourceFile, str] = {}
+        self.other: dict[str, str] = {}
+        self.notes: dict[str, None] = {}
         self._todo: list[Key] = []
-        self._text = False
+        self.text = False
         self._look_around(wild=False)
-        units = (unit for file in self._execution.files for unit in file.units)
+        units = (unit for file in self.execution.files for unit in file.units)
         if any(level == dynamic.PATH for unit in units for _, _, level, _ in unit["wide"]):
             self._look_around(wild=True)
 
     def _look_around(self, *, wild: bool) -> None:
         known = self._project.surroundings
-        key = wild, *(s.label for s in self._entries), "", *(s.label for s in self._strangers)
+        key = wild, *(s.label for s in self._entries), "", *(s.label for s in self.strangers)
         if key not in known:
             resolver = Resolver(self._project, wild=wild)
             values = Values(resolver)
-            execution = Execution(resolver, self._entries, self._strangers)
+            execution = Execution(resolver, self._entries, self.strangers)
             known[key] = resolver, values, execution, find_effects(resolver, values, execution)
-        self._resolver, self._values, self._execution, self._effects = known[key]
+        self._resolver, self._values, self.execution, self.effects = known[key]
         self._wild = wild
 
     def start(self, source: SourceFile, qualname: str, line: int) -> None:
@@ -109,16 +66,16 @@ class _Search:
         for number in numbers:
             self._reach((source, number), is_full=True)
 
-    def finish(self) -> Closure:
-        """Go on until nothing new is reached, and return what was."""
-        for binary in self._execution.binaries:
+    def finish(self) -> None:
+        """Go on until nothing new is reached."""
+        for binary in self.execution.binaries:
             self._note_file(binary)
-        pending = list(self._effects)
+        pending = list(self.effects)
         while self._todo or pending:
             while self._todo:
                 self._expand(self._todo.pop())
             if self._find_strangers():
-                pending = [e for e in self._effects if e.key not in self._units]
+                pending = [e for e in self.effects if e.key not in self.units]
                 continue
             reached = [effect for effect in pending if self._is_reached(effect)]
             if not reached:
@@ -126,22 +83,20 @@ class _Search:
             pending = [effect for effect in pending if effect not in reached]
             for effect in reached:
                 self._count(effect)
-        files = {f.label: f.digest for f in {*self._execution.files, *(f for f, _ in self._units)}}
-        return make_closure(self._list_pieces(), files, list(self._notes))
 
     # what is reached
 
     def _reach(self, key: Key, *, is_full: bool) -> None:
         """Note a statement; is_full: whether nodes that it names count with their code."""
-        known = self._units.get(key)
+        known = self.units.get(key)
         if known is None or (is_full and not known):
-            self._units[key] = is_full
+            self.units[key] = is_full
             self._todo.append(key)
 
     def _expand(self, key: Key) -> None:
         file, number = key
         unit = file.units[number]
-        is_full = self._units[key]
+        is_full = self.units[key]
         for star, line in file.stars.items():
             self._widen_star(file, star, line)
         for reference, line in unit["reads"].items():
@@ -231,11 +186,11 @@ class _Search:
     # what widens
 
     def _widen(self, source: SourceFile, reason: str, note: str) -> None:
-        self._notes[f"{note}: all of {source.label} counts"] = None
-        if source in self._whole:
-            self._whole[source] = min(self._whole[source], reason)
+        self.notes[f"{note}: all of {source.label} counts"] = None
+        if source in self.whole:
+            self.whole[source] = min(self.whole[source], reason)
             return
-        self._whole[source] = reason
+        self.whole[source] = reason
         for number, unit in enumerate(source.units):
             if not unit["main"] or source in self._entries:
                 self._reach((source, number), is_full=True)
@@ -252,7 +207,7 @@ class _Search:
     def _widen_star(self, file: SourceFile, star: str, line: int) -> None:
         target = self._resolver.resolve(file, star)
         for module in target.modules:
-            if module not in self._whole:
+            if module not in self.whole:
                 note = f"{file.label}:{line}: star import"
                 self._widen(module, f"star import in {file.label}", note)
         for external in target.externals:
@@ -263,13 +218,13 @@ class _Search:
         if what == "getattr" and not self._resolver.resolve(file, detail).modules:
             return  # the attributes of an object are those of its class, which counts whole
         if level == dynamic.TEXT:
-            self._text = True
-            self._notes[f"{note}: docstrings and annotations count"] = None
+            self.text = True
+            self.notes[f"{note}: docstrings and annotations count"] = None
         elif level == dynamic.FILE:
             self._widen(file, what, note)
         elif level == dynamic.GRAPH:
             self._widen(file, what, note)
-            for source in list(self._execution.files):
+            for source in list(self.execution.files):
                 self._widen(source, f"{what} in {file.label}", note)
         elif level == dynamic.PROJECT:
             self._widen(file, what, note)
@@ -280,20 +235,21 @@ class _Search:
         if prefix:
             top, _, rest = prefix.partition(".")
             for place in self._project.find_top(top, wild=self._wild):
+                inner = place
                 for part in rest.split(".") if rest else ():
-                    place = self._project.find_sub(place, part) or place  # noqa: PLW2901
-                folders += place.folders
+                    inner = self._project.find_sub(inner, part) or inner
+                folders += inner.folders
         for path in self._project.list_python_files(folders):
             self._widen_path(path, reason, note)
 
     def _find_strangers(self) -> bool:
         """Take files that are reached in no ordinary way into what is executed; tell whether any was."""
-        known = self._execution.files
-        strangers = {file for file, _ in self._units if file not in known}
-        strangers |= {file for file in self._whole if file not in known}
+        known = self.execution.files
+        strangers = {file for file, _ in self.units if file not in known}
+        strangers |= {file for file in self.whole if file not in known}
         if not strangers:
             return False
-        self._strangers += sorted(strangers, key=lambda source: source.label)
+        self.strangers += sorted(strangers, key=lambda source: source.label)
         self._look_around(wild=self._wild)
         return True
 
@@ -305,7 +261,7 @@ class _Search:
             return False
         return (
             effect.everywhere
-            or not effect.touched.isdisjoint(self._units)
+            or not effect.touched.isdisjoint(self.units)
             or not effect.missing.isdisjoint(self._missing)
         )
 
@@ -313,7 +269,7 @@ class _Search:
         file, number = effect.key
         line = file.units[number]["line"]
         self._reach(effect.key, is_full=False)
-        self._notes[f"{file.label}:{line}: a statement with effects counts"] = None
+        self.notes[f"{file.label}:{line}: a statement with effects counts"] = None
         for module in effect.modules:
             note = f"{file.label}:{line}: an attribute of a module is set"
             self._widen(module, f"changed in {file.label}", note)
@@ -325,47 +281,7 @@ class _Search:
         top = dotted.partition(".")[0]
         if top not in TOOLS:
             for name in self._project.distributions.tops.get(top, ()):
-                self._other[name] = digest_bytes(name.encode())
+                self.other[name] = digest_bytes(name.encode())
 
     def _note_file(self, path: Path) -> None:
-        self._other[f"file {self._project.label(path)}"] = digest_file(path)
-
-    def _list_pieces(self) -> dict[str, str]:
-        parts: dict[str, list[str]] = {}
-        for (file, number), _ in sorted(self._units.items(), key=lambda item: _order(item[0])):
-            unit = file.units[number]
-            digest = unit["text"] if self._text else unit["digest"]
-            if digest and file not in self._whole:
-                parts.setdefault(f"{file.label}: {unit['name']}", []).append(digest)
-        pieces = {name: digest_json(digests) for name, digests in parts.items()}
-        pieces |= {
-            f"file {file.label} (widened: {reason})": file.digest
-            for file, reason in self._whole.items()
-        }
-        pieces |= self._other
-        # a module of a package is there only if something imports it
-        pieces |= {f"file {file.label} (imported late)": "" for file in self._strangers}
-        order = self._list_order()
-        return pieces | ({"order of statements with effects": digest_json(order)} if order else {})
-
-    def _list_order(self) -> list[str]:
-        """Return the statements that count in the order in which they run, if that can make a difference."""
-        if not any(effect.key in self._units for effect in self._effects):
-            return []
-        return [
-            f"{file.label} {unit['digest']}"
-            for file, number in self._execution.order
-            if (file, number) in self._units
-            for unit in (file.units[number],)
-            if unit["kind"] != "function" or any(unit["now"])
-        ]
-
-
-def _order(key: Key) -> tuple[str, int]:
-    return key[0].label, key[1]
-
-
-def make_closure(pieces: dict[str, str], files: dict[str, str], notes: list[str]) -> Closure:
-    """Return a closure with all that it consists of in order, and its digest."""
-    ordered = dict(sorted(pieces.items()))
-    return Closure(ordered, digest_json(ordered), dict(sorted(files.items())), tuple(sorted(notes)))
+        self.other[f"file {self._project.label(path)}"] = digest_file(path)

@@ -226,10 +226,11 @@ class _Digester:
 
 
 # what Python itself puts into a class
-_NOT_CODE = frozenset(
-    "__dict__ __weakref__ __module__ __doc__ __qualname__ __annotations__ __firstlineno__ __slotnames__ "
-    "__static_attributes__ __annotations_cache__ __annotate_func__ __annotate__ _abc_impl".split()
-)
+_NOT_CODE = frozenset({
+    "__dict__", "__weakref__", "__module__", "__doc__", "__qualname__", "__annotations__",
+    "__firstlineno__", "__slotnames__", "__static_attributes__", "__annotations_cache__",
+    "__annotate_func__", "__annotate__", "_abc_impl",
+})  # fmt: skip
 
 
 def _is_slot(value: Any) -> bool:

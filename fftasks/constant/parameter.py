@@ -43,7 +43,7 @@ def _is_carried(value: Any, *, inside: bool) -> bool:
     if kind is str:
         return _is_text(value)
     if kind is int:
-        return abs(value) <= _MAX_INTEGER
+        return bool(abs(value) <= _MAX_INTEGER)
     if kind is float:
         is_zero_below = value == 0 and math.copysign(1, value) < 0
         return math.isfinite(value) and not is_zero_below and not (inside and value.is_integer())
