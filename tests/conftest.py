@@ -130,6 +130,8 @@ def kfp_cluster(cluster: Cluster) -> Iterator[KFPServer]:
     """Give a KFP server that executes runs on `cluster`."""
     with KFPServer(cluster) as server:
         yield server
+        for run in server.runs:  # its pods must not outlive the services that they use
+            server.wait(run.run_id)
 
 
 def _do_without(missing: ServiceMissingError) -> NoReturn:
