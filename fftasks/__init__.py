@@ -1,11 +1,36 @@
 """fftasks: workflows of plain Python functions, here and on Kubeflow Pipelines."""
 
-from fftasks.dropin.kfp import KFPWorkflow as KFPWorkflow
-from fftasks.dropin.local import LocalWorkflow as LocalWorkflow
-from fftasks.dropin.storage import storage_factory as storage_factory
-from fftasks.results import load as load
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from fftasks.workflow import Workflow as Workflow
 from fftasks.workflow import task as task
 from fftasks.workflow import workflow as workflow
 
+if TYPE_CHECKING:
+    from fftasks.dropin.kfp import KFPWorkflow as KFPWorkflow
+    from fftasks.dropin.local import LocalWorkflow as LocalWorkflow
+    from fftasks.dropin.storage import storage_factory as storage_factory
+    from fftasks.results import load as load
+
 __version__ = "0.1.0"
+
+# imported when first used: most processes need none, and a worker's fork costs by what is imported
+_LATER = {
+    "KFPWorkflow": "fftasks.dropin.kfp",
+    "LocalWorkflow": "fftasks.dropin.local",
+    "load": "fftasks.results",
+    "storage_factory": "fftasks.dropin.storage",
+}
+__all__ = [  # noqa: PLE0604 - the names above are strings
+    "Workflow",
+    "task",
+    "workflow",
+    *_LATER,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals().setdefault(name, getattr(import_module(_LATER[name]), name))

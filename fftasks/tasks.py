@@ -141,6 +141,7 @@ def _make_tasks(stage: str, doc: str | None, *, again: bool = False) -> Iterator
         yield {
             "basename": stage,
             "name": name_task(name),
+            "doc": f"The same for workflow {name} alone.",
             **_make_task(project, stage, name, again=again),
         }
 

@@ -105,10 +105,10 @@ class Judge(Trace):
             }
         self._change(target, distance)
 
-    def _change(self, target: Target, distance: int, *, may_be_unknown: bool = True) -> None:
+    def _change(self, target: Target, distance: int) -> None:
         """Note a change of a value, or of what a call of it gave."""
         meant, unknown = self._list_meant(target, distance)
-        if unknown and may_be_unknown:
+        if unknown:
             self._widen(Reach.STATE)
         is_new = distance == RESULT  # and so nobody else's, if it is of a class
         self._touch(k for k in meant if not is_new or k[0].units[k[1]]["kind"] != "class")
@@ -199,4 +199,7 @@ class Judge(Trace):
             if self._values.classify(key) == "stateful":
                 self._read.add(key)
         if distance and not target.rest:
-            self._change(Target(units={key}), RESULT, may_be_unknown=bool(attribute))
+            meant, unknown = self._list_meant(Target(units={key}), RESULT)
+            self._touch(k for k in meant if self._values.classify(k) != "fixed")
+            if unknown and attribute:
+                self._widen(Reach.STATE)

@@ -163,7 +163,7 @@ class Roots:
             return [f"0:{name}:"]
         return []
 
-    def _find(self, node: ast.expr, scope: Scope, seen: set[tuple[int, str]]) -> Iterator[Root]:
+    def _find(self, node: ast.expr, scope: Scope, seen: set[tuple[Scope, str]]) -> Iterator[Root]:
         references = self.list_references(node, scope)
         yield from ((reference, 0) for reference in references)
         if isinstance(node, ast.Name):
@@ -184,7 +184,7 @@ class Roots:
             yield from self._find_parts(node, scope, seen)
 
     def _find_called(
-        self, node: ast.Call, scope: Scope, seen: set[tuple[int, str]]
+        self, node: ast.Call, scope: Scope, seen: set[tuple[Scope, str]]
     ) -> Iterator[Root]:
         if self.name_builtin(node.func, scope) in _BUILTINS:
             for argument in node.args:  # zip(a, b) is new, the items that it gives are not
@@ -193,7 +193,7 @@ class Roots:
             yield from _move(self._find(node.func, scope, seen), 2)
 
     def _find_parts(
-        self, node: ast.expr, scope: Scope, seen: set[tuple[int, str]]
+        self, node: ast.expr, scope: Scope, seen: set[tuple[Scope, str]]
     ) -> Iterator[Root]:
         if isinstance(node, ast.IfExp | ast.BoolOp):
             parts = node.values if isinstance(node, ast.BoolOp) else [node.body, node.orelse]
@@ -206,11 +206,11 @@ class Roots:
         for part in _list_parts(node):
             yield from _move(self._find(part, scope, seen), 1)
 
-    def _find_local(self, name: str, scope: Scope, seen: set[tuple[int, str]]) -> Iterator[Root]:
+    def _find_local(self, name: str, scope: Scope, seen: set[tuple[Scope, str]]) -> Iterator[Root]:
         found = scope.find(name)
-        if found is None or (id(found), name) in seen:
+        if found is None or (found, name) in seen:
             return
-        seen.add((id(found), name))
+        seen.add((found, name))
         if scope.is_inside(found):
             yield "", 0  # it outlives the call
         for way, value in found.sources[name]:
