@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -806,3 +807,15 @@ Workflow(read(write().set_name("write")).set_name("read"), name="w")
     sample.write("shared.txt", "edited by hand")
 
     assert "read" in sample.ran()
+
+
+def test_a_state_folder_that_is_deleted_during_a_run_is_a_clear_error(tmp_path):
+    sample = Sample.make(tmp_path, SLOW.replace("time.sleep(60)", "time.sleep(1.5)"))
+    process = sample.start()
+    wait_for(tmp_path / ".fftasks" / "logs" / "slow.txt")
+    shutil.rmtree(tmp_path / ".fftasks")
+    output = process.communicate()[0]
+
+    assert process.returncode == 1
+    assert "the folder was deleted while the node ran: run again" in output
+    assert sample.ran() == ["quick", "slow"]

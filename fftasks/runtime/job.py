@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import reprlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,11 @@ from fftasks.runtime.call import call_node, format_user_traceback, list_outputs,
 from fftasks.runtime.observe import observe_files
 from fftasks.runtime.source import CheckedModules
 from fftasks.workflow.node import Node
+
+_TIPS = {
+    errno.ENOSPC: "make room on the disk, and run again",
+    errno.ENOENT: "the folder was deleted while the node ran: run again",
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON."""
-        return asdict(self)
+        return vars(self)
 
 
 def run_job(node: Node, job: Job, checked: CheckedModules | None = None) -> Report:
@@ -71,7 +77,8 @@ def run_job(node: Node, job: Job, checked: CheckedModules | None = None) -> Repo
             return _run(node, job)
         with observe_files(checked.root) as observed:
             report = _run(node, job)
-        checked.check()  # again: a function may import when it runs
+        if observed.imported:  # a function may import when it runs
+            checked.check()
     except FFTasksError as error:
         return Report({}, error=str(error))
     except SystemExit as error:
@@ -131,7 +138,7 @@ def _write(node: Node, output: str, path: Path, value: Any) -> str:
         raise NodeError(
             f"{node.name} ran, and its {output} cannot be written to {path}",
             found=[os.strerror(error.errno) if error.errno else str(error)],
-            tip="make room on the disk, and run again",
+            tip=_TIPS.get(error.errno or 0, "look at the folder .fftasks, and run again"),
         ) from error
     except Exception as error:
         path.unlink(missing_ok=True)
