@@ -84,7 +84,7 @@ def _read_all() -> tuple[dict[str, list[str]], list[str]]:
             continue  # a folder that pip left behind half removed
         for top in _list_tops(distribution):
             tops.setdefault(top, set()).add(f"{name} {distribution.version}")
-        editable += _find_source(distribution)
+        editable += _find_source(distribution) if name != "fftasks" else []
     return {top: sorted(names) for top, names in sorted(tops.items())}, sorted(set(editable))
 
 

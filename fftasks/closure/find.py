@@ -45,7 +45,7 @@ def find_closure(
     if source is None:
         return make_closure({f"file {file} (missing)": ""}, {}, [f"{file} is not there"])
     with _without_collector():
-        search = Search(project, [file] if entry in (None, file) else [str(entry), file])
+        search = Search(project, (project.load(project.root / entry) if entry else None) or source)
         search.start(source, qualname, line)
         search.finish()
         files = {*search.execution.files, *(unit_file for unit_file, _ in search.units)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+# the tool itself: it decides nothing about a result, and its version is counted elsewhere
+TOOLS = ("fftasks", "functionfuse")
 # other code that keeps a state of its own, or sets one, also where its value is used
 STATEFUL = re.compile(
     r"(random|numpy\.random)\.(?!default_rng|RandomState|Random|SystemRandom|Generator|SeedSequence)"

@@ -96,7 +96,7 @@ class Judge(Trace):
     def _judge_store(self, target: Target, distance: int, attribute: str) -> None:
         if target.modules or (target.externals and distance < RESULT):
             self._widen(Reach.ALL)
-        elif target.externals or (target.absent and not target.units):
+        elif target.externals:
             self._widen(Reach.STATE)
         self._effect.missing |= target.missing
         if attribute not in ("", "[]") and not target.rest:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+from fftasks.closure.foreign import TOOLS
 from fftasks.closure.names import Names, Root
 from fftasks.closure.reader import Reader
 from fftasks.closure.roots import Roots
@@ -173,7 +174,8 @@ class _Analyser:
             bound = {"binds": [name], "target": target} if name != "*" else {"binds": []}
             # a plain `import a.b` gives the name a to the module a, whatever else is imported
             is_plain = isinstance(statement, ast.Import) and not alias.asname
-            digest = "" if is_plain or name == "*" else target
+            is_tool = self._roots.expand(target).partition(".")[0] in TOOLS
+            digest = "" if is_plain or is_tool or name == "*" else target
             yield self._make_unit(
                 single, names, kind="import", name=f"import {name}", main=main,
                 **bound, digest=digest, text=digest,

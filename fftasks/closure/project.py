@@ -13,13 +13,12 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from fftasks.closure.foreign import TOOLS
 from fftasks.closure.module import analyse
 from fftasks.closure.unit import VERSION, Analysis, Unit, complete, list_names, shorten
 from fftasks.distribution import Distributions, is_installed_path, is_standard, read_distributions
 from fftasks.record import digest_bytes, write_text
 
-# the tool itself: it decides nothing about a result, and its version is counted elsewhere
-TOOLS = ("fftasks", "functionfuse")
 _NOT_CODE = {"__pycache__", "node_modules", "site-packages", "dist-packages"}
 
 
@@ -81,8 +80,9 @@ class Project:
         self.root = root.resolve()
         self.cache = cache / f"{VERSION}-{sys.version_info.minor}" if cache else None
         self._path = list(sys.path if path is None else path)
-        own = [folder.resolve() for folder in roots] or [self.root]
-        self.roots = list(dict.fromkeys([*own, *self._list_further()]))
+        own = [folder.resolve() for folder in roots]
+        self._own = list(dict.fromkeys([*own, self.root]))
+        self.roots = list(dict.fromkeys([*(own or self._own), *self._list_further()]))
         self.surroundings: dict[tuple[object, ...], Any] = {}
         self._files: dict[Path, SourceFile | None] = {}
         self._entries: dict[Path, dict[str, bool]] = {}
@@ -158,8 +158,8 @@ class Project:
         return [init for init in reversed(found) if init != path]
 
     def list_python_files(self, folders: Iterable[Path] = ()) -> list[Path]:
-        """Return all Python files below folders (default: the project's and those it imports from)."""
-        roots = list(folders) or [self.root, *self.roots]
+        """Return all Python files below folders (default: the project's own)."""
+        roots = list(folders) or self._own
         return sorted({path for root in roots for path in _walk(root) if path.suffix == ".py"})
 
     def _analyse(self, source: bytes) -> Analysis:

@@ -14,6 +14,7 @@ from fftasks.closure.scope import (
     bind_parameters,
     bind_statements,
     list_executed,
+    list_imports,
 )
 from fftasks.closure.tree import FunctionNode, is_idle
 
@@ -81,10 +82,11 @@ class Reader(ExpressionReader):
                 for way, value in sources:
                     if way == "import" and isinstance(value, str):
                         self._read(value, node)
-        for name in (alias.asname or alias.name.partition(".")[0] for alias in node.names):
+        for name, reference in list_imports(node):
             if self._scope.kind != "module" and self._scope.find(name) is None:
                 place = ast.copy_location(ast.Name(name, ast.Load()), node)
                 self._note("rebind", [(name, 0)], "", place)
+                self._read(reference, node)
 
     def _visit_result(self, node: ast.Return | ast.Yield | ast.YieldFrom) -> None:
         if node.value is not None:

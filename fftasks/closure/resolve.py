@@ -6,7 +6,8 @@ import builtins
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fftasks.closure.project import TOOLS, Place, Project, SourceFile
+from fftasks.closure.foreign import TOOLS
+from fftasks.closure.project import Place, Project, SourceFile
 
 # what Python, or an interactive shell, puts into every module
 _GIVEN = frozenset({
@@ -30,7 +31,7 @@ class Target:
     rest: attributes that are left at the end, so that what is meant is in the value
     modules: modules that are the value themselves; files: all files on the way
     folders: namespace packages that are the value; externals: dotted names outside of the project
-    missing: names that no statement binds; absent: modules that are nowhere
+    missing: names that no statement binds; absent: modules that are not in their package
     """
 
     units: set[Key] = field(default_factory=set)
@@ -165,10 +166,8 @@ class Resolver:
         return found
 
     def _follow_place(self, place: Place, rest: list[str], path: _Path) -> None:
-        if place.kind == "external":
+        if place.kind in ("external", "missing"):  # what is missing here may be in the image
             path.target.externals.add(".".join([place.name, *rest]))
-        elif place.kind == "missing":
-            path.target.absent.add(place.name)
         elif place.kind == "binary":
             path.target.binaries.add(place.path)
         elif place.kind == "namespace":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from fftasks.closure import dynamic
 from fftasks.closure.effects import find_effects
 from fftasks.closure.execution import Execution
-from fftasks.closure.project import TOOLS, Project, SourceFile
+from fftasks.closure.foreign import TOOLS
+from fftasks.closure.project import Project, SourceFile
 from fftasks.closure.resolve import Key, Name, Resolver, Target
 from fftasks.closure.trace import Effect
 from fftasks.closure.values import Values
@@ -24,10 +24,9 @@ class Search:
     strangers: files that are reached, but imported by nothing that runs before
     """
 
-    def __init__(self, project: Project, entries: Iterable[str]) -> None:
+    def __init__(self, project: Project, entry: SourceFile) -> None:
         self._project = project
-        paths = [project.root / entry for entry in entries]
-        self._entries = [source for source in map(project.load, paths) if source]
+        self._entry = entry
         self.strangers: list[SourceFile] = []
         self.units: dict[Key, bool] = {}
         self._missing: set[Name] = set()
@@ -37,24 +36,24 @@ class Search:
         self._todo: list[Key] = []
         self.text = False
         self._look_around(wild=False)
-        units = (unit for file in self.execution.files for unit in file.units)
-        if any(level == dynamic.PATH for unit in units for _, _, level, _ in unit["wide"]):
+        if self.execution.changes_path:
             self._look_around(wild=True)
 
     def _look_around(self, *, wild: bool) -> None:
         known = self._project.surroundings
-        key = wild, *(s.label for s in self._entries), "", *(s.label for s in self.strangers)
+        key = wild, self._entry, *self.strangers
         if key not in known:
             resolver = Resolver(self._project, wild=wild)
             values = Values(resolver)
-            execution = Execution(resolver, self._entries, self.strangers)
+            execution = Execution(resolver, self._entry, self.strangers)
             known[key] = resolver, values, execution, find_effects(resolver, values, execution)
         self._resolver, self._values, self.execution, self.effects = known[key]
         self._wild = wild
 
     def start(self, source: SourceFile, qualname: str, line: int) -> None:
         """Begin with a function or class of a file."""
-        numbers = source.names.get(qualname.partition(".")[0])
+        name = qualname.partition(".")[0]
+        numbers = source.names.get(name)
         if numbers is None:
             lines = [unit["line"] for unit in source.units]
             numbers = [max((n for n, at in enumerate(lines) if at <= line), default=-1)]
@@ -62,7 +61,8 @@ class Search:
             reason = source.error or f"{qualname} is not found in it"
             self._widen(source, reason, f"{source.label}: {reason}")
             return
-        self._reach_name(source, qualname.partition(".")[0])
+        if name in source.names:
+            self._reach_name(source, name)
         for number in numbers:
             self._reach((source, number), is_full=True)
 
@@ -78,11 +78,11 @@ class Search:
                 pending = [e for e in self.effects if e.key not in self.units]
                 continue
             reached = [effect for effect in pending if self._is_reached(effect)]
-            if not reached:
-                break
-            pending = [effect for effect in pending if effect not in reached]
             for effect in reached:
                 self._count(effect)
+            if not reached:
+                break
+            pending = [effect for effect in pending if effect.key not in self.units]
 
     # what is reached
 
@@ -192,7 +192,7 @@ class Search:
             return
         self.whole[source] = reason
         for number, unit in enumerate(source.units):
-            if not unit["main"] or source in self._entries:
+            if not unit["main"] or source is self._entry:
                 self._reach((source, number), is_full=True)
         for star, line in source.stars.items():
             self._widen_star(source, star, line)
@@ -257,7 +257,7 @@ class Search:
 
     def _is_reached(self, effect: Effect) -> bool:
         file, number = effect.key
-        if file.units[number]["main"] and file not in self._entries:
+        if file.units[number]["main"] and file is not self._entry:
             return False
         return (
             effect.everywhere

@@ -42,12 +42,19 @@ def digest_tree(node: ast.AST) -> str:
             if value is None or value == []:
                 continue  # what a newer Python adds as an empty field must not count
             if value.__class__ is list:
+                if kind is ast.JoinedStr:
+                    value = [part for part in value if not _is_empty_text(part)]
                 stack.append("]")
                 stack += [v if isinstance(v, ast.AST) else f"{v!r}," for v in reversed(value)]
             else:
                 stack.append(value if isinstance(value, ast.AST) else f"{value!r},")
             stack.append(label)
     return hashlib.sha256("".join(out).encode()).hexdigest()
+
+
+def _is_empty_text(node: ast.AST) -> bool:
+    # Python 3.12 puts one at the end of `:>{width}` in an f-string
+    return isinstance(node, ast.Constant) and node.value == ""
 
 
 def _list_fields(kind: type) -> list[tuple[str, str]]:

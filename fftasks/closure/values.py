@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from fftasks.closure import foreign
 from fftasks.closure.names import Root
-from fftasks.closure.project import TOOLS, SourceFile
+from fftasks.closure.project import SourceFile
 from fftasks.closure.resolve import Key, Name, Resolver
 from fftasks.closure.unit import Unit, Value
 
@@ -127,6 +127,8 @@ class Values:
             target = self._resolver.resolve(file, reference)
             if any(not foreign.STATELESS.match(name) for name in target.externals) or target.absent:
                 return "stateful"
+            if any(found.units[number]["kind"] == "class" for found, number in target.units):
+                return "stateful"
             if target.names and not target.is_tool():
                 kind = "decorated"
         return kind
@@ -180,4 +182,4 @@ class Values:
 
 
 def _is_tool(name: str) -> bool:
-    return name.partition(".")[0] in TOOLS
+    return name.partition(".")[0] in foreign.TOOLS

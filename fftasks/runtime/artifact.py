@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import os
 import pickle
 import struct
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ from fftasks.errors import StoreError
 
 _MAGIC = b"fftasks1"
 _ALIGNMENT = 64
+_BIG = 1 << 22  # where a second thread is worth its start
+_STEP = 1 << 24
+_Bytes = bytes | memoryview
 
 
 def write_artifact(path: Path, value: Any) -> str:
@@ -31,23 +35,12 @@ def write_artifact(path: Path, value: Any) -> str:
     Raises what pickling raises if the value cannot be stored, and OSError if the disk is full; the file is
     then not complete, so write to a temporary name and rename.
     """
-    parts = _dump(value)
-    table, offset = [], len(_MAGIC) + 8 + 16 * len(parts)
-    for part in parts:
-        offset += -offset % _ALIGNMENT
-        table += [offset, len(part)]
-        offset += len(part)
-    hasher = hashlib.sha256()
-    with path.open("wb") as file:
-        head = struct.pack(f"<8sQ{len(table)}Q", _MAGIC, len(parts), *table)
-        position = 0
-        for piece, start in zip([head, *parts], [0, *table[::2]], strict=True):
-            padding = bytes(start - position)
-            for data in (padding, piece):
-                hasher.update(data)
-                file.write(data)
-            position = start + len(piece)
-    return "sha256:" + hasher.hexdigest()
+    pieces = _lay_out(_dump(value))
+    if sum(map(len, pieces)) < _BIG:
+        data = b"".join(pieces)
+        _write(path, [data])
+        return "sha256:" + hashlib.sha256(data).hexdigest()
+    return _write_and_digest(path, pieces)
 
 
 def read_artifact(path: Path) -> Any:
@@ -65,7 +58,50 @@ def read_artifact(path: Path) -> Any:
     return pickle.loads(parts[0], buffers=parts[1:])
 
 
-def _dump(value: Any) -> Sequence[bytes | memoryview]:
+def _lay_out(parts: Sequence[_Bytes]) -> list[_Bytes]:
+    """Return what stands in the file, piece by piece."""
+    table, offset = [], len(_MAGIC) + 8 + 16 * len(parts)
+    pieces: list[_Bytes] = []
+    for part in parts:
+        padding = -offset % _ALIGNMENT
+        table += [offset + padding, len(part)]
+        pieces += [bytes(padding), part]
+        offset += padding + len(part)
+    return [struct.pack(f"<8sQ{len(table)}Q", _MAGIC, len(parts), *table), *pieces]
+
+
+def _write_and_digest(path: Path, pieces: Sequence[_Bytes]) -> str:
+    """Write and digest at the same time: both take as long as copying the data, without Python's lock."""
+    from threading import Thread
+
+    hasher = hashlib.sha256()
+
+    def digest() -> None:
+        for piece in pieces:
+            hasher.update(piece)
+
+    thread = Thread(target=digest)
+    thread.start()
+    try:
+        _write(path, pieces)
+    finally:
+        thread.join()
+    return "sha256:" + hasher.hexdigest()
+
+
+def _write(path: Path, pieces: Sequence[_Bytes]) -> None:
+    # no file object: a trivial node would spend more on it than on its data
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        for piece in pieces:
+            left = memoryview(piece)
+            while left:
+                left = left[os.write(descriptor, left[:_STEP]) :]
+    finally:
+        os.close(descriptor)
+
+
+def _dump(value: Any) -> Sequence[_Bytes]:
     try:
         return _dump_with(pickle.dumps, value)
     except (pickle.PicklingError, AttributeError, TypeError):
@@ -75,7 +111,7 @@ def _dump(value: Any) -> Sequence[bytes | memoryview]:
         return _dump_with(cloudpickle.dumps, value)
 
 
-def _dump_with(dumps: Any, value: Any) -> Sequence[bytes | memoryview]:
+def _dump_with(dumps: Any, value: Any) -> Sequence[_Bytes]:
     buffers: list[pickle.PickleBuffer] = []
     stream: bytes = dumps(value, protocol=5, buffer_callback=buffers.append)
     return [stream, *(buffer.raw() for buffer in buffers)]

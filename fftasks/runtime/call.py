@@ -36,7 +36,7 @@ def number_inputs(node: Node) -> dict[str, Input]:
     """
     inputs: dict[str, Input] = {}
     if node.after is not None:
-        inputs["self"] = Input(node.after, "result" if node.after.kind == "object" else "state")
+        inputs["self"] = _find_object(node.after)
     arguments = node.arguments
     for argument, value in arguments.items():
         for number, result in enumerate(find_results(value)):
@@ -63,13 +63,11 @@ def call_node(
 
     Raises whatever the function raises, and NodeError if an item is not there.
     """
-    values = {**node.arguments, **(parameters or {})}
-    ready = {name: replace_results(value, _take(load)) for name, value in values.items()}
-    args, kwargs = node.replace_arguments(ready)
-    if not isinstance(node, CallNode):
+    args, kwargs = _take_arguments(node, _take(load), parameters or {})
+    if not isinstance(node, CallNode) or node.after is None:
         with calling():
             return {"result": node.func(*args, **kwargs)}
-    state = load(number_inputs(node)["self"])
+    state = load(_find_object(node.after))
     with calling():
         result = getattr(state, node.method)(*args, **kwargs)
     return {"result": result, "state": state}
@@ -82,6 +80,20 @@ def format_user_traceback(error: BaseException) -> str:
         trace = trace.tb_next
     lines = traceback.format_exception(type(error), error, trace or error.__traceback__)
     return "".join(lines).rstrip()
+
+
+def _find_object(after: Node) -> Input:
+    return Input(after, "result" if after.kind == "object" else "state")
+
+
+def _take_arguments(
+    node: Node, take: Callable[[Result], Any], parameters: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if parameters:
+        values = {**node.arguments, **parameters}
+        return node.replace_arguments({k: replace_results(v, take) for k, v in values.items()})
+    args = tuple(replace_results(value, take) for value in node.args)
+    return args, {name: replace_results(value, take) for name, value in node.kwargs.items()}
 
 
 def _take(load: Load) -> Callable[[Result], Any]:

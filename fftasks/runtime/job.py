@@ -14,7 +14,13 @@ from typing import Any
 
 from fftasks.errors import FFTasksError, NodeError
 from fftasks.runtime.artifact import read_artifact, write_artifact
-from fftasks.runtime.call import call_node, format_user_traceback, list_outputs, number_inputs
+from fftasks.runtime.call import (
+    Input,
+    call_node,
+    format_user_traceback,
+    list_outputs,
+    number_inputs,
+)
 from fftasks.runtime.observe import observe_files
 from fftasks.runtime.source import CheckedModules
 from fftasks.workflow.node import Node
@@ -67,16 +73,24 @@ class Report:
         return vars(self)
 
 
-def run_job(node: Node, job: Job, checked: CheckedModules | None = None) -> Report:
+def run_job(
+    node: Node,
+    job: Job,
+    checked: CheckedModules | None = None,
+    inputs: Mapping[str, Input] | None = None,
+) -> Report:
     """Call the node's function and write its outputs; nothing is raised, the report says it all.
 
     checked: refuses modules of the project that are not what the graph record saw
+    inputs: as number_inputs gives them, for whoever has them already
     """
     try:
+        inputs = number_inputs(node) if inputs is None else inputs
+        names = {needed: name for name, needed in inputs.items()}
         if checked is None:
-            return _run(node, job)
+            return _run(node, job, names)
         with observe_files(checked.root) as observed:
-            report = _run(node, job)
+            report = _run(node, job, names)
         if observed.imported:  # a function may import when it runs
             checked.check()
     except FFTasksError as error:
@@ -100,11 +114,10 @@ def preview_value(value: Any) -> str:
         return f"<{type(value).__name__}: repr raised {type(error).__name__}>"
 
 
-def _run(node: Node, job: Job) -> Report:
-    names = {needed: name for name, needed in number_inputs(node).items()}
+def _run(node: Node, job: Job, names: Mapping[Input, str]) -> Report:
     cache: dict[str, Any] = {}
 
-    def load(needed: Any) -> Any:
+    def load(needed: Input) -> Any:
         path = job.inputs[names[needed]]
         if path not in cache:
             cache[path] = read_artifact(Path(path))

@@ -6,24 +6,30 @@ in C alone is not seen. What is seen is only ever used to leave out files that n
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 NOT_THE_PROJECTS = frozenset({".fftasks", ".git", "__pycache__", ".venv", "venv", "site-packages"})
+_watch: Callable[[str, tuple[Any, ...]], None] | None = None
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 @dataclass
 class Observed:
-    """Files of the project, relative to its folder, that were opened to be read, and to be written."""
+    """Files of the project, relative to its folder, that were opened to be read, and to be written.
+
+    imported: whether anything may have been imported
+    """
 
     read: set[str] = field(default_factory=set)
     written: set[str] = field(default_factory=set)
+    imported: bool = False
 
 
 def relate(root: Path, path: str) -> str | None:
@@ -37,24 +43,42 @@ def relate(root: Path, path: str) -> str | None:
 @contextmanager
 def observe_files(root: Path) -> Iterator[Observed]:
     """Collect what this process opens, code aside."""
+    global _watch
+    install_hook()
     observed = Observed()
-    active = True
-
-    def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        if active and event == "open" and isinstance(arguments[0], (str, bytes, os.PathLike)):
-            path = relate(root, os.fsdecode(arguments[0]))
-            if path is not None and not path.endswith((".py", ".pyc")):
-                is_written = _is_writing(arguments[1], arguments[2])
-                (observed.written if is_written else observed.read).add(path)
-        elif active and event == "os.rename":
-            path = relate(root, os.fsdecode(arguments[1]))
-            observed.written |= {path} if path is not None else set()
-
-    sys.addaudithook(watch)  # a hook cannot be taken away, only told to look elsewhere
+    before, _watch = _watch, functools.partial(_note, root, observed)
     try:
         yield observed
     finally:
-        active = False
+        _watch = before
+
+
+@functools.cache
+def install_hook() -> None:
+    """Get ready to observe; a process that does it before it forks spares its children the work."""
+    # a hook cannot be taken away, only told to look elsewhere
+    sys.addaudithook(lambda event, arguments: _watch and _watch(event, arguments))
+
+
+def _note(root: Path, observed: Observed, event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and isinstance(arguments[0], (str, bytes, os.PathLike)):
+        name = os.fsdecode(arguments[0])
+        if name.endswith((".py", ".pyc")):
+            observed.imported = True
+        # a node's own inputs and outputs are most of what it opens
+        elif not name.startswith(f"{root}{os.sep}.fftasks{os.sep}") or ".." in name:
+            is_written = _is_writing(arguments[1], arguments[2])
+            _add(root, name, observed.written if is_written else observed.read)
+    elif event == "import":
+        observed.imported = True
+    elif event == "os.rename":
+        _add(root, os.fsdecode(arguments[1]), observed.written)
+
+
+def _add(root: Path, name: str, paths: set[str]) -> None:
+    path = relate(root, name)
+    if path is not None:
+        paths.add(path)
 
 
 def _is_writing(mode: object, flags: object) -> bool:

@@ -7,18 +7,22 @@ when its input ends; a node that is then running is killed, for nobody waits for
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
+import marshal
 import os
 import select
 import signal
 import sys
-import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 from fftasks.errors import FFTasksError
+from fftasks.runtime.call import number_inputs
 from fftasks.runtime.job import Job, Report, run_job
+from fftasks.runtime.observe import install_hook
 from fftasks.runtime.source import CheckedModules, import_workflows
 from fftasks.workflow.node import Node
 
@@ -38,8 +42,9 @@ def serve(root: Path, file: str) -> int:
     except FFTasksError as error:
         _answer(answers, {"error": str(error)})
         return error.exit_code
-    _answer(answers, {"forks": threading.active_count() == 1})
+    _answer(answers, {"forks": not _has_threads()})
     nodes = {(workflow.name, node.name): node for workflow in workflows for node in workflow.nodes}
+    install_hook()
     gc.freeze()  # a child that collects garbage would copy every page that it looks at
     for line in sys.stdin.buffer:
         job = Job(**json.loads(line))
@@ -63,31 +68,39 @@ def redirect_output(log: str) -> None:
     os.close(descriptor)
 
 
+def _has_threads() -> bool:
+    # not imported for this alone: what it does behind each fork costs a trivial node a fifth of its time
+    threading = sys.modules.get("threading")
+    return threading is not None and threading.active_count() > 1
+
+
 def _answer(answers: IO[bytes], message: dict[str, Any]) -> None:
     answers.write(json.dumps(message).encode() + b"\n")
     answers.flush()
 
 
 def _run(node: Node, job: Job, checked: CheckedModules) -> Report:
+    inputs = number_inputs(node)  # here, as the child would have to copy the memory that it touches
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(read_end)
-        _run_in_child(node, job, checked, write_end)
+        _run_in_child(functools.partial(run_job, node, job, checked, inputs), job.log, write_end)
     os.close(write_end)
     return _wait(child, read_end, node)
 
 
-def _run_in_child(node: Node, job: Job, checked: CheckedModules, write_end: int) -> None:
+def _run_in_child(run: Callable[[], Report], log: str, write_end: int) -> None:
     code = 1
     try:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         _reseed()
-        if job.log:
-            redirect_output(job.log)
-        report = run_job(node, job, checked)
+        if log:
+            redirect_output(log)
+        report = run()
+        # not JSON: its encoder is a lot to copy for a process that lives a millisecond
         with os.fdopen(write_end, "wb") as pipe:
-            pipe.write(json.dumps(report.to_json()).encode())
+            marshal.dump(report.to_json(), pipe)
         sys.stdout.flush()
         code = 0
     finally:
@@ -111,7 +124,7 @@ def _wait(child: int, read_end: int, node: Node) -> Report:
             content += piece
     _, status = os.waitpid(child, 0)
     if status == 0 and content:
-        return Report(**json.loads(content))
+        return Report(**marshal.loads(content))
     return Report({}, error=f"{node.name} {_describe_end(os.waitstatus_to_exitcode(status))}")
 
 

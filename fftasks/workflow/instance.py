@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NoReturn, cast
@@ -37,8 +38,7 @@ class CallNode(Node):
     @property
     def callee(self) -> Callable[..., Any]:
         """The method without its `self`."""
-        method = inspect.getattr_static(self.object.func, self.method)
-        return cast("Callable[..., Any]", method.__get__(object(), self.object.func))
+        return _bind(self.object.func, self.method)
 
     @property
     def qualname(self) -> str:
@@ -103,6 +103,12 @@ class Instance(Unpassable):
 
     def __getitem__(self, index: Any) -> CallNode:
         return self.__getattr__("__getitem__")(index)
+
+
+@functools.lru_cache(maxsize=1024)  # the same for all its calls, so that its signature is read once
+def _bind(cls: Any, name: str) -> Callable[..., Any]:
+    method = inspect.getattr_static(cls, name)
+    return cast("Callable[..., Any]", method.__get__(object(), cls))
 
 
 def _suggest(cls: Any, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 import os
@@ -230,6 +231,14 @@ def check_name(name: object) -> str:
 
 def read_signature(func: Callable[..., Any]) -> inspect.Signature | None:
     """Return a callable's signature, or None for the few of C that have none."""
+    try:
+        return _read_signature(func)
+    except TypeError:  # it cannot be hashed
+        return _read_signature.__wrapped__(func)
+
+
+@functools.lru_cache(maxsize=1024)  # one function has many nodes
+def _read_signature(func: Callable[..., Any]) -> inspect.Signature | None:
     try:
         return inspect.signature(func)
     except ValueError:

@@ -1,0 +1,1 @@
+"""How fast fftasks is, each figure beside its reference in the same run: `python -m tests.benchmarks`."""
