@@ -29,6 +29,7 @@ class Data:
         self._signatures = Signatures(folder / "data.signatures")
         self._made = frozenset(made)
         self._listed: dict[str, str] | None = None
+        self._requirements: str | None = None
 
     def list_all(self) -> dict[str, str]:
         """Return the digests of all data files by their paths, relative to the project's folder."""
@@ -52,13 +53,9 @@ class Data:
 
     def digest_requirements(self) -> str:
         """Return the digest of what requirements.txt asks for, without comments; "" if there is none."""
-        try:
-            text = (self._root / self._settings.image.requirements).read_text("utf-8")
-        except (FileNotFoundError, IsADirectoryError):
-            return ""
-        lines = [line.partition(" #")[0].strip() for line in text.splitlines()]
-        wanted = [line for line in lines if line and not line.startswith("#")]
-        return digest_json(wanted) if wanted else ""
+        if self._requirements is None:
+            self._requirements = _digest_lines(self._root / self._settings.image.requirements)
+        return self._requirements
 
     def _counts(self, path: str) -> bool:
         if path.startswith("config/") or path in (
@@ -70,3 +67,13 @@ class Data:
 
     def _relate(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
+
+
+def _digest_lines(path: Path) -> str:
+    try:
+        text = path.read_text("utf-8")
+    except (FileNotFoundError, IsADirectoryError):
+        return ""
+    lines = [line.partition(" #")[0].strip() for line in text.splitlines()]
+    wanted = [line for line in lines if line and not line.startswith("#")]
+    return digest_json(wanted) if wanted else ""

@@ -5,15 +5,20 @@ doit decides when to look; records say what is true. Losing this database costs 
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
 from doit.dependency import FileChangedChecker, JSONCodec, SqliteDB
 
 from fftasks.record import digest_file, read_record
+
+_PAUSE_S = 0.2
 
 
 class RecordChecker(FileChangedChecker):  # type: ignore[misc]
@@ -22,47 +27,79 @@ class RecordChecker(FileChangedChecker):  # type: ignore[misc]
     So a node that ran again with an equal result does not wake those downstream.
     """
 
-    def check_modified(self, file_path: str, file_stat: os.stat_result, state: list[Any]) -> bool:
+    def check_modified(self, file_path: str, file_stat: os.stat_result, state: str) -> bool:
         """Tell whether a file differs from its state; it is read only if stat() differs."""
-        return bool(_sign(file_stat) != state[0] and _digest(file_path) != state[1])
+        if state.startswith(_sign(file_stat)):
+            return False
+        return state.rpartition(" ")[2] != _digest(file_path)
 
-    def get_state(self, dep: str, current_state: list[Any] | None) -> list[Any] | None:
-        """Return [stat signature, digest], or None if that is the state already."""
+    def get_state(self, dep: str, current_state: str | None) -> str | None:
+        """Return "<stat signature> <digest>", or None if that is the state already."""
         signature = _sign(os.stat(dep))  # noqa: PTH116 - doit's paths are strings
-        if current_state and current_state[0] == signature:
+        if current_state and current_state.startswith(signature):
             return None
-        return [signature, _digest(dep)]
+        return f"{signature}{_digest(dep)}"
 
 
 class Database(SqliteDB):  # type: ignore[misc]
-    """sqlite3 that is written after each task, so that a killed run has forgotten nothing.
+    """sqlite3 that is written several times a second, so that a killed run has forgotten little.
 
-    Without synchronous writes: what a power cut takes is looked at again, no more.
+    Without synchronous writes: what a power cut takes is looked at again, no more. It is read at once,
+    when something is first asked for: a run asks for every task.
     """
 
     _dirty: set[str]
+    _written = 0.0
 
     def __init__(self, name: str, codec: JSONCodec, *, module_name: str | None = None) -> None:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         try:
             super().__init__(name, codec, module_name=module_name)
-            self._conn.execute("pragma synchronous = off")
         except Exception as error:
             if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
                 raise
-            Path(name).unlink(missing_ok=True)  # damaged: what is true stands in the records
+            for suffix in ("", "-wal", "-shm"):  # damaged: what is true stands in the records
+                Path(f"{name}{suffix}").unlink(missing_ok=True)
             super().__init__(name, codec, module_name=module_name)
+        self._conn.execute("pragma synchronous = off")
+        with contextlib.suppress(sqlite3.OperationalError):  # another run is about to do the same
+            # else each write makes and removes a journal, which takes longer than a trivial task
+            self._conn.execute("pragma journal_mode = wal")
 
     def set(self, task_id: str, dependency: str, value: Any) -> None:
-        """Store a value; the last one of a task writes it."""
+        """Store a value; the last one of a task writes it, if it is time to."""
         super().set(task_id, dependency, value)
-        if dependency == "deps:":
+        if dependency == "deps:" and time.monotonic() - self._written > _PAUSE_S:
             self._write()
+
+    def remove(self, task_id: str) -> None:
+        """Forget a task."""
+        self._rows.pop(task_id, None)
+        super().remove(task_id)
+
+    def remove_all(self) -> None:
+        """Forget all tasks."""
+        self._rows.clear()
+        super().remove_all()
 
     def dump(self) -> None:
         """Write what is left, and close."""
         self._write()
         self._conn.close()
+
+    @functools.cached_property
+    def _rows(self) -> dict[str, str]:
+        cursor = self._conn.cursor()
+        cursor.row_factory = None
+        # an expression has no declared type, so that nothing is parsed before it is asked for
+        try:
+            return dict(cursor.execute("select task_id, task_data || '' from doit"))
+        except sqlite3.DatabaseError:
+            return {}
+
+    def _get_task_data(self, task_id: str) -> dict[str, Any]:
+        known = self._rows.get(task_id)
+        return json.loads(known) if known else {}
 
     def _write(self) -> None:
         rows = [(task, json.dumps(self._cache[task])) for task in self._dirty]
@@ -73,14 +110,16 @@ class Database(SqliteDB):  # type: ignore[misc]
             # .fftasks was deleted, or its disk is full: doit will look again, which is all that is lost
             self._conn.rollback()
         self._dirty = set()
+        self._written = time.monotonic()
 
 
-def _sign(stat: os.stat_result) -> list[int]:
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+def _sign(stat: os.stat_result) -> str:
+    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino} "
 
 
 def _digest(path: str) -> str:
     record = read_record(Path(path)) if path.endswith(".json") else None
     if record is None:
         return digest_file(Path(path))
-    return str(record.get("outputs") or record["output"])
+    outputs = record.get("outputs") or {"": record["output"]}
+    return "+".join(str(outputs[name]) for name in sorted(outputs))

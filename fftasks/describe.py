@@ -157,6 +157,7 @@ class Coder:
         self._project = Project(root, roots, cache)
         self._entry = file
         self._digests: dict[tuple[int, str], str] = {}
+        self._relative: dict[str, str | None] = {}
 
     def digest(self, node: Node) -> str:
         """Return the digest of the code that a node needs."""
@@ -197,9 +198,14 @@ class Coder:
 
     def _find_file(self, func: Callable[..., Any]) -> str | None:
         try:
-            path = Path(inspect.getsourcefile(func) or "")
+            source = inspect.getsourcefile(func) or ""
         except TypeError:
             return None
+        if source not in self._relative:
+            self._relative[source] = self._relate(Path(source))
+        return self._relative[source]
+
+    def _relate(self, path: Path) -> str | None:
         if path.is_file() and path.resolve().is_relative_to(self.root):
             return path.resolve().relative_to(self.root).as_posix()
         return None

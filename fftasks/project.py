@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fftasks.data import Data
 from fftasks.errors import StoreError, WorkflowError
 from fftasks.graph import GraphFile, load_graph
-from fftasks.ports.interpreter import Interpreter
 from fftasks.record import Record, read_record
 from fftasks.settings import Settings, load
 from fftasks.stages import node as node_stage
 from fftasks.store import Store, Trace
 from fftasks.workflow.slug import make_slug
 
+if TYPE_CHECKING:
+    from fftasks.ports.interpreter import Interpreter
+
 FOLDER = ".fftasks"
+# each stage but the nodes', and those whose records it reads; the last three are made for each workflow
+STAGES = {
+    "context": (),
+    "image": ("context",),
+    "push": ("image",),
+    "components": (),
+    "pipeline": ("components", "push"),
+    "submit": ("pipeline",),
+}
+_SHARED = frozenset({"context", "image", "push"})
 
 
-@dataclass(frozen=True)
+@dataclass
 class Node:
     """A node as doit sees it.
 
@@ -29,29 +42,21 @@ class Node:
     content: as the graph record has it, with its id there, and a slug that is unique in the project
     graph: that record
     upstream: labels of the nodes that it needs
+    workflow: the name of a workflow that has the node
+    items: the items of its result that are leaves
     """
 
     label: str
     content: Mapping[str, Any]
     graph: Record
     upstream: tuple[str, ...]
-
-    @property
-    def workflow(self) -> str:
-        """The name of a workflow that has the node."""
-        identity = self.content["id"]
-        return next(str(n) for n, w in self.graph["workflows"].items() if identity in w["nodes"])
+    workflow: str
+    items: tuple[str, ...]
 
     @property
     def pieces(self) -> dict[str, str]:
         """What its code consists of: "features.py: function clean()" -> digest."""
         return dict(self.graph["codes"][self.content["code"]])
-
-    @property
-    def items(self) -> list[str]:
-        """The items of its result that are leaves."""
-        leaves = [leaf for w in self.graph["workflows"].values() for leaf in w["leaves"]]
-        return sorted({f["path"] for f in leaves if f["node"] == self.content["id"] and f["path"]})
 
 
 @dataclass
@@ -116,6 +121,13 @@ class Project:
         new, self._is_warned = ([] if self._is_warned else found), True
         return new
 
+    def record_path(self, stage: str, workflow: str = "") -> Path:
+        """Return where the record of a stage is."""
+        if stage in _SHARED:
+            return self.folder / f"{stage}.json"
+        slug = self.workflows[workflow]["workflows"][workflow]["slug"]
+        return self.folder / stage / f"{slug}.json"
+
     def read_node(self, label: str) -> Record:
         """Return the record of a node that has been made; raise StoreError if it is gone."""
         if label not in self._records:
@@ -131,8 +143,10 @@ class Project:
     def list_inputs(self, label: str) -> dict[str, str]:
         """Return the pieces of a node's fingerprint; what is upstream must have been made."""
         node = self.nodes[label]
-        ids = dict(zip(node.content["upstream"], node.upstream, strict=True))
-        upstream = {identity: self.read_node(other) for identity, other in ids.items()}
+        upstream = {
+            identity: self.read_node(other)
+            for identity, other in zip(node.content["upstream"], node.upstream, strict=True)
+        }
         return node_stage.list_inputs(node.content, upstream, self.data)
 
     def list_pieces(self, label: str) -> dict[str, str]:
@@ -193,6 +207,8 @@ class Project:
         return {graph["file"]: self._make_interpreter(graph) for graph in self.graphs}
 
     def _make_interpreter(self, graph: Record) -> Interpreter:
+        from fftasks.ports.interpreter import Interpreter
+
         files = {
             name.removeprefix("file:"): digest
             for name, digest in graph["inputs"].items()
@@ -212,7 +228,12 @@ def open_current() -> Project:
     """Return the project of this doit run: doit has gone to the folder of dodo.py."""
     from doit import get_var
 
-    return open_project(Path.cwd(), get_var("profile"))
+    return _open(os.getcwd(), get_var("profile"))  # noqa: PTH109 - asked for several times by each task
+
+
+@functools.lru_cache(maxsize=8)
+def _open(folder: str, profile: str | None) -> Project:
+    return open_project(Path(folder), profile)
 
 
 def _label_nodes(graphs: list[Record]) -> list[Node]:
@@ -226,11 +247,15 @@ def _label_nodes(graphs: list[Record]) -> list[Node]:
 def _label_graph(graph: Record, holders: Mapping[str, int]) -> list[Node]:
     owner = {n: name for name, w in reversed(graph["workflows"].items()) for n in w["nodes"]}
     labels = {n: n if holders[n] == 1 else f"{owner[n]}/{n}" for n in graph["nodes"]}
+    items: dict[str, set[str]] = {}
+    for leaf in (leaf for w in graph["workflows"].values() for leaf in w["leaves"]):
+        items.setdefault(leaf["node"], set()).update({leaf["path"]} - {""})
     nodes = []
     # a record's keys are sorted; the order of the nodes is that of the workflows' lists, upstream first
     for identity in dict.fromkeys(n for w in graph["workflows"].values() for n in w["nodes"]):
         content = graph["nodes"][identity]
         known = {**content, "id": identity, "slug": make_slug(labels[identity])}
         upstream = tuple(labels[other] for other in content["upstream"])
-        nodes.append(Node(labels[identity], known, graph, upstream))
+        shown = tuple(sorted(items.get(identity, ())))
+        nodes.append(Node(labels[identity], known, graph, upstream, owner[identity], shown))
     return nodes

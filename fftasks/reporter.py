@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -14,7 +15,6 @@ from doit.exceptions import BaseFail
 from doit.reporter import ConsoleReporter
 from doit.task import Task
 
-from fftasks.assembly import plan
 from fftasks.project import Project, open_current
 from fftasks.record import read_record
 
@@ -38,6 +38,8 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         """Get ready; doit calls it before the first task, and before workers are forked."""
         super().initialize(tasks, selected_tasks)
         _end_quietly_on_signals()
+        gc.freeze()
+        gc.enable()
         nodes = _count_nodes(tasks, selected_tasks)
         if nodes and self.outstream.isatty():
             self._progress = _Progress(nodes)
@@ -110,6 +112,8 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
 
     def _describe(self, task: Task) -> None:
         if _find(task, "stage"):
+            from fftasks.assembly import plan
+
             step = plan(open_current(), _find(task, "stage"), _find(task, "workflow"))
             record = read_record(step.path)
             if record is not None:

@@ -1,4 +1,4 @@
-"""Permission not to hash: what stat() said of a file when its digest was taken.
+"""Permission not to look: what stat() said of a file when its digest was taken.
 
 Times may only save work: a file whose size, times and inode are the recorded ones keeps its digest, any
 other is read again. ctime is among them, since tar, rsync and some editors set mtime back.
@@ -13,71 +13,103 @@ from pathlib import Path
 from fftasks.record import digest_file
 
 _RACY_NS = 50_000_000
-_Stat = tuple[int, int, int, int]
 
 
 class Signatures:
-    """Digests of files by their stat signature, kept in an append-only file.
+    r"""What is known of files by their stat signature, kept in an append-only file; mostly digests.
 
-    Lines are appended whole, so that several processes may do it; the last one for a path holds.
+    A line is "<path>\t<what is known> <signature>"; the last one for a path holds. Lines are appended
+    whole, so that several processes may do it; a line that is not whole fits no file's signature.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known: dict[str, tuple[_Stat, str]] = {}
-        self._read()
+        self._known: dict[str, str] = {}
+        self._size_bytes = 0
+        self._refresh()
+        self._tidy()
 
-    def digest(self, file: Path) -> str:
+    def digest(self, file: Path | str) -> str:
         """Return the file's digest; read the file only if its signature is not the recorded one.
 
         Raises OSError if there is no such file.
         """
-        signature = _sign(file.stat())
-        known = self._known.get(str(file))
-        if known and known[0] == signature:
-            return known[1]
-        digest = digest_file(file)
-        # written a moment ago: it can change once more without a difference that stat() would show
-        if time.time_ns() - signature[2] > _RACY_NS:
-            self._append(str(file), signature, digest)
+        known = self.recall(file)
+        if known is not None:
+            return known
+        stat = os.stat(file)  # noqa: PTH116 - many thousand times in a run that has nothing to do
+        digest = digest_file(Path(file))
+        self.note(file, digest, stat)
         return digest
 
-    def note(self, file: Path, digest: str) -> None:
-        """Record a digest that was taken while the file was written."""
-        self._append(str(file), _sign(file.stat()), digest)
+    def recall(self, file: Path | str) -> str | None:
+        """Return what was noted of a file, if its signature is the same; None if it is not.
 
-    def _read(self) -> None:
-        try:
-            lines = self._path.read_text("utf-8", "surrogateescape").splitlines()
-        except FileNotFoundError:
+        Raises OSError if there is no such file.
+        """
+        path, signature = str(file), _sign(os.stat(file))  # noqa: PTH116 - see above
+        known = self._known.get(path, "")
+        if not known.endswith(signature) and self._refresh():  # another process may know
+            known = self._known.get(path, "")
+        return known[: -len(signature)] if known.endswith(signature) else None
+
+    def note(
+        self, file: Path | str, known: str, stat: os.stat_result, *, is_own: bool = False
+    ) -> None:
+        """Record what is known of a file; known must have no blank in it.
+
+        stat: what stat() said of it before it was read
+        is_own: this process has written it, and nobody else writes it in place
+        """
+        # written a moment ago: it can change once more without a difference that stat() would show
+        if not is_own and time.time_ns() - stat.st_mtime_ns < _RACY_NS:
             return
-        for line in lines:
-            fields = line.split(" ", 5)
-            if len(fields) == 6 and all(field.isdigit() for field in fields[1:5]):  # noqa: PLR2004
-                size, modified, changed, inode = map(int, fields[1:5])
-                self._known[fields[5]] = (size, modified, changed, inode), fields[0]
-        if len(lines) > 2 * len(self._known) + 1000:
+        path, line = str(file), f"{known}{_sign(stat)}"
+        self._known[path] = line
+        if not {"\n", "\t"} & set(path):
+            self._append(f"{path}\t{line}\n")
+
+    def _refresh(self) -> bool:
+        """Read what was appended since; return whether there was anything."""
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            size_bytes = os.fstat(descriptor).st_size
+            if size_bytes == self._size_bytes:
+                return False
+            # it may have been tidied up, and begun anew
+            begin = self._size_bytes if size_bytes > self._size_bytes else 0
+            data = os.pread(descriptor, size_bytes - begin, begin)
+        finally:
+            os.close(descriptor)
+        self._size_bytes = begin + len(data)
+        lines = data.decode("utf-8", "surrogateescape").split("\n")
+        self._known.update(line.split("\t", 1) for line in lines if line.count("\t") == 1)  # type: ignore[misc]
+        return True
+
+    def _tidy(self) -> None:
+        """Write the file anew if most of it is out of date."""
+        lines = [f"{path}\t{line}\n" for path, line in self._known.items()]
+        data = "".join(lines)
+        if self._size_bytes > 2 * len(data) + (1 << 17):
             self._path.unlink(missing_ok=True)
-            self._write(self._known)
+            self._append(data)
 
-    def _append(self, path: str, signature: _Stat, digest: str) -> None:
-        self._known[path] = signature, digest
-        if "\n" not in path:
-            self._write({path: (signature, digest)})
-
-    def _write(self, entries: dict[str, tuple[_Stat, str]]) -> None:
-        lines = (
-            f"{digest} {' '.join(map(str, sign))} {path}\n"
-            for path, (sign, digest) in entries.items()
-        )
-        data = "".join(lines).encode("utf-8", "surrogateescape")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    def _append(self, lines: str) -> None:
+        data = lines.encode("utf-8", "surrogateescape")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        try:
+            descriptor = os.open(self._path, flags, 0o666)
+        except FileNotFoundError:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self._path, flags, 0o666)
         try:
             os.write(descriptor, data)
         finally:
             os.close(descriptor)
 
 
-def _sign(stat: os.stat_result) -> _Stat:
-    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+def _sign(stat: os.stat_result) -> str:
+    return f" {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"

@@ -4,6 +4,7 @@
     traces/<64 hex>.json       fingerprint -> digests of the results, a preview, seconds
     nodes/<slug>.json          the record of a node's last run
     codes/<64 hex>.json        what a node's code and data consisted of, for explanations
+    *.signatures               what artifacts and records hold, so that they need not be read
     files.seen                 files of the project that nodes were seen to read and to write
 
 All of it can be deleted at any time, and copied to another machine.
@@ -21,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fftasks.record import write_text
+from fftasks.record import Record, format_record, put_text, write_text
 from fftasks.signature import Signatures
 
 
@@ -49,9 +50,16 @@ class Store:
     def _signatures(self) -> Signatures:
         return Signatures(self.folder / "artifacts.signatures")
 
+    @cached_property
+    def _records(self) -> Signatures:
+        return Signatures(self.folder / "nodes.signatures")
+
     def artifact_path(self, digest: str) -> Path:
         """Return where the artifact with a digest is, if it is."""
-        return self.folder / "artifacts" / digest.removeprefix("sha256:")
+        return Path(self._spell_artifact(digest))
+
+    def _spell_artifact(self, digest: str) -> str:
+        return f"{self.folder}/artifacts/{digest.removeprefix('sha256:')}"
 
     def node_path(self, slug: str) -> Path:
         """Return where a node's record is."""
@@ -66,13 +74,13 @@ class Store:
 
         It is read only if its stat signature is not the recorded one; a damaged one is removed.
         """
-        path = self.artifact_path(digest)
+        path = self._spell_artifact(digest)
         try:
             found = self._signatures.digest(path)
         except FileNotFoundError:
             return False
         if found != digest:
-            path.unlink(missing_ok=True)
+            Path(path).unlink(missing_ok=True)
         return found == digest
 
     def adopt_artifact(self, path: Path, digest: str) -> None:
@@ -80,13 +88,37 @@ class Store:
         target = self.artifact_path(digest)
         path.chmod(0o444)
         path.replace(target)
-        self._signatures.note(target, digest)
+        self._signatures.note(target, digest, target.stat(), is_own=True)
 
     def new_path(self, slug: str, output: str) -> Path:
         """Return a name for an artifact that is being written, by this process only."""
-        folder = self.folder / "artifacts"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f".{slug}.{output}.{os.getpid()}"
+        return _need(self.folder / "artifacts") / f".{slug}.{output}.{os.getpid()}"
+
+    def recall_outputs(self, slug: str, fingerprint: str) -> dict[str, str] | None:
+        """Return what a node's record gives for a fingerprint, or None: then the record must be read."""
+        try:
+            known = self._records.recall(f"{self.folder}/nodes/{slug}.json")
+        except FileNotFoundError:
+            return None
+        noted, *outputs = (known or "").split(",")
+        if noted != fingerprint:
+            return None
+        return {name: digest for name, _, digest in (one.partition("=") for one in outputs)}
+
+    def note_outputs(
+        self, slug: str, fingerprint: str, outputs: Mapping[str, str], stat: os.stat_result
+    ) -> None:
+        """Note what a node's record gives; stat: what stat() said of the file before it was read."""
+        self._records.note(self.node_path(slug), _format_outputs(fingerprint, outputs), stat)
+
+    def write_node(self, slug: str, fingerprint: str, record: Record) -> None:
+        """Put a node's record on disk, and note what it gives."""
+        path = self.node_path(slug)
+        inode = put_text(path, format_record(record))
+        stat = path.stat()
+        if stat.st_ino == inode:  # else another run has just put its own there
+            known = _format_outputs(fingerprint, record["outputs"])
+            self._records.note(path, known, stat, is_own=True)
 
     def read_trace(self, fingerprint: str) -> Trace | None:
         """Return what is known of a fingerprint, if all of its artifacts are there and whole."""
@@ -105,7 +137,7 @@ class Store:
             "previews": trace.previews,
             "seconds": round(trace.seconds, 6),
         }
-        write_text(self._trace_path(fingerprint), json.dumps(content, indent=1) + "\n")
+        put_text(self._trace_path(fingerprint), json.dumps(content) + "\n")
 
     def touch_trace(self, fingerprint: str) -> None:
         """Note that a trace has been used now; the least recently used results go first."""
@@ -142,9 +174,8 @@ class Store:
     @contextmanager
     def lock(self, slug: str) -> Iterator[None]:
         """Keep other runs on this project from running the same node at the same time."""
-        folder = self.folder / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / slug, os.O_RDWR | os.O_CREAT, 0o666)
+        path = _need(self.folder / "locks") / slug
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -163,3 +194,13 @@ class Store:
 
     def _trace_path(self, fingerprint: str) -> Path:
         return self.folder / "traces" / f"{fingerprint.removeprefix('sha256:')}.json"
+
+
+def _format_outputs(fingerprint: str, outputs: Mapping[str, str]) -> str:
+    return ",".join([fingerprint, *(f"{name}={digest}" for name, digest in outputs.items())])
+
+
+def _need(folder: Path) -> Path:
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -7,7 +7,10 @@ missing. What is true stands in the records: doit's database only saves looking.
 from __future__ import annotations
 
 import functools
+import gc
+import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -15,10 +18,9 @@ from typing import Any, TypeVar
 from doit import task_params
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
-from fftasks.assembly import is_current, plan, run_step
 from fftasks.database import RecordChecker
 from fftasks.errors import FFTasksError, StoreError
-from fftasks.project import FOLDER, Project, open_current
+from fftasks.project import FOLDER, STAGES, Project, open_current
 from fftasks.reporter import Reporter
 from fftasks.stages import node as node_stage
 
@@ -35,6 +37,7 @@ __all__ = [
 
 T = TypeVar("T")
 
+_SPECIAL = re.compile("[%=*]")
 _AGAIN = "start a new run, also if nothing has changed"
 
 DOIT_CONFIG = {
@@ -78,6 +81,9 @@ def while_running(act: Callable[..., Any]) -> Callable[..., Any]:
 
 @while_loading
 def _load() -> Project:
+    # doit keeps each task to the end: to search for garbage among them takes a quarter of a no-op;
+    # the reporter begins to search, when they are all there
+    gc.disable()
     project = open_current()
     # the graphs are made here, so that what is wrong with a file is said before anything runs
     for warning in project.take_warnings():
@@ -97,7 +103,7 @@ def task_nodes() -> Iterator[dict[str, Any]]:
             "actions": [(run_node, [label])],
             "file_dep": [_spell(project, other) for other in node.upstream],
             "targets": [_spell(project, label)],
-            "uptodate": [NodeLook(label)],
+            "uptodate": [NodeLook(project, label)],
             "meta": {"fftasks": {"node": label}},
             "title": lambda task: task.name,
         }
@@ -149,11 +155,11 @@ def _make_tasks(stage: str, doc: str | None, *, again: bool = False) -> Iterator
 def _make_task(
     project: Project, stage: str, workflow: str = "", *, again: bool = False
 ) -> dict[str, Any]:
-    step = plan(project, stage, workflow, again=again)
+    needs = (project.record_path(needed, workflow) for needed in STAGES[stage])
     return {
         "actions": [(run_stage, [stage, workflow, again])],
-        "file_dep": [path.relative_to(project.root).as_posix() for path in step.needs],
-        "targets": [step.path.relative_to(project.root).as_posix()],
+        "file_dep": [path.relative_to(project.root).as_posix() for path in needs],
+        "targets": [project.record_path(stage, workflow).relative_to(project.root).as_posix()],
         "uptodate": [StageLook(stage, workflow, again=again)],
         "meta": {"fftasks": {"stage": stage, "workflow": workflow}},
         "title": lambda task: task.name,
@@ -170,6 +176,8 @@ class StageLook:
         return f"the record of {self.stage} {self.workflow}".strip()
 
     def __call__(self) -> bool:
+        from fftasks.assembly import is_current, plan
+
         try:
             return is_current(plan(open_current(), self.stage, self.workflow, again=self.again))
         except FFTasksError:  # the action meets it again, and says it as a failure
@@ -179,37 +187,48 @@ class StageLook:
 @while_running
 def run_stage(stage: str, workflow: str, again: bool) -> None:  # noqa: FBT001 - doit passes it
     """Make a stage and record it, unless it turns out to be up to date."""
+    from fftasks.assembly import is_current, plan, run_step
+
     step = plan(open_current(), stage, workflow, again=again)
     if not is_current(step):
         run_step(step)
 
 
 def name_task(label: str) -> str:
-    """Return a node's name as doit takes it: without "=", which makes a variable on its command line."""
-    return label.replace("%", "%25").replace("=", "%3D") if {"=", "%"} & set(label) else label
+    """Return a node's name as doit takes it.
+
+    Without "=", which makes a variable on its command line, and "*", which makes a pattern.
+    """
+    if not _SPECIAL.search(label):
+        return label
+    return _SPECIAL.sub(lambda match: f"%{ord(match[0]):02X}", label)
 
 
 def find_label(project: Project, name: str) -> str | None:
     """Return the label of the node that is meant by a name on doit's command line."""
-    return next((label for label in project.nodes if name in (label, name_task(label))), None)
+    if name in project.nodes:
+        return name
+    return next((label for label in project.nodes if name == name_task(label)), None)
 
 
 class NodeLook:
     """Tell whether a node's result is there for what its fingerprint is now; an `uptodate` of doit."""
 
-    def __init__(self, label: str) -> None:
-        self.label = label
+    # doit asks each for its parameters, and finding them out takes longer than looking
+    __signature__ = inspect.Signature()
+
+    def __init__(self, project: Project, label: str) -> None:
+        self.project, self.label = project, label
 
     def __repr__(self) -> str:
         return f"the result of {self.label} is there"
 
     def __call__(self) -> bool:
-        project = open_current()
         try:
-            inputs = project.list_inputs(self.label)
+            inputs = self.project.list_inputs(self.label)
         except StoreError:  # an upstream record is gone; its own task has said so, or will
             return False
-        return project.find_node(self.label, inputs) is not None
+        return self.project.find_node(self.label, inputs) is not None
 
 
 @while_running

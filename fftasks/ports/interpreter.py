@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -65,7 +65,7 @@ class Worker:
 
     def run(self, job: Job) -> Report:
         """Run a job; raises NodeError if the worker itself is gone."""
-        return Report(**self._ask(asdict(job)))
+        return Report(**self._ask(vars(job)))
 
     def is_alive(self) -> bool:
         """Tell whether the process is there."""
@@ -103,7 +103,7 @@ def run_fresh(interpreter: Interpreter, job: Job) -> Report:
     """Run a job in a new interpreter, as a container does."""
     completed = subprocess.run(
         [*_command(interpreter), "--workflow", job.workflow, "--job"],
-        input=json.dumps({"files": dict(interpreter.files), "job": asdict(job)}).encode() + b"\n",
+        input=json.dumps({"files": dict(interpreter.files), "job": vars(job)}).encode() + b"\n",
         capture_output=True,
         cwd=interpreter.root,
         env={**_environment(), "FFFUNCTION": job.node},

@@ -13,15 +13,18 @@ input <name>             digest of the upstream artifact
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fftasks.errors import NodeError, StoreError
-from fftasks.record import Record, digest_json, read_record, write_record
-from fftasks.runtime.job import Job, Report
+from fftasks.record import Record, digest_json, read_record
 from fftasks.store import Store, Trace
+
+if TYPE_CHECKING:
+    from fftasks.runtime.job import Job, Report
 
 VERSION = 1
 _LAST_LINES = 10
@@ -75,9 +78,14 @@ def _list_surroundings(node: Mapping[str, Any], data: DataFiles) -> dict[str, st
         inputs["requirements"] = requirements
     if node["reads"] is None:
         files = data.list_all()
-        return {**inputs, "data": digest_json(files)} if files else inputs
+        return {**inputs, "data": _digest_files(tuple(files.items()))} if files else inputs
     named = data.list_matching(node["reads"])
     return {**inputs, **{f"data {path}": digest or "missing" for path, digest in named.items()}}
+
+
+@functools.lru_cache(maxsize=1)  # they are the same for all nodes
+def _digest_files(files: tuple[tuple[str, str], ...]) -> str:
+    return digest_json(dict(files))
 
 
 def find_record(
@@ -90,20 +98,36 @@ def find_record(
     """
     if not all(argument.get("stable", True) for argument in node["arguments"]):
         return None
-    record = read_record(store.node_path(node["slug"]))
-    if record is not None and record.get("inputs") == inputs and record.get("version") == VERSION:
-        outputs = record.get("outputs", {})
-        if outputs and all(store.has_artifact(digest) for digest in outputs.values()):
-            return record
     fingerprint = digest_fingerprint(inputs)
+    outputs = store.recall_outputs(node["slug"], fingerprint)
+    if outputs is None:
+        outputs = _read_outputs(node["slug"], inputs, fingerprint, store)
+    if outputs and all(store.has_artifact(digest) for digest in outputs.values()):
+        return _make_record(node, inputs, outputs)
     trace = store.read_trace(fingerprint)
     if trace is None:
         return None
     record = _make_record(node, inputs, trace.outputs)
     if keep:
-        write_record(store.node_path(node["slug"]), record)
+        store.write_node(node["slug"], fingerprint, record)
         store.touch_trace(fingerprint)
     return record
+
+
+def _read_outputs(
+    slug: str, inputs: dict[str, str], fingerprint: str, store: Store
+) -> dict[str, str]:
+    path = store.node_path(slug)
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return {}
+    record = read_record(path)
+    if record is None or record.get("inputs") != inputs or record.get("version") != VERSION:
+        return {}
+    outputs: dict[str, str] = record.get("outputs", {})
+    store.note_outputs(slug, fingerprint, outputs, stat)
+    return outputs
 
 
 def accept(
@@ -117,10 +141,11 @@ def accept(
     known = store.read_trace(digest_fingerprint(old["inputs"])) if old is not None else None
     if known is None:
         raise StoreError(f"{node['name']} has no result that could be accepted", tip="doit run")
-    store.write_trace(digest_fingerprint(inputs), known)
+    fingerprint = digest_fingerprint(inputs)
+    store.write_trace(fingerprint, known)
     store.write_code(_name_pieces(inputs), pieces)
     record = _make_record(node, inputs, known.outputs)
-    write_record(store.node_path(node["slug"]), record)
+    store.write_node(node["slug"], fingerprint, record)
     return record
 
 
@@ -208,6 +233,8 @@ def make(  # noqa: PLR0913 - the last two are about what is shown
     Raises NodeError with the function's traceback and the end of its log if it fails. Nothing of a
     failed node is kept but its log.
     """
+    from fftasks.runtime.job import Job
+
     slug = node["slug"]
     outputs = ("result", "state") if node["kind"] == "call" else ("result",)
     targets = {output: store.new_path(slug, output) for output in outputs}
@@ -234,11 +261,12 @@ def make(  # noqa: PLR0913 - the last two are about what is shown
         for path in targets.values():
             path.unlink(missing_ok=True)
     trace = Trace(dict(report.outputs), dict(report.previews), report.seconds)
-    store.write_trace(digest_fingerprint(inputs), trace)
+    fingerprint = digest_fingerprint(inputs)
+    store.write_trace(fingerprint, trace)
     store.note_files(report.read, report.written)
     store.write_code(_name_pieces(inputs), pieces)
     record = _make_record(node, inputs, trace.outputs)
-    write_record(store.node_path(slug), record)
+    store.write_node(slug, fingerprint, record)
     return record, trace
 
 
