@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 KINDS = ("number", "function", "list", "table", "class", "object", "iterator")
@@ -30,6 +31,26 @@ class Generator:
         self.random = random.Random(seed)
         self._count = 0
         self._all: dict[str, Module] = {}
+        # a project of few kinds of statements has more that meet
+        some = self.random.sample(self._list_makers(), 4)
+        self._makers = [self._add_function, self._add_effect, self._add_effect, *some, *some]
+
+    def _list_makers(self) -> list[Callable[[Module], None]]:
+        return [
+            self._add_number,
+            self._add_list,
+            self._add_table,
+            self._add_class,
+            self._add_object,
+            self._add_iterator,
+            self._add_block,
+            self._add_decorated,
+            self._add_alias,
+            self._add_setter,
+            self._add_wiring,
+            self._add_getter,
+            self._add_closure,
+        ]
 
     def make_project(self) -> dict[str, list[str]]:
         """Return the statements of each file; wf.py has the function `node`."""
@@ -59,7 +80,12 @@ class Generator:
         edited = {name: list(statements) for name, statements in files.items()}
         name = self.random.choice([name for name in files if files[name]])
         statements = edited[name]
-        place = self.random.randrange(len(statements))
+        # what is executed at once is what is hard
+        weights = [
+            1 if text.startswith(("def ", "class ", "@workflow", "import")) else 3
+            for text in statements
+        ]
+        place = self.random.choices(range(len(statements)), weights)[0]
         kind = self.random.randrange(8)
         if kind <= 2:
             statements[place] = self._change_number(statements[place])
@@ -116,7 +142,7 @@ class Generator:
             if self.random.random() < 0.25:
                 continue
             own = [(kind, name) for kind in KINDS for name in other.names[kind]]
-            style = self.random.randrange(8)
+            style = self.random.randrange(12)
             if style == 0 and own:
                 for kind, name in self.random.sample(own, min(4, len(own))):
                     module.statements.append(f"from {other.name} import {name}")
@@ -222,23 +248,6 @@ class Generator:
             ]
         if iterator:
             choices += [f"next({iterator}, {inner})"]
-        if alias:
-            target = r.choice(
-                [
-                    n
-                    for k in ("number", "function")
-                    for n in module.names[k]
-                    if n.startswith(f"{alias}.")
-                ]
-                or [""]
-            )
-            if target:
-                attribute = target[len(alias) + 1 :]
-                choices += [
-                    f"size(getattr({alias}, {attribute!r}))",
-                    f"size(getattr({alias}, {attribute[0]!r} + {attribute[1:]!r}))",
-                    f"size(vars({alias}).get({attribute!r}))",
-                ]
         if alias and "." not in alias:
             choices += [f"size(getattr({alias}, 'extra', {inner}))", f"hasattr({alias}, 'extra')"]
         if function and thing:
@@ -253,19 +262,59 @@ class Generator:
                 f"call({items}.append, {inner})",
                 f"[*{items}].pop(-1) and 1",
             ]
-        choices += ["int(random.random() * 1000)", "(len(os.environ.get('Q', '')))"]
-        if r.random() < 0.008:  # these mostly raise
-            choices = ["extra_name", f"size({alias or 'os'}.extra)"]
+        if r.random() < 0.03:
+            choices = self._list_odd(module, alias or "os", inner)
         return r.choice(choices)
+
+    def _list_odd(self, module: Module, alias: str, inner: str) -> list[str]:
+        """Return expressions that widen a closure, or mostly raise: a few are enough."""
+        odd = [
+            "int(random.random() * 1000)",
+            "len(os.environ.get('Q', ''))",
+            "extra_name",
+            f"size({alias}.extra)",
+        ]
+        for name in (self._pick(module, "number"), self._pick(module, "function")):
+            if name.startswith(f"{alias}."):
+                attribute = name[len(alias) + 1 :]
+                odd += [
+                    f"size(getattr({alias}, {attribute!r}))",
+                    f"size(getattr({alias}, {attribute[0]!r} + {attribute[1:]!r}))",
+                    f"size(vars({alias}).get({attribute!r}))",
+                ]
+            elif name:
+                odd += [
+                    f"size(eval({name!r}))",
+                    f"size(globals()[{name.partition('.')[0]!r}]) + {inner}",
+                ]
+        return odd
+
+    def look(self, module: Module) -> str:
+        """Return an expression that shows the state of something."""
+        views = {
+            "number": ["{n}"],
+            "function": ["{n}(1)", "getattr({n}, 'mark', 0)", "{n}({e})"],
+            "list": ["size({n})", "[size(x) for x in {n}]"],
+            "table": ["sorted({n})", "[f({e}) for f in {n}.values()]"],
+            "class": [
+                "{n}.rate",
+                "getattr({n}, 'made', 0)",
+                "size({n}.all_kept)",
+                "{n}({e}).value()",
+            ],
+            "object": ["{n}.value()", "{n}.bump()", "size({n}.kept)"],
+            "iterator": ["next({n}, -1)", "list({n})"],
+        }
+        kind = self.random.choice(KINDS)
+        name = self._pick(module, kind)
+        view = self.random.choice(views[kind])
+        return (
+            view.format(n=name, e=self.expression(module, 1)) if name else self.expression(module)
+        )
 
     def add_statement(self, module: Module) -> None:
         """Add one statement, of any kind that the names there are allow."""
-        makers = [
-            *[self._add_function] * 5, *[self._add_number] * 3, self._add_list, self._add_list, self._add_table,
-            self._add_class, self._add_object, self._add_iterator, *[self._add_effect] * 6, self._add_block,
-            self._add_decorated, self._add_alias, self._add_setter, self._add_wiring, self._add_getter, self._add_closure,
-        ]  # fmt: skip
-        self.random.choice(makers)(module)
+        self.random.choice(self._makers)(module)
 
     def _add_function(self, module: Module) -> None:
         body = self.expression(module)
@@ -342,6 +391,8 @@ class Generator:
         module.names["class"].append(name)
 
     def _add_object(self, module: Module) -> None:
+        if not module.names["class"]:
+            self._add_class(module)
         kind = self._pick(module, "class")
         if kind:
             value = self.expression(module)
@@ -542,10 +593,8 @@ class Generator:
         )
 
     def _add_node(self, module: Module) -> None:
-        parts = ", ".join(self.expression(module) for _ in range(self.random.randint(1, 3)))
-        module.statements.append(
-            f"@workflow\ndef node(x):\n    return [size(v) for v in ({parts},)]\nout = node(1)"
-        )
+        parts = ", ".join(self.look(module) for _ in range(self.random.randint(1, 4)))
+        module.statements.append(f"@workflow\ndef node(x):\n    return [{parts}]\nout = node(1)")
 
 
 HEAD = """\
