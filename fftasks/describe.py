@@ -5,6 +5,7 @@ python -m fftasks.describe ROOT FILE DESCRIPTOR
 
 from __future__ import annotations
 
+import gc
 import inspect
 import json
 import os
@@ -212,6 +213,7 @@ class Coder:
 
 
 if __name__ == "__main__":
+    gc.disable()  # all that is made here is needed to the end
     answer = main(Path(sys.argv[1]), sys.argv[2])
     with os.fdopen(int(sys.argv[3]), "w") as pipe:
         json.dump(answer, pipe)

@@ -9,11 +9,13 @@ import json
 import sys
 from collections.abc import Iterable
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlparse
+from typing import TYPE_CHECKING
 
 from fftasks.record import digest_json, read_record, write_record
+
+if TYPE_CHECKING:
+    from importlib import metadata
 
 _KINDS = (".dist-info", ".egg-info")
 _PACKAGES = {"site-packages", "dist-packages"}
@@ -76,6 +78,8 @@ def _list_names(folders: Iterable[str]) -> list[list[str]]:
 
 
 def _read_all() -> tuple[dict[str, list[str]], list[str]]:
+    from importlib import metadata  # as long to import as a small project takes to analyse
+
     tops: dict[str, set[str]] = {}
     editable = []
     for distribution in metadata.distributions():
@@ -109,5 +113,7 @@ def _find_source(distribution: metadata.Distribution) -> list[str]:
         return []
     if not origin.get("dir_info", {}).get("editable"):
         return []
+    from urllib.parse import unquote, urlparse
+
     folder = Path(unquote(urlparse(origin["url"]).path))
     return [str(part) for part in (folder / "src", folder) if part.is_dir()]

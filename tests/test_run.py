@@ -439,7 +439,7 @@ a = f(1).set_name('a'); b = f(a).set_name('a')\nWorkflow(b, name='w')",
         ),
         (
             "from fftasks import *\n@workflow\nclass C:\n  def go(self, x): return x\n\
-c = C(); a = c.go(1); b = c.go(a); a.args = (b,)\nWorkflow(b, name='w')",
+c = C(); a = c.go(1); b = c.go(a); a.parents.append(b)\nWorkflow(b, name='w')",
             "need each other: a cycle",
         ),
     ],

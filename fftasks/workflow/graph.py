@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -39,9 +40,12 @@ class Workflow:
     @property
     def nodes(self) -> list[Node]:
         """All nodes, each behind those it needs; the order is the same in every process."""
-        nodes = order_nodes([leaf.node for leaf in self.leaves])
-        check_names(nodes, self.name)
-        return nodes
+        check_names(self._order, self.name)
+        return list(self._order)
+
+    @functools.cached_property
+    def _order(self) -> list[Node]:
+        return order_nodes([leaf.node for leaf in self.leaves])
 
     def graph_traversal(self) -> Iterator[tuple[str, Node]]:
         """Yield the name and the node, each behind those it needs."""

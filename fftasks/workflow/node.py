@@ -113,6 +113,7 @@ class Node(Result):
     func: the function that the user wrote
     args, kwargs: as the user passed them; other nodes may be anywhere in lists, tuples, dicts, sets
     site: where the call stands; options: what the decorator was given
+    parents: the nodes whose results this one needs, each once
     after: for calls of one object, the call before this one
     """
 
@@ -144,6 +145,7 @@ class Node(Result):
         self.serial = next(_serial)
         self.children: list[Node] = []
         self.name = _next_name(self.qualname)
+        self.parents = self._find_parents()
         for parent in self.parents:
             parent.children.append(self)
 
@@ -170,12 +172,6 @@ class Node(Result):
         return getattr(self.func, "__qualname__", type(self.func).__name__)
 
     @property
-    def parents(self) -> list[Node]:
-        """The nodes whose results this one needs, each once."""
-        found = [result.node for result in find_results((self.args, self.kwargs))]
-        return list(dict.fromkeys([*found, self.after] if self.after is not None else found))
-
-    @property
     def arguments(self) -> dict[str, Any]:
         """The arguments by the function's parameter names; those of `*args` are args_0, args_1, …"""
         return dict(zip(self._argument_names(), [*self.args, *self.kwargs.values()], strict=True))
@@ -186,6 +182,10 @@ class Node(Result):
         args = tuple(values.get(next(names), value) for value in self.args)
         kwargs = {key: values.get(next(names), value) for key, value in self.kwargs.items()}
         return args, kwargs
+
+    def _find_parents(self) -> list[Node]:
+        found = [result.node for result in find_results((self.args, self.kwargs))]
+        return list(dict.fromkeys([*found, self.after] if self.after is not None else found))
 
     def _argument_names(self) -> Iterator[str]:
         taken: set[str] = set()

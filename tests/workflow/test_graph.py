@@ -66,7 +66,7 @@ def test_two_nodes_of_one_name_are_refused_with_both_places():
 def test_a_cycle_is_refused():
     a = step(1)
     b = step(a)
-    a.args = (b,)
+    a.parents.append(b)
 
     with pytest.raises(WorkflowError, match="need each other"):
         _ = Workflow(b, name="w").nodes
