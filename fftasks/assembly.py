@@ -23,7 +23,7 @@ from fftasks.record import (
     write_record,
     write_text,
 )
-from fftasks.stages import components, context, image, pipeline, push, submit
+from fftasks.stages import components, context, image, pipeline, push, report, submit
 
 if TYPE_CHECKING:
     from fftasks.ports.docker import Engine
@@ -79,19 +79,20 @@ def plan(project: Project, stage: str, workflow: str = "", *, again: bool = Fals
 def _plan_context(project: Project) -> Step:
     settings = project.settings.context
     folder = (project.root / settings.folder).resolve()
-    target = project.folder / "context"
+    path, target = project.record_path("context"), project.folder / "context"
+    log = project.folder / "logs" / "context.txt"
 
     def make() -> Record:
-        return context.make(folder, target, ignore=settings.ignore)
+        record = context.make(folder, target, settings)
+        write_text(log, report.format_report(record, read_record(path)))
+        return record
 
     return Step(
-        path=project.folder / "context.json",
-        needs=(),
-        list_reasons=lambda old: context.look(folder, target, ignore=settings.ignore, previous=old),
+        path=path,
+        needs=project.list_needs("context"),
+        list_reasons=lambda old: context.look(folder, target, settings, previous=old),
         make=make,
-        describe=lambda record: (
-            f"{len(record['files'])} files, {_format_size(record['size_bytes'])}"
-        ),
+        describe=lambda record: "\n   ".join(report.describe(record, _read_text(log))),
     )
 
 
@@ -105,8 +106,8 @@ def _plan_image(project: Project) -> Step:
         )
 
     return Step(
-        path=project.folder / "image.json",
-        needs=(project.folder / "context.json",),
+        path=project.record_path("image"),
+        needs=project.list_needs("image"),
         list_reasons=list_reasons,
         make=make,
         describe=lambda record: f"{record['output'][:19]} on {record['inputs']['base']}",
@@ -115,7 +116,7 @@ def _plan_image(project: Project) -> Step:
 
 def _plan_push(project: Project) -> Step:
     tag = project.settings.image.tag
-    built = project.folder / "image.json"
+    built = project.record_path("image")
 
     def list_reasons(old: Record | None) -> list[str]:
         inputs = push.find_inputs(_need(built), _name_repository(project), tag)
@@ -133,8 +134,8 @@ def _plan_push(project: Project) -> Step:
             return send(_need(built))
 
     return Step(
-        path=project.folder / "push.json",
-        needs=(built,),
+        path=project.record_path("push"),
+        needs=project.list_needs("push"),
         list_reasons=list_reasons,
         make=make,
         describe=lambda record: str(record["reference"]),
@@ -163,8 +164,8 @@ def _plan_components(project: Project, graph: Record, name: str) -> Step:
         return {**record, "graph": _name_graph(project, graph, name)}
 
     return Step(
-        path=project.folder / "components" / f"{slug}.json",
-        needs=(),
+        path=project.record_path("components", name),
+        needs=project.list_needs("components", name),
         list_reasons=list_reasons,
         make=make,
         describe=lambda record: f"{len(record['files'])} components in {_shorten(project, folder)}",
@@ -173,7 +174,7 @@ def _plan_components(project: Project, graph: Record, name: str) -> Step:
 
 def _plan_pipeline(project: Project, graph: Record, name: str) -> Step:
     slug = graph["workflows"][name]["slug"]
-    needs = project.folder / "components" / f"{slug}.json", project.folder / "push.json"
+    needs = project.list_needs("pipeline", name)
     text_path = project.folder / "pipeline" / f"{slug}.yaml"
 
     def build() -> tuple[Record, str]:
@@ -196,7 +197,7 @@ def _plan_pipeline(project: Project, graph: Record, name: str) -> Step:
         return record
 
     return Step(
-        path=project.folder / "pipeline" / f"{slug}.json",
+        path=project.record_path("pipeline", name),
         needs=needs,
         list_reasons=list_reasons,
         make=make,
@@ -206,7 +207,7 @@ def _plan_pipeline(project: Project, graph: Record, name: str) -> Step:
 
 def _plan_submit(project: Project, graph: Record, name: str, *, again: bool) -> Step:
     slug = graph["workflows"][name]["slug"]
-    needed = project.folder / "pipeline" / f"{slug}.json"
+    needed = project.record_path("pipeline", name)
     settings = project.settings.kfp
 
     def list_reasons(old: Record | None) -> list[str]:
@@ -227,8 +228,8 @@ def _plan_submit(project: Project, graph: Record, name: str, *, again: bool) -> 
         return submit.make(_need(needed), text, settings, start_run)
 
     return Step(
-        path=project.folder / "submit" / f"{slug}.json",
-        needs=(needed,),
+        path=project.record_path("submit", name),
+        needs=project.list_needs("submit", name),
         list_reasons=list_reasons,
         make=make,
         describe=lambda record: f"run {record['run_id']}: {record['url']}",
@@ -239,7 +240,7 @@ def _make_recipe(project: Project) -> image.Recipe:
     settings = project.settings.image
     ca_cert = (project.root / settings.ca_cert).resolve() if settings.ca_cert else None
     return image.Recipe(
-        context=_need(project.folder / "context.json"),
+        context=_need(project.record_path("context")),
         folder=project.folder / "context",
         base=settings.base,
         platform=settings.platform,
@@ -308,12 +309,8 @@ def _shorten(project: Project, path: Path) -> str:
     return path.relative_to(project.root).as_posix()
 
 
-def _format_size(size_bytes: int) -> str:
-    size, units = float(size_bytes), iter(("bytes", "kB", "MB", "GB"))
-    unit = next(units)
-    while size >= 1000 and unit != "GB":  # noqa: PLR2004
-        size, unit = size / 1000, next(units)
-    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+def _read_text(path: Path) -> str:
+    return path.read_text("utf-8", "replace") if path.is_file() else ""
 
 
 def _version() -> str:

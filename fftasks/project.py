@@ -128,6 +128,10 @@ class Project:
         slug = self.workflows[workflow]["workflows"][workflow]["slug"]
         return self.folder / stage / f"{slug}.json"
 
+    def list_needs(self, stage: str, workflow: str = "") -> tuple[Path, ...]:
+        """Return the records that a stage reads, in the order of STAGES."""
+        return tuple(self.record_path(needed, workflow) for needed in STAGES[stage])
+
     def read_node(self, label: str) -> Record:
         """Return the record of a node that has been made; raise StoreError if it is gone."""
         if label not in self._records:

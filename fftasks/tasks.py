@@ -20,7 +20,7 @@ from doit.exceptions import InvalidDodoFile, TaskFailed
 
 from fftasks.database import RecordChecker
 from fftasks.errors import FFTasksError, StoreError
-from fftasks.project import FOLDER, STAGES, Project, open_current
+from fftasks.project import FOLDER, Project, open_current
 from fftasks.reporter import Reporter
 from fftasks.stages import node as node_stage
 
@@ -155,10 +155,12 @@ def _make_tasks(stage: str, doc: str | None, *, again: bool = False) -> Iterator
 def _make_task(
     project: Project, stage: str, workflow: str = "", *, again: bool = False
 ) -> dict[str, Any]:
-    needs = (project.record_path(needed, workflow) for needed in STAGES[stage])
     return {
         "actions": [(run_stage, [stage, workflow, again])],
-        "file_dep": [path.relative_to(project.root).as_posix() for path in needs],
+        "file_dep": [
+            path.relative_to(project.root).as_posix()
+            for path in project.list_needs(stage, workflow)
+        ],
         "targets": [project.record_path(stage, workflow).relative_to(project.root).as_posix()],
         "uptodate": [StageLook(stage, workflow, again=again)],
         "meta": {"fftasks": {"stage": stage, "workflow": workflow}},

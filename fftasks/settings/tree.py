@@ -35,6 +35,10 @@ class ContextSettings:
 
     folder: str = _setting(".", "the folder that is copied, relative to the project's")
     ignore: tuple[str, ...] = _setting((), "patterns besides those in .dockerignore, in its syntax")
+    allow: tuple[str, ...] = _setting(
+        (), "files that get in although they look private, in the same syntax"
+    )
+    max_size: str = _setting("500MB", 'larger than this is an error; "0" sets no limit')
 
 
 @dataclass(frozen=True)

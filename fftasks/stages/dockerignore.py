@@ -111,13 +111,23 @@ def parse(lines: Sequence[str], source: str) -> list[Pattern]:
     return patterns
 
 
+def quote(path: str) -> str:
+    """Return a line that matches a path and what is below it, and nothing else."""
+    line = re.sub(r"([\\*?\[\]])", r"\\\1", path)
+    return f"\\{line}" if line[:1] in ("#", "!") else line
+
+
 def _parse_line(text: str) -> Pattern:
-    exception = text.startswith("!")
-    cleaned = text[1:].strip() if exception else text
-    if cleaned:
-        cleaned = _clean(cleaned)
-        cleaned = cleaned[1:] if len(cleaned) > 1 and cleaned[0] == "/" else cleaned
-    if exception and cleaned in ("", "/"):
+    # Docker tidies up a line when it reads the file, and what comes of that once more
+    # when it makes a pattern of it: "./!a" is an exception
+    mark = "!" if text.startswith("!") else ""
+    cleaned = text.removeprefix(mark).strip()
+    cleaned = _clean(cleaned) if cleaned else ""
+    cleaned = cleaned[1:] if len(cleaned) > 1 and cleaned[0] == "/" else cleaned
+    cleaned = _clean(f"{mark}{cleaned}".strip())
+    exception = cleaned.startswith("!")
+    cleaned = cleaned.removeprefix("!") if exception else cleaned
+    if exception and not cleaned:
         raise ValueError('"!" with nothing to bring back')
     if not _SYNTAX.fullmatch(cleaned):
         raise ValueError('a "[" without its "]", an empty set, or a "\\" at the end')

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fftasks.errors import FFTasksError
@@ -20,6 +20,7 @@ NEVER = frozenset({".git", ".fftasks"})
 CACHES = frozenset(
     {"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".ipynb_checkpoints"}
 )
+_ENVIRONMENT = "pyvenv.cfg"
 
 
 class ContextError(FFTasksError):
@@ -63,7 +64,7 @@ def read_ignore(folder: Path, extra: tuple[str, ...] = ()) -> Ignore:
 
 
 def list_folder(folder: Path, ignore: Ignore) -> Listing:
-    """Return what of a folder gets in, sorted by path; sockets, pipes and devices do not.
+    """Return what of a folder gets in, sorted by path; sockets, pipes and devices are left out.
 
     Raises ContextError for a folder that cannot be read, and for a link that leaves the folder.
     """
@@ -90,14 +91,19 @@ def refuse(path: str, exc: OSError) -> ContextError:
 
 
 def _list_one(root: Path, folder: _Folder, ignore: Ignore, found: Listing) -> list[_Folder]:
+    """Note what of a folder gets in; return the folders in it to look into."""
     try:
         with os.scandir(root / folder.path) as entries:
             kept = [entry for entry in entries if entry.name not in NEVER]
+        if folder.path:
+            if not folder.asked_for and any(entry.name == _ENVIRONMENT for entry in kept):
+                if not _is_asked_for(folder.path, ignore):
+                    return []
+                folder = replace(folder, asked_for=True)
+            if folder.verdict is None or not folder.verdict.ignored:
+                found.folders.append(folder.path)
         return [
-            inner
-            for entry in kept
-            for inner in [_list_entry(root, folder, entry, ignore, found)]
-            if inner is not None
+            inner for entry in kept if (inner := _list_entry(root, folder, entry, ignore, found))
         ]
     except OSError as exc:
         if folder.path and isinstance(exc, FileNotFoundError):
@@ -109,33 +115,27 @@ def _list_entry(
     root: Path, above: _Folder, entry: os.DirEntry[str], ignore: Ignore, found: Listing
 ) -> _Folder | None:
     """Note an entry that gets in; return it if it is a folder to look into."""
-    path = f"{above.path}/{entry.name}" if above.path else entry.name
-    verdict = ignore.check(path, above.verdict)
+    name = entry.name
+    path = f"{above.path}/{name}" if above.path else name
+    verdict = ignore.check(path, above.verdict) if ignore.patterns else None
     asked_for = above.asked_for
-    if not asked_for and _is_cache(entry):
-        asked_for = any(_spells_out(exception, path) for exception in ignore.exceptions)
-        if not asked_for:
+    if not asked_for and (name in CACHES or name.endswith(".pyc")):
+        if not _is_asked_for(path, ignore):
             return None
+        asked_for = True
+    ignored = verdict is not None and verdict.ignored
     if entry.is_dir(follow_symlinks=False):
-        if not verdict.ignored:
-            found.folders.append(path)
-        elif not ignore.reopens(path):
-            return None
-        return _Folder(path, verdict, asked_for)
-    if verdict.ignored:
-        return None
-    if entry.is_symlink():
-        found.links[path] = _read_link(root, path)
-    elif entry.is_file(follow_symlinks=False):
-        found.files[path] = entry.stat(follow_symlinks=False)
+        return _Folder(path, verdict, asked_for) if not ignored or ignore.reopens(path) else None
+    if not ignored:
+        if entry.is_file(follow_symlinks=False):
+            found.files[path] = entry.stat(follow_symlinks=False)
+        elif entry.is_symlink():
+            found.links[path] = _read_link(root, path)
     return None
 
 
-def _is_cache(entry: os.DirEntry[str]) -> bool:
-    if entry.name in CACHES or entry.name.endswith(".pyc"):
-        return True
-    is_folder = entry.is_dir(follow_symlinks=False)
-    return is_folder and os.path.lexists(os.path.join(entry.path, "pyvenv.cfg"))  # noqa: PTH118
+def _is_asked_for(path: str, ignore: Ignore) -> bool:
+    return any(_spells_out(exception, path) for exception in ignore.exceptions)
 
 
 def _spells_out(exception: Pattern, path: str) -> bool:

@@ -6,18 +6,22 @@ file is read, kept for source and copy together, and only ever saves work: diges
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import shutil
 import stat
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fftasks.record import digest_file, write_text
+from fftasks.record import digest_bytes, write_text
 from fftasks.stages.listing import Listing, list_parents, refuse
+from fftasks.stages.secret import DIGEST as RULES_DIGEST
+from fftasks.stages.secret import Finding, Search
 
 _RACY_NS = 100_000_000
 _WHOLE_SECONDS_NS = 2_100_000_000
@@ -35,6 +39,7 @@ class _Known:
     digest: str
     source: str  # signatures; "" where there is none to rely on
     copy: str = ""
+    findings: list[list[Any]] = field(default_factory=list)  # [[line, rule], ...]
 
 
 class Mirror:
@@ -44,15 +49,42 @@ class Mirror:
         self._source = source.resolve()
         self._target = target
         self._memory = target.with_name(f"{target.name}.signatures")
-        self._known = _read_memory(self._memory)
+        self._stamp = target.with_name(f"{target.name}.stamp")
         self._learned = False
+
+    @functools.cached_property
+    def _known(self) -> dict[str, _Known]:
+        return _read_memory(self._memory)
+
+    def is_stamped(self, listing: Listing, inputs: str) -> bool:
+        """Return whether stat() says of all files and copies what it said when stamp() was called.
+
+        inputs: a digest of all that decides besides; it must be the same as well.
+        """
+        try:
+            return self._stamp.read_text() == self._sign_all(listing, inputs)
+        except OSError:
+            return False
+
+    def stamp(self, listing: Listing, inputs: str) -> None:
+        """Note that the copy is what was listed; not while a file may still change unseen."""
+        newest = max((_find_newest(found) for found in listing.files.values()), default=0)
+        if _is_past(newest):
+            with suppress(OSError):  # it would only save work
+                write_text(self._stamp, self._sign_all(listing, inputs))
 
     def measure(self, listing: Listing) -> list[Row]:
         """Return a row for every listed file, reading only those that stat() shows as changed.
 
-        Raises MovedError for a file that went away, ContextError for one that cannot be read.
+        What is read is searched for secrets; see find_secrets(). Raises MovedError for a file that
+        went away, ContextError for one that cannot be read.
         """
         return [self._measure_file(path, found) for path, found in listing.files.items()]
+
+    def find_secrets(self, rows: list[Row]) -> dict[str, list[Finding]]:
+        """Return what was found in measured files, by path."""
+        known = ((path, self._known[path].findings) for path, *_ in rows)
+        return {path: [Finding(*one) for one in findings] for path, findings in known if findings}
 
     def find_wrong(self, rows: list[Row], listing: Listing) -> list[str]:
         """Return the paths that the copy does not have, or has as something else."""
@@ -60,33 +92,33 @@ class Mirror:
         wrong += [path for path, to in listing.links.items() if not _points(self._at(path), to)]
         return wrong + [path for path in listing.folders if not _is_folder(self._at(path))]
 
-    def update(self, listing: Listing) -> list[Row]:
-        """Make the copy equal to what is listed and return its rows.
+    def update(self, listing: Listing, rows: list[Row]) -> None:
+        """Make the copy equal to what is listed; rows: what measure() returned.
 
-        Raises as measure() does; MovedError also for a file that changes while it is copied, and
-        OSError if the copy cannot be written.
+        Raises ContextError as measure() does, MovedError for a file that is not any more what was
+        measured, and OSError if the copy cannot be written.
         """
         self._target.mkdir(parents=True, exist_ok=True)
         # first of all: a file must not be written through what used to be a link
         self._prune("", listing, list_parents([*listing.files, *listing.links, *listing.folders]))
-        rows = []
-        for path, found in listing.files.items():
-            rows.append(row := self._measure_file(path, found))
-            if not self._is_copied(path, row[3]):
-                self._copy_file(path, row)
+        for row in rows:
+            if not self._is_copied(row[0], row[3]):
+                self._copy_file(row[0], row)
         for path, to in listing.links.items():
             if not _points(self._at(path), to):
                 _make_parent(self._at(path))
                 os.symlink(to, self._at(path))  # noqa: PTH211
         for path in listing.folders:
             Path(self._at(path)).mkdir(parents=True, exist_ok=True)
-        return rows
 
     def remember(self, rows: list[Row]) -> None:
         """Write down what was learned of these files, for the next time."""
         if self._learned:
             kept = {path: self._known[path] for path, *_ in rows}
-            value = {path: [one.digest, one.source, one.copy] for path, one in kept.items()}
+            files = {
+                path: [one.digest, one.source, one.copy, one.findings] for path, one in kept.items()
+            }
+            value = {"rules": RULES_DIGEST, "files": files}
             write_text(self._memory, json.dumps(value, separators=(",", ":")))
 
     def _at(self, path: str) -> str:
@@ -96,20 +128,35 @@ class Mirror:
         signature = _sign(found)
         known = self._known.get(path)
         if known is None or known.source != signature:
-            digest = self._digest(path)
+            digest, findings = self._read(path)
             copy = known.copy if known is not None and known.digest == digest else ""
-            known = _Known(digest, signature if _is_settled(found) else "", copy)
+            settled = signature if _is_past(_find_newest(found)) else ""
+            known = _Known(digest, settled, copy, findings)
             self._known[path] = known
             self._learned = True
         return [path, found.st_size, known.digest, bool(found.st_mode & stat.S_IXUSR)]
 
-    def _digest(self, path: str) -> str:
+    def _read(self, path: str) -> tuple[str, list[list[Any]]]:
         try:
-            return digest_file(self._source / path)
+            digest, findings = read_file(self._source / path, path)
         except FileNotFoundError:
             raise MovedError(path) from None
         except OSError as exc:
             raise refuse(path, exc) from exc
+        return digest, [[one.line, one.rule] for one in findings]
+
+    def _sign_all(self, listing: Listing, inputs: str) -> str:
+        """Return a digest of what stat() says; raise OSError if a copy is not there."""
+        at, lstat = f"{self._target}/", os.lstat
+        lines = [
+            f"{path}\0{one.st_mode} {_sign(one)} {copy.st_mode} {_sign(copy)}"
+            for path, one in listing.files.items()
+            for copy in [lstat(at + path)]
+        ]
+        links = [[path, to, os.readlink(at + path)] for path, to in listing.links.items()]  # noqa: PTH115
+        folders = [[path, stat.S_IFMT(lstat(at + path).st_mode)] for path in listing.folders]
+        text = "\n".join([inputs, repr(links), repr(folders), *lines])
+        return digest_bytes(text.encode("utf-8", "surrogateescape"))
 
     def _is_copied(self, path: str, executable: bool) -> bool:  # noqa: FBT001
         try:
@@ -151,11 +198,27 @@ class Mirror:
                 os.unlink(entry.path)  # noqa: PTH108
 
 
+def read_file(file: Path, path: str) -> tuple[str, list[Finding]]:
+    """Return a file's digest, and what is in it that should stay private; reads it once.
+
+    path: what it is called in the folder. Raises OSError.
+    """
+    hasher, search = hashlib.sha256(), Search(path)
+    with file.open("rb") as opened:
+        while piece := opened.read(_PIECE_BYTES):
+            hasher.update(piece)
+            search.feed(piece, is_last=len(piece) < _PIECE_BYTES)
+    search.feed(b"", is_last=True)
+    return f"sha256:{hasher.hexdigest()}", search.list_findings()
+
+
 def _read_memory(path: Path) -> dict[str, _Known]:
     try:
         memory = json.loads(path.read_bytes())
-        return {name: _Known(*fields) for name, fields in memory.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        if memory["rules"] != RULES_DIGEST:
+            return {}
+        return {name: _Known(*fields) for name, fields in memory["files"].items()}
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return {}  # it only saves work
 
 
@@ -164,15 +227,18 @@ def _sign(found: os.stat_result) -> str:
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
 
 
-def _is_settled(found: os.stat_result) -> bool:
-    """Return whether a later change must show in the signature.
-
-    A file written a moment ago can change again within one tick of the file system's clock; some
-    file systems count whole seconds.
-    """
-    newest = max(found.st_mtime_ns, found.st_ctime_ns)
+def _find_newest(found: os.stat_result) -> int:
+    """Return the time of the last change, in ns; some file systems count whole seconds."""
     coarse = found.st_ctime_ns % 1_000_000_000 == 0
-    return time.time_ns() - newest > (_WHOLE_SECONDS_NS if coarse else _RACY_NS)
+    return max(found.st_mtime_ns, found.st_ctime_ns) + (_WHOLE_SECONDS_NS if coarse else _RACY_NS)
+
+
+def _is_past(time_ns: int) -> bool:
+    """Return whether a change after this time must show in a signature.
+
+    A file written a moment ago can change again within one tick of the file system's clock.
+    """
+    return time.time_ns() > time_ns
 
 
 def _copy(source: Path, target: str, path: str) -> tuple[int, str]:

@@ -16,6 +16,7 @@ import pytest
 
 from fftasks.errors import SettingsError, StoreError
 from fftasks.record import digest_bytes, read_record, write_record
+from fftasks.settings import ContextSettings
 from fftasks.stages import context, mirror
 from fftasks.stages.listing import ContextError
 
@@ -196,14 +197,14 @@ def test_exception_for_a_folder_does_not_bring_its_cache_back(folder, target, li
 def test_dockerignore_and_extra_lines_are_one_list(folder, target):
     write(folder / ".dockerignore", "*.csv\n**/*.csv\n.dockerignore\n")
 
-    record = context.make(folder, target, ignore=("!data/table.csv", "sums.py"))
+    record = context.make(folder, target, ContextSettings(ignore=("!data/table.csv", "sums.py")))
 
     assert list_files(record) == ["data/table.csv"]
 
 
 def test_extra_line_that_is_no_pattern_is_named(folder, target):
     with pytest.raises(SettingsError, match=r"context\.ignore line 2"):
-        context.make(folder, target, ignore=("a", "["))
+        context.make(folder, target, ContextSettings(ignore=("a", "[")))
 
 
 def test_names_of_all_kinds_are_copied(folder, target):
@@ -520,29 +521,29 @@ def test_file_that_goes_away_before_it_is_copied_is_left_out(folder, target, mon
 
 
 def test_file_that_becomes_unreadable_is_named(folder, target, monkeypatch):
-    digest = mirror.digest_file
+    digest = mirror.read_file
 
-    def digest_and_replace(path):
-        found = digest(path)
-        path.unlink()
-        path.mkdir()
+    def digest_and_replace(file, path):
+        found = digest(file, path)
+        file.unlink()
+        file.mkdir()
         return found
 
-    monkeypatch.setattr(mirror, "digest_file", digest_and_replace)
+    monkeypatch.setattr(mirror, "read_file", digest_and_replace)
 
     with pytest.raises(ContextError, match="cannot be read"):
         context.make(folder, target)
 
 
 def test_file_that_goes_away_is_left_out(folder, target, monkeypatch):
-    digest = mirror.digest_file
+    digest = mirror.read_file
 
-    def remove_and_digest(path):
-        if path.name == "sums.py":
-            path.unlink()
-        return digest(path)
+    def remove_and_digest(file, path):
+        if path == "sums.py":
+            file.unlink()
+        return digest(file, path)
 
-    monkeypatch.setattr(mirror, "digest_file", remove_and_digest)
+    monkeypatch.setattr(mirror, "read_file", remove_and_digest)
 
     assert list_files(context.make(folder, target)) == ["data/table.csv"]
 
@@ -571,7 +572,10 @@ def test_disk_that_is_full_loses_nothing(folder, target):
     with limit_file_size(5_000), pytest.raises(StoreError, match="cannot be written"):
         context.make(folder, target)
 
-    assert list(target.parent.iterdir()) == [target]
+    assert sorted(path.name for path in target.parent.iterdir()) == [
+        "context",
+        "context.signatures",
+    ]
     record = context.make(folder, target)
     assert (target / "big.bin").stat().st_size == 10_000
     assert context.look(folder, target, previous=record) == []
@@ -612,10 +616,10 @@ def test_look_at_what_is_changing(folder, target, monkeypatch):
     record = context.make(folder, target)
     write(folder / "new.py")
 
-    def vanish(path):
+    def vanish(file, path):
         raise FileNotFoundError
 
-    monkeypatch.setattr(mirror, "digest_file", vanish)
+    monkeypatch.setattr(mirror, "read_file", vanish)
 
     assert context.look(folder, target, previous=record)[0].endswith("is changing")
 
@@ -647,8 +651,10 @@ def test_look_after_a_touch_finds_nothing_and_reads_once(folder, target, monkeyp
     os.utime(folder / "sums.py", ns=(LONG_AGO_NS, LONG_AGO_NS))
     settle(monkeypatch)
     read = []
-    digest = mirror.digest_file
-    monkeypatch.setattr(mirror, "digest_file", lambda path: read.append(path.name) or digest(path))
+    digest = mirror.read_file
+    monkeypatch.setattr(
+        mirror, "read_file", lambda file, path: read.append(path) or digest(file, path)
+    )
 
     assert context.look(folder, target, previous=record) == []
     assert context.look(folder, target, previous=record) == []
@@ -664,7 +670,7 @@ def settle(monkeypatch) -> None:
 def test_unchanged_files_are_not_read(folder, target, monkeypatch):
     settle(monkeypatch)
     record = context.make(folder, target)
-    monkeypatch.setattr(mirror, "digest_file", lambda path: pytest.fail(f"{path} is read"))
+    monkeypatch.setattr(mirror, "read_file", lambda _, path: pytest.fail(f"{path} is read"))
 
     assert context.look(folder, target, previous=record) == []
     assert context.make(folder, target) == record
@@ -677,13 +683,13 @@ def test_file_written_a_moment_ago_is_read_again(folder, target, monkeypatch):
 
     signatures = json.loads((target.parent / "context.signatures").read_text())
 
-    assert signatures["sums.py"][1] == ""
+    assert signatures["files"]["sums.py"][1] == ""
 
 
 def test_ignoring_more_by_a_pattern_that_meets_nothing_is_a_change(folder, target):
     record = context.make(folder, target)
 
-    assert context.look(folder, target, ignore=("*.tmp",), previous=record) == [
+    assert context.look(folder, target, ContextSettings(ignore=("*.tmp",)), previous=record) == [
         "the patterns changed"
     ]
 

@@ -14,11 +14,14 @@ from pathlib import Path
 import pytest
 
 from fftasks.errors import SettingsError
-from fftasks.stages.dockerignore import Ignore, parse
+from fftasks.stages.dockerignore import Ignore, parse, quote
 from fftasks.stages.listing import list_folder, list_parents, read_ignore
 
 _NAMES = ("a", "b", "ab", "a.b", "c d", "é", "a-1", "x]y", "A", "aXb", "$x", "log")
-_CASES = 40
+# together some hundred cases; more of them: FFTASKS_TEST_TIMES=20 python -m pytest <this file>
+_TIMES = int(os.environ.get("FFTASKS_TEST_TIMES", "1"))
+_CASES, _FORESTS, _TREES = 12 * _TIMES, 8 * _TIMES, 50
+_DOCKERFILE = "our.Dockerfile"
 
 
 def is_ignored(path: str, *lines: str) -> bool:
@@ -79,6 +82,10 @@ def test_pattern(line, matching, other):
         (["*.md", "README-secret.md", "!README*"], ["README-secret.md"], ["a.md"]),
         (["a", "! a/b"], ["a/b"], ["a/c"]),
         (["*", "!!a"], ["!a"], ["a"]),
+        (["*", "./!a"], ["a"], ["!a"]),
+        (["*", "/!a"], ["a"], ["!a"]),
+        (["\\!a"], ["a"], ["!a"]),
+        (["./ a"], [" a"], ["a"]),
     ],
 )
 def test_last_line_that_matches_decides(lines, inside, outside):
@@ -112,16 +119,56 @@ def test_exception_changes_the_digest():
 def test_same_files_as_the_real_client(seed, tmp_path, engine):
     chance = random.Random(seed)
     _fill(chance, tmp_path)
-    lines = [_make_line(chance) for _ in range(chance.randint(1, 6))]
-    lines = [chance.choice(["*", "**", "*/*"]), *lines] if chance.random() < 0.3 else lines
+    lines = _make_lines(chance)
     (tmp_path / ".dockerignore").write_text("\n".join(lines))
-    (tmp_path / "our.Dockerfile").write_text("FROM scratch\nCOPY . /\n")
 
-    listing = list_folder(tmp_path, read_ignore(tmp_path))
+    assert _list_here(tmp_path) == _list_with_docker(engine, tmp_path), lines
 
-    files, folders = _list_with_docker(engine, tmp_path)
-    assert set(listing.files) - {"our.Dockerfile"} == files, lines
-    assert set(listing.folders) == folders, lines
+
+@pytest.mark.parametrize("seed", range(_FORESTS))
+def test_same_files_as_the_real_client_in_many_trees_at_once(seed, tmp_path, engine):
+    chance = random.Random(f"trees {seed}")
+    patterns = {f"tree-{number}": _make_lines(chance) for number in range(_TREES)}
+    for tree in patterns:
+        (tmp_path / tree).mkdir()
+        _fill(chance, tmp_path / tree)
+    lines = [_move_into(tree, line) for tree, own in patterns.items() for line in own]
+    (tmp_path / ".dockerignore").write_text("\n".join(lines))
+
+    ours, theirs = _list_here(tmp_path), _list_with_docker(engine, tmp_path)
+
+    wrong = {path.split("/")[0] for path in (ours[0] ^ theirs[0]) | (ours[1] ^ theirs[1])}
+    assert not wrong, {tree: patterns.get(tree, lines) for tree in wrong}
+
+
+def test_quoted_path_matches_itself_and_nothing_else(tmp_path, engine):
+    names = ["a*", "ab", "[a]", "a", "x?", "xy", "#n", "!n", "n", "back\\slash", "c d", "é"]
+    for name in names:
+        (tmp_path / name).write_text(name)
+    kept_out = ["a*", "[a]", "x?", "#n", "!n", "back\\slash"]
+    (tmp_path / ".dockerignore").write_text("\n".join(quote(name) for name in kept_out))
+
+    ours, theirs = _list_here(tmp_path), _list_with_docker(engine, tmp_path)
+
+    assert ours == theirs
+    assert set(names) - ours[0] == set(kept_out)
+
+
+def _list_here(folder: Path) -> tuple[set[str], set[str]]:
+    """Return the files and the empty folders that our own reading lets in."""
+    listing = list_folder(folder, read_ignore(folder))
+    return set(listing.files) - {_DOCKERFILE}, set(listing.folders)
+
+
+def _make_lines(chance: random.Random) -> list[str]:
+    lines = [_make_line(chance) for _ in range(chance.randint(1, 6))]
+    return [chance.choice(["*", "**", "*/*"]), *lines] if chance.random() < 0.3 else lines
+
+
+def _move_into(tree: str, line: str) -> str:
+    """Return a line that says in a folder what it said at the top."""
+    text = line.strip()
+    return f"!{tree}/{text[1:]}" if text.startswith("!") else f"{tree}/{text}"
 
 
 def _fill(chance: random.Random, folder: Path, depth: int = 0) -> None:
@@ -140,7 +187,7 @@ def _make_line(chance: random.Random) -> str:
     line = chance.choice(["", "", "", "/", "./", "../", "a/../"]) + "/".join(parts)
     line += chance.choice(["", "", "", "/", "/."])
     if chance.random() < 0.3:
-        line = f"!{line}"
+        line = chance.choice(["!", "!", "!", "! ", "./!"]) + line
     return f" {line}\t\r" if chance.random() < 0.1 else line
 
 
@@ -161,7 +208,8 @@ def _list_with_docker(engine, folder: Path) -> tuple[set[str], set[str]]:
     program = shutil.which("docker")
     if program is None:
         pytest.skip("needs a service: the program docker, which sends the context")
-    command = [program, "build", "--quiet", "--file", "our.Dockerfile", "."]
+    (folder / _DOCKERFILE).write_text("FROM scratch\nCOPY . /\n")
+    command = [program, "build", "--quiet", "--file", _DOCKERFILE, "."]
     environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
     answer = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=True
@@ -171,7 +219,7 @@ def _list_with_docker(engine, folder: Path) -> tuple[set[str], set[str]]:
         members = _list_members(engine.images.get(image))
     finally:
         engine.images.remove(image, force=True)
-    files = {member.name for member in members if member.isfile()} - {"our.Dockerfile"}
+    files = {member.name for member in members if member.isfile()} - {_DOCKERFILE}
     folders = {member.name.rstrip("/") for member in members if member.isdir()}
     return files, folders - list_parents([*files, *folders])
 
