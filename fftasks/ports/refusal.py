@@ -29,14 +29,56 @@ _REFUSALS = (
         'add "{server}" to "insecure-registries" in the daemon.json of the engine, and restart it',
     ),
     Refusal(
+        "wrong.version.number|record.layer.failure",
+        "the registry speaks plain http",
+        "check the port in registry.server; if it is meant so, set registry.insecure: true",
+    ),
+    Refusal(
+        "HTTP request to an HTTPS server|HTTP request was sent to HTTPS",
+        "the registry speaks https",
+        "set registry.insecure: false, and registry.ca_cert to the CA of its certificate",
+    ),
+    Refusal(
+        "tunnel connection failed|unable to connect to proxy|proxyconnect",
+        "the proxy on the way to the registry does not let it through",
+        "check HTTPS_PROXY, and name the registry in NO_PROXY if it needs no proxy",
+    ),
+    Refusal(
+        "certificate has expired|not yet valid",
+        "the registry's certificate is out of date",
+        "have it renewed, and check the clock of this machine",
+    ),
+    Refusal(
+        "hostname mismatch|ip address mismatch",
+        "the registry's certificate is for another name",
+        "set registry.server to the name in the certificate",
+    ),
+    Refusal(
+        "certificate.verify.failed",
+        "nobody here knows the CA of the registry's certificate",
+        "set registry.ca_cert to a file with that CA",
+    ),
+    Refusal(
+        "not a registry's answer",
+        "what answers there is no registry",
+        "check registry.server, and whether a proxy or a login page is in the way",
+    ),
+    Refusal(
         "x509:|certificate",
         "the engine does not trust the registry's certificate",
         "put your CA into /etc/docker/certs.d/{server}/ca.crt on the engine's machine",
     ),
     Refusal(
-        "no such host|server misbehaving|name resolution|lookup .* timeout",
+        "no such host|server misbehaving|name resolution|lookup .* timeout|name or service not known"
+        "|nodename nor servname|no address associated",
         "there is no such host",
         "check registry.server, and that the engine's machine can resolve it",
+    ),
+    Refusal(
+        "toomanyrequests|too many requests|HTTP status: 429",
+        "the registry is asked too often",
+        "run it again later",
+        passing=True,
     ),
     Refusal(
         "no basic auth credentials|unauthorized|authentication required|incorrect username"
@@ -55,9 +97,19 @@ _REFUSALS = (
         "make it there first, or check registry.repository",
     ),
     Refusal(
-        "no space left|quota",
+        "no space left|quota|HTTP status: 507",
         "the registry has no space left",
         "make room there; what has been sent is not sent again",
+    ),
+    Refusal(
+        "HTTP status: 413|entity too large",
+        "something that is sent is too large for the registry, or for a proxy before it",
+        "raise its limit (nginx: client_max_body_size)",
+    ),
+    Refusal(
+        "plain http",
+        "the registry leads from https to plain http",
+        "have the registry's own address set to https in its configuration",
     ),
     Refusal(
         "connection refused",
@@ -66,17 +118,17 @@ _REFUSALS = (
         passing=True,
     ),
     Refusal(
-        "toomanyrequests|too many requests|HTTP status: 429",
-        "the registry is asked too often",
-        "run it again later",
-        passing=True,
-    ),
-    Refusal(
-        "HTTP status: 5..|EOF|connection reset|broken pipe|timeout|timed out|blob upload|unreachable"
-        "|use of closed network connection|TLS handshake",
+        "HTTP status: (5..|408)|EOF|connection reset|broken pipe|timeout|timed out|blob upload"
+        "|unreachable|use of closed network connection|TLS handshake|closed connection|aborted"
+        "|incomplete ?read|connection broken",
         "the registry broke off",
         "run it again: what has been sent is not sent again; else look at the registry's log",
         passing=True,
+    ),
+    Refusal(
+        "manifest.unknown|blob.unknown|HTTP status: 404",
+        "the registry does not have it",
+        "check the name, and whether it was deleted there; {login}",
     ),
 )
 _UNKNOWN = Refusal("", "the registry refused", "look at the registry's log")

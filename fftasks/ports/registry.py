@@ -1,0 +1,230 @@
+"""A registry of images, without an engine: manifests and blobs in the OCI distribution's protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fftasks.errors import ToolError
+from fftasks.ports.engine import Login
+from fftasks.ports.registry_answer import RequestFailedError, parse_object
+from fftasks.ports.registry_auth import name_scope
+from fftasks.ports.registry_connection import Connection, OpenBody
+from fftasks.ports.registry_transfer import open_blob, open_file, send
+
+_MANIFESTS = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+_ACCEPT = {"Accept": ", ".join(_MANIFESTS)}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest or an index as a registry keeps it, byte by byte."""
+
+    media_type: str
+    content: bytes
+    digest: str
+
+
+class Registry:
+    """One registry. It connects when it is first used, and stays connected; for one thread.
+
+    host: "registry.example.com:5000"; docker.io is Docker's own
+    login: from the settings; for another host, and without one, Docker's own is used
+    insecure: speak plain http, as is done with localhost; ca_cert: trust this CA as well, and
+    speak https also with localhost; REQUESTS_CA_BUNDLE is honoured for other hosts
+    say: takes a sentence for the user; pause: waits for seconds
+
+    repository: everywhere without the host, "team/project"; digest: "sha256:<64 hex>".
+    Every method raises ToolError if the registry does not do it; what may pass is tried again
+    before, three times and with a word. What was sent before an error is not sent again after it.
+    """
+
+    def __init__(  # noqa: PLR0913  (each is a setting of its own)
+        self,
+        host: str,
+        login: Login | None = None,
+        *,
+        insecure: bool = False,
+        ca_cert: Path | None = None,
+        say: Callable[[str], None] = print,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._connection = Connection(
+            host, login, insecure=insecure, ca_cert=ca_cert, say=say, pause=pause
+        )
+        self.host = self._connection.host
+
+    def read_manifest(self, repository: str, reference: str) -> Manifest:
+        """Return the manifest, or the index, of a tag or a digest; a digest is checked."""
+        name = self._name(repository, reference)
+        scopes = (name_scope(repository, "pull"),)
+
+        def read() -> Manifest:
+            url = _manifest_url(repository, reference)
+            with self._connection.ask("GET", url, scopes, headers=_ACCEPT) as answer:
+                stated = str(parse_object(answer.content).get("mediaType", ""))
+                kind = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+                return Manifest(kind or stated, answer.content, _digest(answer.content))
+
+        manifest = self._connection.insist(f"registry: {name} cannot be read", read)
+        if ":" in reference:
+            _check_digest(name, reference, manifest.content)
+        return manifest
+
+    def find_digest(self, repository: str, reference: str) -> str | None:
+        """Return the digest of a tag's manifest, or a digest that is there; None if it is not."""
+        name = self._name(repository, reference)
+        scopes = (name_scope(repository, "pull"),)
+
+        def find() -> tuple[bool, str]:
+            url = _manifest_url(repository, reference)
+            headers = self._connection.look(url, scopes, _ACCEPT)
+            return headers is not None, (headers or {}).get("Docker-Content-Digest", "")
+
+        is_there, digest = self._connection.insist(f"registry: {name} cannot be looked up", find)
+        if is_there and not digest:  # not every registry says it
+            return self.read_manifest(repository, reference).digest
+        return digest or None
+
+    def read_blob(self, repository: str, digest: str) -> bytes:
+        """Return a blob that fits into memory, checked against its digest."""
+        name = self._name(repository, digest)
+        scopes = (name_scope(repository, "pull"),)
+
+        def read() -> bytes:
+            with self._connection.ask("GET", _blob_url(repository, digest), scopes) as answer:
+                return answer.content
+
+        content = self._connection.insist(f"registry: {name} cannot be read", read)
+        _check_digest(name, digest, content)
+        return content
+
+    def has_blob(self, repository: str, digest: str) -> bool:
+        """Return whether a repository has a blob."""
+        name = self._name(repository, digest)
+        scopes = (name_scope(repository, "pull"),)
+
+        def look() -> bool:
+            return self._connection.look(_blob_url(repository, digest), scopes) is not None
+
+        return self._connection.insist(f"registry: {name} cannot be looked up", look)
+
+    def mount_blob(self, repository: str, digest: str, source: str) -> bool:
+        """Give a repository a blob that another one of this registry has; no byte is sent.
+
+        Return whether that was done; a registry need not, and a login may not read the source.
+        """
+        name = self._name(repository, digest)
+        scopes = (name_scope(repository, "pull,push"), name_scope(source, "pull"))
+        url = f"/v2/{repository}/blobs/uploads/?mount={digest}&from={source}"
+
+        def mount() -> bool:
+            try:
+                with self._connection.ask("POST", url, scopes) as answer:
+                    is_done = answer.status_code == 201  # noqa: PLR2004  (202: send it yourself)
+                    upload = "" if is_done else self._connection.locate(answer)
+            except RequestFailedError as exc:
+                if exc.status in {400, 401, 403, 404, 405}:
+                    return False
+                raise
+            if upload:
+                self._abandon(upload, scopes)
+            return is_done
+
+        return self._connection.insist(f"registry: {name} cannot be taken from {source}", mount)
+
+    def send_blob(self, repository: str, digest: str, blob: Path | bytes) -> int:
+        """Send a blob unless it is there; return how many bytes were sent, 0 if it was.
+
+        A file is read while it is sent. Raises StoreError if it cannot be read.
+        """
+        body = blob if isinstance(blob, bytes) else open_file(blob)
+        name = self._name(repository, digest)
+        return self._send(f"registry: {name} cannot be sent", repository, digest, body)
+
+    def copy_blob(
+        self, repository: str, digest: str, source: Registry, source_repository: str
+    ) -> int:
+        """Send a blob from another registry unless it is there; return how many bytes were sent.
+
+        It goes from one to the other piece by piece.
+        """
+        body = open_blob(source._connection, source_repository, digest)
+        there = source._name(source_repository, digest)
+        attempted = f"registry: {there} cannot be copied to {self.host}/{repository}"
+        return self._send(attempted, repository, digest, body)
+
+    def write_manifest(self, repository: str, reference: str, manifest: Manifest) -> str:
+        """Put a manifest under a tag or its digest, and return its digest.
+
+        What it names must be there already.
+        """
+        name = self._name(repository, reference)
+        scopes = (name_scope(repository, "pull,push"),)
+        headers = {"Content-Type": manifest.media_type}
+        digest = _digest(manifest.content)
+
+        def write() -> str:
+            url = _manifest_url(repository, reference)
+            with self._connection.ask(
+                "PUT", url, scopes, headers=headers, body=manifest.content
+            ) as answer:
+                return answer.headers.get("Docker-Content-Digest", digest)
+
+        taken = self._connection.insist(f"registry: {name} was not taken", write)
+        if taken != digest:
+            raise _blame_content(f"registry: {name} was changed by the registry", taken, digest)
+        return digest
+
+    def _send(self, attempted: str, repository: str, digest: str, body: bytes | OpenBody) -> int:
+        # the scopes of the sending itself, so that one token does for both
+        scopes = (name_scope(repository, "pull,push"),)
+
+        def act() -> int:
+            if self._connection.look(_blob_url(repository, digest), scopes) is not None:
+                return 0
+            return send(self._connection, repository, digest, body)
+
+        return self._connection.insist(attempted, act)
+
+    def _abandon(self, upload: str, scopes: tuple[str, ...]) -> None:
+        """End an upload that was started and is not wanted; registries forget it anyway, later."""
+        with suppress(RequestFailedError), self._connection.ask("DELETE", upload, scopes):
+            pass
+
+    def _name(self, repository: str, reference: str) -> str:
+        return f"{self.host}/{repository}{'@' if ':' in reference else ':'}{reference}"
+
+
+def _manifest_url(repository: str, reference: str) -> str:
+    return f"/v2/{repository}/manifests/{reference}"
+
+
+def _blob_url(repository: str, digest: str) -> str:
+    return f"/v2/{repository}/blobs/{digest}"
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _check_digest(name: str, digest: str, content: bytes) -> None:
+    if _digest(content) != digest:
+        raise _blame_content(f"registry: {name} came as something else", _digest(content), digest)
+
+
+def _blame_content(attempted: str, found: str, wanted: str) -> ToolError:
+    return ToolError(
+        attempted,
+        found=[f"{found} instead of {wanted}"],
+        tip="look at the registry's storage, and at the proxies before it",
+    )

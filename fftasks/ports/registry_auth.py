@@ -1,0 +1,177 @@
+"""Who one is at a registry: answers its challenges, and keeps the tokens that it gives."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlencode, urljoin, urlsplit
+
+from fftasks.errors import ToolError
+from fftasks.ports.engine import Login, find_auth
+from fftasks.ports.registry_answer import (
+    RequestFailedError,
+    check_answer,
+    make_stranger,
+    parse_object,
+)
+
+if TYPE_CHECKING:
+    from requests import Response
+
+_CLIENT = "fftasks"
+_TOKEN_USER = "<token>"  # noqa: S105  (Docker's name for a login whose password is a token)
+_VALUE = r'([a-z_]+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))'
+# some registries offer both in one header; a bearer's parameters end where the next scheme begins
+_BEARER = re.compile(rf"\bbearer\s+((?:{_VALUE}\s*,?\s*)+)", re.IGNORECASE)
+_BASIC = re.compile(r"\bbasic\b", re.IGNORECASE)
+_SHORTEST = 4  # anything shorter is no secret, and hiding it would garble the text
+
+
+class Fetch(Protocol):
+    """Sends a request without a login; raises RequestFailedError if no answer comes."""
+
+    def __call__(
+        self, method: str, url: str, *, headers: Mapping[str, str], data: str | None
+    ) -> Response: ...
+
+
+@dataclass(frozen=True)
+class _Credentials:
+    username: str = ""
+    password: str = ""
+    refresh_token: str = ""
+
+    @property
+    def basic(self) -> str:
+        pair = f"{self.username}:{self.password}".encode()
+        return f"Basic {base64.b64encode(pair).decode()}"
+
+
+class Auth:
+    """The headers that say who asks, for one registry.
+
+    host: as Docker's own login names it; login: from the settings, None for Docker's own
+    origin: "https://host"; a token server may speak plain http only if the registry does
+    """
+
+    def __init__(self, host: str, login: Login | None, origin: str, fetch: Fetch) -> None:
+        self.username = login.username if login is not None and login.host == host else ""
+        self.trouble: ToolError | None = None  # why Docker's own login could not be read
+        self._host = host
+        self._login = login
+        self._origin = origin
+        self._fetch = fetch
+        self._credentials: _Credentials | None = None
+        self._basic = ""
+        self._tokens: dict[tuple[str, ...], str] = {}
+        self._secrets: set[str] = set()
+
+    def make_headers(self, scopes: Sequence[str]) -> dict[str, str]:
+        """Return the headers for a request that needs these scopes; empty before a challenge."""
+        if self._basic:
+            return {"Authorization": self._basic}
+        token = next((t for given, t in self._tokens.items() if _cover(given, scopes)), None)
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
+    def answer(self, challenge: str, scopes: Sequence[str], tried: Mapping[str, str]) -> bool:
+        """Take up a challenge and return whether the request is worth being sent again.
+
+        challenge: the value of WWW-Authenticate; tried: the headers that were not good enough
+        Raises RequestFailedError if the token server refuses.
+        """
+        if bearer := _BEARER.search(challenge):
+            values = {n: a or b for n, a, b in re.findall(_VALUE, bearer[1], re.IGNORECASE)}
+            self._tokens = {g: t for g, t in self._tokens.items() if not _cover(g, scopes)}
+            self._tokens[tuple(scopes)] = self._fetch_token(values, scopes)
+            return True
+        credentials = self._find_credentials()
+        if tried or not _BASIC.search(challenge) or not credentials.username:
+            return False
+        self._basic = credentials.basic
+        return True
+
+    def hide(self, text: str) -> str:
+        """Return text without the passwords and tokens that are known here."""
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            text = text.replace(secret, "<hidden>")
+        return text
+
+    def _find_credentials(self) -> _Credentials:
+        if self._credentials is None:
+            found = self._read_login()
+            # Docker's file and its helpers write the same keys in two ways
+            values = {key.lower(): value or "" for key, value in found.items()}
+            username, password = values.get("username", ""), values.get("password", "")
+            token = values.get("identitytoken", "")
+            if username == _TOKEN_USER:
+                username, password, token = "", "", password
+            self._credentials = _Credentials(username, password, token)
+            self._keep_secret(password, token, self._credentials.basic.removeprefix("Basic "))
+        return self._credentials
+
+    def _read_login(self) -> dict[str, str]:
+        try:
+            return find_auth(self._host, self._login)
+        except ToolError as exc:
+            self.trouble = exc  # most base images are there for everybody
+            return {}
+
+    def _fetch_token(self, values: Mapping[str, str], scopes: Sequence[str]) -> str:
+        """Ask the token server that a challenge names, for the scopes and for what it names."""
+        realm = urljoin(self._origin, values.get("realm", ""))
+        _check_realm(realm, self._origin)
+        # a registry behind a path has names of its own for what it wants
+        others = [s for s in values.get("scope", "").split() if not _cover(scopes, [s])]
+        answer = self._ask_token(realm, values.get("service", ""), [*scopes, *others])
+        check_answer(answer)
+        content = parse_object(answer.content)
+        token = content.get("token") or content.get("access_token")
+        if not isinstance(token, str):
+            raise make_stranger("there is no token in it")
+        self._keep_secret(token, str(content.get("refresh_token") or ""))
+        return token
+
+    def _ask_token(self, realm: str, service: str, scopes: Sequence[str]) -> Response:
+        credentials = self._find_credentials()
+        if credentials.refresh_token:
+            form = {
+                "grant_type": "refresh_token",
+                "service": service,
+                "client_id": _CLIENT,
+                "scope": " ".join(scopes),
+                "refresh_token": credentials.refresh_token,
+            }
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            return self._fetch("POST", realm, headers=headers, data=urlencode(form))
+        query = urlencode([("service", service), *(("scope", scope) for scope in scopes)])
+        headers = {"Authorization": credentials.basic} if credentials.username else {}
+        url = f"{realm}{'&' if '?' in realm else '?'}{query}"
+        return self._fetch("GET", url, headers=headers, data=None)
+
+    def _keep_secret(self, *values: str) -> None:
+        self._secrets.update(value for value in values if len(value) >= _SHORTEST)
+
+
+def name_scope(repository: str, actions: str) -> str:
+    """Return the scope for actions ("pull", "pull,push") on a repository."""
+    return f"repository:{repository}:{actions}"
+
+
+def _check_realm(realm: str, origin: str) -> None:
+    if urlsplit(realm).scheme != "https" and urlsplit(origin).scheme == "https":
+        raise RequestFailedError("the token server is to be asked by plain http")
+
+
+def _cover(given: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Return whether scopes that were asked for contain others."""
+    return all(any(_contain(g, w) for g in given) for w in wanted)
+
+
+def _contain(given: str, wanted: str) -> bool:
+    (name, _, actions), (wanted_name, _, wanted_actions) = (
+        scope.rpartition(":") for scope in (given, wanted)
+    )
+    return name == wanted_name and set(wanted_actions.split(",")) <= set(actions.split(","))

@@ -1,0 +1,294 @@
+"""The connection to one registry: asks, says who asks, follows redirects, and tries again.
+
+It is for one thread. oras-py was looked at for this and does not hold up: it reads a layer into
+memory, has one token whatever the scope, no time limits, and waits without a word.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+from fftasks.errors import SettingsError
+from fftasks.ports import refusal
+from fftasks.ports.engine import Login
+from fftasks.ports.registry_answer import (
+    RequestFailedError,
+    check_answer,
+    make_stranger,
+    read_cause,
+)
+from fftasks.ports.registry_auth import Auth
+from fftasks.stages.push import HUB
+
+if TYPE_CHECKING:
+    from requests import Response, Session
+
+T = TypeVar("T")
+OpenBody = Callable[[], AbstractContextManager[Any]]
+
+_HUB_NAMES = frozenset({HUB, f"index.{HUB}", f"registry-1.{HUB}"})
+_HUB_ADDRESS = f"registry-1.{HUB}"
+_LOCAL = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?")
+_WAITS_S = (1.0, 4.0, 9.0)
+_CONNECT_S = 10.0
+_READ_S = 60.0
+_READ_SENT_S = 300.0  # a registry checks a blob, and may move it, before it answers
+_REDIRECTS = 5
+_LONGEST = 400
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
+
+
+@dataclass(frozen=True)
+class _Request:
+    method: str
+    scopes: tuple[str, ...]
+    headers: Mapping[str, str]
+    body: bytes | OpenBody | None
+    stream: bool = False
+
+
+class Connection:
+    """One host; connects when it is first asked, and stays connected.
+
+    host: "registry.example.com:5000", docker.io is Docker's own. Plain http is spoken to a host
+    that is insecure, and to this machine unless there is a ca_cert.
+    Raises SettingsError when it connects if ca_cert holds no certificates.
+    """
+
+    def __init__(  # noqa: PLR0913  (as those of Registry)
+        self,
+        host: str,
+        login: Login | None,
+        *,
+        insecure: bool,
+        ca_cert: Path | None,
+        say: Callable[[str], None],
+        pause: Callable[[float], None],
+    ) -> None:
+        self.host = HUB if host in _HUB_NAMES else host
+        self._is_local = _LOCAL.fullmatch(host) is not None
+        is_plain = insecure or (self._is_local and ca_cert is None)
+        address = _HUB_ADDRESS if self.host == HUB else host
+        self.origin = f"{'http' if is_plain else 'https'}://{address}"
+        self._ca_cert = ca_cert
+        self._say = say
+        self._pause = pause
+        self._auth = Auth(self.host, login, self.origin, self._fetch)
+        self._session: Session | None = None
+
+    def insist(
+        self, attempted: str, action: Callable[[], T], waits_s: Sequence[float] = _WAITS_S
+    ) -> T:
+        """Return what action returns; try again, a few times and with a word, what may pass.
+
+        attempted: the first words of the error. Raises ToolError.
+        """
+        try:
+            return action()
+        except RequestFailedError as exc:
+            kind = refusal.classify(exc.message)
+            if not waits_s or not kind.passing:
+                # from None: what is below may show addresses with keys in them
+                raise self._explain(attempted, exc) from None
+            wait_s = exc.wait_s or waits_s[0]
+        self._say(f"registry: {kind.meaning}; trying again in {wait_s:g} s")
+        self._pause(wait_s)
+        return self.insist(attempted, action, waits_s[1:])
+
+    @contextmanager
+    def ask(  # noqa: PLR0913  (they are what a request consists of)
+        self,
+        method: str,
+        url: str,
+        scopes: Sequence[str] = (),
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | OpenBody | None = None,
+        stream: bool = False,
+    ) -> Iterator[Response]:
+        """Send one request and give the answer, which is a yes.
+
+        url: absolute, or "/v2/…"; scopes: what a token must allow
+        body: bytes, or what opens it; it is opened anew if a login has to be shown first
+        stream: the answer's content is read by the caller
+        Raises RequestFailedError.
+        """
+        request = _Request(method, tuple(scopes), headers or {}, body, stream)
+        try:
+            with self._follow(request, urljoin(self.origin, url)) as answer:
+                with blame_network():  # of a streamed answer, the refusal is read only now
+                    check_answer(answer)
+                yield answer
+        except RequestFailedError as exc:
+            if not exc.host:  # else it is the failure of the registry that this one's body is from
+                exc.host, exc.username = self.host, self._auth.username
+                # cut after that: the beginning of a token is not recognized
+                exc.message = self._auth.hide(exc.message)[:_LONGEST]
+            raise
+
+    def look(
+        self, url: str, scopes: Sequence[str], headers: Mapping[str, str] | None = None
+    ) -> Mapping[str, str] | None:
+        """Return the headers of what is at a url, or None if nothing is there."""
+        try:
+            with self.ask("HEAD", url, scopes, headers=headers) as answer:
+                return answer.headers
+        except RequestFailedError as exc:
+            if exc.status != _NOT_FOUND:
+                raise
+            if exc.is_page:
+                self._check_registry()
+            return None
+
+    def locate(self, answer: Response) -> str:
+        """Return the absolute address that an answer points to."""
+        location = answer.headers.get("Location")
+        if not location:
+            raise make_stranger("it has no Location")
+        try:
+            url = urljoin(answer.url, location)
+            ours, theirs = urlsplit(self.origin), urlsplit(url)
+        except ValueError as exc:
+            raise make_stranger("its Location is no address") from exc
+        if ours.netloc == theirs.netloc:  # a registry behind a proxy may not know of its https
+            return theirs._replace(scheme=ours.scheme).geturl()
+        if ours.scheme == "https" != theirs.scheme:
+            raise RequestFailedError("it leads from https to plain http")
+        return url
+
+    def _check_registry(self) -> None:
+        """Raise RequestFailedError if the host does not speak a registry's language at all."""
+        try:
+            with self.ask("GET", "/v2/"):
+                pass
+        except RequestFailedError as exc:
+            if exc.status == _NOT_FOUND:
+                raise make_stranger("it has no /v2/") from exc
+            raise
+
+    @contextmanager
+    def _follow(self, request: _Request, url: str) -> Iterator[Response]:
+        for _ in range(_REDIRECTS):
+            with self._authorize(request, url) as answer:
+                if request.method not in {"GET", "HEAD"} or not answer.is_redirect:
+                    yield answer
+                    return
+                url = self.locate(answer)
+        raise make_stranger("it leads in a circle")
+
+    def _authorize(self, request: _Request, url: str) -> Response:
+        """Send a request, with our login if it goes to our registry and that asks for it."""
+        is_ours = _read_origin(url) == self.origin
+        tried = self._auth.make_headers(request.scopes) if is_ours else {}
+        answer = self._send(request, url, tried)
+        if answer.status_code != _UNAUTHORIZED or not is_ours:
+            return answer
+        challenge = answer.headers.get("WWW-Authenticate", "")
+        if not self._auth.answer(challenge, request.scopes, tried):
+            return answer
+        answer.close()
+        return self._send(request, url, self._auth.make_headers(request.scopes))
+
+    def _fetch(
+        self, method: str, url: str, *, headers: Mapping[str, str], data: str | None
+    ) -> Response:
+        body = data.encode() if data else None
+        return self._send(_Request(method, (), headers, body), url, {})
+
+    def _send(self, request: _Request, url: str, login: Mapping[str, str]) -> Response:
+        read_s = _READ_S if request.body is None else _READ_SENT_S
+        with blame_network(), _open(request.body) as data:
+            return self._connect().request(
+                request.method,
+                url,
+                headers={**request.headers, **login},
+                data=data,
+                stream=request.stream,
+                timeout=(_CONNECT_S, read_s),
+                allow_redirects=False,  # requests would take our login along to another port
+            )
+
+    def _connect(self) -> Session:
+        if self._session is None:
+            self._session = _open_session(self._ca_cert, is_local=self._is_local)
+        return self._session
+
+    def _explain(self, attempted: str, exc: RequestFailedError) -> Exception:
+        is_login = exc.status in {_UNAUTHORIZED, _FORBIDDEN} and exc.host == self.host
+        if is_login and self._auth.trouble is not None:
+            return self._auth.trouble
+        return refusal.explain(attempted, exc.message, server=exc.host, username=exc.username)
+
+
+@contextmanager
+def blame_network() -> Iterator[None]:
+    """Turn what requests and urllib3 raise into RequestFailedError; ValueError: no address."""
+    from requests.exceptions import RequestException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except (RequestException, HTTPError, OSError, ValueError) as exc:
+        raise RequestFailedError(read_cause(exc)) from exc
+
+
+def _open(body: bytes | OpenBody | None) -> AbstractContextManager[Any]:
+    return body() if callable(body) else nullcontext(body)
+
+
+def _read_origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _open_session(ca_cert: Path | None, *, is_local: bool) -> Session:
+    import requests
+
+    session = requests.Session()
+    session.trust_env = not is_local  # a proxy has no way to this machine
+    # compressed blobs are to come as they are stored
+    session.headers.update({"Accept-Encoding": "identity", "User-Agent": "fftasks"})
+    # a function, else requests looks for a login in .netrc
+    session.auth = _leave
+    # Harbor takes a request with its cookie for a browser's, and wants a CSRF token
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    if ca_cert is not None:
+        session.mount("https://", _make_adapter(ca_cert))
+    return session
+
+
+def _leave(request: Any) -> Any:
+    return request
+
+
+def _make_adapter(ca_cert: Path) -> Any:
+    """Return an adapter that trusts a CA besides those that requests trusts."""
+    from requests.adapters import HTTPAdapter
+    from urllib3.util import create_urllib3_context
+
+    context = create_urllib3_context()
+    try:
+        context.load_verify_locations(ca_cert)
+    except (OSError, ssl.SSLError) as exc:
+        raise SettingsError(
+            f"registry: the certificates in {ca_cert} cannot be read",
+            found=[str(exc)],
+            tip="set registry.ca_cert to a file with the CA in PEM form",
+        ) from exc
+
+    class Adapter(HTTPAdapter):
+        def init_poolmanager(self, *args: Any, **options: Any) -> None:
+            super().init_poolmanager(*args, **options, ssl_context=context)
+
+        def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+            return super().proxy_manager_for(proxy, **options, ssl_context=context)
+
+    return Adapter()
