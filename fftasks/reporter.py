@@ -47,8 +47,11 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
     def write(self, text: str) -> None:
         """Print above the progress bar, if there is one."""
         self._progress.clear()
-        self.outstream.write(text)
-        self.outstream.flush()
+        try:
+            self.outstream.write(text)
+            self.outstream.flush()
+        except BrokenPipeError:  # as with `doit | head`: nobody reads on, and the run goes on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.outstream.fileno())
 
     def execute_task(self, task: Task) -> None:
         """Say that a task begins, and why."""

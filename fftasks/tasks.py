@@ -75,6 +75,10 @@ def while_running(act: Callable[..., Any]) -> Callable[..., Any]:
             return act(*args, **kwargs)
         except FFTasksError as error:
             return TaskFailed(str(error))
+        except OSError as error:  # the state folder's disk is full, or something in it is not ours
+            attempted = f"{FOLDER} cannot be read or written"
+            tip = f"make room on the disk, or remove {error.filename or FOLDER}: it is made again"
+            return TaskFailed(str(StoreError(attempted, found=[str(error)], tip=tip)))
 
     return call
 
@@ -182,7 +186,7 @@ class StageLook:
 
         try:
             return is_current(plan(open_current(), self.stage, self.workflow, again=self.again))
-        except FFTasksError:  # the action meets it again, and says it as a failure
+        except Exception:  # noqa: BLE001 - see NodeLook
             return False
 
 
@@ -228,9 +232,9 @@ class NodeLook:
     def __call__(self) -> bool:
         try:
             inputs = self.project.list_inputs(self.label)
-        except StoreError:  # an upstream record is gone; its own task has said so, or will
-            return False
-        return self.project.find_node(self.label, inputs) is not None
+            return self.project.find_node(self.label, inputs) is not None
+        except Exception:  # noqa: BLE001 - the action meets it again, and says it as a failure; with an
+            return False  # exception here doit would end, and wait for its workers for ever
 
 
 @while_running
