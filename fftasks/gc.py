@@ -21,6 +21,12 @@ class Removed:
     size_bytes: int
     left_bytes: int
 
+    def __str__(self) -> str:
+        return (
+            f"removed {self.count} results, {self.size_bytes:,} bytes; "
+            f"{self.left_bytes:,} bytes are left"
+        )
+
 
 def parse_size(text: str) -> int:
     """Return the bytes that a size means: "5GB", "300 MB", "1e9" is none.

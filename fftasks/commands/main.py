@@ -43,10 +43,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _gc(folder: Path, keep: str) -> int:
-    done = remove_unused(folder / ".fftasks", parse_size(keep))
-    print(
-        f"removed {done.count} results, {done.size_bytes:,} bytes; {done.left_bytes:,} bytes are left"
-    )
+    print(remove_unused(folder / ".fftasks", parse_size(keep)))
     return 0
 
 
