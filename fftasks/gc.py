@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fftasks.errors import SettingsError, StoreError
 from fftasks.record import read_record
+from fftasks.store import remove_leftovers
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -47,6 +48,8 @@ def remove_unused(folder: Path, keep_bytes: int) -> Removed:
     """
     if not folder.is_dir():
         raise StoreError(f"gc: there is no {folder}", tip="call it in the project's folder")
+    for part in ("artifacts", "codes", "graph", "nodes", "traces"):
+        remove_leftovers(folder / part)
     sizes = {path.name: path.stat().st_size for path in (folder / "artifacts").glob("[0-9a-f]*")}
     traces = _read_traces(folder)
     left, removed = sum(sizes.values()), []

@@ -92,7 +92,13 @@ class Store:
 
     def new_path(self, slug: str, output: str) -> Path:
         """Return a name for an artifact that is being written, by this process only."""
-        return _need(self.folder / "artifacts") / f".{slug}.{output}.{os.getpid()}"
+        return self._new_artifacts / f".{slug}.{output}.{os.getpid()}"
+
+    @cached_property
+    def _new_artifacts(self) -> Path:
+        folder = _need(self.folder / "artifacts")
+        remove_leftovers(folder)
+        return folder
 
     def recall_outputs(self, slug: str, fingerprint: str) -> dict[str, str] | None:
         """Return what a node's record gives for a fingerprint, or None: then the record must be read."""
@@ -194,6 +200,24 @@ class Store:
 
     def _trace_path(self, fingerprint: str) -> Path:
         return self.folder / "traces" / f"{fingerprint.removeprefix('sha256:')}.json"
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed."""
+    for path in folder.glob(".*.*[0-9]"):
+        pid = path.suffix.removeprefix(".")
+        if pid.isdigit() and not _is_alive(int(pid)):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _format_outputs(fingerprint: str, outputs: Mapping[str, str]) -> str:

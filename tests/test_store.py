@@ -265,3 +265,23 @@ def test_a_lock_keeps_others_out_until_it_ends_however(store):
         fail()
 
     assert not is_locked_for_others(store, SLUG)
+
+
+def test_what_a_killed_process_left_is_removed_before_the_next_result(store):
+    folder = store.folder / "artifacts"
+    folder.mkdir(parents=True)
+    dead = folder / f".{SLUG}.result.{find_unused_pid()}"
+    alive = folder / f".{SLUG}.state.{os.getpid()}"
+    whole = folder / ("0" * 64)
+    for path in (dead, alive, whole):
+        path.touch()
+
+    store.new_path(SLUG, "result")
+
+    assert sorted(folder.iterdir()) == sorted([alive, whole])
+
+
+def find_unused_pid() -> int:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid

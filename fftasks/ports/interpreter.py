@@ -94,7 +94,6 @@ def get_worker(interpreter: Interpreter) -> Worker:
     """Return this process's warm worker for a file, started when it is first needed."""
     key = (os.getpid(), str(interpreter.root), interpreter.file)
     if key not in _workers or not _workers[key].is_alive():
-        _die_with_parent()
         _workers[key] = Worker(interpreter)
     return _workers[key]
 
@@ -132,18 +131,13 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONHASHSEED": "0"}
 
 
-def _die_with_parent() -> None:
-    """Let this process end when doit is killed, as nobody would tell it (Linux only)."""
-    if sys.platform == "linux" and os.getppid() != 1 and _is_doits_child():
+def end_with_parent(parent: int) -> None:
+    """Let this forked process end when its parent is killed, as nobody would tell it (Linux only)."""
+    if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-
-
-def _is_doits_child() -> bool:
-    # in doit's own process (`-n 0`) a dying terminal is none of our business
-    import multiprocessing
-
-    return multiprocessing.parent_process() is not None
+        if os.getppid() != parent:  # it was killed in between
+            os._exit(128 + signal.SIGTERM)
 
 
 def _need(stream: IO[bytes] | None) -> IO[bytes]:

@@ -12,12 +12,15 @@ Arrays, data frames and Arrow tables are out-of-band buffers: written once, mapp
 from __future__ import annotations
 
 import hashlib
+import importlib
+import io
 import mmap
 import os
 import pickle
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from fftasks.errors import StoreError
@@ -105,16 +108,44 @@ def _dump(value: Any) -> Sequence[_Bytes]:
     try:
         return _dump_with(pickle.dumps, value)
     except (pickle.PicklingError, AttributeError, TypeError):
-        # what pickle finds by name only, such as a lambda or a class inside a function
-        import cloudpickle
-
-        return _dump_with(cloudpickle.dumps, value)
+        return _dump_with(_dump_further, value)
 
 
 def _dump_with(dumps: Any, value: Any) -> Sequence[_Bytes]:
     buffers: list[pickle.PickleBuffer] = []
     stream: bytes = dumps(value, protocol=5, buffer_callback=buffers.append)
     return [stream, *(buffer.raw() for buffer in buffers)]
+
+
+def _dump_further(value: Any, **options: Any) -> bytes:
+    """Pickle also what pickle cannot find by its name, such as a lambda or a class inside a function."""
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, value: Any) -> Any:
+            # by name, as any other: by value, the bytes would be others in each process
+            if isinstance(value, type | FunctionType) and _find_undecorated(*_name(value)) is value:
+                return _find_undecorated, _name(value)
+            return super().reducer_override(value)
+
+    stream = io.BytesIO()
+    Pickler(stream, **options).dump(value)
+    return stream.getvalue()
+
+
+def _name(value: type | FunctionType) -> tuple[str, str]:
+    return str(value.__module__), value.__qualname__
+
+
+def _find_undecorated(module: str, qualname: str) -> Any:
+    """Return what @workflow decorated, by its name; None if there is nothing of the kind."""
+    try:
+        found: Any = importlib.import_module(module)
+        for part in qualname.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return getattr(found, "func", None)
 
 
 def _split(content: memoryview) -> list[memoryview]:

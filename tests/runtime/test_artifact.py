@@ -1,6 +1,8 @@
 """The file format of results."""
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -81,3 +83,31 @@ def test_objects_of_any_pickle_protocol_come_back(tmp_path):
     write_artifact(tmp_path / "a", Old())
 
     assert read_artifact(tmp_path / "a") == pickle.loads(pickle.dumps(1 + 2j))
+
+
+def test_an_object_of_a_decorated_class_gives_the_same_bytes_in_each_process_and_folder(tmp_path):
+    text = """
+import sys
+from pathlib import Path
+from fftasks import workflow
+from fftasks.runtime.artifact import read_artifact, write_artifact
+
+@workflow
+class Model:
+    def __init__(self):
+        self.seen = [1]
+
+if __name__ != "__main__":
+    path = Path("object")
+    print(write_artifact(path, Model.func()), read_artifact(path).seen)
+"""
+    said = []
+    for name in ("a", "b"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "model_file.py").write_text(text)
+        command = [sys.executable, "-c", "import model_file"]
+        said.append(subprocess.run(command, cwd=folder, check=True, capture_output=True).stdout)
+
+    assert said[0] == said[1]
+    assert said[0].endswith(b" [1]\n")
