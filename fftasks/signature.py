@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from fftasks.record import digest_file
@@ -22,8 +23,9 @@ class Signatures:
     whole, so that several processes may do it; a line that is not whole fits no file's signature.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, find_digest: Callable[[Path], str] = digest_file) -> None:
         self._path = path
+        self._find_digest = find_digest
         self._known: dict[str, str] = {}
         self._size_bytes = 0
         self._refresh()
@@ -38,7 +40,7 @@ class Signatures:
         if known is not None:
             return known
         stat = os.stat(file)  # noqa: PTH116 - many thousand times in a run that has nothing to do
-        digest = digest_file(Path(file))
+        digest = self._find_digest(Path(file))
         self.note(file, digest, stat)
         return digest
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from fftasks.record import Record, format_record, put_text, write_text
+from fftasks.runtime.artifact import digest_artifact
 from fftasks.signature import Signatures
 
 
@@ -48,7 +49,7 @@ class Store:
 
     @cached_property
     def _signatures(self) -> Signatures:
-        return Signatures(self.folder / "artifacts.signatures")
+        return Signatures(self.folder / "artifacts.signatures", digest_artifact)
 
     @cached_property
     def _records(self) -> Signatures:

@@ -22,23 +22,22 @@ def write_old(path, content):
     return path
 
 
-def count_reads(monkeypatch):
+def open_counting(memory):
     reads = []
 
     def read(path):
         reads.append(Path(path).name)
         return digest_file(path)
 
-    monkeypatch.setattr(signature, "digest_file", read)
-    return reads
+    return Signatures(memory, read), reads
 
 
-def test_a_known_file_is_not_read_again(tmp_path, memory, monkeypatch):
+def test_a_known_file_is_not_read_again(tmp_path, memory):
     file = write_old(tmp_path / "file", b"x")
     Signatures(memory).digest(file)
-    reads = count_reads(monkeypatch)
+    signatures, reads = open_counting(memory)
 
-    digest = Signatures(memory).digest(file)
+    digest = signatures.digest(file)
 
     assert digest == digest_bytes(b"x")
     assert reads == []
@@ -58,8 +57,7 @@ def test_a_file_that_was_written_a_moment_ago_is_read_each_time(tmp_path, memory
     file = tmp_path / "file"
     file.write_bytes(b"x")
     monkeypatch.setattr(signature.time, "time_ns", lambda: file.stat().st_mtime_ns + 1)
-    reads = count_reads(monkeypatch)
-    signatures = Signatures(memory)
+    signatures, reads = open_counting(memory)
 
     assert [signatures.digest(file), signatures.digest(file)] == [digest_bytes(b"x")] * 2
     assert reads == ["file", "file"]

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fftasks.errors import SettingsError
-from fftasks.record import digest_file, digest_json
-from fftasks.runtime.artifact import read_artifact, write_artifact
+from fftasks.record import digest_json
+from fftasks.runtime.artifact import digest_artifact, read_artifact, write_artifact
 from fftasks.workflow.slug import make_slug
 
 if TYPE_CHECKING:
@@ -103,7 +103,10 @@ class FileStorage:
         except (FileNotFoundError, ValueError):
             return None
         is_known = (
-            key and label["key"] == key and path.exists() and digest_file(path) == label["digest"]
+            key
+            and label["key"] == key
+            and path.exists()
+            and digest_artifact(path) == label["digest"]
         )
         return Saved(path, label["digest"]) if is_known else None
 

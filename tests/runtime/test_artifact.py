@@ -1,5 +1,6 @@
 """The file format of results."""
 
+import hashlib
 import pickle
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 from fftasks.errors import StoreError
 from fftasks.record import digest_file
-from fftasks.runtime.artifact import read_artifact, write_artifact
+from fftasks.runtime.artifact import digest_artifact, read_artifact, write_artifact
 
 
 @pytest.mark.parametrize(
@@ -111,3 +112,29 @@ if __name__ != "__main__":
 
     assert said[0] == said[1]
     assert said[0].endswith(b" [1]\n")
+
+
+@pytest.mark.parametrize("size", [1, 1 << 24, (1 << 24) + 1, 40_000_000])
+def test_the_digest_is_that_of_the_file_for_one_chunk_and_for_many(tmp_path, size):
+    path = tmp_path / "a"
+    value = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+
+    digest = write_artifact(path, value)
+
+    content = path.read_bytes()
+    parts = [content[i : i + (1 << 24)] for i in range(0, len(content), 1 << 24)]
+    whole = content if len(parts) == 1 else b"".join(hashlib.sha256(p).digest() for p in parts)
+    assert digest == "sha256:" + hashlib.sha256(whole).hexdigest()
+    assert digest_artifact(path) == digest
+    assert (read_artifact(path) == value).all()
+
+
+def test_a_change_anywhere_in_a_big_file_changes_its_digest(tmp_path):
+    path = tmp_path / "a"
+    digest = write_artifact(path, np.zeros(5_000_000))
+    for place in (0, 1 << 24, path.stat().st_size - 1):
+        with path.open("r+b") as file:
+            file.seek(place)
+            file.write(b"\1")
+        assert digest_artifact(path) != digest
+        digest = digest_artifact(path)
