@@ -10,8 +10,9 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fftasks.connect import is_gone, make_engine, name_repository
 from fftasks.errors import StoreError
 from fftasks.project import Project
 from fftasks.record import (
@@ -24,9 +25,6 @@ from fftasks.record import (
     write_text,
 )
 from fftasks.stages import components, context, image, pipeline, push, report, submit
-
-if TYPE_CHECKING:
-    from fftasks.ports.docker import Engine
 
 Inputs = Mapping[str, Any]
 
@@ -102,7 +100,7 @@ def _plan_image(project: Project) -> Step:
 
     def make() -> Record:
         return image.make(
-            _make_recipe(project), build=_make_engine(project).build, log=_find_log(project)
+            _make_recipe(project), build=make_engine(project).build, log=_find_log(project)
         )
 
     return Step(
@@ -119,13 +117,13 @@ def _plan_push(project: Project) -> Step:
     built = project.record_path("image")
 
     def list_reasons(old: Record | None) -> list[str]:
-        inputs = push.find_inputs(_need(built), _name_repository(project), tag)
+        inputs = push.find_inputs(_need(built), name_repository(project), tag)
         return _compare(old, push.VERSION, inputs)
 
     def make() -> Record:
-        engine = _make_engine(project)
+        engine = make_engine(project)
         send = functools.partial(
-            push.make, push=engine.push, repository=_name_repository(project), tag=tag
+            push.make, push=engine.push, repository=name_repository(project), tag=tag
         )
         try:
             return send(_need(built))
@@ -147,7 +145,7 @@ def _plan_components(project: Project, graph: Record, name: str) -> Step:
     folder = project.folder / "components" / slug
 
     def build() -> tuple[Record, dict[str, str]]:
-        reference = f"{_name_repository(project)}:{project.settings.image.tag}"
+        reference = f"{name_repository(project)}:{project.settings.image.tag}"
         return components.make(graph, name, reference)
 
     def list_reasons(old: Record | None) -> list[str]:
@@ -224,6 +222,8 @@ def _plan_submit(project: Project, graph: Record, name: str, *, again: bool) -> 
     def make() -> Record:
         from fftasks.ports.kfp import start_run
 
+        if is_gone(project):
+            _send_again(project, graph, name)
         text = (project.folder / "pipeline" / f"{slug}.yaml").read_text("utf-8")
         return submit.make(_need(needed), text, settings, start_run)
 
@@ -234,6 +234,14 @@ def _plan_submit(project: Project, graph: Record, name: str, *, again: bool) -> 
         make=make,
         describe=lambda record: f"run {record['run_id']}: {record['url']}",
     )
+
+
+def _send_again(project: Project, graph: Record, name: str) -> None:
+    """Push the image again that has gone from the registry, and compile again if it has changed."""
+    run_step(_plan_push(project))
+    pipeline = _plan_pipeline(project, graph, name)
+    if not is_current(pipeline):
+        run_step(pipeline)
 
 
 def _make_recipe(project: Project) -> image.Recipe:
@@ -249,21 +257,8 @@ def _make_recipe(project: Project) -> image.Recipe:
         build_env=settings.build_env,
         ca_cert=ca_cert,
         base_origin=project.settings.origin("image.base"),
-        name=f"{_name_repository(project)}:{settings.tag}",
+        name=f"{name_repository(project)}:{settings.tag}",
     )
-
-
-def _make_engine(project: Project) -> Engine:
-    from fftasks.ports.docker import Engine
-    from fftasks.ports.engine import make_login
-
-    registry = project.settings.registry
-    return Engine(make_login(_name_repository(project), registry.username, registry.password))
-
-
-def _name_repository(project: Project) -> str:
-    registry = project.settings.registry
-    return push.name_repository(registry.server, registry.repository)
 
 
 def _find_log(project: Project) -> Path:
@@ -275,9 +270,7 @@ def _name_graph(project: Project, graph: Record, name: str) -> str:
     seen = ("name", "slug", "kind", "line", "function", "inputs", "upstream", "arguments")
     ids = graph["workflows"][name]["nodes"]
     nodes = {node: {key: graph["nodes"][node][key] for key in seen} for node in ids}
-    return digest_json(
-        [nodes, graph["file"], _name_repository(project), project.settings.image.tag]
-    )
+    return digest_json([nodes, graph["file"], name_repository(project), project.settings.image.tag])
 
 
 def _compare(old: Record | None, version: int, inputs: Inputs) -> list[str]:

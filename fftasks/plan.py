@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from fftasks.assembly import plan
+from fftasks.connect import is_gone
 from fftasks.errors import FFTasksError
-from fftasks.project import Project
+from fftasks.project import NEEDS, Project
 from fftasks.record import Record, read_record
 from fftasks.stages import node as node_stage
 
-STAGES = ("context", "image", "push", "components", "pipeline", "submit")
+STAGES = tuple(NEEDS)
 _SHARED = STAGES[:3]
 
 
@@ -48,7 +49,16 @@ def plan_stages(project: Project, last: str = STAGES[-1]) -> list[Forecast]:
         for workflow in ("",) if stage in _SHARED else tuple(project.workflows):
             name = f"{stage}:{workflow}" if workflow else stage
             forecasts[name] = _plan_stage(project, stage, workflow, forecasts)
-    return list(forecasts.values())
+    return list(_check_registry(project, forecasts).values())
+
+
+def _check_registry(project: Project, forecasts: dict[str, Forecast]) -> dict[str, Forecast]:
+    """Add what submitting will find out: that the image it needs is gone."""
+    submits = any(f.runs for name, f in forecasts.items() if name.partition(":")[0] == "submit")
+    if submits and not forecasts["push"].runs and is_gone(project, wait=False):
+        reason = "the image was removed from the registry"
+        forecasts["push"] = Forecast("push", True, (reason,))
+    return forecasts
 
 
 def _plan_node(project: Project, label: str, records: dict[str, Record]) -> Forecast:
@@ -74,13 +84,8 @@ def _plan_stage(
 ) -> Forecast:
     name = f"{stage}:{workflow}" if workflow else stage
     step = plan(project, stage, workflow)
-    needs = {
-        "image": ["context"],
-        "push": ["image"],
-        "pipeline": [f"components:{workflow}", "push"],
-        "submit": [f"pipeline:{workflow}"],
-    }
-    waiting = [other for other in needs.get(stage, []) if before[other].runs]
+    needs = [n if n in _SHARED else f"{n}:{workflow}" for n in NEEDS[stage]]
+    waiting = [other for other in needs if before[other].runs]
     if waiting:
         return Forecast(name, True, tuple(f"{other} will run" for other in waiting))
     try:

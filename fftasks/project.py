@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FOLDER = ".fftasks"
 # each stage but the nodes', and those whose records it reads; the last three are made for each workflow
-STAGES = {
+NEEDS = {
     "context": (),
     "image": ("context",),
     "push": ("image",),
@@ -129,8 +129,8 @@ class Project:
         return self.folder / stage / f"{slug}.json"
 
     def list_needs(self, stage: str, workflow: str = "") -> tuple[Path, ...]:
-        """Return the records that a stage reads, in the order of STAGES."""
-        return tuple(self.record_path(needed, workflow) for needed in STAGES[stage])
+        """Return the records that a stage reads, in the order of NEEDS."""
+        return tuple(self.record_path(needed, workflow) for needed in NEEDS[stage])
 
     def read_node(self, label: str) -> Record:
         """Return the record of a node that has been made; raise StoreError if it is gone."""

@@ -11,7 +11,7 @@ PACKAGE = Path(fftasks.__file__).parent
 
 FLOORS = {
     4: (
-        "tasks", "project", "assembly", "plan", "data", "reporter", "database", "commands",
+        "tasks", "project", "assembly", "connect", "plan", "data", "reporter", "database", "commands",
         "dropin", "results",
     ),
     3: ("ports",),

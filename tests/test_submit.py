@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import fftasks
+from fftasks.record import read_record
 from fftasks.runtime.artifact import read_artifact
 from tests.sample import Sample
 from tests.services.kfp_server import Fault
@@ -220,6 +221,20 @@ def test_an_image_that_was_pruned_is_built_again(sample, engine):
     engine.images.remove(record["output"], force=True)
 
     assert "@sha256:" in sample.doit("push")
+
+
+def test_an_image_that_was_removed_from_the_registry_is_pushed_again(sample, registry, kfp_cluster):
+    sample.doit("submit")
+    record = read_record(sample.root / ".fftasks" / "push.json")
+    repository = record["inputs"]["repository"].partition("/")[2]
+    registry.delete(repository, record["output"])
+    assert "the image was removed" not in sample.doit("plan", "submit")  # its run has its results
+
+    environ = {"FFTASKS_KFP__RUN_NAME": "another"}
+    assert "the image was removed from the registry" in sample.doit("plan", "submit", **environ)
+    sample.doit("submit", **environ)
+
+    assert registry.get_digest(repository, "latest") == record["output"]
 
 
 @pytest.mark.parametrize(

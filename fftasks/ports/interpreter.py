@@ -135,7 +135,9 @@ def end_with_parent(parent: int) -> None:
     """Let this forked process end when its parent is killed, as nobody would tell it (Linux only)."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+        # SIGKILL, for which nothing has to run here: a handler in Python may be put off for ever by a
+        # call that begins to wait just then
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
         if os.getppid() != parent:  # it was killed in between
             os._exit(128 + signal.SIGTERM)
 

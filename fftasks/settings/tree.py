@@ -65,6 +65,10 @@ class RegistrySettings:
 
     server: str = _setting("", "host and port, such as registry.example.com:5000")
     repository: str = _setting("fftasks", "the image's name in the registry, such as team/project")
+    insecure: bool = _setting(
+        False, "ask it in plain http, as is done with localhost; engines have a list of their own"
+    )
+    ca_cert: str = _setting("", "certificates to trust, a file; for a registry with an own CA")
     username: str = _setting("", "who pushes; empty takes Docker's own login")
     password: str = _setting("", "better ${NAME} than the password itself", secret=True)
 

@@ -1,0 +1,70 @@
+"""The engine and the registry that the settings name, opened for a project."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fftasks.errors import FFTasksError, ToolError
+from fftasks.project import Project
+from fftasks.record import read_record
+from fftasks.stages import push
+
+if TYPE_CHECKING:
+    from fftasks.ports.docker import Engine
+    from fftasks.ports.engine import Login
+    from fftasks.ports.registry import Registry
+
+
+def name_repository(project: Project) -> str:
+    """Return "host[:port]/path": where the project's image goes."""
+    registry = project.settings.registry
+    return push.name_repository(registry.server, registry.repository)
+
+
+def make_engine(project: Project) -> Engine:
+    """Return the container engine, with the settings' login for the registry."""
+    from fftasks.ports.docker import Engine
+
+    return Engine(_make_login(project))
+
+
+def make_registry(project: Project, host: str, *, wait: bool = True) -> Registry:
+    """Return a registry, with the settings' login for it.
+
+    wait: ask again, a few times, where that may help; else ToolError is raised at once
+    """
+    from fftasks.ports.registry import Registry
+
+    def give_up(_seconds: float) -> None:
+        raise ToolError(f"{host} does not answer at once")
+
+    settings = project.settings.registry
+    ca_cert = (project.root / settings.ca_cert).resolve() if settings.ca_cert else None
+    login, insecure = _make_login(project), settings.insecure
+    if wait:
+        return Registry(host, login, insecure=insecure, ca_cert=ca_cert)
+    return Registry(host, login, insecure=insecure, ca_cert=ca_cert, pause=give_up)
+
+
+def is_gone(project: Project, *, wait: bool = True) -> bool:
+    """Tell whether the registry says that it does not have what was pushed.
+
+    One that does not say counts as one that has it: pods ask it with other rights, and an engine may
+    reach it by another way. wait: as for make_registry
+    """
+    record = read_record(project.record_path("push"))
+    if record is None:
+        return False
+    host, _, repository = record["inputs"]["repository"].partition("/")
+    try:
+        registry = make_registry(project, host, wait=wait)
+        return registry.find_digest(repository, record["output"]) is None
+    except FFTasksError:
+        return False
+
+
+def _make_login(project: Project) -> Login | None:
+    from fftasks.ports.engine import make_login
+
+    registry = project.settings.registry
+    return make_login(name_repository(project), registry.username, registry.password)
