@@ -279,24 +279,6 @@ def run_container(image, function):
     return completed.stderr
 
 
-def test_class_nodes_are_refused_for_kubeflow(sample):
-    sample.write(
-        "wf.py",
-        """
-from fftasks import Workflow, workflow
-
-@workflow
-class Counter:
-    def add(self):
-        return 1
-
-Workflow(Counter().add(), name="w")
-""",
-    )
-
-    assert "later version" in sample.doit("components", code=1)
-
-
 SCRIPT = """
 from fftasks import KFPWorkflow, workflow
 

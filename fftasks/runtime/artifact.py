@@ -42,7 +42,7 @@ def write_artifact(path: Path, value: Any) -> str:
     Raises what pickling raises if the value cannot be stored, and OSError if the disk is full; the file is
     then not complete, so write to a temporary name and rename.
     """
-    pieces = _lay_out(_dump(value))
+    pieces = _lay_out(dump(value))
     # no file object: a trivial node would spend more on it than on its data
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
@@ -138,7 +138,8 @@ def _hash(descriptor: int, offset: int) -> bytes:
     return hasher.digest()
 
 
-def _dump(value: Any) -> Sequence[_Bytes]:
+def dump(value: Any) -> Sequence[bytes | memoryview]:
+    """Return the parts of an artifact: a pickle and its out-of-band buffers; raise what pickling raises."""
     try:
         return _dump_with(pickle.dumps, value)
     except (pickle.PicklingError, AttributeError, TypeError):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from fftasks.errors import NodeError
 from fftasks.workflow.guard import calling
-from fftasks.workflow.instance import CallNode
+from fftasks.workflow.instance import OUTPUTS, CallNode
 from fftasks.workflow.node import Node, Result, find_results, format_path, replace_results
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
@@ -50,7 +50,7 @@ def number_inputs(node: Node) -> dict[str, Input]:
 
 def list_outputs(node: Node) -> tuple[str, ...]:
     """Return the names of what a node gives: its result and, behind a method call, the object."""
-    return ("result", "state") if node.kind == "call" else ("result",)
+    return OUTPUTS[node.kind]
 
 
 def call_node(

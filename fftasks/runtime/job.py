@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fftasks.errors import FFTasksError, NodeError
-from fftasks.runtime.artifact import read_artifact, write_artifact
+from fftasks.runtime.artifact import dump, read_artifact, write_artifact
 from fftasks.runtime.call import (
     Input,
     call_node,
@@ -155,8 +155,33 @@ def _write(node: Node, output: str, path: Path, value: Any) -> str:
         ) from error
     except Exception as error:
         path.unlink(missing_ok=True)
-        raise NodeError(
-            f"{node.name} returned a {type(value).__name__} that cannot be stored",
-            found=[f"{type(error).__name__}: {error}"],
+        raise _describe_unstorable(node, output, value, error) from error
+
+
+def _describe_unstorable(node: Node, output: str, value: Any, error: Exception) -> NodeError:
+    name, cause = f"a {type(value).__name__}", f"{type(error).__name__}: {error}"
+    if output == "result" and node.kind != "object":
+        return NodeError(
+            f"{node.name} returned {name} that cannot be stored",
+            found=[cause],
             tip="return plain data, and open files, connections and generators where they are used",
-        ) from error
+        )
+    attribute = _find_unstorable(value)
+    return NodeError(
+        f"{node.name}: {node.qualname}() left {name} that cannot be stored for the next call",
+        found=[f"attribute {attribute!r}: {cause}" if attribute else cause],
+        tip="open files and connections where they are used, or leave them out of what is stored: "
+        "def __getstate__(self): ...",
+    )
+
+
+def _find_unstorable(value: Any) -> str:
+    """Return the first attribute of an object that cannot be stored by itself, or ""."""
+    slots = {name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())}
+    names: list[str] = [*getattr(value, "__dict__", {}), *sorted(slots)]
+    for name in names:
+        try:
+            dump(getattr(value, name, None))
+        except Exception:  # noqa: BLE001, PERF203 - the border to the user's code
+            return name
+    return ""

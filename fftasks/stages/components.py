@@ -14,13 +14,13 @@ from typing import Any
 
 from fftasks.errors import WorkflowError
 from fftasks.record import Record, digest_bytes, digest_json
+from fftasks.workflow.instance import OUTPUTS
 
 VERSION = 1
 
 Document = dict[str, Any]
 
 _ARTIFACT = {"artifactType": {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}}
-_OUTPUTS = {"artifacts": {"result": _ARTIFACT}}
 _MAX_CONSTANT_LENGTH = 2048  # characters of its JSON
 # KFP's launcher replaces {{...}} wherever it stands, and Kubernetes reads $(NAME) and $$ in everything that
 # becomes an argument of a container, which a task with all its constants does (it is the driver's --task)
@@ -38,7 +38,7 @@ def make(graph: Record, workflow: str, image: str) -> tuple[Record, dict[str, st
 
     The record's `files` gives each file's digest. Its `tasks` is what the pipeline stage works with: task
     name -> name shown, nodes, component specification, command, args, env, artifacts (input -> upstream
-    task), parameters, upstream tasks.
+    task and its output), parameters, upstream tasks.
 
     Raises WorkflowError for a node that a container could not run.
     """
@@ -105,12 +105,6 @@ def format_document(document: Document, description: str) -> str:
 
 def _check_node(node: Record, file: str, workflow: str) -> None:
     attempted = f"components: node {node['name']!r} cannot run on Kubeflow Pipelines"
-    if node["kind"] != "function":
-        raise WorkflowError(
-            attempted,
-            found=[f"it belongs to a @workflow class ({file}:{node['line']})"],
-            tip="class nodes on Kubeflow Pipelines come in a later version: use functions, or doit run",
-        )
     for what, text in (("name", node["name"]), ("workflow's name", workflow), ("file", file)):
         if not _is_carried(text):
             raise WorkflowError(
@@ -134,21 +128,23 @@ def _is_carried(text: str) -> bool:
 def _make_task(
     node: Record, key: str, names: Mapping[str, str], file: str, workflow: str
 ) -> Document:
-    arguments = node["arguments"]
-    inputs = [needed for argument in arguments for needed in argument["nodes"]]
-    parameters = {a["name"]: a for a in arguments if _is_parameter(a)}
+    inputs = node["inputs"]
+    parameters = {a["name"]: a for a in node["arguments"] if _is_parameter(a)}
     return {
         "name": node["name"],
         "nodes": [key],
         "slug": node["slug"],
-        "component": _make_component(node["slug"], [i["input"] for i in inputs], parameters),
+        "component": _make_component(node, [needed["input"] for needed in inputs], parameters),
         "command": ["python3", "-m", "fftasks.runtime"],
         "args": [
             *("--file", file, "--workflow", workflow, "--node", node["name"]),
             *("--executor-input", "{{$}}"),
         ],
         "env": {"FFFUNCTION": node["name"]},
-        "artifacts": {needed["input"]: names[needed["node"]] for needed in inputs},
+        "artifacts": {
+            needed["input"]: {"task": names[needed["node"]], "output": needed["output"]}
+            for needed in inputs
+        },
         "parameters": {name: a["value"] for name, a in parameters.items()},
         "upstream": sorted({names[upstream] for upstream in node["upstream"]}),
     }
@@ -176,7 +172,9 @@ def _flatten(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _make_component(slug: str, inputs: Sequence[str], parameters: Mapping[str, Record]) -> Document:
+def _make_component(
+    node: Record, inputs: Sequence[str], parameters: Mapping[str, Record]
+) -> Document:
     definitions: Document = {}
     if inputs:
         definitions["artifacts"] = dict.fromkeys(inputs, _ARTIFACT)
@@ -186,9 +184,9 @@ def _make_component(slug: str, inputs: Sequence[str], parameters: Mapping[str, R
             for name, a in parameters.items()
         }
     return {
-        "executorLabel": f"exec-{slug}",
+        "executorLabel": f"exec-{node['slug']}",
         **({"inputDefinitions": definitions} if definitions else {}),
-        "outputDefinitions": _OUTPUTS,
+        "outputDefinitions": {"artifacts": dict.fromkeys(OUTPUTS[node["kind"]], _ARTIFACT)},
     }
 
 
@@ -202,7 +200,10 @@ def _make_document(slug: str, task: Document, image: str) -> Document:
     definitions = component.get("inputDefinitions", {})
     kinds = {"artifacts": "componentInputArtifact", "parameters": "componentInputParameter"}
     inputs = {k: {n: {kinds[k]: n} for n in names} for k, names in definitions.items()}
-    output = {"artifactSelectors": [{"outputArtifactKey": "result", "producerSubtask": slug}]}
+    outputs = {
+        name: {"artifactSelectors": [{"outputArtifactKey": name, "producerSubtask": slug}]}
+        for name in component["outputDefinitions"]["artifacts"]
+    }
     return {
         "pipelineInfo": {"name": slug},
         "schemaVersion": "2.1.0",
@@ -216,7 +217,7 @@ def _make_document(slug: str, task: Document, image: str) -> Document:
         },
         "root": {
             "dag": {
-                "outputs": {"artifacts": {"result": output}},
+                "outputs": {"artifacts": outputs},
                 "tasks": {
                     slug: {
                         "cachingOptions": {"enableCache": True},
@@ -227,7 +228,7 @@ def _make_document(slug: str, task: Document, image: str) -> Document:
                 },
             },
             **({"inputDefinitions": definitions} if definitions else {}),
-            "outputDefinitions": _OUTPUTS,
+            "outputDefinitions": component["outputDefinitions"],
         },
     }
 

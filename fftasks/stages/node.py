@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fftasks.errors import NodeError, StoreError
 from fftasks.record import Record, digest_json, read_record
 from fftasks.store import Store, Trace
+from fftasks.workflow.instance import OUTPUTS
 
 if TYPE_CHECKING:
     from fftasks.runtime.job import Job, Report
@@ -236,8 +237,7 @@ def make(  # noqa: PLR0913 - the last two are about what is shown
     from fftasks.runtime.job import Job
 
     slug = node["slug"]
-    outputs = ("result", "state") if node["kind"] == "call" else ("result",)
-    targets = {output: store.new_path(slug, output) for output in outputs}
+    targets = {output: store.new_path(slug, output) for output in OUTPUTS[node["kind"]]}
     log = store.log_path(slug)
     log.parent.mkdir(parents=True, exist_ok=True)
     job = Job(

@@ -137,8 +137,13 @@ def _make_task(task: Document, *, caching: bool) -> Document:
     inputs: Document = {}
     if task["artifacts"]:
         inputs["artifacts"] = {
-            name: {"taskOutputArtifact": {"outputArtifactKey": "result", "producerTask": producer}}
-            for name, producer in task["artifacts"].items()
+            name: {
+                "taskOutputArtifact": {
+                    "outputArtifactKey": source["output"],
+                    "producerTask": source["task"],
+                }
+            }
+            for name, source in task["artifacts"].items()
         }
     if task["parameters"]:
         # all of them, though they are the defaults: backend 2.17.0 fails on what is left out (issue 14175)

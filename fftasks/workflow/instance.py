@@ -11,6 +11,9 @@ from typing import Any, NoReturn, cast
 from fftasks.errors import WorkflowError
 from fftasks.workflow.node import Node, Options, Site, Unpassable, find_site
 
+# what a node gives, by its kind: its result and, behind a method call, the object as the call left it
+OUTPUTS = {"function": ("result",), "object": ("result",), "call": ("result", "state")}
+
 
 class ObjectNode(Node):
     """The construction of an object: `Counter(0)`; its result is the object."""

@@ -65,6 +65,7 @@ def make_node(name, arguments):
         "code": "sha256:0",
         "upstream": sorted({n["node"] for a in described for n in a["nodes"]}),
         "arguments": described,
+        "inputs": [n | {"output": "result"} for a in described for n in a["nodes"]],
     }
 
 
@@ -169,19 +170,45 @@ def test_container_of_nodes_gives_an_artifact_for_each():
 
     task = record["tasks"]["best"]
 
-    assert task["artifacts"] == {"models_0": "train", "models_1": "load"}
+    assert task["artifacts"] == {
+        "models_0": {"task": "train", "output": "result"},
+        "models_1": {"task": "load", "output": "result"},
+    }
     assert task["upstream"] == ["load", "train"]
     assert task["parameters"] == {"names": ["a", "b"], "options": {"x": 1}}
     assert task["env"] == {"FFFUNCTION": "best"}
 
 
-@pytest.mark.parametrize("kind", ["object", "call"])
-def test_class_node_is_refused_with_the_way_out(kind):
-    with pytest.raises(WorkflowError, match="'load' cannot run on Kubeflow") as caught:
-        make(make_graph({"load": {}}, kind=kind), "sums", IMAGE)
+def make_class_graph():
+    """Return the graph of an object with two calls, as a function node would not make it."""
+    graph = make_graph({"box": {"start": 1}, "put": {"a": Ref("box")}, "put again": {"k": 2}})
+    for name, before, output in (("put", "box", "result"), ("put again", "put", "state")):
+        node = graph["nodes"][name]
+        node["inputs"].insert(0, {"input": "self", "node": before, "output": output})
+        node |= {"kind": "call", "upstream": ["box", before], "object": "box", "after": before}
+    graph["nodes"]["box"]["kind"] = "object"
+    return graph
 
-    assert "@workflow class (flows/sums.py:9)" in str(caught.value)
-    assert "later version" in caught.value.tip
+
+def test_object_travels_from_call_to_call():
+    record, files = make(make_class_graph(), "sums", IMAGE)
+
+    assert record["tasks"]["put"]["artifacts"]["self"] == {"task": "box", "output": "result"}
+    (again,) = (task for task in record["tasks"].values() if task["name"] == "put again")
+    assert again["artifacts"] == {"self": {"task": "put", "output": "state"}}
+    component = load(files["put.yaml"])["components"]["comp-put"]
+    assert set(component["outputDefinitions"]["artifacts"]) == {"result", "state"}
+
+
+def test_kfp_loads_the_component_of_a_call_with_its_object():
+    from kfp import components
+
+    _, files = make(make_class_graph(), "sums", IMAGE)
+
+    spec = components.load_component_from_text(files["put.yaml"]).component_spec
+
+    assert set(spec.inputs) == {"self", "a"}
+    assert set(spec.outputs) == {"result", "state"}
 
 
 @pytest.mark.parametrize("name", ["a {{b}}", "a $(b)", "a $$", "a \ud800", "a \0"])
@@ -192,7 +219,7 @@ def test_name_that_would_not_arrive_is_refused(name):
 
 def test_only_the_asked_workflow_is_made():
     graph = make_graph(SUMS)
-    graph["nodes"]["other"] = make_node("other", {}) | {"kind": "object"}
+    graph["nodes"]["other"] = make_node("other", {})
     graph["workflows"]["second"] = {"slug": "second", "nodes": ["other"], "leaves": [], "line": 1}
 
     record, _ = make(graph, "sums", IMAGE)
@@ -209,7 +236,7 @@ def test_node_named_like_the_driver_of_another_gets_its_own_task_name():
 
     # Argo makes "train-driver" of the task "train"
     assert set(record["tasks"]) == {"train", "train-driver--n", "x"}
-    assert record["tasks"]["x"]["artifacts"] == {"a": "train-driver--n"}
+    assert record["tasks"]["x"]["artifacts"]["a"]["task"] == "train-driver--n"
     assert "train-driver.yaml" in files
 
 

@@ -1,0 +1,125 @@
+"""Objects in the graph: the same here, on the cluster, and in kfp's own local runner."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import fftasks
+from fftasks.runtime.artifact import read_artifact
+from tests.sample import Sample
+from tests.test_submit import connect, find_result, find_run_id
+
+WORKFLOW = """
+from fftasks import Workflow, workflow
+
+
+class Base:
+    def total(self, *, scale=1):
+        return sum(self.items) * scale
+
+
+@workflow
+class Box(Base):
+    def __init__(self, items, factor=1.5):
+        self.items, self.factor = list(items), factor
+        self.twin = self
+
+    def put(self, item, self_=None):
+        self.items.append(item * self.factor)
+        return {"count": len(self.items), "same": self.twin is self, "self_": self_}
+
+    def copy(self):
+        return self
+
+
+@workflow
+def make(count):
+    return list(range(count))
+
+
+@workflow
+def compare(box, other):
+    return [box.items, other.items, box.factor, type(box).__name__]
+
+
+box = Box(make(3)).set_name("box")
+other = Box([], factor=2.0).set_name("other")
+first = box.put(10).set_name("first")
+second = box.put(first["count"], self_=other.put(7)).set_name("second")
+seen = compare(box.copy(), other.copy()).set_name("seen")
+Workflow(second, box.total(scale=3).set_name("total"), seen, name="boxes")
+"""
+NAMES = ("first", "second", "total", "seen")
+
+
+def run_with_kfp(sample, pipeline, **arguments):
+    """Run a pipeline in kfp's own local runner; its results are in "out"."""
+    script = f"""
+import warnings
+warnings.simplefilter("ignore")
+from kfp import components, local
+runner = local.DockerRunner(network_mode="none")
+local.init(runner, pipeline_root={str(sample.root / "out")!r}, raise_on_error=True)
+task = components.load_component_from_file({str(pipeline)!r})(**{arguments!r})
+"""
+    completed = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=sample.root,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+
+
+def test_objects_are_the_same_here_on_the_cluster_and_in_kfps_local_runner(
+    tmp_path, registry, kfp_cluster, cluster, base_image, monkeypatch
+):
+    sample = Sample.make(tmp_path, WORKFLOW)
+    connect(sample, registry, kfp_cluster, base_image, monkeypatch)
+    sample.doit("run")
+    here = {name: fftasks.load(name, sample.root) for name in NAMES}
+
+    run = kfp_cluster.wait(find_run_id(sample.doit("submit")))
+    run_with_kfp(sample, sample.root / ".fftasks" / "pipeline" / "boxes.yaml")
+
+    assert here["seen"] == [[0, 1, 2, 15.0, 6.0], [14.0], 1.5, "Box"]
+    assert here["second"]["self_"] == {"count": 1, "same": True, "self_": None}
+    assert run.state == "SUCCEEDED", run.error
+    assert {name: find_result(cluster, run, name) for name in NAMES} == here
+    results = {name: next((sample.root / "out").rglob(f"{name}/result")) for name in NAMES}
+    assert {name: read_artifact(path) for name, path in results.items()} == here
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("break_it", "broken: Box.break_it() left a Box that cannot be stored for the next call"),
+        ("__init__", "box: Box() left a Box that cannot be stored for the next call"),
+    ],
+)
+def test_state_that_cannot_be_stored_is_said_with_method_and_attribute(tmp_path, method, said):
+    text = """
+from fftasks import Workflow, workflow
+
+@workflow
+class Box:
+    def __init__(self):
+        self.count = 1
+    def break_it(self):
+        self.count = 1
+
+Workflow(Box().set_name("box").break_it().set_name("broken"), name="w")
+"""
+    head, _, tail = text.partition(f"def {method}(self):\n")
+    line = "        self.lines = (line for line in [])\n"
+    sample = Sample.make(tmp_path, f"{head}def {method}(self):\n{line}{tail}")
+
+    output = sample.doit("run", code=1)
+
+    assert said in output
+    assert "attribute 'lines': TypeError: cannot pickle 'generator' object" in output
+    assert "Traceback" not in output
