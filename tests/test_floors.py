@@ -12,13 +12,13 @@ PACKAGE = Path(fftasks.__file__).parent
 FLOORS = {
     4: (
         "tasks", "project", "assembly", "connect", "plan", "data", "reporter", "database", "commands",
-        "dropin", "results",
+        "dropin", "results", "table",
     ),
     3: ("ports",),
     2: ("stages",),
     1: (
         "settings", "graph", "describe", "watch", "closure", "constant", "distribution",
-        "record", "signature", "store", "gc",
+        "record", "signature", "store", "gc", "state",
     ),
     0: ("workflow", "runtime", "errors"),
 }  # fmt: skip

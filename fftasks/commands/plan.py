@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Iterator
 
 from doit.cmd_base import DoitCmdBase
 from doit.exceptions import InvalidCommand
@@ -11,6 +11,7 @@ from doit.exceptions import InvalidCommand
 from fftasks.errors import FFTasksError
 from fftasks.plan import STAGES, Forecast, plan_nodes, plan_stages
 from fftasks.project import Project, open_current
+from fftasks.table import Cell, Column, Row, print_json, print_table, show_state
 from fftasks.tasks import find_label
 
 _VERBOSE = {
@@ -21,6 +22,7 @@ _JSON = {
     "name": "as_json", "short": "", "long": "json", "type": bool, "default": False,
     "help": "print JSON, for tools",
 }  # fmt: skip
+_COLUMNS = (Column(), Column(wraps=True), Column(wraps=True))
 
 
 class Plan(DoitCmdBase):  # type: ignore[misc]
@@ -45,9 +47,10 @@ class Plan(DoitCmdBase):  # type: ignore[misc]
         finally:
             self.dep_manager.close()
         if as_json:
-            print(json.dumps({k: [f.to_json() for f in v] for k, v in parts.items()}, indent=1))
+            print_json({k: [f.to_json() for f in v] for k, v in parts.items()})
         else:
-            print("\n".join([*_format(parts, verbose=verbose), *_list_notes(verbose=verbose)]))
+            _print(parts, verbose=verbose)
+            print("".join(f"{line}\n" for line in _list_notes(verbose=verbose)), end="")
         return 0
 
 
@@ -82,22 +85,20 @@ def _list_notes(*, verbose: bool) -> list[str]:
     )
 
 
-def _format(parts: dict[str, list[Forecast]], *, verbose: bool) -> list[str]:
-    lines = []
+def _print(parts: dict[str, list[Forecast]], *, verbose: bool) -> None:
     for title, forecasts in parts.items():
         running = [forecast for forecast in forecasts if forecast.runs]
-        lines.append(f"{title}: {len(running)} to run, {len(forecasts) - len(running)} up to date")
-        width = max((len(forecast.name) for forecast in forecasts), default=0)
-        for forecast in forecasts if verbose else running:
-            lines += _format_one(forecast, min(width, 40), verbose=verbose)
-    return lines
+        print(f"{title}: {len(running)} to run, {len(forecasts) - len(running)} up to date")
+        shown = forecasts if verbose else running
+        rows = (row for forecast in shown for row in _list_rows(forecast, verbose=verbose))
+        print_table(_COLUMNS, rows, indent=2)
 
 
-def _format_one(forecast: Forecast, width: int, *, verbose: bool) -> list[str]:
+def _list_rows(forecast: Forecast, *, verbose: bool) -> Iterator[Row]:
     reasons = forecast.reasons or ("up to date",)
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 and not verbose else ""
-    lines = [f"  {forecast.name:{width}}  {reasons[0]}{more}"]
+    state = show_state("will run" if forecast.runs else "up to date")
+    yield state, forecast.name, f"{reasons[0]}{more}"
     if verbose:
-        lines += [f"  {'':{width}}  {reason}" for reason in reasons[1:]]
-        lines += [f"  {'':{width}}    code: {piece}" for piece in forecast.code]
-    return lines
+        yield from (("", "", reason) for reason in reasons[1:])
+        yield from (("", "", Cell(f"  code: {piece}", "2")) for piece in forecast.code)
