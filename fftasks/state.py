@@ -34,6 +34,6 @@ STATES = {
         State("cached", "◆", "c", "35", "#7b1fa2"),
         State("failed", "✗", "!", "31", "#c62828"),
         State("canceled", "⊘", "x", "33", "#8d6e63"),
-        State("skipped", "–", "-", "2", "#607080"),
+        State("skipped", "∅", "-", "2", "#607080"),
     )
 }  # fmt: skip

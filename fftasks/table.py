@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any, TextIO
 
 from fftasks.state import STATES
 
@@ -44,7 +44,7 @@ Row = Sequence["str | Cell"]
 def print_table(
     columns: Sequence[Column],
     rows: Iterable[Row],
-    stream: IO[str] | None = None,
+    stream: TextIO | None = None,
     *,
     indent: int = 0,
 ) -> None:
@@ -73,24 +73,24 @@ def format_table(
             yield _GAP.join(parts).rstrip()
 
 
-def print_json(value: Any, stream: IO[str] | None = None) -> None:
+def print_json(value: Any, stream: TextIO | None = None) -> None:
     """Print a value for tools: what `--json` does in every command that has it."""
     (stream or sys.stdout).write(json.dumps(value, indent=1) + "\n")
 
 
-def show_state(word: str, stream: IO[str] | None = None) -> Cell:
+def show_state(word: str, stream: TextIO | None = None) -> Cell:
     """Return a cell with the sign of a state; see state.py."""
     state = STATES[word]
     return Cell(_choose_sign(state.sign, state.plain, stream or sys.stdout), state.ansi)
 
 
-def has_colours(stream: IO[str]) -> bool:
+def has_colours(stream: TextIO) -> bool:
     """Tell whether a stream is a terminal whose user wants colours; see no-color.org."""
     wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return wanted and stream.isatty()
 
 
-def _choose_sign(sign: str, plain: str, stream: IO[str]) -> str:
+def _choose_sign(sign: str, plain: str, stream: TextIO) -> str:
     try:
         sign.encode(stream.encoding or "ascii")
     except UnicodeEncodeError:
@@ -98,7 +98,7 @@ def _choose_sign(sign: str, plain: str, stream: IO[str]) -> str:
     return sign
 
 
-def _encode(line: str, stream: IO[str]) -> str:
+def _encode(line: str, stream: TextIO) -> str:
     encoding = stream.encoding or "utf-8"
     return line.encode(encoding, "backslashreplace").decode(encoding)
 
