@@ -24,7 +24,7 @@ from fftasks.record import (
     write_record,
     write_text,
 )
-from fftasks.stages import components, context, image, pipeline, push, report, submit
+from fftasks.stages import base, components, context, image, pipeline, push, report, submit
 
 Inputs = Mapping[str, Any]
 
@@ -61,9 +61,12 @@ def is_current(step: Step) -> bool:
 def plan(project: Project, stage: str, workflow: str = "", *, again: bool = False) -> Step:
     """Return the step of a stage; the last three stages are made for each workflow.
 
-    again: start a new run, also if there is one of the same pipeline
+    again: of submit, start a new run, also if there is one of the same pipeline; of image, look at
+    the base again
     """
-    shared = {"context": _plan_context, "image": _plan_image, "push": _plan_push}
+    if stage == "image":
+        return _plan_image(project, update_base=again)
+    shared = {"context": _plan_context, "push": _plan_push}
     if stage in shared:
         return shared[stage](project)
     graph = project.workflows[workflow]
@@ -94,21 +97,28 @@ def _plan_context(project: Project) -> Step:
     )
 
 
-def _plan_image(project: Project) -> Step:
+def _plan_image(project: Project, *, update_base: bool = False) -> Step:
     def list_reasons(old: Record | None) -> list[str]:
-        return _compare(old, image.VERSION, image.find_inputs(_make_recipe(project)))
+        if update_base:
+            return ["the base is to be looked at again"]
+        recipe = make_recipe(project)
+        if old is not None and recipe.resolved is None:
+            return [f"{base_path.name} is gone, or of another base"]
+        return _compare(old, image.VERSION, image.find_inputs(recipe))
 
     def make() -> Record:
-        return image.make(
-            _make_recipe(project), build=make_engine(project).build, log=_find_log(project)
-        )
+        if update_base or make_recipe(project).resolved is None:
+            resolve_base(project, update=update_base)
+        recipe = make_recipe(project)
+        return image.make(recipe, build=make_engine(project).build, log=_find_log(project))
 
+    base_path = project.record_path("base")
     return Step(
         path=project.record_path("image"),
         needs=project.list_needs("image"),
         list_reasons=list_reasons,
         make=make,
-        describe=lambda record: f"{record['output'][:19]} on {record['inputs']['base']}",
+        describe=lambda record: f"{record['output'][:19]} on {project.settings.image.base}",
     )
 
 
@@ -244,9 +254,14 @@ def _send_again(project: Project, graph: Record, name: str) -> None:
         run_step(pipeline)
 
 
-def _make_recipe(project: Project) -> image.Recipe:
+def make_recipe(project: Project) -> image.Recipe:
+    """Return what the image is to be made of; raises StoreError if there is no context yet.
+
+    Its base is resolved if that was done for this name and platform; else see resolve_base().
+    """
     settings = project.settings.image
     ca_cert = (project.root / settings.ca_cert).resolve() if settings.ca_cert else None
+    record = read_record(project.record_path("base"))
     return image.Recipe(
         context=_need(project.record_path("context")),
         folder=project.folder / "context",
@@ -258,7 +273,22 @@ def _make_recipe(project: Project) -> image.Recipe:
         ca_cert=ca_cert,
         base_origin=project.settings.origin("image.base"),
         name=f"{name_repository(project)}:{settings.tag}",
+        resolved=base.read(record, settings.base, settings.platform),
     )
+
+
+def resolve_base(project: Project, *, update: bool = False) -> None:
+    """Look up the base and record what it is; update: ask its registry, if it has one, again."""
+    settings = project.settings.image
+    record = base.make(
+        settings.base,
+        settings.platform,
+        resolve=make_engine(project).resolve,
+        origin=project.settings.origin("image.base"),
+        log=_find_log(project),
+        update=update,
+    )
+    write_record(project.record_path("base"), record)
 
 
 def _find_log(project: Project) -> Path:

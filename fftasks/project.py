@@ -31,7 +31,8 @@ NEEDS = {
     "pipeline": ("components", "push"),
     "submit": ("pipeline",),
 }
-_SHARED = frozenset({"context", "image", "push"})
+# base: what the base's name stands for, in a record of its own, so that it is looked up once
+_SHARED = frozenset({"context", "base", "image", "push"})
 
 
 @dataclass

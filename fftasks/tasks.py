@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 _SPECIAL = re.compile("[%=*]")
 _AGAIN = "start a new run, also if nothing has changed"
+_UPDATE_BASE = "look again which image the base's name stands for"
 
 DOIT_CONFIG = {
     "default_tasks": ["run"],
@@ -118,9 +119,20 @@ def task_context() -> dict[str, Any]:
     return _make_task(_load(), "context")
 
 
-def task_image() -> dict[str, Any]:
+@task_params(
+    [
+        {
+            "name": "update_base",
+            "long": "update-base",
+            "type": bool,
+            "default": False,
+            "help": _UPDATE_BASE,
+        }
+    ]
+)  # type: ignore[untyped-decorator]
+def task_image(update_base: bool) -> dict[str, Any]:  # noqa: FBT001 - doit passes it
     """Build the image that all nodes run in."""
-    return _make_task(_load(), "image")
+    return _make_task(_load(), "image", again=update_base)
 
 
 def task_push() -> dict[str, Any]:

@@ -223,6 +223,26 @@ def test_an_image_that_was_pruned_is_built_again(sample, engine):
     assert "@sha256:" in sample.doit("push")
 
 
+def test_the_base_is_looked_up_once_and_again_when_asked(sample, engine, base_image):
+    moving = f"fftasks-test/moving:{sample.root.name}".lower()
+    engine.images.get(base_image).tag(moving)
+    environ = {"FFTASKS_IMAGE__BASE": moving}
+    sample.doit("image", **environ)
+    first = read_record(sample.root / ".fftasks" / "base.json")
+    container = engine.containers.create(base_image, "x")
+    container.commit(*moving.split(":"), changes="ENV X=1")
+    container.remove()
+
+    sample.edit("wf.py", "return [parts", "return [2, parts")
+    sample.doit("image", **environ)
+    assert read_record(sample.root / ".fftasks" / "image.json")["base"] == first["output"]
+    sample.doit("image", "--update-base", **environ)
+
+    record = read_record(sample.root / ".fftasks" / "image.json")
+    assert record["base"] == engine.images.get(moving).id != first["output"]
+    engine.images.remove(moving, force=True)
+
+
 def test_an_image_that_was_removed_from_the_registry_is_pushed_again(sample, registry, kfp_cluster):
     sample.doit("submit")
     record = read_record(sample.root / ".fftasks" / "push.json")

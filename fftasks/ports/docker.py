@@ -9,11 +9,12 @@ process that is started in a running container leaves neither its environment no
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fftasks.errors import SettingsError, StoreError, ToolError
+from fftasks.errors import StoreError, ToolError
 from fftasks.ports import refusal
 from fftasks.ports.assembly import assemble
 from fftasks.ports.engine import (
@@ -26,8 +27,10 @@ from fftasks.ports.engine import (
     read_error,
     read_message,
 )
+from fftasks.ports.engine_base import Wanted, describe_base, fetch_resolved, find_base
 from fftasks.ports.installation import install
 from fftasks.ports.log import Log, open_log
+from fftasks.stages.base import Base
 from fftasks.stages.image import Built, Layers, Recipe
 from fftasks.stages.push import ImageGoneError
 
@@ -35,11 +38,10 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 _WAITS_S = (1.0, 4.0)
-_SPELLINGS = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class Engine:
-    """A container engine; `build` is a stages.image.Build, `push` is a stages.push.Push.
+    """A container engine; `resolve`, `build` and `push` are what stages base, image and push ask for.
 
     login: for the registry of the settings; for any other, and without one, Docker's own is used
     say: takes a sentence for the user; pause: waits for seconds
@@ -62,6 +64,13 @@ class Engine:
         attempted = f"image: the engine does not say whether it has {image}"
         with open_engine() as client, blame_engine(attempted):
             return inspect_image(client, image) is not None
+
+    def resolve(self, name: str, platform: str, *, origin: str, log: Path, update: bool) -> Base:
+        """Return the image that a base's name stands for; a stages.base.Resolve."""
+        attempted = f"image: the base {name!r} cannot be looked up"
+        with self._work(attempted, log, {}) as (client, lines):
+            wanted = Wanted(name, platform, origin, self._login)
+            return describe_base(find_base(client, wanted, lines, update=update), name)
 
     def build(self, recipe: Recipe, layers: Layers, *, log: Path) -> Built:
         """Build an image; what the engine and pip say goes into the log as they say it.
@@ -94,67 +103,30 @@ class Engine:
 
     def _build(self, recipe: Recipe, layers: Layers, log: Path) -> Built:
         attempted = f"image: the build on base {recipe.base!r} broke off"
-        with open_engine() as client, open_log(log, list_secrets(client, recipe)) as lines:
-            try:
-                with blame_engine(attempted):
-                    base = self._find_base(client, recipe, lines)
-                    below = install(client, recipe, layers, base, lines)
-                    image = assemble(client, recipe, layers, below, lines)
-            except ToolError as exc:
-                found = [lines.hide(line) for line in (*exc.found, f"full log: {log}")]
-                raise ToolError(lines.hide(exc.attempted), found=found, tip=exc.tip) from exc
+        with self._work(attempted, log, recipe.build_env) as (client, lines):
+            base = self._find_base(client, recipe, lines)
+            below = install(client, recipe, layers, base, lines)
+            image = assemble(client, recipe, layers, below, lines)
         return Built(image, base["Id"])
 
     def _find_base(self, client: APIClient, recipe: Recipe, log: Log) -> dict[str, Any]:
-        """Return what the engine knows of the base; fetch it if it is not there."""
-        here = _inspect_base(client, recipe)
-        if here is not None and _fits(here, recipe.platform):
-            return here
-        message = self._pull(client, recipe, log)
-        found = _inspect_base(client, recipe)
-        if found is not None and _fits(found, recipe.platform):
-            return found
-        where = f" (set in {recipe.base_origin})" if recipe.base_origin else ""
-        if found is not None:
-            raise ToolError(
-                f"image: the base {recipe.base!r} is not made for image.platform {recipe.platform}",
-                found=[f"it is for {found['Os']}/{found['Architecture']}", message],
-                tip=f"set image.base{where} to an image that has this platform, or image.platform",
-            )
-        raise ToolError(
-            f"image: the base {recipe.base!r} is not here and cannot be fetched",
-            found=[message],
-            tip=f"check image.base{where}; `docker pull {recipe.base}` must work",
-        )
+        wanted = Wanted(recipe.base, recipe.platform, recipe.base_origin, self._login)
+        if recipe.resolved is None:
+            return find_base(client, wanted, log)
+        return fetch_resolved(client, recipe.resolved, wanted, log)
 
-    def _pull(self, client: APIClient, recipe: Recipe, log: Log) -> str:
-        """Try to fetch the base; return what went wrong, or ""."""
-        from docker.errors import APIError
-        from docker.utils import parse_repository_tag
-
-        repository, tag = parse_repository_tag(recipe.base)
-        try:
-            auth = find_auth(_find_host(repository), self._login)
-        except ToolError as exc:
-            auth = {}  # most bases are there for everybody
-            log.write(f"{exc}\n")
-        log.write(f"fetching {recipe.base} for {recipe.platform or 'the engine'}\n")
-        try:
-            for event in client.pull(
-                repository,
-                tag=tag or "latest",
-                platform=recipe.platform or None,
-                auth_config=auth,
-                stream=True,
-                decode=True,
-            ):
-                if "error" in event:
-                    return read_error(event)
-                if "progress" not in event:
-                    log.write(f"{event.get('id', '')} {event.get('status', '')}\n".lstrip())
-        except APIError as exc:
-            return read_message(exc)
-        return ""
+    @contextmanager
+    def _work(
+        self, attempted: str, log: Path, build_env: Mapping[str, str]
+    ) -> Iterator[tuple[APIClient, Log]]:
+        """Give the engine and a log that is written anew; errors name the log, and show no secrets."""
+        with open_engine() as client, open_log(log, list_secrets(client, build_env)) as lines:
+            try:
+                with blame_engine(attempted):
+                    yield client, lines
+            except ToolError as exc:
+                found = [lines.hide(line) for line in (*exc.found, f"full log: {log}")]
+                raise ToolError(lines.hide(exc.attempted), found=found, tip=exc.tip) from exc
 
     def _push_tag(self, client: APIClient, repository: str, tag: str, auth: dict[str, str]) -> str:
         for wait_s in (*_WAITS_S, None):
@@ -187,44 +159,13 @@ class Engine:
         return refusal.explain(attempted, message, server=host, username=username)
 
 
-def list_secrets(client: APIClient, recipe: Recipe) -> dict[str, str]:
+def list_secrets(client: APIClient, build_env: Mapping[str, str]) -> dict[str, str]:
     """Return what a log must not show, with a name for it.
 
     Of pip's own variables only those with a URL, which may hold a password anywhere.
     """
-    env = {**find_proxies(client), **recipe.build_env}
+    env = {**find_proxies(client), **build_env}
     return {n: v for n, v in env.items() if "://" in v or not n.startswith("PIP_")}
-
-
-def _fits(image: Mapping[str, Any], platform: str) -> bool:
-    """Return whether an image is for a platform ("os/architecture[/variant]", "" is any)."""
-    if not platform:
-        return True
-    wanted = [_SPELLINGS.get(part, part) for part in platform.lower().split("/")]
-    is_same = [image["Os"], image["Architecture"]] == wanted[:2]
-    variant = image.get("Variant") or ""
-    return is_same and (len(wanted) < 3 or not variant or variant == wanted[2])  # noqa: PLR2004
-
-
-def _find_host(repository: str) -> str:
-    from docker.auth import resolve_repository_name
-
-    return str(resolve_repository_name(repository)[0])
-
-
-def _inspect_base(client: APIClient, recipe: Recipe) -> dict[str, Any] | None:
-    from docker.errors import APIError
-
-    try:
-        return inspect_image(client, recipe.base)
-    except APIError as exc:
-        if exc.status_code != 400:  # noqa: PLR2004  (the engine's word for what is no name)
-            raise
-        raise SettingsError(
-            f"image: image.base {recipe.base!r} is no image's name",
-            found=[read_message(exc)],
-            tip=f"correct it in {recipe.base_origin or 'config/'}",
-        ) from exc
 
 
 def _tag(client: APIClient, image: str, repository: str, tag: str) -> None:

@@ -17,15 +17,17 @@ from typing import Protocol
 
 from fftasks.errors import SettingsError
 from fftasks.record import Record, digest_json
+from fftasks.stages.base import Base
 from fftasks.stages.layer import Entry, make_entry
 from fftasks.stages.requirements import collect
 
-VERSION = 1
+VERSION = 2
 CODE_FOLDER = "ffrun"
 RUNTIME_FOLDER = "opt/fftasks"
 COMMAND = ("python3", "-m", "fftasks.runtime")
 
 _DEFAULT_REQUIREMENTS = "requirements.txt"
+_SURROUNDINGS = ("base", "platform", "requirements", "runtime", "build_env")
 _NOT_THE_RUNTIME = frozenset({"template", "tests", "__pycache__"})
 
 
@@ -35,6 +37,7 @@ class Recipe:
 
     context: the record of the context; folder: the copy that it describes
     base: as in setting image.base; base_origin: where that was set, for errors
+    resolved: what the base's name stands for; None if the builder is to look it up
     requirements: path of the requirements file in the context; there may be none
     workflows: the files that build workflows, relative to the context
     build_env: environment of pip, may hold secrets; ca_cert: certificates for it, a file
@@ -51,6 +54,7 @@ class Recipe:
     ca_cert: Path | None = None
     base_origin: str = ""
     name: str = ""
+    resolved: Base | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,17 @@ def make(recipe: Recipe, *, build: Build, log: Path) -> Record:
 def find_inputs(recipe: Recipe) -> dict[str, str]:
     """Return the inputs that a record of this recipe would have; touches no engine."""
     return _name_inputs(recipe, collect_layers(recipe))
+
+
+def digest_surroundings(recipe: Recipe) -> str:
+    """Return one digest for all that a node finds around it in the image but the project's own code.
+
+    That is: the base as it was resolved, the platform, the requirements, what of pip's environment
+    decides, and the runtime. Known before anything is built; touches no engine.
+    Raises SettingsError as collect_layers() does.
+    """
+    inputs = find_inputs(recipe)
+    return digest_json({name: inputs[name] for name in _SURROUNDINGS})
 
 
 def collect_layers(recipe: Recipe) -> Layers:
@@ -153,7 +168,7 @@ def describe_build_env(build_env: Mapping[str, str]) -> dict[str, str]:
 def _name_inputs(recipe: Recipe, layers: Layers) -> dict[str, str]:
     return {
         "context": recipe.context["output"],
-        "base": recipe.base,
+        "base": recipe.resolved.image if recipe.resolved else recipe.base,
         "platform": recipe.platform,
         "requirements": _digest(layers.requirements),
         "runtime": _digest(layers.runtime),

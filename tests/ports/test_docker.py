@@ -25,6 +25,7 @@ from fftasks.ports.docker import Engine
 from fftasks.ports.engine import Login
 from fftasks.ports.log import Log
 from fftasks.stages import context, image
+from fftasks.stages.base import Base
 from fftasks.stages.image import Recipe
 
 SECRET = "hunter2-correct-horse"
@@ -492,6 +493,52 @@ def test_base_from_a_registry_is_fetched_with_the_login(
 
     assert record["base"] == engine.images.get(base_image).id
     remove(engine, [record["output"], name])
+
+
+def test_base_is_resolved_once_and_fetched_again_by_what_it_was(
+    make_recipe, log, engine, base_image, registry
+):
+    name = f"{registry.server}/moving:1"
+    publish(engine, base_image, name, registry)
+    port = Engine(Login(registry.server, registry.username, registry.password))
+
+    def resolve(*, update=False):
+        return port.resolve(name, "linux/amd64", origin="", log=log, update=update)
+
+    first = resolve()
+    other = engine.api.commit(engine.containers.create(base_image, "x").id, changes=["ENV Y=1"])
+    publish(engine, other["Id"], name, registry)
+    engine.images.remove(name)
+    built = image.make(make_recipe(base=name, resolved=first), build=port.build, log=log)
+    second = resolve(update=True)
+
+    assert first == Base(engine.images.get(base_image).id, first.reference)
+    assert first.reference.startswith(f"{registry.server}/moving@sha256:")
+    assert built["base"] == built["inputs"]["base"] == first.image
+    assert second.image == other["Id"]
+    remove(engine, [built["output"], name, first.reference, other["Id"]])
+
+
+def publish(engine, made, name, registry) -> None:
+    engine.images.get(made).tag(name)
+    engine.images.push(name, auth_config=registry.credentials)
+
+
+def test_base_that_was_resolved_and_is_gone(make_recipe, log):
+    recipe = make_recipe(resolved=Base("sha256:" + "0" * 64))
+
+    with pytest.raises(ToolError, match="what it was is gone") as caught:
+        image.make(recipe, build=Engine().build, log=log)
+
+    assert "--update-base" in caught.value.tip
+
+
+def test_base_that_only_the_engine_has_is_its_id(log, engine, base_image):
+    resolve = Engine().resolve
+
+    found = resolve(base_image, "linux/amd64", origin="", log=log, update=True)
+
+    assert found.image == engine.images.get(base_image).id
 
 
 def test_base_without_python(folder, make_recipe, log, engine):

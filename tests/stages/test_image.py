@@ -11,6 +11,7 @@ import pytest
 
 from fftasks.errors import SettingsError
 from fftasks.stages import context, image
+from fftasks.stages.base import Base
 from fftasks.stages.image import Built, Recipe
 
 IMAGE, BASE = "sha256:" + "ab" * 32, "sha256:" + "cd" * 32
@@ -48,7 +49,7 @@ def test_record(recipe, tmp_path):
 
     assert record == {
         "stage": "image",
-        "version": 1,
+        "version": image.VERSION,
         "inputs": image.find_inputs(recipe),
         "output": IMAGE,
         "base": BASE,
@@ -125,6 +126,43 @@ def test_another_index_changes_the_inputs(recipe):
 
 def test_secrets_are_not_in_the_repr_of_a_recipe(recipe):
     assert "hunter2" not in repr(replace(recipe, build_env={"TOKEN": "hunter2"}))
+
+
+def test_a_base_that_is_resolved_counts_by_what_it_is(recipe):
+    one, other = Base(IMAGE), Base(BASE)
+
+    inputs = image.find_inputs(replace(recipe, resolved=one))
+
+    assert inputs["base"] == IMAGE
+    assert inputs == image.find_inputs(replace(recipe, base="other/name", resolved=one))
+    assert inputs != image.find_inputs(replace(recipe, resolved=other))
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"resolved": Base(BASE)}, False),
+        ({"resolved": Base(IMAGE, "python@sha256:0")}, True),
+        ({"platform": "linux/arm64"}, False),
+        ({"build_env": {"PIP_INDEX_URL": "https://x/simple"}}, False),
+        ({"requirements": ""}, False),
+        ({"workflows": ("sums.py", "requirements.txt")}, True),
+        ({"name": "other:1"}, True),
+    ],
+)
+def test_surroundings_are_all_but_the_code(recipe, change, same):
+    recipe = replace(recipe, resolved=Base(IMAGE))
+
+    before, after = (image.digest_surroundings(one) for one in (recipe, replace(recipe, **change)))
+
+    assert (before == after) == same
+
+
+def test_code_edit_keeps_the_surroundings(folder, recipe):
+    before = image.digest_surroundings(recipe)
+    (folder / "sums.py").write_text("a = 2\n")
+
+    assert image.digest_surroundings(make_recipe(folder)) == before
 
 
 def test_code_edit_keeps_requirements_and_runtime(folder, recipe):

@@ -1,0 +1,53 @@
+"""The base is looked up once, and its record says for which name and platform."""
+
+from __future__ import annotations
+
+import pytest
+
+from fftasks.errors import SettingsError
+from fftasks.stages import base
+from fftasks.stages.base import Base
+
+IMAGE = "sha256:" + "ab" * 32
+REFERENCE = "python@sha256:" + "cd" * 32
+
+
+def make(tmp_path, name="python:3.11", calls=None) -> dict:
+    def resolve(*args, **named):
+        (calls if calls is not None else []).append((args, named))
+        return Base(IMAGE, REFERENCE)
+
+    return base.make(
+        name, "linux/amd64", resolve=resolve, origin="config/x.yaml:3", log=tmp_path / "log"
+    )
+
+
+def test_record(tmp_path):
+    calls = []
+
+    record = make(tmp_path, calls=calls)
+
+    assert record == {
+        "stage": "base",
+        "version": base.VERSION,
+        "inputs": {"base": "python:3.11", "platform": "linux/amd64"},
+        "output": IMAGE,
+        "reference": REFERENCE,
+    }
+    named = {"origin": "config/x.yaml:3", "log": tmp_path / "log", "update": False}
+    assert calls == [(("python:3.11", "linux/amd64"), named)]
+
+
+def test_record_is_for_one_name_and_platform(tmp_path):
+    record = make(tmp_path)
+
+    assert base.read(record, "python:3.11", "linux/amd64") == Base(IMAGE, REFERENCE)
+    assert base.read(record, "python:3.12", "linux/amd64") is None
+    assert base.read(record, "python:3.11", "linux/arm64") is None
+    assert base.read({**record, "version": 0}, "python:3.11", "linux/amd64") is None
+    assert base.read(None, "python:3.11", "linux/amd64") is None
+
+
+def test_no_name_is_an_error(tmp_path):
+    with pytest.raises(SettingsError, match=r"image\.base is empty"):
+        make(tmp_path, name=" ")
