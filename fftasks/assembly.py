@@ -15,6 +15,7 @@ from typing import Any
 from fftasks.connect import is_gone, make_engine, name_repository
 from fftasks.errors import StoreError
 from fftasks.project import Project
+from fftasks.recipe import make_recipe
 from fftasks.record import (
     Record,
     digest_file,
@@ -252,29 +253,6 @@ def _send_again(project: Project, graph: Record, name: str) -> None:
     pipeline = _plan_pipeline(project, graph, name)
     if not is_current(pipeline):
         run_step(pipeline)
-
-
-def make_recipe(project: Project) -> image.Recipe:
-    """Return what the image is to be made of; raises StoreError if there is no context yet.
-
-    Its base is resolved if that was done for this name and platform; else see resolve_base().
-    """
-    settings = project.settings.image
-    ca_cert = (project.root / settings.ca_cert).resolve() if settings.ca_cert else None
-    record = read_record(project.record_path("base"))
-    return image.Recipe(
-        context=_need(project.record_path("context")),
-        folder=project.folder / "context",
-        base=settings.base,
-        platform=settings.platform,
-        workflows=project.settings.workflows,
-        requirements=settings.requirements,
-        build_env=settings.build_env,
-        ca_cert=ca_cert,
-        base_origin=project.settings.origin("image.base"),
-        name=f"{name_repository(project)}:{settings.tag}",
-        resolved=base.read(record, settings.base, settings.platform),
-    )
 
 
 def resolve_base(project: Project, *, update: bool = False) -> None:

@@ -37,7 +37,7 @@ class Data:
             context = self._settings.context
             folder = (self._root / context.folder).resolve()
             listing = list_folder(folder, read_ignore(folder, context.ignore))
-            paths = [path for path in listing.files if self._counts(path)]
+            paths = [path for path in listing.files if self.counts(path)]
             self._listed = {path: self._signatures.digest(folder / path) for path in paths}
         return self._listed
 
@@ -57,7 +57,8 @@ class Data:
             self._requirements = _digest_lines(self._root / self._settings.image.requirements)
         return self._requirements
 
-    def _counts(self, path: str) -> bool:
+    def counts(self, path: str) -> bool:
+        """Tell whether a file of the context is data: not code, settings, or what nodes write."""
         if path.startswith("config/") or path in (
             ".dockerignore",
             self._settings.image.requirements,

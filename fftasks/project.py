@@ -20,6 +20,7 @@ from fftasks.workflow.slug import make_slug
 
 if TYPE_CHECKING:
     from fftasks.ports.interpreter import Interpreter
+    from fftasks.stages.fingerprint import Fingerprint
 
 FOLDER = ".fftasks"
 # each stage but the nodes', and those whose records it reads; the last three are made for each workflow
@@ -62,10 +63,14 @@ class Node:
 
 @dataclass
 class Project:
-    """All that the tasks of one project need; graphs are read, or made anew, when first asked for."""
+    """All that the tasks of one project need; graphs are read, or made anew, when first asked for.
+
+    fingerprints: those that recipe.py has found already, by what they were found for
+    """
 
     root: Path
     settings: Settings
+    fingerprints: dict[tuple[str, ...], Mapping[str, Fingerprint]] = field(default_factory=dict)
     _records: dict[str, Record] = field(default_factory=dict)
     _is_warned: bool = False
 

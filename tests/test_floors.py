@@ -11,8 +11,8 @@ PACKAGE = Path(fftasks.__file__).parent
 
 FLOORS = {
     4: (
-        "tasks", "project", "assembly", "connect", "plan", "data", "reporter", "database", "commands",
-        "dropin", "results", "table",
+        "tasks", "project", "assembly", "connect", "recipe", "plan", "data", "reporter", "database",
+        "commands", "dropin", "results", "table",
     ),
     3: ("ports",),
     2: ("stages",),

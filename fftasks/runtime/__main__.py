@@ -20,6 +20,7 @@ from fftasks.runtime.artifact import read_artifact
 from fftasks.runtime.call import number_inputs
 from fftasks.runtime.executor_input import read_job, write_outputs
 from fftasks.runtime.job import Job, Report, run_job
+from fftasks.runtime.manifest import check_manifest
 from fftasks.runtime.source import (
     CheckedModules,
     add_import_paths,
@@ -48,6 +49,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--file", default="", help="the file that builds the workflow")
     parser.add_argument("--workflow", default="", help="the workflow's name")
     parser.add_argument("--node", default="", help="the node's name, the same as FFFUNCTION")
+    parser.add_argument("--fingerprint", default="", help="what the image must have been made for")
     parser.add_argument("--executor-input", default="", help="Kubeflow Pipelines' ExecutorInput")
     parser.add_argument("--job", action="store_true", help="read a job from standard input")
     parser.add_argument("--serve", action="store_true", help="run nodes as a warm worker")
@@ -63,6 +65,9 @@ def _run(arguments: argparse.Namespace) -> int:
         return serve(root, arguments.file)
     if arguments.job:
         return _run_local(root, arguments)
+    if arguments.fingerprint:  # before anything of the user's is imported
+        node = _get_function(arguments.node)
+        check_manifest(root, arguments.workflow, [node], arguments.fingerprint)
     return _run_on_cluster(_find_node(root, arguments), arguments.executor_input)
 
 

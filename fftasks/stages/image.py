@@ -17,11 +17,12 @@ from typing import Protocol
 
 from fftasks.errors import SettingsError
 from fftasks.record import Record, digest_json
+from fftasks.runtime.manifest import FILE, format_manifest
 from fftasks.stages.base import Base
 from fftasks.stages.layer import Entry, make_entry
 from fftasks.stages.requirements import collect
 
-VERSION = 2
+VERSION = 3
 CODE_FOLDER = "ffrun"
 RUNTIME_FOLDER = "opt/fftasks"
 COMMAND = ("python3", "-m", "fftasks.runtime")
@@ -42,6 +43,7 @@ class Recipe:
     workflows: the files that build workflows, relative to the context
     build_env: environment of pip, may hold secrets; ca_cert: certificates for it, a file
     name: a local name for the image ("repo:tag"), or ""
+    fingerprints: workflow -> node's name -> fingerprint; the image says which nodes it was made for
     """
 
     context: Record
@@ -55,6 +57,7 @@ class Recipe:
     base_origin: str = ""
     name: str = ""
     resolved: Base | None = None
+    fingerprints: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ def collect_layers(recipe: Recipe) -> Layers:
     return Layers(
         requirements=tuple(entry for entry in code if entry.path in wanted),
         runtime=list_runtime(),
-        code=tuple(code),
+        code=(*code, *_make_manifest(recipe)),
     )
 
 
@@ -174,6 +177,7 @@ def _name_inputs(recipe: Recipe, layers: Layers) -> dict[str, str]:
         "runtime": _digest(layers.runtime),
         "workflows": ":".join(recipe.workflows),
         "build_env": digest_json(describe_build_env(recipe.build_env)),
+        "fingerprints": digest_json(recipe.fingerprints),
     }
 
 
@@ -191,6 +195,12 @@ def _list_code(recipe: Recipe) -> list[Entry]:
         *(Entry(path, to=to) for path, to in context["links"]),
         *(Entry(path) for path in context["folders"]),
     ]
+
+
+def _make_manifest(recipe: Recipe) -> list[Entry]:
+    if not recipe.fingerprints:
+        return []
+    return [make_entry(FILE, format_manifest(recipe.fingerprints))]
 
 
 def _find_package(name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -66,6 +67,7 @@ def test_inputs_have_names(recipe):
         "runtime",
         "workflows",
         "build_env",
+        "fingerprints",
     }
 
 
@@ -78,6 +80,7 @@ def test_inputs_have_names(recipe):
         ({"build_env": {"PIP_INDEX_URL": "https://x/simple"}}, "build_env"),
         ({"build_env": {"TOKEN": "x"}}, "build_env"),
         ({"requirements": ""}, "requirements"),
+        ({"fingerprints": {"sums": {"one": IMAGE}}}, "fingerprints"),
     ],
 )
 def test_a_change_of_settings_changes_one_input(recipe, change, name):
@@ -272,3 +275,13 @@ def test_finding_inputs_imports_no_docker(folder):
     )
 
     assert answer.stdout == "set()\n"
+
+
+def test_the_image_says_for_which_fingerprints_it_was_made(recipe):
+    made = replace(recipe, fingerprints={"sums": {"one": IMAGE}})
+
+    layers = image.collect_layers(made)
+
+    assert layers.code[:-1] == image.collect_layers(recipe).code
+    assert layers.code[-1].path == ".fftasks/fingerprints.json"
+    assert json.loads(layers.code[-1].content) == {"sums": {"one": IMAGE}}
