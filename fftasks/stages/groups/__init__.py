@@ -1,0 +1,9 @@
+"""Groups: which nodes of a workflow share a task on Kubeflow Pipelines, and why.
+
+Pure functions from a graph record, settings and known durations.
+"""
+
+from fftasks.stages.groups.estimate import Estimate, Limits, Pods
+from fftasks.stages.groups.make import MODES, Group, Grouping, Place, group_nodes
+
+__all__ = ["MODES", "Estimate", "Group", "Grouping", "Limits", "Place", "Pods", "group_nodes"]

@@ -1,0 +1,118 @@
+"""Bundles: clusters of one stage side by side in one pod, since there are more of them than pods."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from fftasks.stages.groups.cuts import cut
+from fftasks.stages.groups.dag import Dag, number_parts
+from fftasks.stages.groups.estimate import Limits, Pods, measure
+
+_FULL = 0.97  # the part of the pods that is used, as bundles are not all equal
+_WORTH = 0.1  # the part of a pod's overhead that its work is worth at least
+_COARSER, _COARSEST = 1.25, 4.0  # how much larger bundles become in one step
+
+
+@dataclass
+class _Row:
+    """Clusters of one stage and one key, in the order of the workflow.
+
+    size_s: what a bundle of them is to take
+    """
+
+    clusters: list[int] = field(default_factory=list)
+    total_s: float = 0.0
+    size_s: float = 0.0
+    bundles: list[list[int]] = field(default_factory=list)
+
+
+def bundle_clusters(dag: Dag, stages: Sequence[int], pods: Pods, limits: Limits) -> list[int]:
+    """Return the bundle of each cluster, numbered as by number_parts.
+
+    Bundles of a stage are as many as there are pods at a time; fewer where a pod would not be worth its
+    overhead, and where the graph of bundles would not fit the limits: there the stages become coarser of
+    which it costs least.
+
+    Source: level-based clustering in Singh et al., 'Workflow task clustering for best effort systems with
+    Pegasus', 2008.
+    """
+    rows = _list_rows(dag, stages)
+    for row in rows:
+        _fit(dag, row, pods)
+    edges = [(other, cluster) for cluster, needed in enumerate(dag.needs) for other in needed]
+    while True:
+        owner, bundle_of = _number(len(dag), rows)
+        count = len(owner)
+        pairs = {bundle_of[one] * count + bundle_of[other] for one, other in edges}
+        needs = [divmod(pair, count) for pair in pairs if pair // count != pair % count]
+        pressure, excess = _press(needs, owner, len(rows), limits)
+        chosen = _choose(rows, pressure)
+        if not chosen:
+            return number_parts(bundle_of)
+        for row in chosen:
+            row.size_s *= min(max(excess, _COARSER), _COARSEST)
+            row.bundles = cut(dag, row.clusters, row.size_s)
+
+
+def _choose(rows: list[_Row], pressure: list[float]) -> list[_Row]:
+    """Return the rows that lose least time by fewer bundles, for what is won."""
+    ease = [
+        press * len(row.bundles) / row.total_s if len(row.bundles) > 1 else 0.0
+        for row, press in zip(rows, pressure, strict=True)
+    ]
+    least = max(ease, default=0.0) / 2
+    return [row for row, one in zip(rows, ease, strict=True) if one and one >= least]
+
+
+def _list_rows(dag: Dag, stages: Sequence[int]) -> list[_Row]:
+    rows: dict[tuple[int, int], _Row] = {}
+    for cluster in sorted(range(len(dag)), key=dag.firsts.__getitem__):
+        row = rows.setdefault((stages[cluster], dag.keys[cluster]), _Row())
+        row.clusters.append(cluster)
+        row.total_s += dag.work[cluster] / dag.cpu[cluster]
+    return list(rows.values())
+
+
+def _fit(dag: Dag, row: _Row, pods: Pods) -> None:
+    # what runs beside the longest costs no time; by powers of two, so that an edit hardly changes it
+    longest = 2.0 ** math.floor(math.log2(max(map(dag.seconds, row.clusters))))
+    even = row.total_s / (pods.parallel * _FULL)
+    row.size_s = max(longest, even, _WORTH * pods.overhead_s)
+    row.bundles = cut(dag, row.clusters, row.size_s)
+    while len(row.bundles) > max(pods.parallel, 1):
+        row.size_s *= 2 - _FULL
+        row.bundles = cut(dag, row.clusters, row.size_s)
+
+
+def _number(count: int, rows: list[_Row]) -> tuple[list[int], list[int]]:
+    """Return the row of each bundle, and the bundle of each cluster."""
+    bundle_of, owner = [0] * count, list[int]()
+    for number, row in enumerate(rows):
+        for bundle in row.bundles:
+            for cluster in bundle:
+                bundle_of[cluster] = len(owner)
+            owner.append(number)
+    return owner, bundle_of
+
+
+def _press(
+    edges: list[tuple[int, int]], owner: list[int], rows: int, limits: Limits
+) -> tuple[list[float], float]:
+    """Return how much each row has a part in what is too much, and how often it is what there may be."""
+    inputs = [0] * len(owner)
+    for _, bundle in edges:
+        inputs[bundle] += 1
+    load = measure(len(owner), inputs, limits)
+    pressure = [0.0] * rows
+    if load["tasks"] > 1:
+        for row in owner:
+            pressure[row] += 1
+    for other, bundle in edges:
+        if load["argument"] > 1:
+            pressure[owner[other]] += 1
+            pressure[owner[bundle]] += 1
+        if inputs[bundle] > limits.inputs:
+            pressure[owner[other]] += 1
+    return pressure, max(load.values())

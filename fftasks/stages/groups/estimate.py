@@ -1,0 +1,90 @@
+"""What a graph of groups is expected to cost on a cluster, and whether it fits there."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fftasks.stages.groups.dag import Dag
+
+
+@dataclass(frozen=True)
+class Pods:
+    """The cluster's pods: how many run at a time, and what each one costs before its first node runs."""
+
+    parallel: int = 50
+    overhead_s: float = 20.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the graph of a pipeline may have; see Cluster in stages/pipeline.py.
+
+    task_bytes, edge_bytes: what a task, and an input of it, take in the argument that describes the graph
+    """
+
+    tasks: int = 300
+    inputs: int = 230
+    argument_bytes: int = 128 * 1024
+    task_bytes: int = 330
+    edge_bytes: int = 130
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is expected of a run.
+
+    seconds: from its start to its end; path_s: the longest path, pods' overheads included
+    pods: how many; pod_s: how long they are there, all taken together
+    fits: whether the cluster takes the graph at all
+    """
+
+    seconds: float
+    path_s: float
+    pods: int
+    pod_s: float
+    fits: bool
+
+
+def measure(tasks: int, inputs: Sequence[int], limits: Limits) -> dict[str, float]:
+    """Return how much of each limit a graph takes; above 1 it does not fit. inputs: of each task."""
+    size = tasks * limits.task_bytes + sum(inputs) * limits.edge_bytes
+    return {
+        "tasks": tasks / limits.tasks,
+        "inputs": max(inputs, default=0) / limits.inputs,
+        "argument": size / limits.argument_bytes,
+    }
+
+
+def estimate(dag: Dag, pods: Pods, limits: Limits) -> Estimate:
+    """Return what a graph costs if each thing has a pod of its own, which waits for all that it needs."""
+    seconds = [pods.overhead_s + dag.seconds(thing) for thing in range(len(dag))]
+    ends = [0.0] * len(dag)
+    for thing in dag.order:
+        ends[thing] = seconds[thing] + max((ends[o] for o in dag.needs[thing]), default=0.0)
+    return Estimate(
+        seconds=_run(dag, seconds, pods.parallel),
+        path_s=max(ends, default=0.0),
+        pods=len(dag),
+        pod_s=sum(seconds),
+        fits=max(measure(len(dag), list(map(len, dag.needs)), limits).values()) <= 1,
+    )
+
+
+def _run(dag: Dag, seconds: list[float], parallel: int) -> float:
+    """Return when the last pod ends; pods begin in the order in which they become ready."""
+    waiting = [len(needed) for needed in dag.needs]
+    ready = [thing for thing, count in enumerate(waiting) if not count]
+    running: list[tuple[float, int]] = []
+    now, begun = 0.0, 0
+    while begun < len(ready) or running:
+        while begun < len(ready) and len(running) < parallel:
+            heapq.heappush(running, (now + seconds[ready[begun]], ready[begun]))
+            begun += 1
+        now, done = heapq.heappop(running)
+        for follower in dag.followers[done]:
+            waiting[follower] -= 1
+            if not waiting[follower]:
+                ready.append(follower)
+    return now

@@ -1,0 +1,219 @@
+"""Groups of a whole graph: which nodes share a pod."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from fftasks.record import Record
+from fftasks.stages.groups.atoms import join_chains, keep_objects
+from fftasks.stages.groups.bundles import bundle_clusters
+from fftasks.stages.groups.clusters import Grain, find_clusters, list_levels
+from fftasks.stages.groups.dag import Dag, contract, number_parts
+from fftasks.stages.groups.estimate import Estimate, Limits, Pods, estimate, measure
+
+MODES = ("none", "chains", "auto", "limit")
+_LEAST_S = 0.001  # also what takes no time has a part in the pods' sizes
+_ABOUT_EQUAL = 1.03  # a plan that is so much slower is not, as long as it takes fewer pods
+_AS_GOOD = 1.15  # what is kept of the groups before may be so much slower than the best
+
+
+@dataclass(frozen=True)
+class Place:
+    """What decides with which others a node may share a pod.
+
+    key: nodes of different keys never do: what their pods are to be
+    cpu: how many nodes its pod can run at a time
+    fuse: False keeps the node alone
+    seconds: how long it takes, if that is known; else one second is expected
+    """
+
+    key: Hashable = None
+    cpu: int = 1
+    fuse: bool = True
+    seconds: float | None = None
+
+
+_ANYWHERE = Place()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Nodes that share a pod.
+
+    name: that of the node that is alone; else that of the first one, and "+"
+    nodes: their ids, each behind those that it needs
+    upstream: names of the groups that it needs
+    """
+
+    name: str
+    nodes: tuple[str, ...]
+    upstream: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """The groups of a workflow, each behind those that it needs.
+
+    mode: how they were made: none, chains or auto; why: a sentence if the setting did not say so
+    grain: which of the ways that auto tries was taken; -1 elsewhere
+    expected, unfused: what a run costs with them, and without
+    """
+
+    groups: tuple[Group, ...]
+    mode: str
+    why: str
+    grain: int
+    expected: Estimate
+    unfused: Estimate
+
+
+def group_nodes(  # noqa: PLR0913 - the last four are what a cluster is like
+    graph: Record,
+    workflow: str,
+    mode: str,
+    *,
+    places: Mapping[str, Place] | None = None,
+    pods: Pods | None = None,
+    limits: Limits | None = None,
+    last: int = -1,
+) -> Grouping:
+    """Return the groups of a workflow's nodes; places: node id -> Place.
+
+    last: the grain of the groups before, which is kept while it is about as good as any
+
+    mode     groups
+    none     each node is alone
+    chains   a single follower joins its single predecessor; the calls of one object are together
+    auto     what is over first on the cluster, with as few pods as pay off
+    limit    none while the cluster takes the graph, else auto
+
+    Every node is in one group, groups need each other without a cycle, and the same arguments give the same
+    groups. The time it takes grows with the graph, and little faster.
+    """
+    pods, limits = pods or Pods(), limits or Limits()
+    ids = graph["workflows"][workflow]["nodes"]
+    dag = _number_nodes(graph, ids, places or {})
+    unfused = estimate(dag, pods, limits)
+    why = ""
+    if mode == "limit":
+        mode, why = ("none", "") if unfused.fits else ("auto", _explain(dag, limits))
+    grain = -1
+    parts = list(range(len(dag))) if mode == "none" else _join_atoms(graph, ids, dag)
+    if mode == "auto":
+        grain, fused = _find_best(contract(dag, parts), pods, limits, last)
+        parts = _compose(parts, fused)
+    whole = contract(dag, parts)
+    names = [graph["nodes"][identity]["name"] for identity in ids]
+    return Grouping(
+        groups=_name_groups(ids, names, parts, whole),
+        mode=mode,
+        why=why,
+        grain=grain,
+        expected=estimate(whole, pods, limits),
+        unfused=unfused,
+    )
+
+
+def _number_nodes(graph: Record, ids: Sequence[str], places: Mapping[str, Place]) -> Dag:
+    numbers = {identity: number for number, identity in enumerate(ids)}
+    nodes = [graph["nodes"][identity] for identity in ids]
+    chosen = [places.get(identity, _ANYWHERE) for identity in ids]
+    keys: dict[Hashable, int] = {}
+    # a key of its own is what keeps a node alone
+    own = [("fuse", p.key, p.cpu) if p.fuse else ("alone", i) for i, p in enumerate(chosen)]
+    seconds = [1.0 if p.seconds is None else max(p.seconds, _LEAST_S) for p in chosen]
+    return Dag(
+        needs=[sorted({numbers[other] for other in node["upstream"]}) for node in nodes],
+        keys=[keys.setdefault(key, len(keys)) for key in own],
+        work=seconds,
+        span=seconds,
+        cpu=[max(place.cpu, 1) for place in chosen],
+        marks=[_mark(node["name"]) for node in nodes],
+        firsts=range(len(ids)),
+    )
+
+
+def _mark(name: str) -> int:
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def _explain(dag: Dag, limits: Limits) -> str:
+    inputs = list(map(len, dag.needs))
+    load = measure(len(dag), inputs, limits)
+    reasons = {
+        "tasks": f"{len(dag)} nodes, and a run holds about {limits.tasks} tasks",
+        "inputs": f"a node with {max(inputs, default=0)} inputs, and a task takes about"
+        f" {limits.inputs}",
+        "argument": f"{sum(inputs)} edges, which would not fit one argument of"
+        f" {limits.argument_bytes} bytes",
+    }
+    return next(reason for what, reason in reasons.items() if load[what] > 1)
+
+
+def _join_atoms(graph: Record, ids: Sequence[str], dag: Dag) -> list[int]:
+    numbers = {identity: number for number, identity in enumerate(ids)}
+    nodes = ((number, graph["nodes"][identity]) for identity, number in numbers.items())
+    ties = [(number, numbers[node["after"]]) for number, node in nodes if node.get("after")]
+    parts = keep_objects(dag, ties)
+    return _compose(parts, join_chains(contract(dag, parts)))
+
+
+def _find_best(atoms: Dag, pods: Pods, limits: Limits, last: int) -> tuple[int, list[int]]:
+    """Return which grain lets the last pod end first, and its groups of atoms."""
+    found = [(estimate(atoms, pods, limits), list(range(len(atoms))))]
+    for grain in _list_grains(atoms, pods):
+        clusters, stages = find_clusters(atoms, pods, grain)
+        whole = contract(atoms, clusters)
+        bundles = bundle_clusters(whole, stages, pods, limits)
+        parts = _compose(clusters, bundles)
+        found.append((estimate(contract(whole, bundles), pods, limits), parts))
+    fitting = [n for n, (expected, _) in enumerate(found) if expected.fits]
+    if not fitting:  # the pipeline stage says by how much
+        fitting = [min(range(len(found)), key=lambda n: found[n][0].pods)]
+    least_s = min(found[n][0].seconds for n in fitting)
+    if last in fitting and found[last][0].seconds <= least_s * _AS_GOOD:
+        return last, found[last][1]
+    enough = [n for n in fitting if found[n][0].seconds <= least_s * _ABOUT_EQUAL]
+    best = min(enough, key=lambda n: (found[n][0].pods, n))
+    return best, found[best][1]
+
+
+def _list_grains(atoms: Dag, pods: Pods) -> Iterator[Grain]:
+    loads = [work / cpu for work, cpu in zip(atoms.work, atoms.cpu, strict=True)]
+    for slack_s in (0.0, pods.overhead_s, sum(loads) / pods.parallel / 4, math.inf):
+        yield Grain(slack_s)
+    widest = max(sum(loads[atom] for atom in level) for level in list_levels(atoms))
+    for times in (1, 2, 4):
+        block_s = times * widest / pods.parallel
+        yield Grain(max(block_s, pods.overhead_s), block_s)
+
+
+def _compose(parts: Sequence[int], further: Sequence[int]) -> list[int]:
+    return number_parts(further[part] for part in parts)
+
+
+def _name_groups(
+    ids: Sequence[str], names: Sequence[str], parts: Sequence[int], whole: Dag
+) -> tuple[Group, ...]:
+    members: list[list[int]] = [[] for _ in range(len(whole))]
+    for number, part in enumerate(parts):
+        members[part].append(number)
+    taken = set(names)
+    labels = []
+    for nodes in members:
+        label = names[nodes[0]]
+        while len(nodes) > 1 and label in taken:
+            label += "+"
+        labels.append(label)
+    return tuple(
+        Group(
+            name=labels[part],
+            nodes=tuple(ids[number] for number in members[part]),
+            upstream=tuple(labels[other] for other in whole.needs[part]),
+        )
+        for part in whole.order
+    )

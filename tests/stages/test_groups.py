@@ -1,0 +1,235 @@
+"""Groups of nodes: convex, within the limits, each node in one; and an edit moves few of them."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fftasks.stages.groups import MODES, Limits, Place, Pods, group_nodes
+from tests.shapes import SHAPES, make_layers, make_map_reduce, make_record, make_sweep, make_tree
+
+SMALL = Limits(tasks=6, inputs=4, argument_bytes=6000)
+
+
+@st.composite
+def graphs(draw, *, most=40, keys=3):
+    """Give a graph record, and places: random edges, chains of calls, settings that differ."""
+    count = draw(st.integers(1, most))
+    needs, after, last = [], {}, None
+    for node in range(count):
+        kind = draw(st.sampled_from(["any", "chain", "call", "wide", "none"]))
+        needed = set(draw(st.lists(st.integers(0, node - 1), max_size=4))) if node else set()
+        if kind == "chain" and node:
+            needed = {node - 1}
+        if kind == "wide":
+            needed = set(range(node))
+        if kind == "none":
+            needed = set()
+        if kind == "call":
+            if last is not None:
+                needed.add(last)
+                after[node] = last
+            last = node
+        needs.append(sorted(needed))
+    key = st.integers(0, keys - 1)
+    seconds = st.one_of(st.none(), st.floats(0, 100))
+    place = st.builds(
+        Place, key=key, cpu=st.just(2), fuse=st.sampled_from([True] * 9 + [False]), seconds=seconds
+    )
+    record = make_record(needs, after)
+    return record, {name: draw(place) for name in record["nodes"]}
+
+
+def list_groups(record, *arguments, **options):
+    return {g.name: g for g in group_nodes(record, "w", *arguments, **options).groups}
+
+
+def check(record, groups):
+    """Assert that every node is in one group, and that groups wait for others without a cycle."""
+    owner = {node: group.name for group in groups.values() for node in group.nodes}
+    assert len(owner) == sum(len(group.nodes) for group in groups.values())
+    assert set(owner) == set(record["nodes"])
+    seen = set()
+    for group in groups.values():
+        inside = set()
+        for node in group.nodes:
+            needed = record["nodes"][node]["upstream"]
+            assert {n for n in needed if owner[n] == group.name} <= inside
+            inside.add(node)
+        outside = {owner[n] for node in group.nodes for n in record["nodes"][node]["upstream"]}
+        assert outside - {group.name} == set(group.upstream)
+        assert seen.issuperset(group.upstream)  # so there is no way out of a group and back in
+        seen.add(group.name)
+
+
+@settings(max_examples=60, deadline=None)
+@given(graphs(), st.sampled_from(MODES), st.sampled_from([Limits(), SMALL]))
+def test_each_node_is_in_one_group_and_groups_are_convex(drawn, mode, limits):
+    record, places = drawn
+
+    groups = list_groups(record, mode, places=places, pods=Pods(3), limits=limits)
+
+    check(record, groups)
+    for group in groups.values():
+        assert len({places[node].key for node in group.nodes}) == 1
+        assert len(group.nodes) == 1 or all(places[node].fuse for node in group.nodes)
+
+
+@settings(max_examples=30, deadline=None)
+@given(graphs(keys=1))
+def test_a_graph_of_equal_settings_fits_any_limits(drawn):
+    record, places = drawn
+    places = {name: Place(seconds=place.seconds) for name, place in places.items()}
+
+    found = group_nodes(record, "w", "auto", places=places, pods=Pods(3), limits=SMALL)
+
+    assert found.expected.fits
+    assert len(found.groups) <= SMALL.tasks
+    assert max(len(group.upstream) for group in found.groups) <= SMALL.inputs
+
+
+@settings(max_examples=60, deadline=None)
+@given(graphs(keys=1), st.sampled_from(["chains", "auto"]))
+def test_the_calls_of_an_object_stay_together(drawn, mode):
+    record, _ = drawn
+
+    groups = list_groups(record, mode, pods=Pods(3))
+
+    owner = {node: name for name, group in groups.items() for node in group.nodes}
+    for name, node in record["nodes"].items():
+        assert "after" not in node or owner[name] == owner[node["after"]]
+
+
+def test_calls_with_a_node_between_that_must_be_elsewhere_are_apart():
+    record = make_record([[], [0], [1], [0, 2]], after={1: 0, 3: 1})
+
+    groups = list_groups(record, "auto", places={"node_2": Place(key="gpu")})
+
+    check(record, groups)
+    assert groups["node_2"].nodes == ("node_2",)
+
+
+@pytest.mark.parametrize(
+    ("needs", "expected"),
+    [
+        ([[], [0], [1]], [(0, 1, 2)]),
+        ([[], [0], [0]], [(0,), (1,), (2,)]),
+        ([[], [], [0, 1]], [(0,), (1,), (2,)]),
+        ([[], [0], [1], [1], [2, 3], [4]], [(0, 1), (2,), (3,), (4, 5)]),
+    ],
+)
+def test_chains_join_a_single_follower_and_its_single_predecessor_only(needs, expected):
+    groups = list_groups(make_record(needs), "chains")
+
+    assert [g.nodes for g in groups.values()] == [
+        tuple(f"node_{i}" for i in nodes) for nodes in expected
+    ]
+
+
+def test_a_node_alone_gives_its_own_name_to_its_group_and_others_add_a_plus():
+    groups = list_groups(make_record([[], [0], [0], [1, 2]]), "none")
+    assert list(groups) == ["node_0", "node_1", "node_2", "node_3"]
+
+    groups = list_groups(make_record([[], [0]], names=["a", "a+"]), "chains")
+    assert list(groups) == ["a++"]
+
+
+def test_the_limit_fuses_only_what_does_not_fit_and_says_so():
+    small = group_nodes(make_record(make_sweep(100)), "w", "limit")
+    assert (small.mode, small.why, len(small.groups)) == ("none", "", 100)
+
+    large = group_nodes(make_record(make_sweep(1000)), "w", "limit")
+    assert large.mode == "auto"
+    assert large.why == "1000 nodes, and a run holds about 300 tasks"
+
+    wide = group_nodes(make_record([*([[]] * 250), list(range(250))]), "w", "limit")
+    assert wide.why == "a node with 250 inputs, and a task takes about 230"
+
+    dense = group_nodes(make_record([[], *(list(range(i)) for i in range(1, 100))]), "w", "limit")
+    assert "4950 edges" in dense.why
+
+
+def test_a_fan_in_of_5000_alone_takes_from_few_groups():
+    record = make_record([*([[]] * 5000), list(range(5000))])
+
+    groups = list_groups(record, "auto", places={"node_5000": Place(fuse=False)})
+
+    check(record, groups)
+    assert groups["node_5000"].nodes == ("node_5000",)
+    assert len(groups["node_5000"].upstream) <= 230
+
+
+@pytest.mark.parametrize("shape", sorted(SHAPES))
+@pytest.mark.parametrize("count", [100, 2000])
+def test_usual_shapes_fit_and_are_over_sooner_than_one_pod_after_the_other(shape, count):
+    if (shape, count) == ("shuffles", 2000):
+        count = 300  # its edges grow with the square
+    record = make_record(SHAPES[shape](count))
+
+    found = group_nodes(record, "w", "auto", pods=Pods(50))
+
+    check(record, {group.name: group for group in found.groups})
+    assert found.expected.fits
+    assert found.expected.seconds <= min(20 + len(record["nodes"]), found.unfused.seconds * 2)
+
+
+def test_known_durations_keep_long_nodes_apart():
+    record = make_record([[] for _ in range(20)])
+    places = {"node_3": Place(seconds=500), "node_4": Place(seconds=400)}
+
+    groups = list_groups(record, "auto", places=places)
+
+    owner = {node: name for name, group in groups.items() for node in group.nodes}
+    assert owner["node_3"] != owner["node_4"]
+
+
+def find_moved(record, edited):
+    """Return the part of the nodes in both that are in a group of others after the edit."""
+    common = record["nodes"].keys() & edited["nodes"].keys()
+    old = group_nodes(record, "w", "auto")
+    new = group_nodes(edited, "w", "auto", last=old.grain)
+    before, after = (
+        {node: common.intersection(group.nodes) for group in found.groups for node in group.nodes}
+        for found in (old, new)
+    )
+    return sum(before[node] != after[node] for node in common) / len(common)
+
+
+def edit(needs, place, *, inserts):
+    """Return the record with one more node, or one less, at a place; all others keep their names."""
+    names = [f"node_{i}" for i in range(len(needs))]
+    if inserts:
+        names.insert(place, "new")
+        moved = [[k + (k >= place) for k in needed] for needed in needs]
+        return make_record([*moved[:place], [], *moved[place:]], names=names)
+    del names[place]
+    left = [[k - (k > place) for k in needed if k != place] for needed in needs]
+    return make_record([*left[:place], *left[place + 1 :]], names=names)
+
+
+@pytest.mark.parametrize("inserts", [True, False])
+@pytest.mark.parametrize(
+    # where neighbours need each other, what moves at the beginning moves at all that needs it
+    ("make", "most"),
+    [(make_sweep, 0.1), (make_map_reduce, 0.1), (make_tree, 0.1), (make_layers, 0.5)],
+)
+def test_an_edit_moves_few_nodes_to_other_groups(make, most, inserts):
+    needs = make(2000)
+    record = make_record(needs)
+
+    moved = [find_moved(record, edit(needs, place, inserts=inserts)) for place in (7, 1001)]
+
+    assert max(moved) <= most, moved
+
+
+def test_the_time_it_takes_grows_with_the_graph():
+    import time
+
+    def take(count):
+        record = make_record(make_sweep(count))
+        begin = time.process_time()
+        group_nodes(record, "w", "auto")
+        return time.process_time() - begin
+
+    small = min(take(1000) for _ in range(3))
+
+    assert take(10_000) < 30 * small
