@@ -13,6 +13,7 @@ FLOORS = {
     4: (
         "tasks", "project", "assembly", "connect", "recipe", "plan", "data", "reporter", "database",
         "commands", "dropin", "results", "table",
+        "cluster",
     ),
     3: ("ports",),
     2: ("stages",),

@@ -1,35 +1,25 @@
 """Port kfp: start a run on Kubeflow Pipelines, and ask how one is.
 
-Nothing is taken from this machine but the settings: no ~/.config/kfp, no KF_PIPELINES_* variables, no
-kubeconfig. No request that starts something is sent twice.
+Nothing is taken from this machine but what the settings name. No request that starts something is sent twice.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fftasks.errors import SettingsError, ToolError
-from fftasks.ports.kfp_access import Access, make_headers, make_tls_context, read_access
-from fftasks.ports.kfp_errors import (
-    NoAnswerError,
-    explain_nonsense,
-    explain_silence,
-    explain_status,
-    explain_tls,
-)
+from fftasks.ports.kfp_access import make_headers, make_tls_context, read_access
+from fftasks.ports.kfp_connection import Connection, Json, connect
+from fftasks.ports.kfp_errors import NoAnswerError
 from fftasks.stages.submit import Request, Run
 
 if TYPE_CHECKING:
     from fftasks.settings import KFPSettings
 
 _STATE_TIMEOUT_S = 5.0
-_EQUALS = 1
 _RECENT = 50
 _NOT_FOUND = 5  # gRPC's code in KFP's answers, as opposed to the 404 of some other server
 
@@ -42,29 +32,38 @@ def start_run(settings: KFPSettings, request: Request) -> Run:
 
     Raises SettingsError and ToolError, with the setting to look at.
     """
-    access = read_access(settings)
-    with _connect(access) as api:
-        _check_host(api, settings)
-        experiment_id = _find_experiment(api, settings)
+    with connect(settings) as kfp:
+        check_host(kfp, settings)
+        experiment_id = make_experiment(kfp, settings)
         word = uuid.uuid4().hex[:12]
         description = f"{request.description}, submission {word}"
-        # the generated API takes the document as a dict; kfp's own functions would parse YAML in Python
-        body = api.models.V2beta1Run(
-            display_name=request.name,
-            description=description,
-            experiment_id=experiment_id,
-            pipeline_spec=request.document,
-            runtime_config=api.models.V2beta1RuntimeConfig(),
-        )
+        body = {
+            "display_name": request.name,
+            "description": description,
+            "experiment_id": experiment_id,
+            "pipeline_spec": request.document,
+            "runtime_config": make_runtime_config(settings),
+        }
+        if settings.service_account:
+            body["service_account"] = settings.service_account
         attempted = (
             f"submit: cannot start run {request.name!r} in experiment {settings.experiment!r}"
         )
         try:
-            run_id = api.ask(attempted, "run_id", api.runs.run_service_create_run, run=body).run_id
+            run_id = str(kfp.ask(attempted, "POST", "/runs", body=body, needed="run_id")["run_id"])
         except NoAnswerError as error:
-            run_id = _find_started(api, experiment_id, description, error)
-    return Run(run_id, f"{access.host}/#/runs/details/{run_id}")
+            run_id = _find_started(kfp, experiment_id, description, error)
+    return Run(run_id, make_url(kfp, run_id))
 
+
+def make_url(kfp: Connection, run_id: str) -> str:
+    """Return the address of a run's page."""
+    return f"{kfp.access.page}/#/runs/details/{run_id}"
+
+
+def make_runtime_config(settings: KFPSettings) -> Json:
+    """Return what a run or a schedule says about how it runs."""
+    return {"pipeline_root": settings.pipeline_root} if settings.pipeline_root else {}
 
 def read_state(settings: KFPSettings, run_id: str) -> str | None:
     """Return a run's state in KFP's words, "DELETED" if there is no such run, None if that is unknown.
@@ -99,156 +98,82 @@ def read_state(settings: KFPSettings, run_id: str) -> str | None:
     return state if isinstance(state, str) else None
 
 
-class _API:
-    """The parts of kfp.Client that are used, and one way to call them."""
-
-    def __init__(self, access: Access, client: Any, models: Any) -> None:
-        self.access = access
-        self.models = models
-        self.healthz = client._healthz_api
-        self.experiments = client._experiment_api
-        self.runs = client._run_api
-        self._client = self.runs.api_client
-
-    def ask(
-        self, attempted: str, needed: str, function: Callable[..., Any], **arguments: Any
-    ) -> Any:
-        """Return the answer of a generated API function.
-
-        attempted: for the error; needed: the attribute without which an answer is none, "" for any
-
-        Raises ToolError, as NoAnswerError if the request may have been carried out.
-        """
-        from kfp_server_api.exceptions import ApiException
-        from urllib3.exceptions import HTTPError
-
-        # a float is ignored without a word by kfp_server_api, a pair is not
-        timeout_s = (self.access.timeout_s, self.access.timeout_s)
-        try:
-            answer = function(**arguments, _request_timeout=timeout_s)
-            # what is no JSON passes the generated code, as an object without values
-            genuine = isinstance(json.loads(self._client.last_response.data), dict)
-        except ApiException as error:
-            if not error.status:  # a date in the answer that is none
-                raise self._refuse_answer(attempted) from error
-            raise explain_status(self.access, attempted, error) from error
-        except HTTPError as error:
-            raise explain_silence(self.access, attempted, error) from error
-        except AttributeError as error:
-            # kfp_server_api 2.17 decodes the body of an ApiException that has none: TLS failed
-            if not isinstance(error.__context__, ApiException):
-                raise  # pragma: no cover - a bug of ours
-            raise explain_tls(self.access, attempted, error.__context__.reason) from error
-        except ValueError as error:
-            raise self._refuse_answer(attempted) from error
-        if not genuine or (needed and not getattr(answer, needed)):
-            raise self._refuse_answer(attempted)
-        return answer
-
-    def _refuse_answer(self, attempted: str) -> ToolError:
-        return explain_nonsense(self.access, attempted, str(self._client.last_response.data))
-
-
-@contextmanager
-def _connect(access: Access) -> Iterator[_API]:
-    with warnings.catch_warnings():
-        # kfp warns of itself on import and on use, urllib3 of verify_ssl: false; the user can do nothing
-        warnings.simplefilter("ignore")
-        import kfp_server_api
-        from kfp.client.client import Client as KFPClient
-        from kfp_server_api.configuration import Configuration
-
-        configuration = Configuration(host=access.host)
-        configuration.verify_ssl = access.verify_ssl
-        configuration.ssl_ca_cert = access.ca_cert or None
-        configuration.retries = False  # neither a second POST nor the way to a login page
-        if access.token:
-            configuration.api_key["authorization"] = access.token
-            configuration.api_key_prefix["authorization"] = "Bearer"
-
-        class Client(KFPClient):  # type: ignore[misc]  # kfp has no types
-            """kfp.Client without what it would read on this machine, and without its calls on creation."""
-
-            def _load_config(self, *_: Any, **__: Any) -> Any:
-                return configuration
-
-            def _load_context_setting_or_default(self) -> None:
-                self._context_setting = {"namespace": "given with each call"}
-
-        client = Client(host=access.host, cookies=access.cookies or None)
-        try:
-            yield _API(access, client, kfp_server_api)
-        finally:
-            client._run_api.api_client.rest_client.pool_manager.clear()
-
-
-def _check_host(api: _API, settings: KFPSettings) -> None:
-    attempted = "submit: cannot work with Kubeflow Pipelines"
-    health = api.ask(attempted, "", api.healthz.healthz_service_get_healthz)
-    if health.multi_user and not settings.namespace:
+def check_host(kfp: Connection, settings: KFPSettings) -> Json:
+    """Return what the host says about itself; raise SettingsError if it needs a namespace and has none."""
+    attempted = "cannot work with Kubeflow Pipelines"
+    health = kfp.ask(attempted, "GET", "/healthz")
+    if health.get("multi_user") and not settings.namespace:
         raise SettingsError(
             "submit: kfp.namespace is not set",
-            found=[f"Kubeflow Pipelines at {api.access.host} serves several users"],
+            found=[f"Kubeflow Pipelines at {kfp.access.host} serves several users"],
             tip="kfp.namespace: the name of your profile",
         )
+    return health
 
 
-def _find_experiment(api: _API, settings: KFPSettings) -> str:
+def make_experiment(kfp: Connection, settings: KFPSettings) -> str:
     """Return the experiment's id; make the experiment if there is none."""
     if not settings.experiment.strip():
         raise SettingsError("kfp.experiment is empty", tip='use "Default"')
-    found = _look_for_experiment(api, settings)
+    found = find_experiment(kfp, settings)
     if found:
         return found
-    experiment = api.models.V2beta1Experiment(
-        display_name=settings.experiment, namespace=settings.namespace or None
-    )
+    experiment = {"display_name": settings.experiment}
+    experiment |= {"namespace": settings.namespace} if settings.namespace else {}
     attempted = f"submit: cannot make experiment {settings.experiment!r}{_in(settings)}"
-    create = api.experiments.experiment_service_create_experiment
     try:
-        return str(api.ask(attempted, "experiment_id", create, experiment=experiment).experiment_id)
+        answer = kfp.ask(
+            attempted, "POST", "/experiments", body=experiment, needed="experiment_id"
+        )
+        return str(answer["experiment_id"])
     except ToolError:
         # made by somebody else since, or made while the answer was lost; its name is unique
-        found = _look_for_experiment(api, settings)
+        found = find_experiment(kfp, settings)
         if not found:
             raise
         return found
 
 
-def _look_for_experiment(api: _API, settings: KFPSettings) -> str:
-    named = {"operation": _EQUALS, "key": "display_name", "stringValue": settings.experiment}
-    arguments = {"filter": json.dumps({"predicates": [named]})}
-    if settings.namespace:
-        arguments["namespace"] = settings.namespace
-    attempted = f"submit: cannot look for experiment {settings.experiment!r}{_in(settings)}"
-    listed = api.ask(
-        attempted, "", api.experiments.experiment_service_list_experiments, **arguments
-    )
-    # the filter again: a proxy may have dropped it
-    ids = [
-        e.experiment_id for e in listed.experiments or () if e.display_name == settings.experiment
-    ]
-    return str(ids[0]) if ids else ""
+def find_experiment(kfp: Connection, settings: KFPSettings) -> str:
+    """Return the id of the settings' experiment, "" if there is none."""
+    attempted = f"cannot look for experiment {settings.experiment!r}{_in(settings)}"
+    query = {**name_filter("display_name", settings.experiment), **in_namespace(settings)}
+    for row in kfp.list_all(attempted, "/experiments", "experiments", query):
+        # the filter again: a proxy may have dropped it
+        if row.get("display_name") == settings.experiment and row.get("experiment_id"):
+            return str(row["experiment_id"])
+    return ""
 
 
-def _find_started(api: _API, experiment_id: str, description: str, error: ToolError) -> str:
+def name_filter(key: str, value: str) -> Json:
+    """Return the part of a query that asks for what is named so."""
+    named = {"operation": "EQUALS", "key": key, "string_value": value}
+    return {"filter": json.dumps({"predicates": [named]})}
+
+
+def in_namespace(settings: KFPSettings) -> Json:
+    """Return the part of a query that says in which namespace."""
+    return {"namespace": settings.namespace} if settings.namespace else {}
+
+
+def _find_started(
+    kfp: Connection, experiment_id: str, description: str, error: ToolError
+) -> str:
     """Return the id of the run whose answer was lost; raise ToolError if there is none, or none to see."""
-    page = f"{api.access.host}/#/experiments/details/{experiment_id}"
+    page = f"{kfp.access.page}/#/experiments/details/{experiment_id}"
     unclear = f"it is not clear whether the run was started: look at {page} before you submit again"
+    query = {
+        "experiment_id": experiment_id,
+        "page_size": str(_RECENT),
+        "sort_by": "created_at desc",
+    }
     try:
-        listed = api.ask(
-            error.attempted,
-            "",
-            api.runs.run_service_list_runs,
-            experiment_id=experiment_id,
-            page_size=_RECENT,
-            sort_by="created_at desc",
-        )
+        runs = kfp.ask(error.attempted, "GET", "/runs", query=query).get("runs") or ()
     except ToolError:
-        listed = None
-    for run in (listed.runs if listed else None) or ():
-        if run.description == description and run.run_id:
-            return str(run.run_id)
+        runs = ()
+    for run in runs:
+        if run.get("description") == description and run.get("run_id"):
+            return str(run["run_id"])
     raise ToolError(error.attempted, found=[*error.found, unclear], tip=error.tip) from error
 
 

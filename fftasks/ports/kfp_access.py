@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Access:
-    """An address without a slash at its end, whom to trust, how long to wait, and who we are."""
+    """An address without a slash at its end, whom to trust, how long to wait, and who we are.
+
+    page: where the page for people is; the host's own address if it is not known
+    """
 
     host: str
+    page: str
     ca_cert: str
     verify_ssl: bool
     timeout_s: float
@@ -40,7 +44,8 @@ def read_access(settings: KFPSettings) -> Access:
                 f"kfp.{name}: it has line breaks or letters that no header can carry"
             )
     return Access(
-        host=_check_host(settings.host),
+        host=(host := _check_host(settings.host)),
+        page=host,
         ca_cert=_check_ca_cert(settings.ca_cert),
         verify_ssl=settings.verify_ssl,
         timeout_s=settings.timeout_s,

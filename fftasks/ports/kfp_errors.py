@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from fftasks.errors import ToolError
 from fftasks.ports.kfp_access import Access
 
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse
+
+_NOT_FOUND = 5  # gRPC's code in KFP's answers, as opposed to the 404 of some other server
 _PAGE = re.compile(r"<(!doctype )?html", re.IGNORECASE)
 _LOGIN_TIP = "set kfp.token, kfp.token_file or kfp.cookies; what is set may have expired"
 _HOST_TIP = "is kfp.host the address of Kubeflow Pipelines, without a path of its page?"
@@ -31,15 +35,22 @@ class NoAnswerError(ToolError):
     """A request that may have been carried out, and may have not."""
 
 
-def explain_status(access: Access, attempted: str, error: Any) -> ToolError:
-    """Return the error for an HTTP status beyond 2xx; error: status, reason, headers, body."""
-    status = error.status
+class NotFoundError(ToolError):
+    """Kubeflow Pipelines knows no such run, version or the like."""
+
+
+def explain_status(access: Access, attempted: str, answer: BaseHTTPResponse) -> ToolError:
+    """Return the error for an HTTP status beyond 2xx."""
+    status = answer.status
     if 300 <= status < 400:  # noqa: PLR2004 - HTTP
-        path = urlsplit((error.headers or {}).get("Location", "")).path or "?"
+        path = urlsplit(answer.headers.get("Location", "")).path or "?"
         found = [f"{access.host} answered HTTP {status}: go to {path}, which is a login page"]
         return ToolError(attempted, found=found, tip=_LOGIN_TIP)
-    message = _read_message(error.body or "")
-    found = [f"{access.host} answered HTTP {status} {error.reason}", message]
+    body = answer.data.decode("utf-8", "replace")
+    message = _read_message(body)
+    found = [f"{access.host} answered HTTP {status} {answer.reason}", message]
+    if status == 404 and _read_code(body) == _NOT_FOUND:  # noqa: PLR2004 - HTTP
+        return NotFoundError(attempted, found=found, tip=_HOST_TIP)
     if status >= 500:  # noqa: PLR2004 - HTTP
         tip = "the server has trouble: look at the log of its ml-pipeline pod, and run it again"
         return NoAnswerError(attempted, found=found, tip=tip)
@@ -75,6 +86,14 @@ def explain_nonsense(access: Access, attempted: str, answer: str) -> ToolError:
     found = [f"{access.host} answered with what is not from Kubeflow Pipelines", _shorten(answer)]
     tip = _LOGIN_TIP if _PAGE.search(answer) else _HOST_TIP
     return NoAnswerError(attempted, found=found, tip=tip)
+
+
+def _read_code(body: str) -> object:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return None
+    return answer.get("code") if isinstance(answer, dict) else None
 
 
 def _read_message(body: str) -> str:

@@ -96,6 +96,24 @@ class KFPSettings:
     ca_cert: str = _setting("", "certificates to trust, a file; for a host with an own CA")
     verify_ssl: bool = _setting(True, "check the host's certificate")
     timeout_s: float = _setting(30.0, "seconds to wait for an answer", least=0.1)
+    watch: bool = _setting(
+        False, "follow a run that was submitted to its end, as `doit submit --watch` does"
+    )
+    watch_timeout_s: float = _setting(
+        0.0, "seconds after which following ends, and the run goes on; 0 sets no bound", least=0.0
+    )
+    away_s: float = _setting(
+        600.0, "seconds that the host may be away while a run is followed", least=0.0
+    )
+    labels: dict[str, str] = _setting(
+        {}, "what a run says about itself, such as {team: vision}; in its description"
+    )
+    service_account: str = _setting(
+        "", "the Kubernetes account that runs work as; empty leaves it to the cluster"
+    )
+    pipeline_root: str = _setting(
+        "", "where runs leave results, such as s3://bucket/runs; empty leaves it to the cluster"
+    )
 
 
 @dataclass(frozen=True)

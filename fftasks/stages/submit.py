@@ -5,6 +5,7 @@ VERSION counts changes of what `make` gives for the same inputs.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +20,7 @@ VERSION = 1
 
 # a run in one of these states gives no results; DELETED: the host knows no such run (any more)
 _LOST = frozenset({"FAILED", "CANCELING", "CANCELED", "DELETED"})
+_DESCRIPTION = re.compile(r"fftasks: workflow (.+?), pipeline (sha256:[0-9a-f]{64})", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def make(pipeline: Record, text: str, settings: KFPSettings, start_run: StartRun
             tip="run `doit forget pipeline` and `doit submit`; edit the workflow or config/, not the YAML",
         )
     inputs = list_inputs(pipeline, settings)
-    description = f"fftasks: workflow {pipeline['workflow']}, pipeline {pipeline['output']}"
+    description = describe(pipeline, settings)
     run = start_run(settings, Request(parse_document(text), inputs["run_name"], description))
     return {
         "stage": "submit",
@@ -72,9 +74,28 @@ def make(pipeline: Record, text: str, settings: KFPSettings, start_run: StartRun
     }
 
 
+def describe(pipeline: Record, settings: KFPSettings) -> str:
+    """Return what a run says about itself: its workflow, its pipeline's digest, the settings' labels."""
+    labels = "".join(f", {name}={value}" for name, value in sorted(settings.labels.items()))
+    return f"fftasks: workflow {pipeline['workflow']}, pipeline {pipeline['output']}{labels}"
+
+
+def read_description(text: str) -> tuple[str, str]:
+    """Return the workflow and the pipeline's digest that `describe` wrote; "" and "" if it did not."""
+    found = _DESCRIPTION.match(text)
+    return (found[1], found[2]) if found else ("", "")
+
+
 def list_inputs(pipeline: Record, settings: KFPSettings) -> dict[str, str]:
     """Return all that decides whether a run is still the one that is asked for."""
+    labels = ", ".join(f"{name}={value}" for name, value in sorted(settings.labels.items()))
+    optional = {
+        "labels": labels,
+        "service_account": settings.service_account,
+        "pipeline_root": settings.pipeline_root,
+    }
     return {
+        **{name: value for name, value in optional.items() if value},
         "pipeline": pipeline["output"],
         "host": settings.host.rstrip("/"),
         "namespace": settings.namespace,

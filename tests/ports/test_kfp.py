@@ -40,6 +40,8 @@ def make_settings(host, **changes):
         "ca_cert": "",
         "verify_ssl": True,
         "timeout_s": 20.0,
+        "service_account": "",
+        "pipeline_root": "",
     }
     return SimpleNamespace(**(defaults | changes))
 
@@ -286,7 +288,6 @@ LOST_ANSWERS = [
     Fault(status=504),
     Fault(body=b'{"run_'),
     Fault(body=b"{}"),
-    Fault(body=b'{"run_id": "x", "created_at": "yesterday or so"}'),
     Fault(body=b"<html><title>Bad Gateway</title></html>"),
 ]
 

@@ -15,6 +15,9 @@ SETTINGS = SimpleNamespace(
     namespace="team",
     experiment="Default",
     run_name="{workflow} {pipeline}",
+    labels={},
+    service_account="",
+    pipeline_root="",
 )
 MADE, TEXT = pipeline.make(
     components.make(make_graph(SUMS), "sums", IMAGE)[0], "r@sha256:0", caching=True, version="0"

@@ -1,0 +1,156 @@
+"""One way to talk to Kubeflow Pipelines: JSON over HTTP, each request sent once.
+
+Not kfp.Client: to import it takes half a second, it keeps files in ~/.config/kfp, and loses what its version
+does not know of an answer. How it proves who somebody is, is used: see kfp_access.py.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from fftasks.ports.kfp_access import Access, make_headers, make_tls_context, read_access
+from fftasks.ports.kfp_errors import (
+    explain_nonsense,
+    explain_silence,
+    explain_status,
+    explain_tls,
+)
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse
+
+    from fftasks.settings import KFPSettings
+
+API = "/apis/v2beta1"
+_OK = range(200, 300)
+_PAGE = 100
+
+Json = dict[str, Any]
+Fields = Mapping[str, "str | tuple[str, bytes]"]
+
+
+class Connection:
+    """An open way to one host."""
+
+    def __init__(self, access: Access) -> None:
+        import urllib3
+
+        self.access = access
+        self._pool: urllib3.PoolManager | None = None
+
+    def ask(
+        self,
+        attempted: str,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Json | None = None,
+        fields: Fields | None = None,
+        needed: str = "",
+    ) -> Json:
+        """Return the JSON that the host answers.
+
+        attempted: for the error; path: below /apis/v2beta1; body: sent as JSON; fields: sent as a form
+        needed: a key without which an answer is none, "" for any
+
+        Raises ToolError: as NoAnswerError if the request may have been carried out, as NotFoundError if
+        Kubeflow Pipelines does not know what is asked for.
+        """
+        response = self.send(attempted, method, API + path, query=query, body=body, fields=fields)
+        try:
+            answer = json.loads(response.data)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict) or (needed and not answer.get(needed)):
+            text = response.data.decode("utf-8", "replace")
+            raise explain_nonsense(self.access, attempted, text)
+        return answer
+
+    def send(
+        self,
+        attempted: str,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Json | None = None,
+        fields: Fields | None = None,
+    ) -> BaseHTTPResponse:
+        """Return an answer of any kind; path: as it stands behind the host. Raises as `ask` does."""
+        import urllib3
+        from urllib3.exceptions import HTTPError, SSLError
+
+        headers = make_headers(self.access)
+        content: dict[str, Any] = {"fields": fields} if fields else {}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            content["body"] = json.dumps(body).encode()
+        url = self.access.host + path + _format_query(query or {})
+        try:
+            with warnings.catch_warnings():
+                # urllib3 warns of verify_ssl: false at each request; the user has said so
+                warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
+                response = self._open().request(
+                    method, url, headers=headers, redirect=False, retries=False, **content
+                )
+        except SSLError as error:
+            raise explain_tls(self.access, attempted, str(error)) from error
+        except HTTPError as error:
+            raise explain_silence(self.access, attempted, error) from error
+        except OSError as error:  # the file of certificates
+            raise explain_tls(self.access, attempted, str(error)) from error
+        if response.status not in _OK:
+            raise explain_status(self.access, attempted, response)
+        return response
+
+    def list_all(
+        self, attempted: str, path: str, name: str, query: Mapping[str, str] | None = None
+    ) -> Iterator[Json]:
+        """Yield what a list has, page by page, as far as somebody reads on; name: of the list's key."""
+        token = ""
+        while True:
+            page = {"page_size": str(_PAGE), **(query or {})}
+            page |= {"page_token": token} if token else {}
+            answer = self.ask(attempted, "GET", path, query=page)
+            rows = answer.get(name) or []
+            yield from (row for row in rows if isinstance(row, dict))
+            token = str(answer.get("next_page_token") or "")
+            if not token:
+                return
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._pool is not None:
+            self._pool.clear()
+
+    def _open(self) -> Any:
+        import urllib3
+
+        if self._pool is None:
+            timeout = urllib3.Timeout(connect=self.access.timeout_s, read=self.access.timeout_s)
+            options: dict[str, Any] = {"timeout": timeout}
+            if self.access.host.startswith("https:"):
+                options["ssl_context"] = make_tls_context(self.access)
+            self._pool = urllib3.PoolManager(**options)
+        return self._pool
+
+
+@contextmanager
+def connect(settings: KFPSettings) -> Iterator[Connection]:
+    """Give a connection to the host of the settings; raise SettingsError if they are not right."""
+    connection = Connection(read_access(settings))
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _format_query(query: Mapping[str, str]) -> str:
+    return f"?{urlencode(query)}" if query else ""
+
