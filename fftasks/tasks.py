@@ -38,8 +38,17 @@ __all__ = [
 T = TypeVar("T")
 
 _SPECIAL = re.compile("[%=*]")
-_AGAIN = "start a new run, also if nothing has changed"
 _UPDATE_BASE = "look again which image the base's name stands for"
+_SUBMIT: list[dict[str, Any]] = [
+    {
+        "name": "again", "long": "again", "type": bool, "default": False,
+        "help": "start a new run, also if nothing has changed",
+    },
+    {
+        "name": "watch", "long": "watch", "inverse": "no-watch", "type": bool, "default": None,
+        "help": "follow the run to its end, or do not; kfp.watch says which if neither is given",
+    },
+]  # fmt: skip
 
 DOIT_CONFIG = {
     "default_tasks": ["run"],
@@ -150,10 +159,15 @@ def task_pipeline() -> Iterator[dict[str, Any]]:
     yield from _make_tasks("pipeline", task_pipeline.__doc__)
 
 
-@task_params([{"name": "again", "long": "again", "type": bool, "default": False, "help": _AGAIN}])  # type: ignore[untyped-decorator]
-def task_submit(again: bool) -> Iterator[dict[str, Any]]:  # noqa: FBT001 - doit passes it
+@task_params(_SUBMIT)  # type: ignore[untyped-decorator]
+def task_submit(again: bool, watch: bool | None) -> Iterator[dict[str, Any]]:  # noqa: FBT001 - doit passes them
     """Submit the workflows to Kubeflow Pipelines: all stages before it, and a run."""
-    yield from _make_tasks("submit", task_submit.__doc__, again=again)
+    for task in _make_tasks("submit", task_submit.__doc__, again=again):
+        if task["name"]:  # commands/run.py follows the run when all tasks have ended
+            task["meta"]["fftasks"]["watch"] = (
+                _load().settings.kfp.watch if watch is None else watch
+            )
+        yield task
 
 
 def _make_tasks(stage: str, doc: str | None, *, again: bool = False) -> Iterator[dict[str, Any]]:

@@ -395,3 +395,34 @@ task = components.load_component_from_file({str(text)!r})()
     assert completed.returncode == 0, completed.stdout + completed.stderr
     (joined,) = (sample.root / "out").rglob("join/result")
     assert read_artifact(joined) == fftasks.load("join", sample.root)
+
+
+def test_a_run_is_followed_to_its_end_and_looked_at(sample, kfp_cluster):
+    sample.edit(
+        "wf.py",
+        "return [parts",
+        "print('about to fail')\n    raise ValueError('no')\n    return [parts",
+    )
+
+    output = sample.doit("submit", "--watch", code=1)
+
+    run_id = find_run_id(output)
+    assert "✗ join  failed" in output
+    assert "ValueError: no" in output
+    assert "about to fail" in output
+    status = sample.doit("status")
+    assert re.search(r"● +constants +ran", status)
+    assert re.search(r"✗ +join +failed", status)
+    assert "about to fail" in sample.doit("logs", "join", run_id[:8])
+    assert f"{run_id[:8]}*" in sample.doit("runs")
+    assert "has ended already" in sample.doit("cancel")
+
+    # an edit that only the next run has; a run that goes on is followed, and none is started beside it
+    sample.edit("wf.py", "    raise ValueError('no')\n", "")
+    succeeded = sample.doit("submit", "--watch")
+    again = sample.doit("submit", FFTASKS_KFP__WATCH="true")
+
+    assert find_run_id(again) == find_run_id(succeeded) != run_id
+    assert "run 'all kinds' has succeeded" in again
+    assert len(kfp_cluster.runs) == 2
+    assert "run 'all kinds'" not in sample.doit("submit", "--no-watch", FFTASKS_KFP__WATCH="true")

@@ -20,7 +20,9 @@ Json = Mapping[str, Any]
 
 FINAL = frozenset({"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"})
 _EXECUTOR = "executor"
-_POD_TEMPLATE = "system-container-impl"  # of KFP's compiler for Argo, for what runs a task's container
+_POD_TEMPLATE = (
+    "system-container-impl"  # of KFP's compiler for Argo, for what runs a task's container
+)
 _PODS = f"-{_POD_TEMPLATE}-"
 
 
@@ -216,12 +218,9 @@ class _Details:
         pods = list(self._list_pods(row))
         if pods:
             return state == "SUCCEEDED" and all(pod.get("state") == "SKIPPED" for pod in pods)
-        # without ids: a pod that was skipped begins and ends when the step that stands for its task does
-        times = (row.get("start_time"), row.get("end_time"))
-        return state == "SUCCEEDED" and any(
-            pod.get("state") == "SKIPPED" and (pod.get("start_time"), pod.get("end_time")) == times
-            for pod in self._pods
-        )
+        # without ids: if the only pods within its time are skipped ones. In doubt it is not cached
+        inside = [pod.get("state") for pod in self._pods if _is_within(pod, row)]
+        return state == "SUCCEEDED" and bool(inside) and set(inside) == {"SKIPPED"}
 
     def _list_pods(self, row: Json) -> Iterator[Json]:
         children = {_get_hash(child) for child in _list_children(row)}
@@ -241,6 +240,11 @@ class _Details:
 
 def _list_children(row: Json) -> list[str]:
     return [str(child.get("pod_name", "")) for child in row.get("child_tasks") or ()]
+
+
+def _is_within(pod: Json, step: Json) -> bool:
+    begin, end = str(step.get("start_time", "")), str(step.get("end_time", ""))
+    return bool(begin) and begin <= str(pod.get("start_time", "")) <= end
 
 
 def _get_hash(name: str) -> str:

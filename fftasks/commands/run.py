@@ -1,4 +1,4 @@
-"""`doit run --keep 5GB`: doit's own run, and room on the disk afterwards."""
+"""`doit run`: doit's own, and what comes when all tasks have ended: room on the disk, a run to follow."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from doit.cmd_run import Run as DoitRun
+from doit.control import TaskControl
 
 from fftasks.errors import FFTasksError
 
@@ -18,23 +19,52 @@ _KEEP = {
 
 
 class Run(DoitRun):  # type: ignore[misc]
-    """Run tasks, and then remove results that no node has any more."""
+    """Run tasks; then remove results that no node has any more, and follow what was submitted."""
 
     name = "run"
     cmd_options = (*DoitRun.cmd_options, _KEEP)
 
     def execute(self, params: dict[str, Any], args: list[str]) -> int:
-        """Run doit's own command; return its exit code, or 3 if the size is none."""
-        if not params["keep"]:
-            return int(super().execute(params, args))
-        from fftasks.gc import parse_size, remove_unused
-        from fftasks.project import FOLDER
-
+        """Run doit's own command; return its exit code, or that of what came afterwards."""
         try:
-            keep_bytes = parse_size(params["keep"])
+            keep_bytes = _read_size(params["keep"])
             code = int(super().execute(params, args))  # it goes to the folder of dodo.py
-            print(remove_unused(Path(FOLDER), keep_bytes))
+            if keep_bytes is not None:
+                _make_room(keep_bytes)
+            return code or _watch(self.control)
         except FFTasksError as error:
             sys.stderr.write(f"{error}\n")
             return error.exit_code
-        return code
+
+
+def _read_size(text: str) -> int | None:
+    if not text:
+        return None
+    from fftasks.gc import parse_size
+
+    return parse_size(text)
+
+
+def _make_room(keep_bytes: int) -> None:
+    from fftasks.gc import remove_unused
+    from fftasks.project import FOLDER
+
+    print(remove_unused(Path(FOLDER), keep_bytes))
+
+
+def _watch(control: TaskControl) -> int:
+    """Follow the runs of the selected tasks that say so."""
+    names = list(control.selected_tasks)
+    for name in names:
+        names += control.tasks[name].task_dep if control.tasks[name].has_subtask else ()
+    metas = [(control.tasks[name].meta or {}).get("fftasks", {}) for name in names]
+    workflows = [meta["workflow"] for meta in metas if meta.get("watch")]
+    if not workflows:
+        return 0
+    from fftasks.cluster.watch import watch_runs
+    from fftasks.project import open_current
+    from fftasks.record import read_record
+
+    project = open_current()
+    records = [read_record(project.record_path("submit", name)) for name in workflows]
+    return watch_runs(project, [record["run_id"] for record in records if record])

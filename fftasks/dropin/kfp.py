@@ -93,6 +93,7 @@ class KFPWorkflow(DropIn):
             "WORKFLOWS": json.dumps([file]),
             "IMAGE__BASE": self.baseimage,
             "KFP__HOST": self.kfp_host,
+            "KFP__WATCH": "false",  # the caller gets the run at once, as in FunctionFuse
             **{f"REGISTRY__{key.upper()}": v for key, v in self.registry_credentials.items()},
         }
         return {f"FFTASKS_{name}": value for name, value in given.items() if value is not None}

@@ -50,7 +50,7 @@ def start_run(settings: KFPSettings, request: Request) -> Run:
             f"submit: cannot start run {request.name!r} in experiment {settings.experiment!r}"
         )
         try:
-            run_id = str(kfp.ask(attempted, "POST", "/runs", body=body, needed="run_id")["run_id"])
+            run_id = str(kfp.post(attempted, "/runs", body, "run_id")["run_id"])
         except NoAnswerError as error:
             run_id = _find_started(kfp, experiment_id, description, error)
     return Run(run_id, make_url(kfp, run_id))
@@ -64,6 +64,7 @@ def make_url(kfp: Connection, run_id: str) -> str:
 def make_runtime_config(settings: KFPSettings) -> Json:
     """Return what a run or a schedule says about how it runs."""
     return {"pipeline_root": settings.pipeline_root} if settings.pipeline_root else {}
+
 
 def read_state(settings: KFPSettings, run_id: str) -> str | None:
     """Return a run's state in KFP's words, "DELETED" if there is no such run, None if that is unknown.
@@ -101,7 +102,7 @@ def read_state(settings: KFPSettings, run_id: str) -> str | None:
 def check_host(kfp: Connection, settings: KFPSettings) -> Json:
     """Return what the host says about itself; raise SettingsError if it needs a namespace and has none."""
     attempted = "cannot work with Kubeflow Pipelines"
-    health = kfp.ask(attempted, "GET", "/healthz")
+    health = kfp.get(attempted, "/healthz")
     if health.get("multi_user") and not settings.namespace:
         raise SettingsError(
             "submit: kfp.namespace is not set",
@@ -122,9 +123,7 @@ def make_experiment(kfp: Connection, settings: KFPSettings) -> str:
     experiment |= {"namespace": settings.namespace} if settings.namespace else {}
     attempted = f"submit: cannot make experiment {settings.experiment!r}{_in(settings)}"
     try:
-        answer = kfp.ask(
-            attempted, "POST", "/experiments", body=experiment, needed="experiment_id"
-        )
+        answer = kfp.post(attempted, "/experiments", experiment, "experiment_id")
         return str(answer["experiment_id"])
     except ToolError:
         # made by somebody else since, or made while the answer was lost; its name is unique
@@ -156,9 +155,7 @@ def in_namespace(settings: KFPSettings) -> Json:
     return {"namespace": settings.namespace} if settings.namespace else {}
 
 
-def _find_started(
-    kfp: Connection, experiment_id: str, description: str, error: ToolError
-) -> str:
+def _find_started(kfp: Connection, experiment_id: str, description: str, error: ToolError) -> str:
     """Return the id of the run whose answer was lost; raise ToolError if there is none, or none to see."""
     page = f"{kfp.access.page}/#/experiments/details/{experiment_id}"
     unclear = f"it is not clear whether the run was started: look at {page} before you submit again"
@@ -168,7 +165,7 @@ def _find_started(
         "sort_by": "created_at desc",
     }
     try:
-        runs = kfp.ask(error.attempted, "GET", "/runs", query=query).get("runs") or ()
+        runs = kfp.get(error.attempted, "/runs", query).get("runs") or ()
     except ToolError:
         runs = ()
     for run in runs:

@@ -10,6 +10,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -22,6 +23,7 @@ from fftasks.ports.kfp_errors import (
 )
 
 if TYPE_CHECKING:
+    import urllib3
     from urllib3 import BaseHTTPResponse
 
     from fftasks.settings import KFPSettings
@@ -34,35 +36,42 @@ Json = dict[str, Any]
 Fields = Mapping[str, "str | tuple[str, bytes]"]
 
 
+@dataclass(frozen=True)
+class Question:
+    """A request: path below the host, body sent as JSON, fields as a form."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Json | None = None
+    fields: Fields | None = None
+
+
 class Connection:
     """An open way to one host."""
 
     def __init__(self, access: Access) -> None:
-        import urllib3
-
         self.access = access
         self._pool: urllib3.PoolManager | None = None
 
-    def ask(
-        self,
-        attempted: str,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Json | None = None,
-        fields: Fields | None = None,
-        needed: str = "",
-    ) -> Json:
+    def get(self, attempted: str, path: str, query: Mapping[str, str] | None = None) -> Json:
+        """Return what there is at a path below /apis/v2beta1; see `ask`."""
+        return self.ask(attempted, Question("GET", API + path, query or {}))
+
+    def post(self, attempted: str, path: str, body: Json, needed: str = "") -> Json:
+        """Return what the host answers to JSON that is sent below /apis/v2beta1; see `ask`."""
+        return self.ask(attempted, Question("POST", API + path, body=body), needed)
+
+    def ask(self, attempted: str, question: Question, needed: str = "") -> Json:
         """Return the JSON that the host answers.
 
-        attempted: for the error; path: below /apis/v2beta1; body: sent as JSON; fields: sent as a form
+        attempted: for the error
         needed: a key without which an answer is none, "" for any
 
         Raises ToolError: as NoAnswerError if the request may have been carried out, as NotFoundError if
         Kubeflow Pipelines does not know what is asked for.
         """
-        response = self.send(attempted, method, API + path, query=query, body=body, fields=fields)
+        response = self.send(attempted, question)
         try:
             answer = json.loads(response.data)
         except ValueError:
@@ -72,40 +81,19 @@ class Connection:
             raise explain_nonsense(self.access, attempted, text)
         return answer
 
-    def send(
-        self,
-        attempted: str,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Json | None = None,
-        fields: Fields | None = None,
-    ) -> BaseHTTPResponse:
-        """Return an answer of any kind; path: as it stands behind the host. Raises as `ask` does."""
-        import urllib3
+    def send(self, attempted: str, question: Question, *, check: bool = True) -> BaseHTTPResponse:
+        """Return an answer of any kind; raise as `ask` does, for a refusal only if it is to be checked."""
         from urllib3.exceptions import HTTPError, SSLError
 
-        headers = make_headers(self.access)
-        content: dict[str, Any] = {"fields": fields} if fields else {}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-            content["body"] = json.dumps(body).encode()
-        url = self.access.host + path + _format_query(query or {})
         try:
-            with warnings.catch_warnings():
-                # urllib3 warns of verify_ssl: false at each request; the user has said so
-                warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
-                response = self._open().request(
-                    method, url, headers=headers, redirect=False, retries=False, **content
-                )
+            response = self._send(question)
         except SSLError as error:
             raise explain_tls(self.access, attempted, str(error)) from error
         except HTTPError as error:
             raise explain_silence(self.access, attempted, error) from error
         except OSError as error:  # the file of certificates
             raise explain_tls(self.access, attempted, str(error)) from error
-        if response.status not in _OK:
+        if check and response.status not in _OK:
             raise explain_status(self.access, attempted, response)
         return response
 
@@ -117,7 +105,7 @@ class Connection:
         while True:
             page = {"page_size": str(_PAGE), **(query or {})}
             page |= {"page_token": token} if token else {}
-            answer = self.ask(attempted, "GET", path, query=page)
+            answer = self.get(attempted, path, page)
             rows = answer.get(name) or []
             yield from (row for row in rows if isinstance(row, dict))
             token = str(answer.get("next_page_token") or "")
@@ -129,7 +117,28 @@ class Connection:
         if self._pool is not None:
             self._pool.clear()
 
-    def _open(self) -> Any:
+    def _send(self, question: Question) -> BaseHTTPResponse:
+        import urllib3
+
+        headers = make_headers(self.access)
+        content: dict[str, Any] = {"fields": question.fields} if question.fields else {}
+        if question.body is not None:
+            headers["Content-Type"] = "application/json"
+            content["body"] = json.dumps(question.body).encode()
+        query = f"?{urlencode(question.query)}" if question.query else ""
+        with warnings.catch_warnings():
+            # urllib3 warns of verify_ssl: false at each request; the user has said so
+            warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
+            return self._open().request(
+                question.method,
+                self.access.host + question.path + query,
+                headers=headers,
+                redirect=False,
+                retries=False,
+                **content,
+            )
+
+    def _open(self) -> urllib3.PoolManager:
         import urllib3
 
         if self._pool is None:
@@ -149,8 +158,3 @@ def connect(settings: KFPSettings) -> Iterator[Connection]:
         yield connection
     finally:
         connection.close()
-
-
-def _format_query(query: Mapping[str, str]) -> str:
-    return f"?{urlencode(query)}" if query else ""
-

@@ -35,6 +35,14 @@ class NoAnswerError(ToolError):
     """A request that may have been carried out, and may have not."""
 
 
+class AwayError(ToolError):
+    """Nobody answers at the moment; later somebody may."""
+
+
+class LostAnswerError(NoAnswerError, AwayError):
+    """Both: it was sent, and whoever should answer it cannot."""
+
+
 class NotFoundError(ToolError):
     """Kubeflow Pipelines knows no such run, version or the like."""
 
@@ -53,9 +61,10 @@ def explain_status(access: Access, attempted: str, answer: BaseHTTPResponse) -> 
         return NotFoundError(attempted, found=found, tip=_HOST_TIP)
     if status >= 500:  # noqa: PLR2004 - HTTP
         tip = "the server has trouble: look at the log of its ml-pipeline pod, and run it again"
-        return NoAnswerError(attempted, found=found, tip=tip)
+        return LostAnswerError(attempted, found=found, tip=tip)
     tip = _TIPS.get(status, "look at kfp.namespace" if "namespace" in message.lower() else "")
-    return ToolError(attempted, found=found, tip=tip)
+    kind = AwayError if status == 429 else ToolError  # noqa: PLR2004 - HTTP
+    return kind(attempted, found=found, tip=tip)
 
 
 def explain_silence(access: Access, attempted: str, error: Exception) -> ToolError:
@@ -63,7 +72,7 @@ def explain_silence(access: Access, attempted: str, error: Exception) -> ToolErr
     from urllib3 import exceptions
 
     never_sent = (exceptions.NewConnectionError, exceptions.ConnectTimeoutError)
-    kind = ToolError if isinstance(error, never_sent) else NoAnswerError
+    kind = AwayError if isinstance(error, never_sent) else LostAnswerError
     # a refused connection is a TimeoutError too, in urllib3
     refused = isinstance(error, exceptions.NewConnectionError)
     if isinstance(error, exceptions.TimeoutError) and not refused:

@@ -39,6 +39,11 @@ class Task:
     outputs: dict[str, Any] = field(default_factory=dict)
     task_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
+    @property
+    def number(self) -> int:
+        """Return the number that ends the names of its step and its pod."""
+        return uuid.UUID(self.task_id).int % 10**9
+
     def move(self, state: str, error: str = "") -> None:
         """Go into a state of v2beta1RuntimeState."""
         self.state, self.error = state, error
@@ -135,19 +140,36 @@ class Run:
             shown["error"] = {"code": 13, "message": self.error}
         return shown
 
+    @property
+    def argo_name(self) -> str:
+        """Name the run as the engine below KFP does."""
+        return f"{self.pipeline.name}-{self.run_id[:5]}"
+
+    def find_pod(self, name: str) -> Task | None:
+        """Return the task whose container runs, or ran, in a pod of that name."""
+        for task in self.tasks.values():
+            if name == f"{self.argo_name}-system-container-impl-{task.number}":
+                return None if task.is_cached else task
+        return None
+
     def _list_details(self) -> list[dict[str, Any]]:
-        """Return one entry per node of Argo's workflow: also drivers and the pods called "executor"."""
-        details = [self._show(f"{self.pipeline.name}-{self.run_id[:5]}", self.state)]
+        """Return one entry per node of Argo's workflow: also drivers and the pods called "executor".
+
+        As release 2.17 does: the step of a task succeeds although its executor is skipped, which is how a
+        cached result looks; a step has the ids of its children, and none of its own.
+        """
+        details = [self._show(self.argo_name, self.state)]
         details.append(
             self._show("root-driver", self.state if self.state == "PENDING" else "SUCCEEDED")
         )
         for task in list(self.tasks.values()):
             if not task.state:
                 continue
+            step = self._show(task.name, "SUCCEEDED" if task.is_cached else task.state, task)
+            step["child_tasks"] = [{"pod_name": f"{self.argo_name}-{task.number}"}]
             details.append(self._show(f"{task.name}-driver", "SUCCEEDED", task))
-            details.append(self._show(task.name, task.state, task))
-            if not task.is_cached:
-                details.append(self._show("executor", task.state, task))
+            details.append(step)
+            details.append(self._show("executor", task.state, task))
         return details
 
     def _show(self, name: str, state: str, task: Task | None = None) -> dict[str, Any]:
@@ -162,9 +184,8 @@ class Run:
             "state": state,
             "state_history": [{"update_time": now(), "state": state}],
         }
-        ended = task.ended if task else self.finished
-        if ended:
-            shown["end_time"] = ended
+        # the interface writes no time as the beginning of all times
+        shown["end_time"] = (task.ended if task else self.finished) or "1970-01-01T00:00:00Z"
         if is_task and task.error:
             shown["error"] = {"code": 13, "message": task.error}
         return shown

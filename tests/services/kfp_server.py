@@ -74,6 +74,7 @@ class KFPServer:
     multi_user            namespaces are wanted everywhere
     forbidden_namespaces  namespaces of such an installation that the user may not use
     certificate           files with certificate and key: speak https
+    log_servers           who gives logs of pods: the page's server, the API's
     """
 
     def __init__(
@@ -85,8 +86,10 @@ class KFPServer:
         multi_user: bool = False,
         forbidden_namespaces: frozenset[str] = frozenset(),
         certificate: tuple[Path, Path] | None = None,
+        log_servers: frozenset[str] = frozenset({"page", "api"}),
     ) -> None:
         self.api = Api(execute, multi_user=multi_user, forbidden_namespaces=forbidden_namespaces)
+        self.log_servers = log_servers
         self.token = token
         self.cookies = cookies
         self.requests: list[Request] = []
@@ -174,6 +177,25 @@ class KFPServer:
                 401, "Request header error: there is no valid user identity in the request"
             )
 
+    def find_log(self, request: Request) -> str | None:
+        """Return the log that a request asks for, None if it asks for none; RefusalError as the real ones.
+
+        page's server   /k8s/pod/logs?podname=...
+        API server      /apis/v1alpha1/runs/{run}/nodes/{pod}/log
+        """
+        api = re.fullmatch(r"/apis/v1alpha1/runs/([^/]+)/nodes/([^/]+)/log", request.path)
+        if request.path == "/k8s/pod/logs" and "page" in self.log_servers:
+            pod, status = request.query.get("podname", ""), 500
+        elif api and "api" in self.log_servers:
+            pod, status = api.group(2), 400
+        else:
+            return None
+        for run in self.runs:
+            task = run.find_pod(pod)
+            if task is not None:
+                return task.log
+        raise RefusalError(status, f"Could not get main container logs: pod {pod} not found")
+
 
 class _Http(ThreadingHTTPServer):
     daemon_threads = True
@@ -238,6 +260,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             kfp.check_user(request)
+            log = kfp.find_log(request)
+            if log is not None:
+                self._send(200, log.encode(), "text/plain")
+                return
             kind, answer = kfp.api.answer(request)
         except RefusalError as refusal:
             self._send_json(refusal.status, refusal.to_json())

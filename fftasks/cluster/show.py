@@ -1,0 +1,217 @@
+"""What is printed of runs: lines and a bar while one is followed, and what is said at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any, TextIO
+
+from fftasks.cluster.run import ClusterRun, Task
+from fftasks.state import STATES
+from fftasks.table import Cell, Column, has_colours, show_state
+
+_WORDS = {
+    "": "waiting",
+    "PENDING": "waiting",
+    "RUNNING": "running",
+    "SUCCEEDED": "ran",
+    "CACHED": "cached",
+    "SKIPPED": "skipped",
+    "FAILED": "failed",
+    "CANCELING": "canceled",
+    "CANCELED": "canceled",
+    "PAUSED": "waiting",
+}
+_DONE = frozenset({"SUCCEEDED", "CACHED", "SKIPPED", "FAILED", "CANCELED"})
+_LOG_LINES = 20
+_MINUTE, _HOUR = 60, 3600
+COLUMNS = (Column(), Column("node", wraps=True), Column("state"), Column("time", right=True))
+
+
+def name_state(state: str) -> str:
+    """Return the word of state.py for a state of KFP's; what is unknown counts as waiting."""
+    return _WORDS.get(state, "waiting")
+
+
+def make_row(task: Task, node: str, stream: TextIO) -> tuple[str | Cell, ...]:
+    """Return a row of COLUMNS for a node."""
+    word = name_state(task.state)
+    return (show_state(word, stream), node, Cell(word, STATES[word].ansi), format_time(task))
+
+
+def format_time(task: Task) -> str:
+    """Return how long a task took, or has taken so far."""
+    seconds = task.seconds
+    if seconds is None and task.began and task.state == "RUNNING":
+        seconds = (datetime.now(timezone.utc) - task.began).total_seconds()
+    return "" if seconds is None or task.state == "CACHED" else format_seconds(seconds)
+
+
+def format_seconds(seconds: float) -> str:
+    """Return 7 s, 3 min 20 s, 2 h 5 min."""
+    whole = max(round(seconds), 0)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE} s"
+    return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
+
+
+def format_duration(run: ClusterRun) -> str:
+    """Return how long a run took, or has taken so far."""
+    if run.began is None:
+        return ""
+    end = run.ended or datetime.now(timezone.utc)
+    return format_seconds((end - run.began).total_seconds())
+
+
+def format_when(time: datetime | None) -> str:
+    """Return a time as the clock here has it; "" for none."""
+    return f"{time.astimezone():%Y-%m-%d %H:%M}" if time else ""
+
+
+def tell_head(run: ClusterRun) -> str:
+    """Return the line that says which run this is, and how it is."""
+    done = sum(task.state in _DONE for task in run.nodes.values())
+    word = name_state(run.state)
+    counted = "" if run.is_over else f", {done} of {len(run.nodes)} nodes done"
+    return f"run {run.name!r} {run.run_id}: {word}, {format_duration(run)}{counted}"
+
+
+def to_json(run: ClusterRun) -> dict[str, Any]:
+    """Return a run with its nodes as JSON, with the states in KFP's words and in ours."""
+    return {
+        "run_id": run.run_id,
+        "name": run.name,
+        "workflow": run.workflow,
+        "state": run.state,
+        "error": run.error,
+        "nodes": [
+            {
+                "node": node,
+                "task": task.name,
+                "state": task.state,
+                "shown": name_state(task.state),
+                "cached": task.state == "CACHED",
+                "began": task.began and task.began.isoformat(),
+                "ended": task.ended and task.ended.isoformat(),
+                "error": task.error,
+                "pod": task.pod,
+            }
+            for task in run.tasks
+            for node in task.nodes
+        ],
+    }
+
+
+class Lines:
+    """Changes as plain lines."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def change(self, run: ClusterRun, task: Task) -> None:  # noqa: ARG002 - see follow.Show
+        """Print a line for each node of a task."""
+        if task.state == "PENDING":
+            return
+        word = name_state(task.state)
+        sign = show_state(word, self.stream)
+        shown = f"\x1b[{sign.style}m{sign.text}\x1b[0m" if has_colours(self.stream) else sign.text
+        took = format_time(task) if task.state in _DONE else ""
+        for node in task.nodes:
+            self.say(f"{shown} {node}  {word}{f' in {took}' if took else ''}")
+
+    def draw(self, run: ClusterRun) -> None:
+        """Draw nothing: lines stay."""
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.stream.write(f"{text}\n")
+        self.stream.flush()
+
+    def close(self) -> None:
+        """Leave all as it is."""
+
+
+class Bar(Lines):
+    """Changes as lines above a bar, which says how many nodes are done, and which run."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+
+        self._progress = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False),
+            console=Console(file=stream),
+            transient=True,
+        )
+        self._bar = self._progress.add_task("", total=None)
+        self._progress.start()
+
+    def draw(self, run: ClusterRun) -> None:
+        """Show how far a run is."""
+        nodes = run.nodes
+        done = sum(task.state in _DONE for task in nodes.values())
+        running = [node for node, task in nodes.items() if task.state == "RUNNING"]
+        text = ", ".join(running)[:60]
+        self._progress.update(self._bar, completed=done, total=len(nodes), description=text)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Take the bar off the screen."""
+        self._progress.stop()
+
+
+def make_show(stream: TextIO) -> Lines:
+    """Return what fits a stream: a bar on a terminal, else plain lines."""
+    return Bar(stream) if stream.isatty() else Lines(stream)
+
+
+def tell_end(run: ClusterRun, read_log: Callable[[Task], str | None]) -> list[str]:
+    """Return what is to be said of a run that has ended; read_log: gives a task's log, if it is to be had."""
+    took = (run.ended - run.began).total_seconds() if run.began and run.ended else None
+    after = f" after {format_seconds(took)}" if took is not None else ""
+    if run.state == "SUCCEEDED":
+        cached = sum(task.state == "CACHED" for task in run.nodes.values())
+        counted = f", {cached} of {len(run.nodes)} nodes cached" if cached else ""
+        return [f"run {run.name!r} has succeeded{after}{counted}"]
+    word = name_state(run.state)
+    lines = [f"run {run.name!r} {'was' if word == 'canceled' else 'has'} {word}{after}"]
+    failed = [task for task in run.tasks if task.state == "FAILED"]
+    for task in failed:
+        lines += tell_failure(run, task, read_log(task))
+    if run.error and not failed:
+        lines.append(f"  {run.error}")
+    return lines
+
+
+def tell_failure(run: ClusterRun, task: Task, log: str | None) -> list[str]:
+    """Return what is known of a task that failed: KFP's words, the end of its log, what to do."""
+    node = task.nodes[0]
+    lines = [f"  {', '.join(task.nodes)} failed{': ' if task.error else ''}{task.error}"]
+    if log:
+        lines += ["  last lines of its log:"]
+        lines += [f"    {line}" for line in log.rstrip().splitlines()[-_LOG_LINES:]]
+    short = run.run_id[:8]
+    lines.append(f"  tip: `doit logs {_quote(node)} {short}` shows all of it,")
+    lines.append(f"       `doit replay {_quote(node)} {short} --pdb` runs it here with its inputs")
+    return lines
+
+
+def _quote(node: str) -> str:
+    import shlex
+
+    return shlex.quote(node)

@@ -1,0 +1,31 @@
+"""`doit cancel [RUN]`: end a run on the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fftasks.cluster.choose import find_run
+from fftasks.cluster.show import name_state
+from fftasks.commands.command import ClusterCommand
+from fftasks.ports.kfp_runs import cancel_run
+from fftasks.project import Project
+
+
+class Cancel(ClusterCommand):
+    """Ask a run to end, unless it has ended."""
+
+    doc_purpose = "end a run on Kubeflow Pipelines"
+    doc_usage = "[RUN]"
+    name = "cancel"
+    cmd_options = ()
+
+    def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:  # noqa: ARG002
+        """Cancel the run, and say which."""
+        run = find_run(project, *names)
+        if run.is_over:
+            print(f"run {run.name!r} ({run.run_id}) has ended already: {name_state(run.state)}")
+            return 0
+        cancel_run(project.settings.kfp, run.run_id)
+        print(f"run {run.name!r} ({run.run_id}) is asked to end; `doit submit` starts another")
+        return 0

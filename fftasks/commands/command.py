@@ -1,0 +1,57 @@
+"""What the commands about runs on a cluster share: no graph is made, and options may stand behind names.
+
+A workflow's file that cannot be imported right now must not keep anybody from canceling a run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from doit.cmd_base import DoitCmdBase
+from doit.exceptions import InvalidCommand
+
+from fftasks.errors import FFTasksError
+from fftasks.project import Project, open_current
+
+JSON = {
+    "name": "as_json", "short": "", "long": "json", "type": bool, "default": False,
+    "help": "print JSON, for tools",
+}  # fmt: skip
+
+
+class ClusterCommand(DoitCmdBase):  # type: ignore[misc]
+    """A command with up to `most` names and at least `least`."""
+
+    doc_description = (
+        "RUN: an id, the beginning of one, or a name; the run that was submitted last by default."
+    )
+    least, most = 0, 1
+
+    def execute(self, params: Mapping[str, Any], args: list[str]) -> int:
+        """Run the command in the folder of dodo.py; return the exit code."""
+        self.loader.setup(params)
+        options, names = self._split(dict(params), args)
+        if not self.least <= len(names) <= self.most:
+            raise InvalidCommand(f"usage: doit {self.name} {self.doc_usage}")
+        try:
+            return self.act(open_current(), names, options)
+        except FFTasksError as error:
+            sys.stdout.flush()
+            sys.stderr.write(f"{error}\n")
+            return error.exit_code
+
+    def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
+        """Do what the command does; return the exit code."""
+        raise NotImplementedError
+
+    def _split(self, options: dict[str, Any], words: list[str]) -> tuple[dict[str, Any], list[str]]:
+        """Return options and names; doit's own parser stops at the first name."""
+        names: list[str] = []
+        parser = self.cmdparser
+        while words:
+            names.append(words[0])
+            more, words = parser.parse(words[1:])
+            options |= {name: more[name] for name in more._non_default_keys}
+        return options, names

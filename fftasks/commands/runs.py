@@ -1,0 +1,76 @@
+"""`doit runs`: the runs of this project on the cluster."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fftasks.cluster.choose import list_submitted
+from fftasks.cluster.run import ClusterRun
+from fftasks.cluster.show import format_duration, format_when, name_state
+from fftasks.commands.command import JSON, ClusterCommand
+from fftasks.ports.kfp_runs import list_runs
+from fftasks.project import Project
+from fftasks.state import STATES
+from fftasks.table import Cell, Column, Row, print_json, print_table, show_state
+
+_NUMBER = {
+    "name": "number", "short": "n", "long": "number", "type": int, "default": 20,
+    "help": "how many runs of the experiment to look at, newest first",
+}  # fmt: skip
+_ALL = {
+    "name": "everything", "short": "a", "long": "all", "type": bool, "default": False,
+    "help": "also runs that fftasks did not start",
+}  # fmt: skip
+_COLUMNS = (
+    *(Column(), Column("run"), Column("name", wraps=True), Column("workflow", wraps=True)),
+    *(Column("state"), Column("begun"), Column("time", right=True)),
+)
+
+
+class Runs(ClusterCommand):
+    """List runs, newest first."""
+
+    doc_purpose = "list the runs on Kubeflow Pipelines"
+    doc_usage = ""
+    doc_description = "Those of the experiment that the settings name; * marks the last submitted."
+    name = "runs"
+    cmd_options = (_NUMBER, _ALL, JSON)
+    most = 0
+
+    def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:  # noqa: ARG002
+        """Print the list."""
+        found = [ClusterRun(run) for run in list_runs(project.settings.kfp, options["number"])]
+        runs = [run for run in found if options["everything"] or run.workflow]
+        if options["as_json"]:
+            print_json([_to_json(run) for run in runs])
+            return 0
+        if not runs:
+            print(
+                f"no runs in experiment {project.settings.kfp.experiment!r}; `doit submit` starts one"
+            )
+        last = {record["run_id"] for record in list_submitted(project)}
+        print_table(_COLUMNS, list(_make_rows(runs, last)))
+        return 0
+
+
+def _make_rows(runs: list[ClusterRun], last: set[str]) -> Iterator[Row]:
+    for run in runs:
+        word = name_state(run.state)
+        mark = "*" if run.run_id in last else ""
+        yield (
+            *(show_state(word, sys.stdout), f"{run.run_id[:8]}{mark}", run.name, run.workflow),
+            *(Cell(word, STATES[word].ansi), format_when(run.began), format_duration(run)),
+        )
+
+
+def _to_json(run: ClusterRun) -> dict[str, Any]:
+    return {
+        "run_id": run.run_id,
+        "name": run.name,
+        "workflow": run.workflow,
+        "state": run.state,
+        "began": run.began and run.began.isoformat(),
+        "ended": run.ended and run.ended.isoformat(),
+    }

@@ -1,0 +1,89 @@
+"""Port kfp: runs that were started: read, listed, canceled, and the logs of their pods."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from fftasks.ports.kfp import find_experiment, in_namespace
+from fftasks.ports.kfp_connection import API, Connection, Json, Question, connect
+from fftasks.ports.kfp_errors import NotFoundError
+
+if TYPE_CHECKING:
+    from fftasks.settings import KFPSettings
+
+_LATEST = {"sort_by": "created_at desc"}
+
+
+def read_run(settings: KFPSettings, run_id: str) -> Json:
+    """Return a run as KFP shows it; raise NotFoundError if there is none, ToolError if nobody says."""
+    with connect(settings) as kfp:
+        return _read(kfp, run_id)
+
+
+def list_runs(settings: KFPSettings, most: int) -> list[Json]:
+    """Return the latest runs of the settings' experiment, newest first; [] if it was never made."""
+    with connect(settings) as kfp:
+        experiment_id = find_experiment(kfp, settings)
+        if not experiment_id:
+            return []
+        query = {**_LATEST, "experiment_id": experiment_id, **in_namespace(settings)}
+        query["page_size"] = str(min(most, 100))
+        runs = kfp.list_all("cannot list runs", "/runs", "runs", query)
+        return list(itertools.islice(runs, most))
+
+
+def cancel_run(settings: KFPSettings, run_id: str) -> None:
+    """Ask a run to end; it does so in its own time. Raises as read_run does."""
+    with connect(settings) as kfp:
+        path = f"/runs/{_quote(run_id)}:terminate"
+        kfp.post(f"cannot cancel run {run_id}", path, {})
+
+
+def read_log(settings: KFPSettings, run: Json, pod: str) -> str | None:
+    """Return what the main container of a pod has printed, None if no server here gives it.
+
+    The page's server gives it while the pod is there, and from Argo's archive afterwards; so does the API
+    server, where it has the rights. Raises ToolError if the host does not answer at all.
+    """
+    run_id = str(run.get("run_id", ""))
+    namespace = settings.namespace or "kubeflow"
+    created = str(run.get("created_at", ""))[:10]
+    with connect(settings) as kfp:
+        return _ask_page(kfp, pod, run_id, namespace, created) or _ask_api(kfp, pod, run_id)
+
+
+def _ask_page(kfp: Connection, pod: str, run_id: str, namespace: str, created: str) -> str | None:
+    query = {"podname": pod, "runid": run_id, "podnamespace": namespace, "createdat": created}
+    return _read_text(kfp, "/k8s/pod/logs", query)
+
+
+def _ask_api(kfp: Connection, pod: str, run_id: str) -> str | None:
+    path = f"/apis/v1alpha1/runs/{_quote(run_id)}/nodes/{_quote(pod)}/log"
+    return _read_text(kfp, path, {})
+
+
+def _read_text(kfp: Connection, path: str, query: Json) -> str | None:
+    answer = kfp.send("cannot read a log", Question("GET", path, query), check=False)
+    # whoever does not know the path may answer with its page
+    is_page = "html" in answer.headers.get("Content-Type", "")
+    if answer.status != 200 or is_page:  # noqa: PLR2004 - HTTP
+        return None
+    return answer.data.decode("utf-8", "replace")
+
+
+def _read(kfp: Connection, run_id: str) -> Json:
+    attempted = f"cannot read run {run_id}"
+    try:
+        return kfp.ask(attempted, Question("GET", f"{API}/runs/{_quote(run_id)}"), "run_id")
+    except NotFoundError as error:
+        raise NotFoundError(
+            attempted,
+            found=[f"Kubeflow Pipelines at {kfp.access.host} does not know it (any more)"],
+            tip="`doit runs` lists those that there are",
+        ) from error
+
+
+def _quote(text: str) -> str:
+    return quote(text, safe="")

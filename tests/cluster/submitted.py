@@ -1,0 +1,45 @@
+"""A project with a run on the KFP test server, submitted by the stages but without an image."""
+
+from __future__ import annotations
+
+from fftasks.ports.kfp import start_run
+from fftasks.project import Project, open_project
+from fftasks.record import Record, write_record, write_text
+from fftasks.stages import components, pipeline, submit
+from tests.sample import Sample
+
+CHAIN = """
+from fftasks import Workflow, workflow
+
+@workflow
+def double(x):
+    return 2 * x
+
+first = double(1).set_name("first node")
+second = double(first).set_name("second")
+Workflow(double(second).set_name("third"), name="chain")
+"""
+REFERENCE = "registry.test/image@sha256:" + "0" * 64
+
+
+def make_project(root, server, text: str = CHAIN, kfp: str = "") -> Sample:
+    """Write a project whose settings name the server; kfp: more lines of that section."""
+    sample = Sample.make(root, text)
+    lines = ["workflows: [wf.py]", "kfp:", f"  host: {server.url}", kfp]
+    sample.write("config/default.yaml", "\n".join(lines))
+    return sample
+
+
+def submit_project(sample: Sample, reference: str = REFERENCE) -> tuple[Project, Record]:
+    """Submit the project's one workflow; return project and record."""
+    open_project.cache_clear()
+    project = open_project(sample.root)
+    [name] = project.workflows
+    parts, _ = components.make(project.workflows[name], name, reference)
+    write_record(project.record_path("components", name), parts)
+    made, text = pipeline.make(parts, reference, caching=True, version="0")
+    write_record(project.record_path("pipeline", name), made)
+    write_text(project.folder / "pipeline" / f"{parts['slug']}.yaml", text)
+    record = submit.make(made, text, project.settings.kfp, start_run)
+    write_record(project.record_path("submit", name), record)
+    return project, record
