@@ -39,12 +39,18 @@ _CACHE = Path(os.environ.get("FFTASKS_TEST_CACHE") or Path.home() / ".cache" / "
 _SERVICES = frozenset({"engine", "registry", "base_image", "cluster", "kfp_cluster"})
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use a service, and put them behind the fast ones."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests that use a service, and put them behind the fast ones.
+
+    Where several processes share the tests, one of them has all of these, from the start: they wait for
+    containers most of their time, and an engine's images are there for everybody.
+    """
     for item in items:
         if _SERVICES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("services")
-    items.sort(key=lambda item: item.get_closest_marker("services") is not None)
+            item.add_marker(pytest.mark.xdist_group("services"))
+    is_shared = hasattr(config, "workerinput")
+    items.sort(key=lambda item: (item.get_closest_marker("services") is None) is is_shared)
 
 
 @pytest.fixture(scope="session")

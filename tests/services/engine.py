@@ -74,8 +74,9 @@ def remove_images(client: docker.DockerClient, prefix: str) -> None:
     """Remove the images whose names begin with prefix, so that sessions of tests do not fill the disk."""
     from docker.errors import APIError
 
-    for image in client.images.list():
-        names = [*image.tags, *image.attrs.get("RepoDigests", ())]
+    # not client.images.list(): it asks for each image once more, and fails where one has just gone
+    for image in client.api.images():
+        names = [*(image["RepoTags"] or ()), *(image["RepoDigests"] or ())]
         for name in names:
             if name.startswith(prefix):
                 try:

@@ -48,5 +48,5 @@ def test_images_of_a_session_are_removed(engine, base_image):
 
     engines.remove_images(engine, "localhost:1/")
 
-    assert not [name for image in engine.images.list() for name in image.tags if "removed" in name]
+    assert not engine.api.images("localhost:1/tests/removed")
     assert engine.images.get(base_image)
