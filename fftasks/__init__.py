@@ -12,13 +12,19 @@ if TYPE_CHECKING:
     from fftasks.dropin.local import LocalWorkflow as LocalWorkflow
     from fftasks.dropin.storage import storage_factory as storage_factory
     from fftasks.results import load as load
+    from fftasks.workflow.plugin import InitializerPlugin as InitializerPlugin
+    from fftasks.workflow.plugin import PluginCollection as PluginCollection
+    from fftasks.workflow.plugin import RandomStatePlugin as RandomStatePlugin
 
 __version__ = "0.1.0"
 
 # imported when first used: most processes need none, and a worker's fork costs by what is imported
 _LATER = {
+    "InitializerPlugin": "fftasks.workflow.plugin",
     "KFPWorkflow": "fftasks.dropin.kfp",
     "LocalWorkflow": "fftasks.dropin.local",
+    "PluginCollection": "fftasks.workflow.plugin",
+    "RandomStatePlugin": "fftasks.workflow.plugin",
     "load": "fftasks.results",
     "storage_factory": "fftasks.dropin.storage",
 }

@@ -17,12 +17,22 @@ from typing import Any
 from fftasks.closure import Closure, Project, find_closure, find_code
 from fftasks.constant import describe_constant, digest_constant, kfp_value
 from fftasks.errors import FFTasksError, WorkflowError
+from fftasks.record import digest_json
 from fftasks.runtime.call import number_inputs
 from fftasks.runtime.source import find_import_root, import_workflows
+from fftasks.settings.patterns import check_layer
 from fftasks.watch import list_modules, watch_reads
 from fftasks.workflow.graph import Workflow
 from fftasks.workflow.instance import CallNode
-from fftasks.workflow.node import Node, Result, find_results, format_path, replace_results
+from fftasks.workflow.node import (
+    Node,
+    Result,
+    Setting,
+    find_results,
+    format_path,
+    replace_results,
+)
+from fftasks.workflow.plugin import bind_plugin
 from fftasks.workflow.slug import make_slug
 
 
@@ -32,6 +42,7 @@ def main(root: Path, file: str) -> dict[str, Any]:
         with watch_reads(root) as names:
             warnings: list[str] = []
             workflows = import_workflows(root, file, notes=warnings)
+        warnings += [warning for workflow in workflows for warning in workflow.warnings]
         return describe_graph(root, file, workflows, names) | {"warnings": warnings}
     except FFTasksError as error:
         return {"error": [error.attempted, error.found, error.tip]}
@@ -89,7 +100,18 @@ def describe_node(node: Node, ids: dict[Node, str], coder: Coder) -> dict[str, A
     ]
     if isinstance(node, CallNode) and node.after is not None:
         described |= {"object": ids[node.object], "after": ids[node.after], "method": node.method}
+    if node.settings:
+        described["settings"] = [_describe_setting(setting, coder) for setting in node.settings]
     return described
+
+
+def _describe_setting(setting: Setting, coder: Coder) -> dict[str, Any]:
+    """Return what query(...).set(...) was given, checked, with its line."""
+    file = Path(setting.site.file)
+    origin = f"{coder.relate(file) or file.name}:{setting.site.line}"
+    layer = check_layer(setting.pattern, setting.values, origin)
+    values = {key: value.value for key, value in layer.values.items()}
+    return {"pattern": setting.pattern, "values": values, "origin": origin}
 
 
 def _describe_argument(
@@ -161,7 +183,12 @@ class Coder:
         self._relative: dict[str, str | None] = {}
 
     def digest(self, node: Node) -> str:
-        """Return the digest of the code that a node needs."""
+        """Return the digest of the code that a node needs, its plugin's with it."""
+        if node.plugin is not None:
+            return self._add_plugin(node, self._digest_callee(node))
+        return self._digest_callee(node)
+
+    def _digest_callee(self, node: Node) -> str:
         if isinstance(node, CallNode):  # whoever calls a method may use the whole class
             return self.digest_function(node.object.func)
         return self.digest_function(node.func)
@@ -177,6 +204,20 @@ class Coder:
             self.files |= set(closure.files)
             self.notes |= dict.fromkeys(closure.notes)
         return self._digests[key]
+
+    def _add_plugin(self, node: Node, code: str) -> str:
+        # bound to the node: one that seeds by the node's name makes results that others must not take
+        bound = bind_plugin(node.plugin, node.name)
+        digest, stable = digest_constant(bound, code_of=self.digest_function)
+        if not stable:
+            raise WorkflowError(
+                f"the plugin of node {node.name!r} looks different in each process",
+                found=[describe_constant(bound)],
+                tip="give it plain data and functions, and open files and connections when it is called",
+            )
+        whole = digest_json([code, digest])
+        self.pieces[whole] = {**self.pieces[code], f"plugin {type(bound).__qualname__}": digest}
+        return whole
 
     def locate(self, node: Node) -> dict[str, Any]:
         """Return where a node's function is: module, qualname, file and line."""
@@ -203,10 +244,11 @@ class Coder:
         except TypeError:
             return None
         if source not in self._relative:
-            self._relative[source] = self._relate(Path(source))
+            self._relative[source] = self.relate(Path(source))
         return self._relative[source]
 
-    def _relate(self, path: Path) -> str | None:
+    def relate(self, path: Path) -> str | None:
+        """Return a file's path relative to the project's folder; None for a file elsewhere."""
         if path.is_file() and path.resolve().is_relative_to(self.root):
             return path.resolve().relative_to(self.root).as_posix()
         return None

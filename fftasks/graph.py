@@ -21,7 +21,7 @@ from fftasks.signature import Signatures
 from fftasks.watch import list_importable
 from fftasks.workflow.slug import make_slug
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

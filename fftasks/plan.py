@@ -22,17 +22,19 @@ class Forecast:
 
     name: of the task, as doit has it; runs: whether it will be made
     reasons: why, in a sentence each
-    code: for a node, what its code consists of
+    code, settings: for a node, what its code consists of, and what is set for it, with the place
     """
 
     name: str
     runs: bool
     reasons: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the forecast as JSON."""
-        return {"task": self.name, "runs": self.runs, "reasons": self.reasons, "code": self.code}
+        shown = {"code": self.code, "settings": self.settings}
+        return {"task": self.name, "runs": self.runs, "reasons": self.reasons, **shown}
 
 
 def plan_nodes(project: Project, wanted: set[str] | None = None) -> list[Forecast]:
@@ -63,20 +65,21 @@ def _check_registry(project: Project, forecasts: dict[str, Forecast]) -> dict[st
 
 def _plan_node(project: Project, label: str, records: dict[str, Record]) -> Forecast:
     node = project.nodes[label]
-    code = tuple(node.pieces)
+    code, settings = tuple(node.pieces), project.settings_of(node.content)
+    shown = tuple(settings.describe())
     waiting = [other for other in node.upstream if other not in records]
     if waiting:
-        return Forecast(label, True, tuple(f"{other} will run" for other in waiting), code)
+        return Forecast(label, True, tuple(f"{other} will run" for other in waiting), code, shown)
     ids = dict(zip(node.content["upstream"], node.upstream, strict=True))
     upstream = {identity: records[other] for identity, other in ids.items()}
-    inputs = node_stage.list_inputs(node.content, upstream, project.data)
+    inputs = node_stage.list_inputs(node.content, upstream, project.data, settings)
     record = node_stage.find_record(node.content, inputs, project.store, keep=False)
     if record is not None:
         records[label] = record
-        return Forecast(label, False, (), code)
+        return Forecast(label, False, (), code, shown)
     pieces = project.list_pieces(label)
     reasons = node_stage.list_reasons(node.content, inputs, project.store, pieces)
-    return Forecast(label, True, tuple(reasons), code)
+    return Forecast(label, True, tuple(reasons), code, shown)
 
 
 def _plan_stage(

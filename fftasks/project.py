@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from fftasks.data import Data
 from fftasks.errors import StoreError, WorkflowError
 from fftasks.graph import GraphFile, load_graph
-from fftasks.record import Record, read_record
-from fftasks.settings import Settings, load
+from fftasks.record import Record, digest_json, read_record
+from fftasks.settings import Layer, NodeSettings, Settings, load
+from fftasks.settings.nodes import combine_layers, find_unmatched
+from fftasks.settings.patterns import make_layer, warn_of_secrets
 from fftasks.stages import node as node_stage
 from fftasks.store import Store, Trace
 from fftasks.workflow.slug import make_slug
@@ -34,6 +36,7 @@ NEEDS = {
 }
 # base: what the base's name stands for, in a record of its own, so that it is looked up once
 _SHARED = frozenset({"context", "base", "image", "push"})
+_NO_SETTINGS = NodeSettings()
 
 
 @dataclass
@@ -72,6 +75,7 @@ class Project:
     settings: Settings
     fingerprints: dict[tuple[str, ...], Mapping[str, Fingerprint]] = field(default_factory=dict)
     _records: dict[str, Record] = field(default_factory=dict)
+    _node_settings: dict[str, NodeSettings] = field(default_factory=dict)
     _is_warned: bool = False
 
     @property
@@ -120,10 +124,32 @@ class Project:
         _ = self.workflows  # their names are different, and so are labels
         return {node.label: node for node in _label_nodes(self.graphs)}
 
+    def settings_of(self, node: Mapping[str, Any]) -> NodeSettings:
+        """Return what a node of a graph record ends up with: config/, and what the code sets, which wins."""
+        if not self._layers and "settings" not in node:
+            return _NO_SETTINGS
+        layers = [index for index, layer in enumerate(self._layers) if layer.matches(node["name"])]
+        coded = tuple(map(make_layer, node.get("settings", ())))
+        key = digest_json([layers, node.get("settings", ())])
+        if key not in self._node_settings:
+            self._node_settings[key] = combine_layers([*(self._layers[i] for i in layers), *coded])
+        return self._node_settings[key]
+
+    @property
+    def _layers(self) -> tuple[Layer, ...]:
+        return self.settings.nodes
+
     def take_warnings(self) -> list[str]:
         """Return what is worth a warning in settings and graphs; nothing when asked again."""
-        _ = self.nodes
+        names = {node.content["name"] for node in self.nodes.values()}
         found = [*self.settings.warnings, *(w for graph in self.graphs for w in graph["warnings"])]
+        coded = {
+            digest_json(s): s for n in self.nodes.values() for s in n.content.get("settings", ())
+        }
+        found += [
+            *find_unmatched(self._layers, names),
+            *warn_of_secrets(map(make_layer, coded.values())),
+        ]
         new, self._is_warned = ([] if self._is_warned else found), True
         return new
 
@@ -157,7 +183,8 @@ class Project:
             identity: self.read_node(other)
             for identity, other in zip(node.content["upstream"], node.upstream, strict=True)
         }
-        return node_stage.list_inputs(node.content, upstream, self.data)
+        settings = self.settings_of(node.content)
+        return node_stage.list_inputs(node.content, upstream, self.data, settings)
 
     def list_pieces(self, label: str) -> dict[str, str]:
         """Return what code and data of a node consist of, piece by piece."""
@@ -184,6 +211,7 @@ class Project:
             pieces=self.list_pieces(label),
             workflow=node.workflow,
             items=node.items,
+            settings=self.settings_of(node.content),
         )
         return trace
 

@@ -34,11 +34,13 @@ class Trace:
     outputs: output name -> digest of its artifact
     previews: path of an item ("" for the whole result) -> a short text that shows it
     seconds: how long the function took
+    tries: how often it had to be called in this run; not kept
     """
 
     outputs: dict[str, str]
     previews: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    tries: int = 1
 
 
 @dataclass(frozen=True)

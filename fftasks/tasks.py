@@ -276,7 +276,8 @@ def run_node(label: str) -> dict[str, Any]:
             node.content, inputs, project.store, project.list_pieces(label)
         )
         trace = project.make_node(label, inputs)
-    return {"ran": True, "reason": reasons[0], "seconds": trace.seconds}
+    tries = f"; try {trace.tries}" if trace.tries > 1 else ""
+    return {"ran": True, "reason": f"{reasons[0]}{tries}", "seconds": trace.seconds}
 
 
 def _spell(project: Project, label: str) -> str:

@@ -16,7 +16,7 @@ from fftasks.tasks import find_label
 
 _VERBOSE = {
     "name": "verbose", "short": "v", "long": "verbose", "type": bool, "default": False,
-    "help": "show all reasons, and what the code of each node consists of",
+    "help": "show all reasons, the settings of each node, and what its code consists of",
 }  # fmt: skip
 _JSON = {
     "name": "as_json", "short": "", "long": "json", "type": bool, "default": False,
@@ -101,4 +101,5 @@ def _list_rows(forecast: Forecast, *, verbose: bool) -> Iterator[Row]:
     yield state, forecast.name, f"{reasons[0]}{more}"
     if verbose:
         yield from (("", "", reason) for reason in reasons[1:])
+        yield from (("", "", f"  {shown}") for shown in forecast.settings)
         yield from (("", "", Cell(f"  code: {piece}", "2")) for piece in forecast.code)

@@ -22,6 +22,7 @@ import functools
 import hashlib
 import math
 import struct
+import sys
 import types
 import warnings
 import weakref
@@ -177,7 +178,10 @@ class _Digester:
         return _join("class", *parts)
 
     def _compose_method(self, value: types.MethodType) -> bytes:
-        return self._list("method", (value.__func__, value.__self__))
+        return _name_global(value) or self._list("method", (value.__func__, value.__self__))
+
+    def _compose_builtin(self, value: types.BuiltinMethodType) -> bytes:
+        return _name_global(value) or self._compose_object(value)
 
     def _compose_wrapped(self, value: Any) -> bytes:
         return self._list(type(value).__name__, (value.__func__,))
@@ -231,6 +235,19 @@ _NOT_CODE = frozenset({
     "__firstlineno__", "__slotnames__", "__static_attributes__", "__annotations_cache__",
     "__annotate_func__", "__annotate__", "_abc_impl",
 })  # fmt: skip
+
+
+def _name_global(value: Any) -> bytes | None:
+    """Return what stands for a method of an object that an installed module has, such as random.seed.
+
+    It counts by its name, as a function does: the object's state is another one in each process.
+    """
+    module = sys.modules.get(type(value.__self__).__module__)
+    origin = find_origin(module) if module is not None else None
+    if origin is None or getattr(module, value.__name__, None) != value:
+        return None
+    name = f"{type(value.__self__).__module__}.{value.__name__}"
+    return _join("installed", _encode(name), _encode(origin))
 
 
 def _is_slot(value: Any) -> bool:
@@ -296,6 +313,7 @@ _COMPOSERS: dict[type, Callable[[_Digester, Any], bytes]] = {
     slice: lambda digester, value: digester._list("slice", (value.start, value.stop, value.step)),
     types.FunctionType: _Digester._compose_function,
     types.MethodType: _Digester._compose_method,
+    types.BuiltinMethodType: _Digester._compose_builtin,
     types.CodeType: _Digester._compose_code,
     types.ModuleType: _Digester._compose_module,
     staticmethod: _Digester._compose_wrapped,

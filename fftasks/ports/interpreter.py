@@ -10,14 +10,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from fftasks.errors import NodeError
+from fftasks.runtime.end import end_tree
 from fftasks.runtime.job import Job, Report
+from fftasks.runtime.worker import describe_timeout
 
-_workers: dict[tuple[int, str, str], Worker] = {}
+_workers: dict[tuple[int, str, str, bool], Worker] = {}
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,21 @@ class Interpreter:
     def __call__(self, job: Job, /) -> Report:
         """Run a job in a process of its own."""
         if self.isolation == "fork" and hasattr(os, "fork"):
-            worker = get_worker(self)
+            worker = get_worker(self, job.env)
             if worker.forks:
                 return worker.run(job)
         return run_fresh(self, job)
 
 
 class Worker:
-    """A process that has imported the user's file and forks for each job."""
+    """A process that has imported the user's file and forks for each job.
 
-    def __init__(self, interpreter: Interpreter) -> None:
+    env: what its nodes' environment has besides this process's own; it is there when the file and what it
+        needs are imported, as in a container: many a library looks at it only then
+    """
+
+    def __init__(self, interpreter: Interpreter, env: Mapping[str, str]) -> None:
+        self.env = dict(env)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         self._process = subprocess.Popen(
             [*_command(interpreter), "--serve"],
@@ -55,7 +63,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             cwd=interpreter.root,
-            env=_environment(),
+            env=_environment(env),
             start_new_session=True,  # Ctrl-C is for doit, which ends its workers
         )
         answer = self._ask({"files": dict(interpreter.files)})
@@ -66,6 +74,14 @@ class Worker:
     def run(self, job: Job) -> Report:
         """Run a job; raises NodeError if the worker itself is gone."""
         return Report(**self._ask(vars(job)))
+
+    def close(self) -> None:
+        """End the process, which has nothing to do."""
+        with contextlib.suppress(BrokenPipeError):
+            _need(self._process.stdin).close()
+        self._process.wait()
+        _need(self._process.stdout).close()
+        self._errors.close()
 
     def is_alive(self) -> bool:
         """Tell whether the process is there."""
@@ -90,33 +106,42 @@ class Worker:
         return self._errors.read().decode(errors="replace")[-2000:]
 
 
-def get_worker(interpreter: Interpreter) -> Worker:
-    """Return this process's warm worker for a file, started when it is first needed."""
-    key = (os.getpid(), str(interpreter.root), interpreter.file)
-    if key not in _workers or not _workers[key].is_alive():
-        _workers[key] = Worker(interpreter)
-    return _workers[key]
+def get_worker(interpreter: Interpreter, env: Mapping[str, str]) -> Worker:
+    """Return this process's warm worker for a file and an environment, started when it is first needed."""
+    key = (os.getpid(), str(interpreter.root), interpreter.file, bool(env))
+    worker = _workers.get(key)
+    if worker is None or worker.env != env or not worker.is_alive():
+        # one for nodes without an environment of their own, and one for the last of the others
+        if worker is not None:
+            worker.close()
+        worker = _workers[key] = Worker(interpreter, env)
+    return worker
 
 
 def run_fresh(interpreter: Interpreter, job: Job) -> Report:
     """Run a job in a new interpreter, as a container does."""
-    completed = subprocess.run(
+    process = subprocess.Popen(
         [*_command(interpreter), "--workflow", job.workflow, "--job"],
-        input=json.dumps({"files": dict(interpreter.files), "job": vars(job)}).encode() + b"\n",
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         cwd=interpreter.root,
-        env={**_environment(), "FFFUNCTION": job.node},
-        check=False,
+        env={**_environment(job.env), "FFFUNCTION": job.node},
     )
-    if completed.stdout:
-        return Report(**json.loads(completed.stdout))
-    if completed.returncode < 0:
-        end = f"was killed by {signal.Signals(-completed.returncode).name}"
+    question = json.dumps({"files": dict(interpreter.files), "job": vars(job)}).encode() + b"\n"
+    try:
+        answer, errors = process.communicate(question, timeout=job.timeout_s or None)
+    except subprocess.TimeoutExpired:
+        end_tree(process.pid)
+        process.communicate()
+        return describe_timeout(job)
+    if answer:
+        return Report(**json.loads(answer))
+    if process.returncode < 0:
+        end = f"was killed by {signal.Signals(-process.returncode).name}"
     else:
-        end = f"ended its process with exit code {completed.returncode}"
-    return Report(
-        {}, error=f"{job.node} {end}\n{completed.stderr.decode(errors='replace')[-2000:]}"
-    )
+        end = f"ended its process with exit code {process.returncode}"
+    return Report({}, error=f"{job.node} {end}\n{errors.decode(errors='replace')[-2000:]}")
 
 
 def _command(interpreter: Interpreter) -> list[str]:
@@ -126,9 +151,9 @@ def _command(interpreter: Interpreter) -> list[str]:
     ]  # fmt: skip
 
 
-def _environment() -> dict[str, str]:
+def _environment(env: Mapping[str, str]) -> dict[str, str]:
     # the same order of sets in each process, so that an equal set is stored as equal bytes
-    return {**os.environ, "PYTHONHASHSEED": "0"}
+    return {**os.environ, **env, "PYTHONHASHSEED": "0"}
 
 
 def end_with_parent(parent: int) -> None:

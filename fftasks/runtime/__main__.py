@@ -108,7 +108,7 @@ def _run_local(root: Path, arguments: argparse.Namespace) -> int:
     checked = CheckedModules(root, question["files"])
     with take_stdout() as answers:
         if job.log:
-            redirect_output(job.log)
+            redirect_output(job.log, is_new=not job.is_retry)
         node = _find_node(root, arguments)
         answers.write(json.dumps(run_job(node, job, checked).to_json()).encode())
     return 0

@@ -11,6 +11,7 @@ from fftasks.errors import NodeError
 from fftasks.workflow.guard import calling
 from fftasks.workflow.instance import OUTPUTS, CallNode
 from fftasks.workflow.node import Node, Result, find_results, format_path, replace_results
+from fftasks.workflow.plugin import initialize
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 
@@ -66,9 +67,11 @@ def call_node(
     args, kwargs = _take_arguments(node, _take(load), parameters or {})
     if not isinstance(node, CallNode) or node.after is None:
         with calling():
+            _prepare(node)
             return {"result": node.func(*args, **kwargs)}
     state = load(_find_object(node.after))
     with calling():
+        _prepare(node)
         result = getattr(state, node.method)(*args, **kwargs)
     return {"result": result, "state": state}
 
@@ -80,6 +83,11 @@ def format_user_traceback(error: BaseException) -> str:
         trace = trace.tb_next
     lines = traceback.format_exception(type(error), error, trace or error.__traceback__)
     return "".join(lines).rstrip()
+
+
+def _prepare(node: Node) -> None:
+    if node.plugin is not None:
+        initialize(node.plugin, node.name)
 
 
 def _find_object(after: Node) -> Input:

@@ -39,6 +39,9 @@ class Job:
     parameters: argument name -> value that replaces the constant in the graph
     items: paths of items that are wanted, such as "[0]", to be shown
     log: file that takes what the node prints; "" leaves it where it goes
+    env: environment that its process is started with
+    timeout_s: seconds after which it is killed; 0: never
+    is_retry: it has failed before, and its log goes on
     """
 
     workflow: str
@@ -48,6 +51,9 @@ class Job:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     items: Sequence[str] = ()
     log: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    timeout_s: int = 0
+    is_retry: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,19 @@ import functools
 import gc
 import json
 import marshal
+import math
 import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 from fftasks.errors import FFTasksError
 from fftasks.runtime.call import number_inputs
+from fftasks.runtime.end import end_tree
 from fftasks.runtime.job import Job, Report, run_job
 from fftasks.runtime.observe import install_hook
 from fftasks.runtime.source import CheckedModules, import_workflows
@@ -59,10 +62,11 @@ def take_stdout() -> IO[bytes]:
     return answers
 
 
-def redirect_output(log: str) -> None:
+def redirect_output(log: str, *, is_new: bool = True) -> None:
     """Send all that this process prints to a file, also what C code prints."""
     sys.stdout.flush()
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+    truncate = os.O_TRUNC if is_new else 0
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | truncate | os.O_APPEND, 0o666)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
@@ -85,18 +89,20 @@ def _run(node: Node, job: Job, checked: CheckedModules) -> Report:
     child = os.fork()
     if child == 0:
         os.close(read_end)
-        _run_in_child(functools.partial(run_job, node, job, checked, inputs), job.log, write_end)
+        _run_in_child(functools.partial(run_job, node, job, checked, inputs), job, write_end)
     os.close(write_end)
-    return _wait(child, read_end, node)
+    return _wait(child, read_end, job)
 
 
-def _run_in_child(run: Callable[[], Report], log: str, write_end: int) -> None:
+def _run_in_child(run: Callable[[], Report], job: Job, write_end: int) -> None:
     code = 1
     try:
+        if job.timeout_s:
+            os.setpgid(0, 0)  # so that what has lost its parent is found as well
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         _reseed()
-        if log:
-            redirect_output(log)
+        if job.log:
+            redirect_output(job.log, is_new=not job.is_retry)
         report = run()
         # not JSON: its encoder is a lot to copy for a process that lives a millisecond
         with os.fdopen(write_end, "wb") as pipe:
@@ -108,15 +114,21 @@ def _run_in_child(run: Callable[[], Report], log: str, write_end: int) -> None:
         os._exit(code)
 
 
-def _wait(child: int, read_end: int, node: Node) -> Report:
+def _wait(child: int, read_end: int, job: Job) -> Report:
     content = b""
+    deadline = time.monotonic() + job.timeout_s if job.timeout_s else math.inf
     with os.fdopen(read_end, "rb", buffering=0) as pipe:
         while True:
-            ready, _, _ = select.select([pipe.fileno(), 0], [], [])
+            left_s = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+            ready, _, _ = select.select([pipe.fileno(), 0], [], [], left_s)
+            if not ready:
+                end_tree(child)
+                os.waitpid(child, 0)
+                return describe_timeout(job)
             if pipe.fileno() not in ready and not os.read(
                 0, 1
             ):  # nobody sends jobs ahead: only the end is there
-                os.kill(child, signal.SIGKILL)
+                end_tree(child)
                 os._exit(1)
             piece = pipe.read(1 << 16)
             if not piece:
@@ -125,7 +137,13 @@ def _wait(child: int, read_end: int, node: Node) -> Report:
     _, status = os.waitpid(child, 0)
     if status == 0 and content:
         return Report(**marshal.loads(content))
-    return Report({}, error=f"{node.name} {_describe_end(os.waitstatus_to_exitcode(status))}")
+    return Report({}, error=f"{job.node} {_describe_end(os.waitstatus_to_exitcode(status))}")
+
+
+def describe_timeout(job: Job) -> Report:
+    """Return the report of a node that was killed because it took too long."""
+    what = f"was killed after {job.timeout_s} s, with all that it had started"
+    return Report({}, error=f"{job.node} {what}\ntip: raise timeout_s of the node's settings")
 
 
 def _describe_end(code: int) -> str:

@@ -4,6 +4,8 @@
 """
 
 from fftasks.settings.layers import load as load
+from fftasks.settings.nodes import Layer as Layer
+from fftasks.settings.nodes import NodeSettings as NodeSettings
 from fftasks.settings.rule import Rule as Rule
 from fftasks.settings.tree import RULES as RULES
 from fftasks.settings.tree import SECTIONS as SECTIONS

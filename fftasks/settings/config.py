@@ -17,6 +17,7 @@ from fftasks.settings.rule import Rules, Spot, Value, has_variable, suggest
 Node = Any  # of yaml; what tells its kinds apart, `id`, is not in its types
 
 DEFAULT = "config/default.yaml"
+NODES = "nodes"  # the section whose keys are patterns; see patterns.py
 PREFIX = "FFTASKS_"
 
 _TEXT, _NOTHING = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
@@ -55,24 +56,27 @@ def choose_files(folder: Path, profile: str | None, environ: Mapping[str, str]) 
     yield f"config/{profile}.yaml"
 
 
-def read_file(
-    folder: Path, name: str, rules: Rules, environ: Mapping[str, str]
-) -> dict[str, Value]:
+def read_file(root: Node, name: str, rules: Rules, environ: Mapping[str, str]) -> dict[str, Value]:
     """Return what a file sets, by dotted key.
 
-    name: relative to the project's folder; environ: where ${NAME} is taken from
+    root: as read_tree gives it; name: relative to the project's folder; environ: where ${NAME} is taken from
     Raises SettingsError with file, line, key, what is allowed and the nearest name.
     """
+    return {
+        key: read_value(Spot(key, rules[key], origin, environ), node)
+        for key, origin, node in _list_settings(root, name, rules)
+    }
+
+
+def read_tree(folder: Path, name: str) -> Node:
+    """Return the root of a file in the project's folder; raise SettingsError if it is empty or no YAML."""
     root = _compose(_read_text_of(folder, name), name)
     if root is None:
         tip = "write `workflows: [my_workflow.py]`, or begin with `fftasks init`"
         if name != DEFAULT:
             tip = f"write what differs from {DEFAULT}, or remove it"
         raise SettingsError(f"{name} is empty", tip=tip)
-    return {
-        key: _read(Spot(key, rules[key], origin, environ), node)
-        for key, origin, node in _list_settings(root, name, rules)
-    }
+    return root
 
 
 def read_environment(environ: Mapping[str, str], rules: Rules) -> dict[str, Value]:
@@ -141,19 +145,21 @@ def _find_line(error: Exception, text: str) -> int:
 def _list_settings(root: Node, name: str, rules: Rules) -> Iterator[tuple[str, str, Node]]:
     """Yield the dotted key, the origin and the value of each setting; sections are opened."""
     sections = list_sections(rules)
-    for key, origin, node in _list_items(root, name, "the file"):
+    for key, origin, node in list_items(root, name, "the file"):
+        if key == NODES:
+            continue
         if key not in sections:
             if key not in rules or "." in key:
                 raise _refuse_key(key, origin, rules)
             yield key, origin, node
-        elif node.tag != _NOTHING:
-            for inner, place, value in _list_items(node, name, key):
+        elif not is_nothing(node):
+            for inner, place, value in list_items(node, name, key):
                 if f"{key}.{inner}" not in rules:
                     raise _refuse_key(f"{key}.{inner}", place, rules)
                 yield f"{key}.{inner}", place, value
 
 
-def _list_items(node: Node, name: str, what: str) -> Iterator[tuple[str, str, Node]]:
+def list_items(node: Node, name: str, what: str) -> Iterator[tuple[str, str, Node]]:
     """Yield the key, "<file>:<line>" of the key, and the value of each item of a mapping."""
     if node.id != "mapping":
         origin = _locate(node.start_mark.line, name)
@@ -171,6 +177,11 @@ def _list_items(node: Node, name: str, what: str) -> Iterator[tuple[str, str, No
         yield key, origin, value_node
 
 
+def is_nothing(node: Node) -> bool:
+    """Tell whether nothing stands behind a key."""
+    return bool(node.tag == _NOTHING)
+
+
 def _locate(line: int, name: str) -> str:
     return name if _is_variable(name) else f"{name}:{line + 1}"
 
@@ -185,7 +196,7 @@ def _refuse_key(key: str, origin: str, rules: Rules) -> SettingsError:
     if section in sections and key not in rules:
         there = [other for other in rules if other.startswith(f"{section}.")]
     else:
-        there = [*(other for other in rules if "." not in other), *sections]
+        there = [*(other for other in rules if "." not in other), *sections, NODES]
     if key in rules:
         tip = f"write `{name}:` below `{section}:`"
     else:
@@ -223,12 +234,12 @@ def _read_variable(spot: Spot, text: str) -> Value:
     node = _compose(text, spot.origin)
     if node is None:
         raise spot.refuse("nothing", "write []" if kind is tuple else "write {}")
-    return _read(spot, node)
+    return read_value(spot, node)
 
 
-def _read(spot: Spot, node: Node) -> Value:
+def read_value(spot: Spot, node: Node) -> Value:
     """Return the value of a node; `key:` with nothing behind it stands for the default."""
-    if node.tag == _NOTHING:
+    if is_nothing(node):
         return Value(type(spot.rule.default)(spot.rule.default), spot.origin)
     kind = type(spot.rule.default)
     if kind is tuple:
@@ -250,7 +261,7 @@ def _read_list(spot: Spot, node: Node) -> Value:
         raise spot.refuse(_show(node), f"write [{node.value}]" if node.id == "scalar" else "")
     origins = tuple(_locate(item.start_mark.line, _file(spot)) for item in node.value)
     texts = tuple(
-        _read_text(spot.narrow(f"[{index}]", origin), item)
+        _read_checked(spot.narrow(f"[{index}]", origin), item)
         for index, (origin, item) in enumerate(zip(origins, node.value, strict=True))
     )
     return Value(texts, spot.origin, items=origins)
@@ -259,20 +270,26 @@ def _read_list(spot: Spot, node: Node) -> Value:
 def _read_mapping(spot: Spot, node: Node) -> Value:
     if node.id != "mapping":
         raise spot.refuse(_show(node), "write {NAME: value}")
-    items = list(_list_items(node, _file(spot), spot.key))
+    items = list(list_items(node, _file(spot), spot.key))
     texts = {
-        name: _read_text(spot.narrow(f".{name}", origin), value) for name, origin, value in items
+        name: _read_checked(spot.narrow(f".{name}", origin), value) for name, origin, value in items
     }
     # the address of an index is no secret; a password in it is
     is_written_out = spot.rule.secret and any(
         re.search(r"://[^/@\s]+@", value.value) and not has_variable(value.value)
         for _, _, value in items
     )
-    return Value(texts, spot.origin, is_written_out=is_written_out)
+    origins = tuple(origin for _, origin, _ in items)
+    return Value(texts, spot.origin, origins, is_written_out=is_written_out)
+
+
+def _read_checked(spot: Spot, node: Node) -> str:
+    return str(spot.check(_read_text(spot, node)))
 
 
 def _read_text(spot: Spot, node: Node) -> str:
-    if node.id != "scalar" or node.tag != _TEXT:
+    is_plain = spot.rule.form and node.id == "scalar" and not is_nothing(node)
+    if not is_plain and (node.id != "scalar" or node.tag != _TEXT):
         raise spot.refuse(_show(node), "write it in quotes" if node.id == "scalar" else "")
     return spot.expand(node.value)
 

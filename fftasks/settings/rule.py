@@ -6,7 +6,7 @@ import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from fftasks.errors import SettingsError
@@ -24,19 +24,27 @@ _SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False,
 
 
 class Rule(NamedTuple):
-    """What a setting is: its default (whose type is the setting's), its sentence, its limits."""
+    """What a setting is: its default (whose type is the setting's), its sentence, its limits.
+
+    form: a regular expression for the text, or for each text in a list or a mapping; what it allows is
+        shown by an example. Where there is one, a number need not stand in quotes.
+    """
 
     default: Any
     says: str
     secret: bool = False
     choices: tuple[str, ...] = ()
     least: float = -math.inf
+    form: str = ""
+    example: str = ""
 
     @property
     def allowed(self) -> str:
         """What the setting may be, in words."""
         if self.choices:
-            return f"one of {', '.join(self.choices)}"
+            return f"one of {', '.join(choice or 'nothing' for choice in self.choices)}"
+        if self.example:
+            return f"{_KINDS[type(self.default)]} such as {self.example}"
         least = f", at least {self.least:g}" if self.least > -math.inf else ""
         return f"{_KINDS[type(self.default)]}{least}"
 
@@ -48,7 +56,7 @@ class Value(NamedTuple):
     """What a setting is set to, and where.
 
     origin: "config/prod.yaml:3" or "environment FFTASKS_KFP__HOST"
-    items: the origin of each item of a list
+    items: the origin of each item of a list or a mapping
     is_written_out: a secret stands in a file as it is
     """
 
@@ -56,6 +64,10 @@ class Value(NamedTuple):
     origin: str
     items: tuple[str, ...] = ()
     is_written_out: bool = False
+
+    def list_origins(self) -> tuple[str, ...]:
+        """Return the origin of each item of a list or a mapping."""
+        return self.items or (self.origin,) * len(self.value)
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,9 @@ class Spot:
         """Return a value of the right kind, if it is within the limits."""
         if self.rule.choices and value not in self.rule.choices:
             raise self.refuse(repr(value), suggest(value, self.rule.choices))
+        form = self.rule.form
+        if form and isinstance(value, str) and value and not re.fullmatch(form, value):
+            raise self.refuse(repr(value))
         if isinstance(value, int | float) and not self.rule.least <= value < math.inf:
             raise self.refuse(repr(value))
         return value
@@ -113,6 +128,26 @@ class Spot:
                 tip=f"export {name}=..., or write $${{ for a plain ${{",
             )
         return self.environ[name]
+
+
+def make_setting(  # noqa: PLR0913 - most are given to few settings, by their names
+    default: Any,
+    says: str,
+    *,
+    secret: bool = False,
+    choices: tuple[str, ...] = (),
+    least: float | None = None,
+    form: str = "",
+    example: str = "",
+) -> Any:
+    """Declare a field: its default, the sentence that explains it, and what it may be."""
+    rule = Rule(
+        default, says, secret, choices, -math.inf if least is None else least, form, example
+    )
+    start: dict[str, Any] = (
+        {"default_factory": default.copy} if isinstance(default, dict) else {"default": default}
+    )
+    return field(**start, metadata={"rule": rule}, repr=not secret)
 
 
 def has_variable(text: str) -> bool:

@@ -8,25 +8,10 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from fftasks.settings.nodes import NODE_RULES, Layer
 from fftasks.settings.rule import Rule, Rules
-
-
-def _setting(
-    default: Any,
-    says: str,
-    *,
-    secret: bool = False,
-    choices: tuple[str, ...] = (),
-    least: float | None = None,
-) -> Any:
-    """Declare a field: its default, the sentence that explains it, and what it may be."""
-    rule = Rule(default, says, secret, choices, *(() if least is None else (least,)))
-    start: dict[str, Any] = (
-        {"default_factory": default.copy} if isinstance(default, dict) else {"default": default}
-    )
-    return field(**start, metadata={"rule": rule}, repr=not secret)
+from fftasks.settings.rule import make_setting as _setting
 
 
 @dataclass(frozen=True)
@@ -131,6 +116,7 @@ class LocalSettings:
 class Settings:
     """All settings of a project.
 
+    nodes: what is set for nodes, by patterns of their names; later ones win
     origins: dotted key -> where its value was set; "workflows[0]" -> the same for an item
     warnings: sentences that somebody should see
     """
@@ -143,6 +129,7 @@ class Settings:
     registry: RegistrySettings = field(default_factory=RegistrySettings)
     kfp: KFPSettings = field(default_factory=KFPSettings)
     local: LocalSettings = field(default_factory=LocalSettings)
+    nodes: tuple[Layer, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     warnings: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
@@ -162,6 +149,10 @@ _HEAD = (
     '# Settings of this project. What is commented out has its default: take "# " away and change it.',
     "# config/prod.yaml beside it is a profile, with what differs, for `doit profile=prod submit`;",
     "# FFTASKS_KFP__HOST=... beats both. ${NAME} takes a text from the environment.",
+)
+_NODES_HEAD = (
+    "# Single nodes. Instead of __default__ a regular expression, for whole names of nodes, such as",
+    '# "train.*"; of several that match, the later one wins, setting by setting, name by name in a mapping.',
 )
 
 
@@ -187,4 +178,7 @@ def format_default(workflows: tuple[str, ...] = ()) -> str:
         for leaf in dataclasses.fields(kind):
             rule = leaf.metadata["rule"]
             lines.append(f"  # {leaf.name}: {json.dumps(rule.default)}  # {rule.says}")
+    lines += ["", *_NODES_HEAD, "nodes:", "  # __default__:"]
+    for name, rule in NODE_RULES.items():
+        lines.append(f"  #   {name}: {json.dumps(rule.default)}  # {rule.says}")
     return "\n".join(lines) + "\n"

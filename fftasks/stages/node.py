@@ -8,6 +8,7 @@ data                     digest of all data files of the project, or
 data <path>              digest of a file that the node says it reads
 version                  what the user gave instead of all of these
 constant <argument>      digest of an argument, and of the places that nodes have in it
+env <name>               digest of a variable that its settings set
 input <name>             digest of the upstream artifact
 """
 
@@ -16,11 +17,14 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fftasks.errors import NodeError, StoreError
 from fftasks.record import Record, digest_json, read_record
+from fftasks.settings.nodes import NodeSettings, list_env_pieces
 from fftasks.store import Store, Trace
 from fftasks.workflow.instance import OUTPUTS
 
@@ -48,13 +52,17 @@ class DataFiles(Protocol):
 
 
 def list_inputs(
-    node: Mapping[str, Any], upstream: Mapping[str, Record], data: DataFiles
+    node: Mapping[str, Any],
+    upstream: Mapping[str, Record],
+    data: DataFiles,
+    settings: NodeSettings,
 ) -> dict[str, str]:
     """Return the named pieces of a node's fingerprint.
 
     node: as the graph record has it; upstream: node id -> record
     """
     inputs = {"version": node["version"]} if node["version"] else _list_surroundings(node, data)
+    inputs |= list_env_pieces(settings)
     for argument in node["arguments"]:
         inputs[f"constant {argument['name']}"] = argument["digest"]
     for needed in node["inputs"]:
@@ -225,8 +233,9 @@ def make(  # noqa: PLR0913 - the last two are about what is shown
     pieces: Mapping[str, str],
     workflow: str,
     items: Sequence[str] = (),
+    settings: NodeSettings = NodeSettings(),  # noqa: B008 - it cannot be changed
 ) -> tuple[Record, Trace]:
-    """Run a node, store what it gives, and return its record and its trace.
+    """Run a node, again if it fails and its settings say so; return its record and its trace.
 
     pieces: as list_pieces gives them, kept to be able to say what has changed
     workflow: one that has the node; items: paths of items that its users want to see
@@ -250,17 +259,19 @@ def make(  # noqa: PLR0913 - the last two are about what is shown
         outputs={output: str(path) for output, path in targets.items()},
         items=items,
         log=str(log),
+        env=settings.env,
+        timeout_s=settings.timeout_s,
     )
     try:
-        report = run(job)
+        report, errors = _try(job, run, settings)
         if report.error:
-            raise _describe_failure(node, report.error, store)
+            raise _describe_failure(node, errors, store)
         for output, path in targets.items():
             store.adopt_artifact(path, report.outputs[output])
     finally:
         for path in targets.values():
             path.unlink(missing_ok=True)
-    trace = Trace(dict(report.outputs), dict(report.previews), report.seconds)
+    trace = Trace(dict(report.outputs), dict(report.previews), report.seconds, len(errors) + 1)
     fingerprint = digest_fingerprint(inputs)
     store.write_trace(fingerprint, trace)
     store.note_files(report.read, report.written)
@@ -268,6 +279,25 @@ def make(  # noqa: PLR0913 - the last two are about what is shown
     record = _make_record(node, inputs, trace.outputs)
     store.write_node(slug, fingerprint, record)
     return record, trace
+
+
+def _try(job: Job, run: Run, settings: NodeSettings) -> tuple[Report, list[str]]:
+    """Return the report of the last try, and the errors of all tries that failed."""
+    errors: list[str] = []
+    while True:
+        report = run(replace(job, is_retry=True) if errors else job)
+        if not report.error:
+            return report, errors
+        errors.append(report.error)
+        if len(errors) > settings.retries:
+            return report, errors
+        time.sleep(_compute_wait(settings, len(errors)))
+
+
+def _compute_wait(settings: NodeSettings, failures: int) -> float:
+    """Return the seconds before the next try, as Argo counts them on a cluster."""
+    wait_s = settings.retry_wait_s * settings.retry_factor ** min(failures - 1, 64)
+    return float(min(wait_s, settings.retry_max_wait_s))
 
 
 def digest_fingerprint(inputs: Mapping[str, str]) -> str:
@@ -288,8 +318,10 @@ def _make_record(
     }
 
 
-def _describe_failure(node: Mapping[str, Any], error: str, store: Store) -> NodeError:
-    headline, _, rest = error.partition("\n")
+def _describe_failure(node: Mapping[str, Any], errors: Sequence[str], store: Store) -> NodeError:
+    headline, _, rest = errors[-1].partition("\n")
+    if len(errors) > 1:
+        headline += f", at the last of {len(errors)} tries"
     path = store.log_path(node["slug"])
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     found = [rest] if rest else []

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from fftasks.errors import WorkflowError
 from fftasks.workflow.guard import note_workflow
 from fftasks.workflow.instance import Instance
 from fftasks.workflow.node import Node, Result, check_name, find_site
+from fftasks.workflow.plugin import Plugin
+from fftasks.workflow.query import Query
 
 
 class Workflow:
@@ -18,6 +22,7 @@ class Workflow:
 
     leaves: nodes or items of nodes, whose values are what one wants to have
     name: unique in a project
+    warnings: sentences that somebody should see
 
     Raises WorkflowError without leaves, or if two nodes have one name.
     """
@@ -27,6 +32,7 @@ class Workflow:
     def __init__(self, *leaves: Result | Instance, name: str) -> None:
         self.name = check_name(name)
         self.site = find_site()
+        self.warnings: list[str] = []
         self.leaves = tuple(self._check_leaf(leaf) for leaf in leaves)
         if not leaves:
             raise WorkflowError(
@@ -55,6 +61,17 @@ class Workflow:
         """Return the nodes whose whole name matches a regular expression; all of them without one."""
         return [n for n in self.nodes if pattern is None or re.fullmatch(pattern, n.name)]
 
+    def query(self, pattern: str | None = None) -> Query:
+        """Choose nodes as find_nodes does, to set something for them: `query("train.*").set(cpu=2)`."""
+        nodes = self.find_nodes(pattern)
+        if not nodes:
+            self.warnings.append(_warn_of_none(str(pattern), self))
+        return Query(pattern, nodes)
+
+    def set_plugin(self, pattern: str, plugin: Plugin) -> None:
+        """Let a plugin get the process ready before the functions of some nodes; see Query.set_plugin."""
+        self.query(pattern).set_plugin(plugin)
+
     def replace_func(self, node: Node, func: Callable[..., Any]) -> None:
         """Let a node call another function with the same arguments."""
         node.func = getattr(func, "func", func)
@@ -68,6 +85,14 @@ class Workflow:
             f"{self.site}: workflow {self.name!r}: {leaf!r} is no node",
             tip="its leaves are what calls of @workflow functions give, or items of these",
         )
+
+
+def _warn_of_none(pattern: str, workflow: Workflow) -> str:
+    names = [node.name for node in workflow.nodes]
+    near = difflib.get_close_matches(pattern, names, n=1, cutoff=0.4)
+    site = find_site()
+    what = f"{Path(site.file).name}:{site.line}: no node's name matches {pattern!r}"
+    return f"{what}: did you mean {near[0]!r}?" if near else what
 
 
 def order_nodes(leaves: list[Node]) -> list[Node]:

@@ -10,9 +10,12 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from fftasks.errors import WorkflowError
+
+if TYPE_CHECKING:
+    from fftasks.workflow.plugin import Plugin
 
 _serial = itertools.count()
 _calls: dict[str, itertools.count[int]] = {}
@@ -35,6 +38,14 @@ class Options(NamedTuple):
 
     reads: tuple[str, ...] | None = None
     version: str | None = None
+
+
+class Setting(NamedTuple):
+    """What `query(pattern).set(...)` was given; see workflow/query.py."""
+
+    pattern: str
+    values: dict[str, Any]
+    site: Site
 
 
 def find_site() -> Site:
@@ -115,10 +126,12 @@ class Node(Result):
     site: where the call stands; options: what the decorator was given
     parents: the nodes whose results this one needs, each once
     after: for calls of one object, the call before this one
+    settings, plugin: what query(...) has set for it
     """
 
     kind = "function"
     after: Node | None = None
+    plugin: Plugin | None = None
 
     def __init__(
         self,
@@ -144,6 +157,7 @@ class Node(Result):
         self.options = options
         self.serial = next(_serial)
         self.children: list[Node] = []
+        self.settings: list[Setting] = []
         self.name = _next_name(self.qualname)
         self.parents = self._find_parents()
         for parent in self.parents:

@@ -74,6 +74,7 @@ def test_json_is_for_tools(chain):
         "runs": True,
         "reasons": ["never ran"],
         "code": [],
+        "settings": [],
     }
 
 

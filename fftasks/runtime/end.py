@@ -1,0 +1,38 @@
+"""End a process and all that it has started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def end_tree(pid: int) -> None:
+    """Kill a process, what it has started, and its process group if it leads one."""
+    tree = [pid, *_list_descendants(pid)]
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if os.getpgid(pid) == pid:
+            os.killpg(pid, signal.SIGKILL)
+    for one in tree:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
+
+
+def _list_descendants(pid: int) -> list[int]:
+    """Return the processes below one; only its group is known where there is no /proc."""
+    children: dict[int, list[int]] = {}
+    for child, parent in _list_parents():
+        children.setdefault(parent, []).append(child)
+    found = [pid]
+    for one in found:
+        found += children.get(one, [])
+    return found[1:]
+
+
+def _list_parents() -> Iterator[tuple[int, int]]:
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended since
+            # the name, in brackets, may hold anything
+            yield int(path.parent.name), int(path.read_bytes().rpartition(b")")[2].split()[1])
