@@ -135,6 +135,12 @@ class Project:
             self._node_settings[key] = combine_layers([*(self._layers[i] for i in layers), *coded])
         return self._node_settings[key]
 
+    def list_settings(self, workflow: str) -> dict[str, NodeSettings]:
+        """Return what the nodes of a workflow end up with, by their ids in the graph record."""
+        graph = self.workflows[workflow]
+        ids = graph["workflows"][workflow]["nodes"]
+        return {identity: self.settings_of(graph["nodes"][identity]) for identity in ids}
+
     @property
     def _layers(self) -> tuple[Layer, ...]:
         return self.settings.nodes
