@@ -145,6 +145,14 @@ class Project:
     def _layers(self) -> tuple[Layer, ...]:
         return self.settings.nodes
 
+    def name_graphs(self) -> str:
+        """Return a name for all that the graphs are now: another one when they change."""
+        return digest_json([graph["output"] for graph in self.graphs])[7:23]
+
+    def describe_nodes(self) -> dict[str, dict[str, Any]]:
+        """Return what the history keeps of each node, by its label; see history.py."""
+        return {label: _describe_node(node) for label, node in self.nodes.items()}
+
     def take_warnings(self) -> list[str]:
         """Return what is worth a warning in settings and graphs; nothing when asked again."""
         names = {node.content["name"] for node in self.nodes.values()}
@@ -278,6 +286,24 @@ def open_current() -> Project:
 @functools.lru_cache(maxsize=8)
 def _open(folder: str, profile: str | None) -> Project:
     return open_project(Path(folder), profile)
+
+
+def _describe_node(node: Node) -> dict[str, Any]:
+    content = node.content
+    labels = dict(zip(content["upstream"], node.upstream, strict=True))
+    function = content["function"]
+    return {
+        "function": function["qualname"],
+        "place": f"{function['file']}:{function['line']}" if function["file"] else "",
+        "line": f"{node.graph['file']}:{content['line']}",
+        "slug": content["slug"],
+        "workflow": node.workflow,
+        "upstream": list(node.upstream),
+        "arguments": {a["name"]: a["repr"] for a in content["arguments"]},
+        "chain": labels.get(
+            content.get("object", ""), node.label if content["kind"] == "object" else ""
+        ),
+    }
 
 
 def _label_nodes(graphs: list[Record]) -> list[Node]:

@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 """What the commands about runs on a cluster share: no graph is made, and options may stand behind names.
 
 A workflow's file that cannot be imported right now must not keep anybody from canceling a run.
@@ -55,3 +56,51 @@ class ClusterCommand(DoitCmdBase):  # type: ignore[misc]
             more, words = parser.parse(words[1:])
             options |= {name: more[name] for name in more._non_default_keys}
         return options, names
+=======
+"""What our commands have in common: options may stand behind names, and an error of ours is shown once."""
+
+from __future__ import annotations
+
+import getopt
+import os
+import sys
+from contextlib import suppress
+from typing import Any
+
+from doit.cmd_base import DoitCmdBase
+
+from fftasks.errors import FFTasksError
+
+
+class Command(DoitCmdBase):  # type: ignore[misc]
+    """A command of doit's; a subclass says what it does in `act`."""
+
+    def act(self, names: list[str], options: dict[str, Any]) -> int:
+        """Do it, and return the exit code; FFTasksError may be raised."""
+        raise NotImplementedError
+
+    def parse_execute(self, in_args: list[str]) -> Any:
+        """Run the command: doit's own parser stops at the first name."""
+        parser = self.cmdparser
+        with suppress(getopt.GetoptError):  # doit says it
+            found, names = getopt.gnu_getopt(in_args, parser.get_short(), parser.get_long())
+            in_args = [part for pair in found for part in pair if part] + names
+        return super().parse_execute(in_args)
+
+    def execute(self, params: dict[str, Any], args: list[str]) -> int:
+        """Get doit ready, and act."""
+        self._options = params
+        return int(super().execute(params, args))
+
+    def _execute(self, pos_args: list[str]) -> int:
+        try:
+            return self.act(pos_args, self._options)
+        except FFTasksError as error:
+            sys.stderr.write(f"{error}\n")
+            return error.exit_code
+        except BrokenPipeError:  # as with `doit plan | head`: nobody reads on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        finally:
+            self.dep_manager.close()
+>>>>>>> 62119cc (Draw the workflow: doit graph, and keep a history of runs)
