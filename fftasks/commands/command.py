@@ -1,11 +1,12 @@
-<<<<<<< HEAD
-"""What the commands about runs on a cluster share: no graph is made, and options may stand behind names.
+"""What our commands share: no task is made, and options may stand behind names.
 
-A workflow's file that cannot be imported right now must not keep anybody from canceling a run.
+Those about runs on a cluster make no graph either: a workflow's file that cannot be imported right now must
+not keep anybody from canceling a run.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -22,12 +23,9 @@ JSON = {
 }  # fmt: skip
 
 
-class ClusterCommand(DoitCmdBase):  # type: ignore[misc]
+class Command(DoitCmdBase):  # type: ignore[misc]
     """A command with up to `most` names and at least `least`."""
 
-    doc_description = (
-        "RUN: an id, the beginning of one, or a name; the run that was submitted last by default."
-    )
     least, most = 0, 1
 
     def execute(self, params: Mapping[str, Any], args: list[str]) -> int:
@@ -37,11 +35,16 @@ class ClusterCommand(DoitCmdBase):  # type: ignore[misc]
         if not self.least <= len(names) <= self.most:
             raise InvalidCommand(f"usage: doit {self.name} {self.doc_usage}")
         try:
-            return self.act(open_current(), names, options)
+            code = self.act(open_current(), names, options)
+            sys.stdout.flush()
+        except BrokenPipeError:  # as with `doit runs | head`: nobody reads on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         except FFTasksError as error:
             sys.stdout.flush()
             sys.stderr.write(f"{error}\n")
             return error.exit_code
+        return code
 
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
         """Do what the command does; return the exit code."""
@@ -56,51 +59,11 @@ class ClusterCommand(DoitCmdBase):  # type: ignore[misc]
             more, words = parser.parse(words[1:])
             options |= {name: more[name] for name in more._non_default_keys}
         return options, names
-=======
-"""What our commands have in common: options may stand behind names, and an error of ours is shown once."""
-
-from __future__ import annotations
-
-import getopt
-import os
-import sys
-from contextlib import suppress
-from typing import Any
-
-from doit.cmd_base import DoitCmdBase
-
-from fftasks.errors import FFTasksError
 
 
-class Command(DoitCmdBase):  # type: ignore[misc]
-    """A command of doit's; a subclass says what it does in `act`."""
+class ClusterCommand(Command):
+    """A command about a run on the cluster."""
 
-    def act(self, names: list[str], options: dict[str, Any]) -> int:
-        """Do it, and return the exit code; FFTasksError may be raised."""
-        raise NotImplementedError
-
-    def parse_execute(self, in_args: list[str]) -> Any:
-        """Run the command: doit's own parser stops at the first name."""
-        parser = self.cmdparser
-        with suppress(getopt.GetoptError):  # doit says it
-            found, names = getopt.gnu_getopt(in_args, parser.get_short(), parser.get_long())
-            in_args = [part for pair in found for part in pair if part] + names
-        return super().parse_execute(in_args)
-
-    def execute(self, params: dict[str, Any], args: list[str]) -> int:
-        """Get doit ready, and act."""
-        self._options = params
-        return int(super().execute(params, args))
-
-    def _execute(self, pos_args: list[str]) -> int:
-        try:
-            return self.act(pos_args, self._options)
-        except FFTasksError as error:
-            sys.stderr.write(f"{error}\n")
-            return error.exit_code
-        except BrokenPipeError:  # as with `doit plan | head`: nobody reads on
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-        finally:
-            self.dep_manager.close()
->>>>>>> 62119cc (Draw the workflow: doit graph, and keep a history of runs)
+    doc_description = (
+        "RUN: an id, the beginning of one, or a name; the run that was submitted last by default."
+    )

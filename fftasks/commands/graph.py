@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from fftasks.overview import find_states, list_items, read_items
 from fftasks.picture.dot import format_dot
 from fftasks.picture.drawing import Drawing, Item, draw
 from fftasks.picture.mermaid import format_mermaid
-from fftasks.project import FOLDER, Project, open_current
+from fftasks.project import FOLDER, Project
 
 _KINDS = ("svg", "png", "dot", "mermaid")
 _KIND = {
@@ -43,11 +44,11 @@ class Graph(Command):
     doc_description = "Nodes of one function are drawn as one where there are more than forty."
     name = "graph"
     cmd_options = (_KIND, _OUTPUT, _RUN, _ALL)
+    most = 1000
 
-    def act(self, names: list[str], options: dict[str, Any]) -> int:
+    def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
         """Write the picture, and say where it is."""
         kind = _choose_kind(options["kind"], options["output"])
-        project = open_current()
         items = _list_items(project, names, options["run"])
         drawing = draw(items, len(items)) if options["all"] else draw(items)
         content = _render(drawing, kind)

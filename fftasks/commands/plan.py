@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from typing import Any
 
+from doit.cmd_base import DoitCmdBase
 from doit.exceptions import InvalidCommand
 
-from fftasks.commands.command import Command
+from fftasks.errors import FFTasksError
 from fftasks.plan import STAGES, Forecast, plan_nodes, plan_stages
 from fftasks.project import Project, open_current
 from fftasks.table import Cell, Column, Row, print_json, print_table, show_state
@@ -24,7 +25,7 @@ _JSON = {
 _COLUMNS = (Column(), Column(wraps=True), Column(wraps=True))
 
 
-class Plan(Command):
+class Plan(DoitCmdBase):  # type: ignore[misc]
     """Print what a run would do; nothing is run, built or sent."""
 
     doc_purpose = "show what would run, and why"
@@ -35,15 +36,21 @@ class Plan(Command):
     name = "plan"
     cmd_options = (_VERBOSE, _JSON)
 
-    def act(self, names: list[str], options: dict[str, Any]) -> int:
-        """Print it."""
-        parts = _forecast(open_current(), names)
-        if options["as_json"]:
+    def _execute(self, pos_args: list[str], verbose: bool, as_json: bool) -> int:  # noqa: FBT001
+        # doit's own parser stops at the first name
+        verbose, as_json = verbose or "-v" in pos_args, as_json or "--json" in pos_args
+        try:
+            parts = _forecast(open_current(), [a for a in pos_args if a not in ("-v", "--json")])
+        except FFTasksError as error:
+            sys.stderr.write(f"{error}\n")
+            return error.exit_code
+        finally:
+            self.dep_manager.close()
+        if as_json:
             print_json({k: [f.to_json() for f in v] for k, v in parts.items()})
-            return 0
-        _print(parts, verbose=options["verbose"])
-        for line in _list_notes(verbose=options["verbose"]):
-            print(line)
+        else:
+            _print(parts, verbose=verbose)
+            print("".join(f"{line}\n" for line in _list_notes(verbose=verbose)), end="")
         return 0
 
 
