@@ -34,8 +34,8 @@ def read_job(document: Mapping[str, Any], node: Node) -> Job:
     launcher puts nowhere.
     """
     given = document.get("inputs", {})
-    inputs = _locate_all(given.get("artifacts", {}))
-    outputs = _locate_all(document.get("outputs", {}).get("artifacts", {}))
+    inputs = locate_all(given.get("artifacts", {}))
+    outputs = locate_all(document.get("outputs", {}).get("artifacts", {}))
     values = given.get("parameterValues", {})
     _check_names(node, "inputs", number_inputs(node).keys() - inputs.keys(), "are missing")
     _check_names(node, "outputs", set(list_outputs(node)) - outputs.keys(), "are missing")
@@ -48,13 +48,19 @@ def read_job(document: Mapping[str, Any], node: Node) -> Job:
 
 def write_outputs(document: Mapping[str, Any], node: Node, report: Report) -> None:
     """Write outputs.outputFile: what KFP is to know about the outputs; nothing if it is not asked for."""
+    shown = {"result": node.name, "state": f"{node.name} (state)"}
+    write_answer(document, {output: shown[output] for output in report.outputs})
+
+
+def write_answer(document: Mapping[str, Any], shown: Mapping[str, str]) -> None:
+    """Write outputs.outputFile, if it is asked for; shown: output -> what it is called in KFP's page."""
     outputs = document.get("outputs", {})
     if not outputs.get("outputFile"):
         return
     artifacts = {
-        name: {"artifacts": [_describe(node, name, listed["artifacts"][0])]}
+        name: {"artifacts": [_describe(name, shown[name], listed["artifacts"][0])]}
         for name, listed in outputs.get("artifacts", {}).items()
-        if name in report.outputs
+        if name in shown
     }
     path = Path(outputs["outputFile"])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +150,8 @@ def _is_same(value: Any, template: Any) -> bool:
     return isinstance(value, str) and isinstance(template, str) and value == template
 
 
-def _locate_all(artifacts: Mapping[str, Any]) -> dict[str, str]:
+def locate_all(artifacts: Mapping[str, Any]) -> dict[str, str]:
+    """Return the path of each artifact of an ExecutorInput's inputs or outputs, by its name."""
     return {
         name: locate(listed["artifacts"][0])
         for name, listed in artifacts.items()
@@ -163,8 +170,7 @@ def _check_names(node: Node, what: str, names: set[str], problem: str) -> None:
         )
 
 
-def _describe(node: Node, output: str, artifact: Mapping[str, Any]) -> dict[str, Any]:
-    shown = node.name if output == "result" else f"{node.name} ({output})"
+def _describe(output: str, shown: str, artifact: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": artifact.get("name", output),
         "uri": artifact.get("uri", ""),
