@@ -19,7 +19,7 @@ FLOORS = {
     3: ("ports",),
     2: ("stages",),
     1: (
-        "settings", "graph", "describe", "watch", "closure", "constant", "distribution",
+        "settings", "graph", "values", "describe", "watch", "closure", "constant", "distribution",
         "record", "signature", "store", "gc", "state",
         "picture", "history",
     ),

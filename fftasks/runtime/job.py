@@ -37,6 +37,7 @@ class Job:
 
     inputs: input name -> path of an artifact, or a Place in a file; outputs: output name -> path to write
     parameters: argument name -> value that replaces the constant in the graph
+    values: run parameter -> its value, where it is not the default
     items: paths of items that are wanted, such as "[0]", to be shown
     log: file that takes what the node prints; "" leaves it where it goes
     env: environment that its process is started with
@@ -54,6 +55,7 @@ class Job:
     env: Mapping[str, str] = field(default_factory=dict)
     timeout_s: int = 0
     is_retry: bool = False
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def _run(node: Node, job: Job, names: Mapping[Input, str]) -> Report:
         return cache[place]
 
     begin = time.perf_counter()
-    given = call_node(node, load, job.parameters)
+    given = call_node(node, load, job.parameters, job.values)
     seconds = time.perf_counter() - begin
     outputs = {
         name: _write(node, name, Path(job.outputs[name]), given[name])

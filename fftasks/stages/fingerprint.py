@@ -76,7 +76,8 @@ def list_fingerprints(
             **_list_upstream(node, found),
         }
         above = [found[other] for other in node["upstream"]]
-        parameters = frozenset(node.get("parameters", ())).union(*(f.parameters for f in above))
+        own = frozenset(parameter["name"] for parameter in node["parameters"].values())
+        parameters = own.union(*(f.parameters for f in above))
         known = _is_stable(node) and all(other.digest for other in above)
         digest = digest_json([VERSION, PROTOCOL, pieces]) if known else ""
         found[identity] = Fingerprint(digest, pieces, parameters)

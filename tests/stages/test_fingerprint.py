@@ -31,6 +31,7 @@ def make_node(name, *upstream, code="sha256:code", **changes):
         "code": code,
         "inputs": inputs,
         "upstream": list(upstream),
+        "parameters": {},
         "arguments": arguments,
         "reads": None,
         "version": "",
@@ -134,7 +135,7 @@ def test_an_unstable_constant_and_what_is_downstream_of_it_have_none():
 
 
 def test_run_parameters_reach_what_is_downstream():
-    graph = change("load", parameters=["alpha"])
+    graph = change("load", parameters={"rate": {"name": "alpha"}})
 
     found = list_fingerprints(graph, "sums", make_contents(), SURROUNDINGS, {})
 
