@@ -222,8 +222,7 @@ def _plan_submit(project: Project, graph: Record, name: str, *, again: bool) -> 
     def list_reasons(old: Record | None) -> list[str]:
         if again:
             return ["a new run is asked for"]
-        inputs = submit.list_inputs(_need(needed), settings, project.list_values(name))
-        reasons = _compare(old, submit.VERSION, inputs)
+        reasons = _compare(old, submit.VERSION, submit.list_inputs(_need(needed), settings))
         if reasons or old is None:
             return reasons
         from fftasks.ports.kfp import read_state
@@ -234,10 +233,9 @@ def _plan_submit(project: Project, graph: Record, name: str, *, again: bool) -> 
     def make() -> Record:
         from fftasks.ports.kfp import start_run
 
-        if is_gone(project):
-            _send_again(project, graph, name)
+        keep_image(project, name)
         text = (project.folder / "pipeline" / f"{slug}.yaml").read_text("utf-8")
-        return submit.make(_need(needed), text, settings, start_run, project.list_values(name))
+        return submit.make(_need(needed), text, settings, start_run)
 
     return Step(
         path=project.record_path("submit", name),
@@ -248,10 +246,15 @@ def _plan_submit(project: Project, graph: Record, name: str, *, again: bool) -> 
     )
 
 
-def _send_again(project: Project, graph: Record, name: str) -> None:
-    """Push the image again that has gone from the registry, and compile again if it has changed."""
+def keep_image(project: Project, name: str) -> None:
+    """Push an image again that has gone from the registry, and compile again if it has changed.
+
+    name: of a workflow
+    """
+    if not is_gone(project):
+        return
     run_step(_plan_push(project))
-    pipeline = _plan_pipeline(project, graph, name)
+    pipeline = _plan_pipeline(project, project.workflows[name], name)
     if not is_current(pipeline):
         run_step(pipeline)
 
@@ -277,13 +280,9 @@ def _find_log(project: Project) -> Path:
 def _name_graph(project: Project, graph: Record, name: str) -> str:
     """Return the digest of what components are made of: of a graph all but its code."""
     seen = ("name", "slug", "kind", "line", "function", "inputs", "upstream", "arguments")
-    workflow = graph["workflows"][name]
-    nodes = {
-        node: {key: graph["nodes"][node][key] for key in (*seen, "parameters")}
-        for node in workflow["nodes"]
-    }
-    image = name_repository(project), project.settings.image.tag
-    return digest_json([nodes, workflow["parameters"], graph["file"], image])
+    ids = graph["workflows"][name]["nodes"]
+    nodes = {node: {key: graph["nodes"][node][key] for key in seen} for node in ids}
+    return digest_json([nodes, graph["file"], name_repository(project), project.settings.image.tag])
 
 
 def _compare(old: Record | None, version: int, inputs: Inputs) -> list[str]:

@@ -15,6 +15,7 @@ from tests.services.kfp_forms import read_body
 from tests.services.kfp_listing import Json, Request, find_row, list_rows
 from tests.services.kfp_pipeline import Pipeline, read_parameters, read_pipeline
 from tests.services.kfp_run import Execute, Run, now
+from tests.services.kfp_schedules import Schedules
 from tests.services.refusal import RefusalError
 
 
@@ -28,6 +29,7 @@ class Api:
         self.forbidden_namespaces = forbidden_namespaces
         self.experiments: dict[str, Json] = {}
         self.catalog = Catalog()
+        self.schedules = Schedules(self.catalog, self._find_experiment)
         self.runs: dict[str, Run] = {}
         self._execute = execute
         self._threads: list[threading.Thread] = []
@@ -164,8 +166,8 @@ class Api:
         thread = threading.Thread(
             target=run.execute, args=(self._execute,), name=f"run {run.run_id}"
         )
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)
 
     def _find_run(self, run_id: str) -> Run:
         run: Run = find_row(self.runs, run_id, "Run")
@@ -209,7 +211,7 @@ class Api:
 
 def _list_routes(api: Api) -> tuple[tuple[str, str, str, Callable[..., Json]], ...]:
     """Return method, path below /apis/v2beta1, name of the answer's definition, operation."""
-    catalog = api.catalog
+    catalog, schedules = api.catalog, api.schedules
     return (
         ("GET", "/healthz", "GetHealthzResponse", api.get_health),
         ("GET", "/experiments", "ListExperimentsResponse", api.list_experiments),
@@ -220,6 +222,12 @@ def _list_routes(api: Api) -> tuple[tuple[str, str, str, Callable[..., Json]], .
         ("GET", "/runs/{id}", "Run", api.get_run),
         ("POST", "/runs/{id}:terminate", "", api.terminate_run),
         ("POST", "/runs/{id}:retry", "", api.retry_run),
+        ("GET", "/recurringruns", "ListRecurringRunsResponse", schedules.list_all),
+        ("POST", "/recurringruns", "RecurringRun", schedules.create),
+        ("GET", "/recurringruns/{id}", "RecurringRun", schedules.get),
+        ("DELETE", "/recurringruns/{id}", "", schedules.delete),
+        ("POST", "/recurringruns/{id}:enable", "", schedules.enable),
+        ("POST", "/recurringruns/{id}:disable", "", schedules.disable),
         ("GET", "/pipelines", "ListPipelinesResponse", catalog.list_pipelines),
         ("POST", "/pipelines", "Pipeline", catalog.create_pipeline),
         ("POST", "/pipelines/upload", "Pipeline", catalog.upload_pipeline),

@@ -239,7 +239,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._fail(fault, request)
 
     def _fail(self, fault: Fault, request: Request) -> None:
-        self.server.kfp.closing.wait(fault.delay_s)
+        if self.server.kfp.closing.wait(fault.delay_s):
+            return  # nobody waits any more, and nothing is to begin now
         if fault.performed:
             self.server.kfp.api.answer(request)
         if fault.reset:

@@ -1,0 +1,65 @@
+"""Store a workflow's pipeline on the cluster, and let it run by the clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fftasks.assembly import keep_image
+from fftasks.cluster.run import refuse_name
+from fftasks.errors import StoreError
+from fftasks.ports.kfp_catalog import Package, Version, list_schedules, set_schedule, upload_version
+from fftasks.project import Project
+from fftasks.record import read_record
+from fftasks.stages.submit import describe
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A workflow that runs by the clock; is_new: it did not so before, or otherwise."""
+
+    name: str
+    identity: str
+    is_new: bool
+
+
+def choose_workflows(project: Project, names: list[str]) -> list[str]:
+    """Return the workflows that are meant; all if none is named. Raises ToolError with the nearest name."""
+    known = list(project.workflows)
+    for name in names:
+        if name not in known:
+            raise refuse_name(f"there is no workflow {name!r}", name, known)
+    return names or known
+
+
+def upload_workflow(project: Project, workflow: str) -> Version:
+    """Store a workflow's compiled pipeline; the version is named by its digest, so equal ones are one."""
+    keep_image(project, workflow)
+    record = read_record(project.record_path("pipeline", workflow))
+    if record is None:
+        raise StoreError(f"the pipeline of {workflow!r} is gone", tip="run `doit pipeline`")
+    slug = project.workflows[workflow]["workflows"][workflow]["slug"]
+    text = (project.folder / "pipeline" / f"{slug}.yaml").read_text("utf-8")
+    settings = project.settings.kfp
+    version = record["output"].removeprefix("sha256:")[:12]
+    return upload_version(settings, Package(slug, version, describe(record, settings), text))
+
+
+def schedule_workflow(project: Project, workflow: str, version: Version, cron: str) -> Schedule:
+    """Let a version of a workflow run by the clock, unless it does so already, at these times."""
+    settings, name = project.settings.kfp, name_schedule(workflow)
+    wanted = (version.version_id, cron, "ENABLED")
+    found = list_schedules(settings, name)
+    for schedule in found:
+        reference = schedule.get("pipeline_version_reference") or {}
+        trigger = (schedule.get("trigger") or {}).get("cron_schedule") or {}
+        is_so = (
+            reference.get("pipeline_version_id"), trigger.get("cron"), schedule.get("status")
+        ) == wanted  # fmt: skip
+        if is_so and len(found) == 1:
+            return Schedule(name, str(schedule["recurring_run_id"]), is_new=False)
+    return Schedule(name, set_schedule(settings, name, version, cron), is_new=True)
+
+
+def name_schedule(workflow: str) -> str:
+    """Return the name of a workflow's recurring run."""
+    return f"fftasks: {workflow}"
