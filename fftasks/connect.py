@@ -25,7 +25,7 @@ def make_engine(project: Project) -> Engine:
     """Return the container engine, with the settings' login for the registry."""
     from fftasks.ports.docker import Engine
 
-    return Engine(_make_login(project))
+    return Engine(find_login(project))
 
 
 def make_registry(project: Project, host: str, *, wait: bool = True) -> Registry:
@@ -40,7 +40,7 @@ def make_registry(project: Project, host: str, *, wait: bool = True) -> Registry
 
     settings = project.settings.registry
     ca_cert = (project.root / settings.ca_cert).resolve() if settings.ca_cert else None
-    login, insecure = _make_login(project), settings.insecure
+    login, insecure = find_login(project), settings.insecure
     if wait:
         return Registry(host, login, insecure=insecure, ca_cert=ca_cert)
     return Registry(host, login, insecure=insecure, ca_cert=ca_cert, pause=give_up)
@@ -63,7 +63,8 @@ def is_gone(project: Project, *, wait: bool = True) -> bool:
         return False
 
 
-def _make_login(project: Project) -> Login | None:
+def find_login(project: Project) -> Login | None:
+    """Return the settings' login for the registry, None if they have none."""
     from fftasks.ports.engine import make_login
 
     registry = project.settings.registry

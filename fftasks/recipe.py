@@ -42,10 +42,8 @@ def _list(project: Project, recipe: Recipe, workflow: str) -> Mapping[str, Finge
     key = (workflow, recipe.context["output"], surroundings)
     if key not in project.fingerprints:
         contents = Contents(recipe.context, project.data.counts, _Finder(recipe.folder))
-        graph = project.workflows[workflow]
-        settings = project.list_settings(workflow)
         project.fingerprints[key] = list_fingerprints(
-            graph, workflow, contents, surroundings, settings
+            project.workflows[workflow], workflow, contents, surroundings
         )
     return project.fingerprints[key]
 

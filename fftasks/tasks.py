@@ -12,17 +12,15 @@ import inspect
 import os
 import re
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from doit import task_params
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
-from fftasks.database import ONCE, RecordChecker
+from fftasks.database import RecordChecker
 from fftasks.errors import FFTasksError, StoreError
 from fftasks.project import FOLDER, Project, open_current
-from fftasks.record import read_record
 from fftasks.reporter import Reporter
 from fftasks.stages import node as node_stage
 
@@ -219,17 +217,13 @@ class StageLook:
 
 
 @while_running
-def run_stage(stage: str, workflow: str, again: bool) -> dict[str, Any]:  # noqa: FBT001 - doit passes it
-    """Make a stage and record it, unless it turns out to be up to date; say whether, why, and when."""
+def run_stage(stage: str, workflow: str, again: bool) -> None:  # noqa: FBT001 - doit passes it
+    """Make a stage and record it, unless it turns out to be up to date."""
     from fftasks.assembly import is_current, plan, run_step
 
-    begin = time.time()
     step = plan(open_current(), stage, workflow, again=again)
-    if is_current(step):
-        return {"ran": False}
-    reasons = step.list_reasons(read_record(step.path))
-    run_step(step)
-    return {"ran": True, "reason": next(iter(reasons), ""), ONCE: {"begin": begin}}
+    if not is_current(step):
+        run_step(step)
 
 
 def name_task(label: str) -> str:
@@ -272,7 +266,6 @@ class NodeLook:
 @while_running
 def run_node(label: str) -> dict[str, Any]:
     """Run a node, unless its result turns out to be there; say whether it ran, why, and how long."""
-    begin = time.time()
     project = open_current()
     node = project.nodes[label]
     with project.store.lock(node.content["slug"]):
@@ -284,13 +277,7 @@ def run_node(label: str) -> dict[str, Any]:
         )
         trace = project.make_node(label, inputs)
     tries = f"; try {trace.tries}" if trace.tries > 1 else ""
-    once = {"begin": begin, "preview": trace.previews[""]}
-    return {
-        "ran": True,
-        "reason": f"{reasons[0]}{tries}",
-        "seconds": trace.seconds,
-        ONCE: once,
-    }
+    return {"ran": True, "reason": f"{reasons[0]}{tries}", "seconds": trace.seconds}
 
 
 def _spell(project: Project, label: str) -> str:

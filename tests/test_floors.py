@@ -14,21 +14,19 @@ FLOORS = {
         "tasks", "project", "assembly", "connect", "recipe", "plan", "data", "reporter", "database",
         "commands", "dropin", "results", "table",
         "cluster",
-        "overview",
     ),
     3: ("ports",),
     2: ("stages",),
     1: (
-        "settings", "graph", "values", "describe", "watch", "closure", "constant", "distribution",
+        "settings", "graph", "describe", "watch", "closure", "constant", "distribution",
         "record", "signature", "store", "gc", "state",
-        "picture", "history",
     ),
     0: ("workflow", "runtime", "errors"),
 }  # fmt: skip
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 ABOVE_ALL = 5  # fftasks/__init__.py: the public names of all floors
 MODULES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = {"kfp", "docker", "numpy", "requests", "pandas", "rich"}
+HEAVY = {"kfp", "docker", "numpy", "requests", "pandas", "rich", "fsspec", "urllib3"}
 
 
 def find_floor(path):

@@ -397,7 +397,7 @@ task = components.load_component_from_file({str(text)!r})()
     assert read_artifact(joined) == fftasks.load("join", sample.root)
 
 
-def test_a_run_is_followed_to_its_end_and_looked_at(sample, kfp_cluster):
+def test_a_run_is_followed_to_its_end_looked_at_and_replayed(sample, kfp_cluster, cluster):
     sample.edit(
         "wf.py",
         "return [parts",
@@ -416,6 +416,25 @@ def test_a_run_is_followed_to_its_end_and_looked_at(sample, kfp_cluster):
     assert "about to fail" in sample.doit("logs", "join", run_id[:8])
     assert f"{run_id[:8]}*" in sample.doit("runs")
     assert "has ended already" in sample.doit("cancel")
+    mount = {"FFTASKS_OBJECT_STORE__MOUNT": f"{cluster.folder}/bucket/minio"}
+    sample.edit("wf.py", "ValueError('no')", "ValueError('not here')")
+    assert "ValueError: not here" in sample.doit("replay", "join", code=1, **mount)
+    replayed = sample.doit("replay", "join", "--docker", code=1, **mount)
+    assert "about to fail" in replayed
+    assert "ValueError: no\n" in replayed
+    assert sample.doit("replay", "constants", "--docker", **mount).startswith("['None', '(1, 2)'")
+    debugged = subprocess.run(
+        [sys.executable, "-m", "doit", "replay", "join", "--docker", "--pdb"],
+        cwd=sample.root,
+        env={**os.environ, **mount},
+        input="p 'seen', first['text']\nq\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "('seen', 'x')" in debugged.stdout, debugged.stderr
+    assert debugged.returncode == 1
+    sample.edit("wf.py", "ValueError('not here')", "ValueError('no')")
 
     # an edit that only the next run has; a run that goes on is followed, and none is started beside it
     sample.edit("wf.py", "    raise ValueError('no')\n", "")
@@ -426,3 +445,6 @@ def test_a_run_is_followed_to_its_end_and_looked_at(sample, kfp_cluster):
     assert "run 'all kinds' has succeeded" in again
     assert len(kfp_cluster.runs) == 2
     assert "run 'all kinds'" not in sample.doit("submit", "--no-watch", FFTASKS_KFP__WATCH="true")
+    assert "all kinds: stored, http" in sample.doit("upload")
+    assert "all kinds: scheduled" in sample.doit("schedule", "0 0 6 * * *", "all kinds")
+    assert "its schedule is removed" in sample.doit("schedule", "--off")

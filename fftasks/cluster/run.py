@@ -133,6 +133,11 @@ class ClusterRun:
             return by_task[node]
         raise refuse_name(f"run {self.name!r} has no node {node!r}", node, list(self.nodes))
 
+    def find_file(self, task: Task) -> str:
+        """Return the file that builds a task's workflow, as its command says; "" if it does not."""
+        args = [str(word) for word in find_container(self.document, task.name).get("args", ())]
+        return args[args.index("--file") + 1] if "--file" in args[:-1] else ""
+
 
 def refuse_name(problem: str, name: str, names: list[str]) -> FFTasksError:
     """Return the error for a name that is none, with the nearest one."""

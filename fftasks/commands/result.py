@@ -1,46 +1,76 @@
-"""`doit result NAME`: print a node's result."""
+"""`doit result NAME [RUN]`: print a node's result, from here or from the cluster."""
 
 from __future__ import annotations
 
 import difflib
-import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from doit.cmd_base import DoitCmdBase
 from doit.exceptions import InvalidCommand
 
-from fftasks.errors import FFTasksError, StoreError
+from fftasks.errors import FFTasksError
 from fftasks.project import Project, open_current
-from fftasks.record import read_record
 from fftasks.results import find_artifact
 from fftasks.tasks import find_label
-from fftasks.values import format_values
+
+_CLUSTER = {
+    "name": "cluster", "short": "c", "long": "cluster", "type": bool, "default": False,
+    "help": "of the run on Kubeflow Pipelines that was submitted last",
+}  # fmt: skip
 
 
 class Result(DoitCmdBase):  # type: ignore[misc]
     """Print the repr of a node's result and nothing else; a word on stderr if it is out of date."""
 
     doc_purpose = "print the result of a node"
-    doc_usage = "NAME"
-    doc_description = "Prints repr() of the value that the last run of the node gave."
+    doc_usage = "NAME [RUN]"
+    doc_description = (
+        "Prints repr() of the value that the last run of the node gave here; with RUN (an id, the "
+        "beginning of one, or a name) or --cluster, the value that it gave on Kubeflow Pipelines."
+    )
     name = "result"
-    cmd_options = ()
+    cmd_options = (_CLUSTER,)
 
-    def _execute(self, pos_args: list[str]) -> int:
-        if len(pos_args) != 1:
+    def _execute(self, pos_args: list[str], cluster: bool) -> int:  # noqa: FBT001 - doit passes it
+        # doit's own parser stops at the first name
+        flags = {"-c", "--cluster"}.intersection(pos_args)
+        name, *run = [arg for arg in pos_args if arg not in flags] or [""]
+        if not name or len(run) > 1:
             raise InvalidCommand(
-                "doit result takes the name of one node, such as `doit result node1`"
+                "doit result takes the name of one node, such as `doit result node1`, and a run if it is"
+                " to be one of Kubeflow Pipelines"
             )
         try:
-            return _show(open_current(), pos_args[0])
+            if cluster or flags or run:
+                return _show_of_cluster(open_current(), name, "".join(run))
+            return _show(open_current(), name)
         except FFTasksError as error:
             sys.stderr.write(f"{error}\n")
             return error.exit_code
         finally:
             self.dep_manager.close()
+
+
+def show_artifact(project: Project, file: str, path: Path) -> int:
+    """Print the repr of an artifact, read where the user's modules are; return the exit code.
+
+    file: the one that builds the workflow
+    """
+    command = [sys.executable, "-m", "fftasks.runtime", "--root", str(project.root)]
+    command += ["--file", file, "--show", str(path)]
+    sys.stdout.flush()
+    return subprocess.run(command, cwd=project.root, check=False).returncode
+
+
+def _show_of_cluster(project: Project, name: str, wanted: str) -> int:
+    from fftasks.cluster.bring import bring_output
+    from fftasks.cluster.choose import find_run
+
+    run = find_run(project, wanted)
+    task = run.find_task(name)
+    return show_artifact(project, run.find_file(task), bring_output(project, run, task, "result"))
 
 
 def _show(project: Project, name: str) -> int:
@@ -50,38 +80,7 @@ def _show(project: Project, name: str) -> int:
         hint = f"did you mean {near[0]!r}?" if near else f"nodes: {', '.join(project.nodes)}"
         raise InvalidCommand(f"there is no node {name!r}; {hint}")
     node = project.nodes[label]
-    path = _find(project, label)
-    command = [sys.executable, "-m", "fftasks.runtime", "--root", str(project.root)]
-    command += ["--file", node.graph["file"], "--show", str(path)]
-    sys.stdout.flush()
-    return subprocess.run(command, cwd=project.folder.parent, check=False).returncode
-
-
-def _find(project: Project, label: str) -> Path:
-    """Return the file of a node's result: what its last run left, or what it is for the values given."""
-    given = {n: text for n, text in project.given.items() if n in project.parameters}
-    if given:
-        record = project.recall_node(label)
-        if record is not None:
-            return project.store.artifact_path(record["output"])
-        values = " ".join(shlex.quote(f"{name}={text}") for name, text in given.items())
-        raise StoreError(
-            f"{label!r} has no result yet for {values}", tip=f"doit run:{label} {values}"
-        )
-    path = find_artifact(project.store, label, project.nodes[label].content["slug"])
+    path = find_artifact(project.store, label, node.content["slug"])
     if not project.is_current(label):
-        chosen = format_values(_list_chosen(project, label))
-        why = f"was made with {' '.join(chosen)}" if chosen else "is out of date"
-        sys.stderr.write(f"{label} {why}: `doit run:{label}` makes it anew\n")
-    return path
-
-
-def _list_chosen(project: Project, label: str) -> dict[str, Any]:
-    """Return the run parameters, and their values, that were not what they are now when a result was made."""
-    chosen: dict[str, Any] = {}
-    for one in project.list_needed({label}):
-        record = read_record(project.store.node_path(project.nodes[one].content["slug"]))
-        now = project.nodes[one].content["values"]
-        made = record.get("values", {}) if record else {}
-        chosen |= {name: v for name, v in made.items() if name in now and v != now[name]}
-    return chosen
+        sys.stderr.write(f"{label} is out of date: `doit run:{label}` makes it anew\n")
+    return show_artifact(project, node.graph["file"], path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +23,15 @@ class LocalWorkflow(DropIn):
 
     kind = "local"
 
-    def run(self, **parameters: Any) -> Any:
+    def run(self) -> Any:
         """Return the result of the node that was given, or a list of results in their order.
 
-        parameters: values of run parameters, by name
-
-        Raises what a function raises, and what storing its result raises; ParameterError for a value that
-        does not fit.
+        Raises what a function raises, and what storing its result raises.
         """
         if is_building():
             return NotRun() if len(self.leaves) == 1 else [NotRun() for _ in self.leaves]
         with tempfile.TemporaryDirectory(prefix="fftasks-") as folder:
-            run = _Run(Path(folder), self, self.choose_values(parameters))
+            run = _Run(Path(folder), self)
             for node in self.nodes:
                 run.make(node)
             results = [run.read(leaf) for leaf in self.leaves]
@@ -45,12 +41,11 @@ class LocalWorkflow(DropIn):
 class _Run:
     """Results of one run, as files; a storage gives those that it has, and takes the others."""
 
-    def __init__(self, folder: Path, workflow: LocalWorkflow, values: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, workflow: LocalWorkflow) -> None:
         self._folder = folder
-        self._values = values
         self._workflow = workflow
         self._saved: dict[Input, Saved] = {}
-        self._keys = workflow.storage.make_keys(workflow, values) if workflow.storage else None
+        self._keys = workflow.storage.make_keys(workflow) if workflow.storage else None
 
     def make(self, node: Node) -> None:
         """Run a node, or take its result from the storage if nothing that it depends on has changed."""
@@ -60,7 +55,7 @@ class _Run:
         if known is not None:
             self._saved[Input(node, "result")] = known
             return
-        for output, value in call_node(node, self._load, values=self._values).items():
+        for output, value in call_node(node, self._load).items():
             path = self._folder / f"{node.serial}.{output}"
             self._saved[Input(node, output)] = Saved(path, write_artifact(path, value))
         if storage and self._is_kept(node):

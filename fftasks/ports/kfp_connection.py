@@ -33,7 +33,7 @@ _OK = range(200, 300)
 _PAGE = 100
 
 Json = dict[str, Any]
-Fields = Mapping[str, "str | tuple[str, bytes]"]
+Fields = Mapping[str, tuple[str, bytes, str]]  # name -> name of the file, content, type
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The entry point: `python -m fftasks.runtime`, here and in the container.
 
 FFFUNCTION=<node>         run this node
-FFFUNCTION=<group>        run the nodes of --nodes
   --executor-input JSON   inputs and outputs as Kubeflow Pipelines' launcher gives them
   --job                   inputs and outputs from a JSON line on standard input
 --serve                   run many nodes: see worker.py
@@ -19,6 +18,7 @@ from pathlib import Path
 from fftasks.errors import FFTasksError, NodeError, WorkflowError
 from fftasks.runtime.artifact import read_artifact
 from fftasks.runtime.call import number_inputs
+from fftasks.runtime.debug import Examine, debug
 from fftasks.runtime.executor_input import read_job, write_outputs
 from fftasks.runtime.job import Job, Report, run_job
 from fftasks.runtime.manifest import check_manifest
@@ -29,7 +29,6 @@ from fftasks.runtime.source import (
     import_workflows,
 )
 from fftasks.runtime.worker import redirect_output, serve, take_stdout
-from fftasks.workflow.graph import Workflow
 from fftasks.workflow.guard import building
 from fftasks.workflow.node import Node
 
@@ -51,10 +50,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--file", default="", help="the file that builds the workflow")
     parser.add_argument("--workflow", default="", help="the workflow's name")
     parser.add_argument("--node", default="", help="the node's name, the same as FFFUNCTION")
-    parser.add_argument("--nodes", default="", help="the nodes of a group, see members.py")
-    parser.add_argument("--kept", default="", help="what the values that are kept were made for")
     parser.add_argument("--fingerprint", default="", help="what the image must have been made for")
     parser.add_argument("--executor-input", default="", help="Kubeflow Pipelines' ExecutorInput")
+    parser.add_argument("--pdb", action="store_true", help="debug what the node's function raises")
     parser.add_argument("--job", action="store_true", help="read a job from standard input")
     parser.add_argument("--serve", action="store_true", help="run nodes as a warm worker")
     parser.add_argument("--show", default="", help="print the repr of an artifact")
@@ -69,12 +67,11 @@ def _run(arguments: argparse.Namespace) -> int:
         return serve(root, arguments.file)
     if arguments.job:
         return _run_local(root, arguments)
-    if arguments.nodes:
-        return _run_task(root, arguments)
     if arguments.fingerprint:  # before anything of the user's is imported
         node = _get_function(arguments.node)
         check_manifest(root, arguments.workflow, [node], arguments.fingerprint)
-    return _run_on_cluster(_find_node(root, arguments), arguments.executor_input)
+    examine = debug if arguments.pdb else None
+    return _run_on_cluster(_find_node(root, arguments), arguments.executor_input, examine)
 
 
 def _show(root: Path, arguments: argparse.Namespace) -> int:
@@ -86,31 +83,8 @@ def _show(root: Path, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _run_task(root: Path, arguments: argparse.Namespace) -> int:
-    from fftasks.runtime.members import parse_members
-    from fftasks.runtime.task import Task, read_means, run_task
-
-    group = _get_function(arguments.node)
-    members = parse_members(arguments.nodes)
-    if arguments.fingerprint:
-        check_manifest(root, arguments.workflow, members.nodes, arguments.fingerprint)
-    workflows = _import_workflows(root, arguments)
-    chosen = [w for w in workflows if arguments.workflow in ("", w.name)]
-    nodes = {node.name: node for workflow in chosen for node in workflow.nodes}
-    for name in members.nodes:
-        if name not in nodes:  # an error that lists the names there are
-            find_node(workflows, arguments.workflow or None, name)
-    task = Task(group, members, arguments.fingerprint, arguments.kept)
-    run_task(task, nodes, json.loads(arguments.executor_input), read_means())
-    return 0
-
-
 def _find_node(root: Path, arguments: argparse.Namespace) -> Node:
     name = _get_function(arguments.node)
-    return find_node(_import_workflows(root, arguments), arguments.workflow or None, name)
-
-
-def _import_workflows(root: Path, arguments: argparse.Namespace) -> list[Workflow]:
     # an image knows its workflow files, so that FFFUNCTION alone is enough
     files = [arguments.file] if arguments.file else os.environ.get("FFWORKFLOWS", "").split(":")
     if files == [""]:
@@ -118,7 +92,8 @@ def _import_workflows(root: Path, arguments: argparse.Namespace) -> list[Workflo
             "which file builds the workflow?", tip="--file FILE, or set FFWORKFLOWS"
         )
     workflow = arguments.workflow or None
-    return [found for file in files for found in import_workflows(root, file, workflow)]
+    workflows = [found for file in files for found in import_workflows(root, file, workflow)]
+    return find_node(workflows, workflow, name)
 
 
 def _get_function(node: str) -> str:
@@ -142,7 +117,7 @@ def _run_local(root: Path, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _run_on_cluster(node: Node, executor_input: str) -> int:
+def _run_on_cluster(node: Node, executor_input: str, examine: Examine | None) -> int:
     if not executor_input:
         inputs = ", ".join(number_inputs(node)) or "none"
         raise WorkflowError(
@@ -150,7 +125,7 @@ def _run_on_cluster(node: Node, executor_input: str) -> int:
         )
     document = json.loads(executor_input)
     job = read_job(document, node)
-    report: Report = run_job(node, job)
+    report: Report = run_job(node, job, examine=examine)
     if report.error:
         raise NodeError(report.error)
     write_outputs(document, node, report)

@@ -7,7 +7,7 @@ import errno
 import os
 import reprlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,8 @@ _TIPS = {
 class Job:
     """Which node to run, and where its inputs are and its outputs go.
 
-    inputs: input name -> path of an artifact, or a Place in a file; outputs: output name -> path to write
+    inputs: input name -> path of an artifact; outputs: output name -> path to write
     parameters: argument name -> value that replaces the constant in the graph
-    values: run parameter -> its value, where it is not the default
     items: paths of items that are wanted, such as "[0]", to be shown
     log: file that takes what the node prints; "" leaves it where it goes
     env: environment that its process is started with
@@ -47,7 +46,7 @@ class Job:
 
     workflow: str
     node: str
-    inputs: Mapping[str, str | Sequence[Any]]
+    inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     items: Sequence[str] = ()
@@ -55,7 +54,6 @@ class Job:
     env: Mapping[str, str] = field(default_factory=dict)
     timeout_s: int = 0
     is_retry: bool = False
-    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,11 +84,13 @@ def run_job(
     job: Job,
     checked: CheckedModules | None = None,
     inputs: Mapping[str, Input] | None = None,
+    examine: Callable[[Exception], None] | None = None,
 ) -> Report:
     """Call the node's function and write its outputs; nothing is raised, the report says it all.
 
     checked: refuses modules of the project that are not what the graph record saw
     inputs: as number_inputs gives them, for whoever has them already
+    examine: is shown what the user's function raises, while its frames are there
     """
     try:
         inputs = number_inputs(node) if inputs is None else inputs
@@ -106,6 +106,8 @@ def run_job(
     except SystemExit as error:
         return Report({}, error=f"{node.name} ended its process: SystemExit({error.code!r})")
     except Exception as error:  # noqa: BLE001 - the border to the user's code
+        if examine is not None:
+            examine(error)
         return Report(
             {}, error=f"{node.name} raised {type(error).__name__}\n{format_user_traceback(error)}"
         )
@@ -123,17 +125,16 @@ def preview_value(value: Any) -> str:
 
 
 def _run(node: Node, job: Job, names: Mapping[Input, str]) -> Report:
-    cache: dict[tuple[Any, ...], Any] = {}
+    cache: dict[str, Any] = {}
 
     def load(needed: Input) -> Any:
-        given = job.inputs[names[needed]]
-        place = (given,) if isinstance(given, str) else tuple(given)
-        if place not in cache:
-            cache[place] = read_artifact(Path(place[0]), *place[1:])
-        return cache[place]
+        path = job.inputs[names[needed]]
+        if path not in cache:
+            cache[path] = read_artifact(Path(path))
+        return cache[path]
 
     begin = time.perf_counter()
-    given = call_node(node, load, job.parameters, job.values)
+    given = call_node(node, load, job.parameters)
     seconds = time.perf_counter() - begin
     outputs = {
         name: _write(node, name, Path(job.outputs[name]), given[name])

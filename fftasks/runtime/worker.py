@@ -89,13 +89,12 @@ def _run(node: Node, job: Job, checked: CheckedModules) -> Report:
     child = os.fork()
     if child == 0:
         os.close(read_end)
-        run_in_child(functools.partial(run_job, node, job, checked, inputs), job, write_end)
+        _run_in_child(functools.partial(run_job, node, job, checked, inputs), job, write_end)
     os.close(write_end)
     return _wait(child, read_end, job)
 
 
-def run_in_child(run: Callable[[], Report], job: Job, write_end: int) -> None:
-    """Run a job in a process that was forked for it, write the report to a pipe, and end the process."""
+def _run_in_child(run: Callable[[], Report], job: Job, write_end: int) -> None:
     code = 1
     try:
         if job.timeout_s:
@@ -135,11 +134,7 @@ def _wait(child: int, read_end: int, job: Job) -> Report:
             if not piece:
                 break
             content += piece
-    return read_report(job, content, os.waitpid(child, 0)[1])
-
-
-def read_report(job: Job, content: bytes, status: int) -> Report:
-    """Return the report of a process that has ended: content as it wrote it, status as waitpid gives it."""
+    _, status = os.waitpid(child, 0)
     if status == 0 and content:
         return Report(**marshal.loads(content))
     return Report({}, error=f"{job.node} {_describe_end(os.waitstatus_to_exitcode(status))}")

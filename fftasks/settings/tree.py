@@ -102,6 +102,20 @@ class KFPSettings:
 
 
 @dataclass(frozen=True)
+class ObjectStoreSettings:
+    """Where the cluster keeps results, as it is reached from here; for doit result and doit replay."""
+
+    mount: str = _setting("", "a folder that has the buckets in it, where the store is mounted")
+    endpoint: str = _setting(
+        "",
+        "address of the store, such as http://localhost:9000 for MinIO; empty is Amazon or Google",
+    )
+    access_key: str = _setting("", "empty takes what the environment has, as AWS_ACCESS_KEY_ID")
+    secret_key: str = _setting("", "better ${NAME} than the key itself", secret=True)
+    verify_ssl: bool = _setting(True, "check the store's certificate")
+
+
+@dataclass(frozen=True)
 class LocalSettings:
     """Runs on this machine."""
 
@@ -128,6 +142,7 @@ class Settings:
     image: ImageSettings = field(default_factory=ImageSettings)
     registry: RegistrySettings = field(default_factory=RegistrySettings)
     kfp: KFPSettings = field(default_factory=KFPSettings)
+    object_store: ObjectStoreSettings = field(default_factory=ObjectStoreSettings)
     local: LocalSettings = field(default_factory=LocalSettings)
     nodes: tuple[Layer, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
@@ -143,6 +158,7 @@ SECTIONS = {
     "image": ImageSettings,
     "registry": RegistrySettings,
     "kfp": KFPSettings,
+    "object_store": ObjectStoreSettings,
     "local": LocalSettings,
 }
 _HEAD = (

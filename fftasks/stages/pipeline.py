@@ -109,7 +109,6 @@ def parse_document(text: str) -> Document:
 
 def _make_document(components: Record, reference: str, *, caching: bool) -> Document:
     tasks: dict[str, Document] = components["tasks"]
-    parameters: Document = components["parameters"]
     executors = {
         f"exec-{task['slug']}": {"container": _make_container(task, reference)}
         for task in tasks.values()
@@ -120,8 +119,7 @@ def _make_document(components: Record, reference: str, *, caching: bool) -> Docu
         "components": {f"comp-{task['slug']}": task["component"] for task in tasks.values()},
         "deploymentSpec": {"executors": executors},
         "root": {
-            "dag": {"tasks": {n: _make_task(task, caching=caching) for n, task in tasks.items()}},
-            **({"inputDefinitions": {"parameters": parameters}} if parameters else {}),
+            "dag": {"tasks": {n: _make_task(task, caching=caching) for n, task in tasks.items()}}
         },
     }
 
@@ -147,11 +145,11 @@ def _make_task(task: Document, *, caching: bool) -> Document:
             }
             for name, source in task["artifacts"].items()
         }
-    if task["parameters"] or task["run_parameters"]:
+    if task["parameters"]:
         # all of them, though they are the defaults: backend 2.17.0 fails on what is left out (issue 14175)
         inputs["parameters"] = {
-            **{n: {"runtimeValue": {"constant": value}} for n, value in task["parameters"].items()},
-            **{n: {"componentInputParameter": p} for n, p in task["run_parameters"].items()},
+            name: {"runtimeValue": {"constant": value}}
+            for name, value in task["parameters"].items()
         }
     return {
         "cachingOptions": {"enableCache": True} if caching else {},

@@ -1,0 +1,132 @@
+"""Bring results of a run on the cluster here.
+
+KFP's interface does not say where they are: artifacts have numbers there, and the service that knows more
+is not reachable from outside. But a task's outputs lie at a place that all backends agree upon:
+
+    <pipeline root>/<pipeline>/<run>/<task>/<output>            before release 2.15
+    <pipeline root>/<pipeline>/<run>/<task>/<a word>/<output>   since then
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from fftasks.cluster.run import ClusterRun, Json, Task, find_container
+from fftasks.errors import ToolError
+from fftasks.ports.kfp_runs import list_runs, read_run
+from fftasks.ports.object_store import ObjectStore
+from fftasks.project import Project
+from fftasks.record import digest_json
+
+DEFAULT_ROOT = "minio://mlpipeline/v2/artifacts"  # of KFP's own installation
+_EARLIER = 100
+
+
+def bring_output(project: Project, run: ClusterRun, task: Task, output: str) -> Path:
+    """Return the file here that has an output of a task; it is brought if it is not here yet.
+
+    Raises ToolError if the task has not ended well, or its output cannot be found.
+    """
+    if task.state not in ("SUCCEEDED", "CACHED"):
+        raise ToolError(
+            f"{', '.join(task.nodes)} has no result in run {run.run_id}",
+            found=[
+                f"its state is {task.state or 'waiting'}",
+                *([task.error] if task.error else []),
+            ],
+        )
+    target = project.folder / "cluster" / run.run_id / task.name / output
+    if not target.exists():
+        store = ObjectStore(project.settings.object_store)
+        store.fetch(_find_output(project, store, run, task, output), target)
+    return target
+
+
+def _find_output(
+    project: Project, store: ObjectStore, run: ClusterRun, task: Task, output: str
+) -> str:
+    """Return the uri of an output; of a cached one, that of the run which has computed it."""
+    looked = []
+    for source in _list_sources(project, run, task):
+        folder = f"{find_root(project, source)}/{source.pipeline_name}/{source.run_id}/{task.name}"
+        looked.append(f"nothing at {folder}")
+        for place in (*reversed(store.list_folders(folder)), folder):
+            if store.has(f"{place}/{output}"):
+                return f"{place}/{output}"
+    raise ToolError(
+        f"cannot find the {output} of {', '.join(task.nodes)} in run {run.run_id}",
+        found=looked,
+        tip="kfp.pipeline_root: where the cluster keeps results, if it is not KFP's own place",
+    )
+
+
+def find_root(project: Project, run: ClusterRun) -> str:
+    """Return the place below which a run's results lie, as the run or the settings say."""
+    given = (run.answer.get("runtime_config") or {}).get("pipeline_root")
+    root = str(given or project.settings.kfp.pipeline_root or DEFAULT_ROOT)
+    return root.partition("?")[0].rstrip("/")
+
+
+def _list_sources(project: Project, run: ClusterRun, task: Task) -> Iterator[ClusterRun]:
+    """Yield the run itself, or those earlier ones that may have computed what is cached."""
+    if task.state != "CACHED":
+        yield run
+        return
+    wanted = _digest_tasks(run)[task.name]
+    for answer in list_runs(project.settings.kfp, _EARLIER):
+        other = ClusterRun(answer)
+        is_other = other.document and other.pipeline_name != run.pipeline_name
+        if is_other or other.run_id == run.run_id:
+            continue
+        other = ClusterRun(
+            read_run(project.settings.kfp, other.run_id)
+        )  # a list may be without tasks
+        there = next((one for one in other.tasks if one.name == task.name), None)
+        is_source = there is not None and there.state == "SUCCEEDED"
+        if is_source and _digest_tasks(other)[task.name] & wanted:
+            yield other
+
+
+def _digest_tasks(run: ClusterRun) -> dict[str, set[str]]:
+    """Return, by task, what its result is known by: the digest of all that makes it, and its cache key."""
+    digests: dict[str, str] = {}
+    for task in run.tasks:  # upstream first
+        step = run.document["root"]["dag"]["tasks"][task.name]
+        upstream = {
+            name: [digests[source["producerTask"]], source["outputArtifactKey"]]
+            for name, source in list_inputs(run, task.name).items()
+        }
+        container = find_container(run.document, task.name)
+        parts = [container, read_parameters(run, task.name), upstream, step["componentRef"]]
+        digests[task.name] = digest_json(parts)
+    keys = {
+        name: step.get("cachingOptions", {}).get("cacheKey")
+        for name, step in run.document["root"]["dag"]["tasks"].items()
+    }
+    return {
+        name: {digest, *([f"key {keys[name]}"] if keys[name] else [])}
+        for name, digest in digests.items()
+    }
+
+
+def list_inputs(run: ClusterRun, task: str) -> dict[str, Json]:
+    """Return a task's inputs: name -> {"producerTask", "outputArtifactKey"}."""
+    step = run.document["root"]["dag"]["tasks"][task]
+    artifacts = step.get("inputs", {}).get("artifacts", {})
+    return {name: source["taskOutputArtifact"] for name, source in sorted(artifacts.items())}
+
+
+def read_parameters(run: ClusterRun, task: str) -> Json:
+    """Return the parameters of a task as the run has them: constants, and what the run was given."""
+    step = run.document["root"]["dag"]["tasks"][task]
+    given = (run.answer.get("runtime_config") or {}).get("parameters") or {}
+    definitions = run.document["root"].get("inputDefinitions", {}).get("parameters", {})
+    values = {}
+    for name, source in step.get("inputs", {}).get("parameters", {}).items():
+        if "componentInputParameter" in source:
+            key = source["componentInputParameter"]
+            values[name] = given.get(key, definitions.get(key, {}).get("defaultValue"))
+        else:
+            values[name] = source.get("runtimeValue", {}).get("constant")
+    return values

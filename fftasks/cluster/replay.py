@@ -1,0 +1,128 @@
+"""Run a task of the cluster here once more: with its inputs, its parameters, its command.
+
+in the process   the code as it is here now, by this Python
+in its image     the code, the packages and the Python of the run
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fftasks.cluster.bring import bring_output, list_inputs, read_parameters
+from fftasks.cluster.run import ClusterRun, Task, find_container
+from fftasks.errors import ToolError
+from fftasks.project import Project
+
+_PLACE = "/tmp/fftasks-replay"  # noqa: S108 - in a container of our own
+_WHOLE = "{{$}}"
+
+
+def replay_here(project: Project, run: ClusterRun, task: Task, *, pdb: bool) -> tuple[int, Path]:
+    """Run a task's command by this Python; return its exit code, and the file of its result.
+
+    pdb: stop in Python's debugger where it raises
+    """
+    folder = prepare(project, run, task)
+    command = [sys.executable, *_make_command(run, task, folder)[1:]]
+    completed = subprocess.run(
+        [*command, *(["--pdb"] if pdb else [])],
+        cwd=project.root,
+        env={**os.environ, **_make_environment(run, task)},
+        check=False,
+    )
+    return completed.returncode, folder / "outputs" / "result"
+
+
+def replay_in_image(
+    project: Project, run: ClusterRun, task: Task, *, pdb: bool
+) -> tuple[int, Path]:
+    """Run a task's command in a container of its image; as replay_here."""
+    from fftasks.connect import find_login
+    from fftasks.ports.container import Container, run_container
+
+    folder = prepare(project, run, task)
+    command = _make_command(run, task, Path(_PLACE))
+    container = Container(
+        image=str(find_container(run.document, task.name)["image"]),
+        command=(*command, *(["--pdb"] if pdb else [])),
+        env=_make_environment(run, task),
+        folder=folder,
+        place=_PLACE,
+        interactive=pdb,
+    )
+    return run_container(container, find_login(project)), folder / "outputs" / "result"
+
+
+def prepare(project: Project, run: ClusterRun, task: Task) -> Path:
+    """Return a folder with a task's inputs, in inputs/, and an empty one for its outputs, outputs/.
+
+    Raises ToolError if something upstream gave no result, or it cannot be found.
+    """
+    folder = project.folder / "replay" / run.run_id / task.name
+    if folder.exists():
+        shutil.rmtree(folder)
+    (folder / "outputs").mkdir(parents=True)
+    (folder / "inputs").mkdir()
+    tasks = {one.name: one for one in run.tasks}
+    for name, source in list_inputs(run, task.name).items():
+        producer = tasks[source["producerTask"]]
+        path = bring_output(project, run, producer, source["outputArtifactKey"])
+        _link(path, folder / "inputs" / name)
+    return folder
+
+
+def _make_command(run: ClusterRun, task: Task, folder: Path) -> list[str]:
+    container = find_container(run.document, task.name)
+    command = [*container.get("command", ()), *container.get("args", ())]
+    if _WHOLE not in command:
+        raise ToolError(
+            f"{task.name} cannot be run here: its command is not one of fftasks",
+            found=[" ".join(command)],
+        )
+    text = json.dumps(_make_executor_input(run, task, folder))
+    return [text if word == _WHOLE else str(word) for word in command]
+
+
+def _make_executor_input(run: ClusterRun, task: Task, folder: Path) -> dict[str, Any]:
+    component = run.document["components"][
+        run.document["root"]["dag"]["tasks"][task.name]["componentRef"]["name"]
+    ]
+    outputs = component.get("outputDefinitions", {}).get("artifacts", {})
+    values = {k: v for k, v in read_parameters(run, task.name).items() if v is not None}
+    return {
+        "inputs": {
+            "artifacts": {n: _locate(folder / "inputs" / n) for n in list_inputs(run, task.name)},
+            "parameterValues": values,
+        },
+        "outputs": {
+            "artifacts": {name: _locate(folder / "outputs" / name) for name in outputs},
+            "outputFile": str(folder / "output.json"),
+        },
+    }
+
+
+def _locate(path: Path) -> dict[str, Any]:
+    return {"artifacts": [{"name": path.name, "uri": str(path)}]}
+
+
+def _make_environment(run: ClusterRun, task: Task) -> Mapping[str, str]:
+    variables = find_container(run.document, task.name).get("env", ())
+    return {variable["name"]: variable["value"] for variable in variables} | {"PYTHONHASHSEED": "0"}
+
+
+def _link(source: Path, target: Path) -> None:
+    """Let target be what source is, without a copy where the disk allows it."""
+    if source.is_dir():
+        shutil.copytree(source, target)
+        return
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,42 @@
+"""`doit replay NODE [RUN]`: run a node of the cluster here, with the inputs that it had there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fftasks.cluster.choose import find_run
+from fftasks.cluster.replay import replay_here, replay_in_image
+from fftasks.commands.command import ClusterCommand
+from fftasks.commands.result import show_artifact
+from fftasks.project import Project
+
+_PDB = {
+    "name": "pdb", "short": "", "long": "pdb", "type": bool, "default": False,
+    "help": "stop in Python's debugger where the node's function raises",
+}  # fmt: skip
+_DOCKER = {
+    "name": "docker", "short": "", "long": "docker", "type": bool, "default": False,
+    "help": "in a container of the image that the run had; else by this Python, with the code as it is now",
+}  # fmt: skip
+
+
+class Replay(ClusterCommand):
+    """Run a node again; nothing on the cluster is touched, and no result here is replaced."""
+
+    doc_purpose = "run a node of Kubeflow Pipelines here, with the inputs it had there"
+    doc_usage = "NODE [RUN]"
+    name = "replay"
+    cmd_options = (_PDB, _DOCKER)
+    least, most = 1, 2
+
+    def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
+        """Run it; return the exit code that it had, and print its result if it has one."""
+        node, *wanted = names
+        run = find_run(project, *wanted)
+        task = run.find_task(node)
+        replay = replay_in_image if options["docker"] else replay_here
+        code, path = replay(project, run, task, pdb=options["pdb"])
+        if code == 0 and path.exists():
+            return show_artifact(project, run.find_file(task), path)
+        return code

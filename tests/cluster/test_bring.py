@@ -1,0 +1,215 @@
+"""Results of the cluster, brought here from a mounted folder and from S3, and nodes replayed with them."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.cluster.submitted import make_project, submit_project
+from tests.services.cluster import Cluster
+from tests.services.executor_input import Paths
+from tests.services.kfp_server import KFPServer
+from tests.services.local_pods import LocalPods
+
+WORKFLOW = """
+from fftasks import Workflow, workflow
+
+@workflow
+def load(rows):
+    return {"rows": rows, "names": ["a", "b"]}
+
+@workflow
+def scale(data, factor):
+    print("scaling by", factor)
+    return [row * factor for row in data["rows"]]
+
+@workflow
+def check(scaled, name):
+    limit = 10
+    assert max(scaled) < limit, f"{name} is too large"
+    return "fine"
+
+loaded = load([1, 2, 3])
+scaled = scale(loaded, 2.0).set_name("scale it")
+Workflow(check(scaled, loaded["names"][1]).set_name("check"), name="scaling")
+"""
+
+
+class Runs:
+    """A project with two runs of unlike images: one that succeeded, and one whose last node failed."""
+
+    def __init__(self, root, cluster, server):
+        self.cluster, self.server = cluster, server
+        self.sample = make_project(root, server, WORKFLOW)
+        text = (root / "config/default.yaml").read_text()
+        mount = f"object_store:\n  mount: {cluster.folder}/bucket/minio\n"
+        self.sample.write("config/default.yaml", text + mount)
+        self.good = self._submit("0", "SUCCEEDED")
+        self.sample.edit("wf.py", "limit = 10", "limit = 5")
+        self.bad = self._submit("1", "FAILED")
+
+    def _submit(self, digit, state):
+        _, record = submit_project(self.sample, "registry.test/image@sha256:" + digit * 64)
+        run = self.server.wait(record["run_id"])
+        assert run.state == state, run.error
+        return run.run_id
+
+    def again(self):
+        """Submit the document of the last run once more: what it computed is cached now."""
+        _, record = submit_project(self.sample, "registry.test/image@sha256:" + "1" * 64)
+        return self.server.wait(record["run_id"]).run_id
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("project")
+    cluster = Cluster(LocalPods(root), tmp_path_factory.mktemp("cluster"))
+    with KFPServer(cluster) as server:
+        yield Runs(root, cluster, server)
+
+
+def test_a_result_is_brought_from_a_mounted_folder(runs):
+    assert runs.sample.doit("result", "scale it", runs.good) == "[2.0, 4.0, 6.0]\n"
+    assert runs.sample.doit("result", "check", runs.good[:8]) == "'fine'\n"
+    assert runs.sample.doit("result", "scale it", "--cluster") == "[2.0, 4.0, 6.0]\n"
+
+
+def test_a_result_that_there_is_none_of_says_why(runs):
+    output = runs.sample.doit("result", "check", runs.bad, code=1)
+
+    assert "check has no result" in output
+    assert "its state is FAILED" in output
+    assert "exit status 1" in output
+
+
+def test_a_wrong_name_says_the_nearest_one(runs):
+    assert "did you mean 'scale it'?" in runs.sample.doit("result", "scale_it", runs.bad, code=1)
+    assert "there is no run 'nothing'" in runs.sample.doit("result", "check", "nothing", code=1)
+
+
+def test_a_cached_result_is_brought_from_the_run_that_has_computed_it(runs):
+    last = runs.again()
+    status = runs.sample.doit("status", last)
+
+    assert status.count("cached") == 2
+    assert runs.sample.doit("result", "scale it", last) == "[2.0, 4.0, 6.0]\n"
+
+
+def test_a_failed_node_is_replayed_here_and_debugged(runs):
+    failed = runs.sample.doit("replay", "check", runs.bad, code=1)
+
+    assert "AssertionError: b is too large" in failed
+
+    process = subprocess.run(
+        [sys.executable, "-m", "doit", "replay", "check", runs.bad, "--pdb"],
+        cwd=runs.sample.root,
+        input="p 'seen', scaled, limit\nq\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "('seen', [2.0, 4.0, 6.0], 5)" in process.stdout
+    assert process.returncode == 1
+
+
+def test_a_replay_runs_the_code_as_it_is_here_now(runs):
+    runs.sample.edit("wf.py", "limit = 5", "limit = 50")
+    try:
+        assert runs.sample.doit("replay", "check", runs.bad) == "'fine'\n"
+    finally:
+        runs.sample.edit("wf.py", "limit = 50", "limit = 5")
+
+
+def test_a_replay_has_the_parameters_of_the_run(runs):
+    runs.sample.edit("wf.py", "scale(loaded, 2.0)", "scale(loaded, 3.0)")
+    try:
+        output = runs.sample.doit("replay", "scale it", runs.bad)
+    finally:
+        runs.sample.edit("wf.py", "scale(loaded, 3.0)", "scale(loaded, 2.0)")
+
+    assert output == "scaling by 2.0\n[2.0, 4.0, 6.0]\n"
+
+
+def test_where_results_are_not_is_said(runs):
+    nowhere = {"FFTASKS_OBJECT_STORE__MOUNT": str(runs.sample.root / "docs")}
+    folder = runs.sample.root / ".fftasks" / "cluster"
+    folder.rename(folder.with_name("kept"))
+    try:
+        output = runs.sample.doit("result", "check", runs.good, code=1, **nowhere)
+    finally:
+        folder.with_name("kept").rename(folder)
+
+    assert f"nothing at minio://mlpipeline/v2/artifacts/scaling/{runs.good}" in output
+    assert "kfp.pipeline_root" in output
+
+
+def test_a_missing_package_says_which_extra(runs):
+    runs.sample.write("s3fs.py", "raise ImportError('no s3fs here')\n")
+    try:
+        output = runs.sample.doit(
+            "result", "load_0000", runs.bad, code=3, FFTASKS_OBJECT_STORE__MOUNT="", PYTHONPATH="."
+        )
+    finally:
+        (runs.sample.root / "s3fs.py").unlink()
+
+    assert "pip install 'fftasks[s3]'" in output
+
+
+def test_a_result_is_brought_from_where_old_backends_leave_it(tmp_path):
+    cluster = Cluster(LocalPods(tmp_path / "p"), tmp_path / "cluster", Paths(is_legacy=True))
+    mount = {"FFTASKS_OBJECT_STORE__MOUNT": f"{cluster.folder}/bucket/minio"}
+    with KFPServer(cluster) as server:
+        sample = make_project(tmp_path / "p", server)
+        _, record = submit_project(sample)
+        server.wait(record["run_id"])
+
+        assert sample.doit("result", "third", "--cluster", **mount) == "8\n"
+
+
+def test_a_result_is_brought_from_s3(tmp_path):
+    from moto.server import ThreadedMotoServer
+
+    root = "s3://results/team"
+    cluster = Cluster(LocalPods(tmp_path / "p"), tmp_path / "cluster")
+    store = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    store.start()
+    with KFPServer(cluster) as server:
+        try:
+            sample = make_project(tmp_path / "p", server, kfp=f"  pipeline_root: {root}")
+            _, record = submit_project(sample)
+            assert server.wait(record["run_id"]).state == "SUCCEEDED"
+            host, port = store.get_host_and_port()
+            settings = {
+                "FFTASKS_OBJECT_STORE__ENDPOINT": f"http://{host}:{port}",
+                "FFTASKS_OBJECT_STORE__ACCESS_KEY": "someone",
+                "FFTASKS_OBJECT_STORE__SECRET_KEY": "s3cret",
+                "AWS_DEFAULT_REGION": "us-east-1",
+            }
+            _upload(cluster.folder / "bucket", settings)
+
+            assert sample.doit("result", "third", "--cluster", **settings) == "8\n"
+            assert sample.doit("replay", "third", **settings) == "8\n"
+            refused = {**settings, "FFTASKS_OBJECT_STORE__ENDPOINT": "http://localhost:1"}
+            output = sample.doit("result", "first node", "-c", code=1, **refused)
+        finally:
+            store.stop()
+    assert "object_store.endpoint" in output
+    assert "s3cret" not in output
+
+
+def _upload(folder, settings):
+    import boto3
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=settings["FFTASKS_OBJECT_STORE__ENDPOINT"],
+        aws_access_key_id="someone",
+        aws_secret_access_key="s3cret",
+        region_name="us-east-1",
+    )
+    for bucket in folder.glob("*/*"):
+        client.create_bucket(Bucket=bucket.name)
+        for path in bucket.rglob("*"):
+            if path.is_file():
+                client.upload_file(str(path), bucket.name, path.relative_to(bucket).as_posix())
