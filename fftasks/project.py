@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from fftasks.workflow.slug import make_slug
 
 if TYPE_CHECKING:
     from fftasks.ports.interpreter import Interpreter
+    from fftasks.runtime.job import Job, Report
     from fftasks.stages.fingerprint import Fingerprint
 
 FOLDER = ".fftasks"
@@ -199,21 +200,35 @@ class Project:
             self._records[label] = record
         return record
 
-    def make_node(self, label: str, inputs: dict[str, str]) -> Trace:
-        """Run a node; see stages/node.py."""
+    def prepare_node(self, label: str, inputs: dict[str, str]) -> Job:
+        """Return the job that runs a node; see stages/node.py."""
         node = self.nodes[label]
-        run = self._interpreters[node.graph["file"]]
-        self._records[label], trace = node_stage.make(
+        return node_stage.prepare(
             node.content,
             inputs,
             self.store,
-            run,
-            pieces=self.list_pieces(label),
             workflow=node.workflow,
             items=node.items,
             settings=self.settings_of(node.content),
         )
+
+    def finish_node(
+        self, label: str, inputs: dict[str, str], report: Report, errors: Sequence[str]
+    ) -> Trace:
+        """Record what a node gave; raise NodeError if it failed. errors: of all tries that failed."""
+        self._records[label], trace = node_stage.finish(
+            self.nodes[label].content,
+            inputs,
+            self.store,
+            report,
+            pieces=self.list_pieces(label),
+            errors=errors,
+        )
         return trace
+
+    def find_interpreter(self, label: str) -> Interpreter:
+        """Return what runs a node's jobs."""
+        return self._interpreters[self.nodes[label].graph["file"]]
 
     def accept(self, label: str) -> None:
         """Take the result that a node has as the one for what its inputs are now."""

@@ -59,9 +59,10 @@ class Store:
 
     def artifact_path(self, digest: str) -> Path:
         """Return where the artifact with a digest is, if it is."""
-        return Path(self._spell_artifact(digest))
+        return Path(self.spell_artifact(digest))
 
-    def _spell_artifact(self, digest: str) -> str:
+    def spell_artifact(self, digest: str) -> str:
+        """Return the same as text: paths cost more than a trivial node can bear."""
         return f"{self.folder}/artifacts/{digest.removeprefix('sha256:')}"
 
     def node_path(self, slug: str) -> Path:
@@ -77,7 +78,7 @@ class Store:
 
         It is read only if its stat signature is not the recorded one; a damaged one is removed.
         """
-        path = self._spell_artifact(digest)
+        path = self.spell_artifact(digest)
         try:
             found = self._signatures.digest(path)
         except FileNotFoundError:
@@ -86,22 +87,34 @@ class Store:
             Path(path).unlink(missing_ok=True)
         return found == digest
 
-    def adopt_artifact(self, path: Path, digest: str) -> None:
+    def adopt_artifact(self, path: str, digest: str) -> None:
         """Move a freshly written artifact to its place."""
-        target = self.artifact_path(digest)
-        path.chmod(0o444)
-        path.replace(target)
-        self._signatures.note(target, digest, target.stat(), is_own=True)
+        target = self.spell_artifact(digest)
+        os.chmod(path, 0o444)  # noqa: PTH101
+        os.replace(path, target)  # noqa: PTH105
+        self._signatures.note(target, digest, os.stat(target), is_own=True)  # noqa: PTH116
 
-    def new_path(self, slug: str, output: str) -> Path:
-        """Return a name for an artifact that is being written, by this process only."""
-        return self._new_artifacts / f".{slug}.{output}.{os.getpid()}"
+    def new_path(self, slug: str, output: str) -> str:
+        """Return a name for an artifact that is being written on behalf of this process only."""
+        return f"{self._new_artifacts}/.{slug}.{output}.{os.getpid()}"
+
+    def new_log(self, slug: str) -> str:
+        """Return the file that takes what a node prints; its folder is there."""
+        return f"{self._logs}/{slug}.txt"
 
     @cached_property
     def _new_artifacts(self) -> Path:
         folder = _need(self.folder / "artifacts")
         remove_leftovers(folder)
         return folder
+
+    @cached_property
+    def _logs(self) -> Path:
+        return _need(self.folder / "logs")
+
+    @cached_property
+    def _locks(self) -> Path:
+        return _need(self.folder / "locks")
 
     def recall_outputs(self, slug: str, fingerprint: str) -> dict[str, str] | None:
         """Return what a node's record gives for a fingerprint, or None: then the record must be read."""
@@ -183,13 +196,24 @@ class Store:
     @contextmanager
     def lock(self, slug: str) -> Iterator[None]:
         """Keep other runs on this project from running the same node at the same time."""
-        path = _need(self.folder / "locks") / slug
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = self.take_lock(slug)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(descriptor)  # this also unlocks
+            os.close(descriptor)
+
+    def take_lock(self, slug: str, *, wait: bool = True) -> int:
+        """Return a descriptor that keeps other runs from a node until it is closed.
+
+        Raises BlockingIOError if one of them has it, and wait is false.
+        """
+        descriptor = os.open(f"{self._locks}/{slug}", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
 
     def _read_seen(self) -> set[str]:
         try:

@@ -12,17 +12,18 @@ import inspect
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from doit import task_params
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
+from fftasks.attempt import Attempt
 from fftasks.database import RecordChecker
 from fftasks.errors import FFTasksError, StoreError
 from fftasks.project import FOLDER, Project, open_current
 from fftasks.reporter import Reporter
-from fftasks.stages import node as node_stage
 
 __all__ = [
     "DOIT_CONFIG",
@@ -267,17 +268,16 @@ class NodeLook:
 def run_node(label: str) -> dict[str, Any]:
     """Run a node, unless its result turns out to be there; say whether it ran, why, and how long."""
     project = open_current()
-    node = project.nodes[label]
-    with project.store.lock(node.content["slug"]):
-        inputs = project.list_inputs(label)
-        if project.find_node(label, inputs) is not None:
-            return {"ran": False}
-        reasons = node_stage.list_reasons(
-            node.content, inputs, project.store, project.list_pieces(label)
-        )
-        trace = project.make_node(label, inputs)
-    tries = f"; try {trace.tries}" if trace.tries > 1 else ""
-    return {"ran": True, "reason": f"{reasons[0]}{tries}", "seconds": trace.seconds}
+    with Attempt(project, label) as attempt:
+        job = attempt.prepare()
+        if job is None:
+            return attempt.found
+        run = project.find_interpreter(label)
+        report = run(job)
+        while (wait_s := attempt.plan_retry(report)) is not None:
+            time.sleep(wait_s)
+            report = run(attempt.job)
+        return attempt.finish(report)
 
 
 def _spell(project: Project, label: str) -> str:

@@ -11,8 +11,8 @@ PACKAGE = Path(fftasks.__file__).parent
 
 FLOORS = {
     4: (
-        "tasks", "project", "assembly", "connect", "recipe", "plan", "data", "reporter", "database",
-        "commands", "dropin", "results", "table",
+        "tasks", "dispatcher", "attempt", "project", "assembly", "connect", "recipe", "plan", "data",
+        "reporter", "database", "commands", "dropin", "results", "table",
         "cluster",
     ),
     3: ("ports",),

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,7 @@ def store(tmp_path):
 
 def add_artifact(store, content=b"result"):
     digest = digest_bytes(content)
-    path = store.new_path(SLUG, "result")
+    path = Path(store.new_path(SLUG, "result"))
     path.write_bytes(content)
     store.adopt_artifact(path, digest)
     return digest

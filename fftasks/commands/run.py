@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from doit.cmd_run import Run as DoitRun
+from doit import cmd_run
 from doit.control import TaskControl
 
 from fftasks.errors import FFTasksError
@@ -18,23 +18,34 @@ _KEEP = {
 }  # fmt: skip
 
 
-class Run(DoitRun):  # type: ignore[misc]
+class Run(cmd_run.Run):  # type: ignore[misc]
     """Run tasks; then remove results that no node has any more, and follow what was submitted."""
 
     name = "run"
-    cmd_options = (*DoitRun.cmd_options, _KEEP)
+    cmd_options = (*cmd_run.Run.cmd_options, _KEEP)
 
     def execute(self, params: dict[str, Any], args: list[str]) -> int:
         """Run doit's own command; return its exit code, or that of what came afterwards."""
         try:
             keep_bytes = _read_size(params["keep"])
-            code = int(super().execute(params, args))  # it goes to the folder of dodo.py
+            code = self._run(params, args)  # it goes to the folder of dodo.py
             if keep_bytes is not None:
                 _make_room(keep_bytes)
             return code or _watch(self.control)
         except FFTasksError as error:
             sys.stderr.write(f"{error}\n")
             return error.exit_code
+
+    def _run(self, params: dict[str, Any], args: list[str]) -> int:
+        from fftasks.dispatcher import Dispatcher, Sequential
+
+        # doit has no place where a runner could be given
+        own = cmd_run.MRunner, cmd_run.Runner
+        cmd_run.MRunner, cmd_run.Runner = Dispatcher, Sequential
+        try:
+            return int(super().execute(params, args))
+        finally:
+            cmd_run.MRunner, cmd_run.Runner = own
 
 
 def _read_size(text: str) -> int | None:

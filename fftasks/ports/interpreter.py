@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import json
+import marshal
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from fftasks.errors import NodeError
 from fftasks.runtime.end import end_tree
 from fftasks.runtime.job import Job, Report
-from fftasks.runtime.worker import describe_timeout
+from fftasks.runtime.worker import LENGTH, describe_timeout
 
-_workers: dict[tuple[int, str, str, bool], Worker] = {}
+_LOOK_S = 0.5
+_numbers = itertools.count(1)
+_workers: dict[tuple[object, ...], Worker] = {}
 
 
 @dataclass(frozen=True)
@@ -40,22 +46,35 @@ class Interpreter:
 
     def __call__(self, job: Job, /) -> Report:
         """Run a job in a process of its own."""
-        if self.isolation == "fork" and hasattr(os, "fork"):
-            worker = get_worker(self, job.env)
-            if worker.forks:
-                return worker.run(job)
-        return run_fresh(self, job)
+        worker = self.find_worker(job.env)
+        return worker.run(job) if worker else run_fresh(self, job)
+
+    def find_worker(self, env: Mapping[str, str]) -> Worker | None:
+        """Return this thread's warm worker for an environment, started when it is first needed.
+
+        env: what its nodes' environment has besides this process's own; it is there when the file and what
+            it needs are imported, as in a container: many a library looks at it only then
+
+        None where it cannot fork.
+
+        Raises NodeError if the file cannot be imported any more.
+        """
+        if self.isolation != "fork" or not hasattr(os, "fork"):
+            return None
+        thread = os.getpid(), threading.get_ident()
+        key = (*thread, str(self.root), self.file, tuple(sorted(env.items())))
+        if key not in _workers or not _workers[key].is_alive():
+            _workers[key] = Worker(self, env)
+        return _workers[key] if _workers[key].forks else None
 
 
 class Worker:
-    """A process that has imported the user's file and forks for each job.
+    """A process that has imported the user's file and forks for each job; several may run at a time.
 
-    env: what its nodes' environment has besides this process's own; it is there when the file and what it
-        needs are imported, as in a container: many a library looks at it only then
+    forks: whether it can; if not, it has ended
     """
 
     def __init__(self, interpreter: Interpreter, env: Mapping[str, str]) -> None:
-        self.env = dict(env)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         self._process = subprocess.Popen(
             [*_command(interpreter), "--serve"],
@@ -66,56 +85,90 @@ class Worker:
             env=_environment(env),
             start_new_session=True,  # Ctrl-C is for doit, which ends its workers
         )
-        answer = self._ask({"files": dict(interpreter.files)})
-        if "error" in answer:
-            raise NodeError(answer["error"])
-        self.forks = bool(answer["forks"])
+        self.questions, self.answers = _need(self._process.stdin), _need(self._process.stdout)
+        self._left = b""
+        self._running: dict[int, str] = {}  # number of a job -> its node
+        self._ask({"files": dict(interpreter.files)})
+        while not (messages := self._read()):
+            pass
+        if "error" in messages[0]:
+            raise NodeError(messages[0]["error"])
+        self.forks = bool(messages[0]["forks"])
+
+    def start(self, job: Job) -> int:
+        """Begin a job, and return its number: no other one has it."""
+        number = next(_numbers)
+        self._running[number] = job.node
+        self._ask({"number": number, **vars(job)})
+        return number
+
+    def receive(self) -> Iterator[tuple[int, Report]]:
+        """Wait until the worker says something, and yield the reports of jobs that have ended.
+
+        Raises NodeError if the worker itself is gone.
+        """
+        for number, said in self._read():
+            name = self._running.pop(number, None)
+            if name is not None:  # else it has sent its report, and has now ended
+                error = f"{name} {_describe_end(said)}" if not isinstance(said, dict) else ""
+                yield number, Report({}, error=error) if error else Report(**said)
 
     def run(self, job: Job) -> Report:
-        """Run a job; raises NodeError if the worker itself is gone."""
-        return Report(**self._ask(vars(job)))
-
-    def close(self) -> None:
-        """End the process, which has nothing to do."""
-        with contextlib.suppress(BrokenPipeError):
-            _need(self._process.stdin).close()
-        self._process.wait()
-        _need(self._process.stdout).close()
-        self._errors.close()
+        """Run a job to its end; raises NodeError if the worker itself is gone."""
+        number = self.start(job)
+        while True:
+            reports = dict(self.receive())
+            if number in reports:
+                return reports[number]
 
     def is_alive(self) -> bool:
         """Tell whether the process is there."""
         return self._process.poll() is None
 
-    def _ask(self, message: dict[str, object]) -> dict[str, Any]:
-        question, answers = _need(self._process.stdin), _need(self._process.stdout)
+    def _ask(self, message: dict[str, object]) -> None:
         with contextlib.suppress(BrokenPipeError):  # the missing answer tells
-            question.write(json.dumps(message).encode() + b"\n")
-            question.flush()
-        line = answers.readline()
-        if not line:
-            raise NodeError(
-                f"the worker ended with exit code {self._process.wait()}",
-                found=[self._read_errors()],
-            )
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+            self.questions.write(json.dumps(message).encode() + b"\n")
+            self.questions.flush()
 
-    def _read_errors(self) -> str:
+    def _read(self) -> list[Any]:
+        # nodes hold the pipe as well: that it is closed says nothing of the worker
+        while not select.select([self.answers], [], [], _LOOK_S)[0]:
+            if not self.is_alive():
+                self._raise_gone()
+        piece = os.read(self.answers.fileno(), 1 << 16)
+        if not piece:
+            self._raise_gone()
+        return list(self._split(piece))
+
+    def _split(self, piece: bytes) -> Iterator[Any]:
+        self._left += piece
+        while len(self._left) >= LENGTH.size:
+            end = LENGTH.size + LENGTH.unpack_from(self._left)[0]
+            if len(self._left) < end:
+                break
+            message, self._left = marshal.loads(self._left[LENGTH.size : end]), self._left[end:]
+            if isinstance(message, str):  # it did not fit, and is in a file
+                path = Path(message)
+                message = marshal.loads(path.read_bytes())
+                path.unlink()
+            yield message
+
+    def _raise_gone(self) -> NoReturn:
         self._errors.seek(0)
-        return self._errors.read().decode(errors="replace")[-2000:]
+        raise NodeError(
+            f"the worker ended with exit code {self._process.wait()}",
+            found=[self._errors.read().decode(errors="replace")[-2000:]],
+        )
 
 
-def get_worker(interpreter: Interpreter, env: Mapping[str, str]) -> Worker:
-    """Return this process's warm worker for a file and an environment, started when it is first needed."""
-    key = (os.getpid(), str(interpreter.root), interpreter.file, bool(env))
-    worker = _workers.get(key)
-    if worker is None or worker.env != env or not worker.is_alive():
-        # one for nodes without an environment of their own, and one for the last of the others
-        if worker is not None:
-            worker.close()
-        worker = _workers[key] = Worker(interpreter, env)
-    return worker
+def _describe_end(code: int | str) -> str:
+    if isinstance(code, str):
+        return code
+    if code >= 0:
+        return f"ended its process with exit code {code}"
+    name = signal.Signals(-code).name
+    reason = " (is there enough memory?)" if name == "SIGKILL" else ""
+    return f"was killed by {name}{reason}"
 
 
 def run_fresh(interpreter: Interpreter, job: Job) -> Report:
@@ -137,10 +190,7 @@ def run_fresh(interpreter: Interpreter, job: Job) -> Report:
         return describe_timeout(job)
     if answer:
         return Report(**json.loads(answer))
-    if process.returncode < 0:
-        end = f"was killed by {signal.Signals(-process.returncode).name}"
-    else:
-        end = f"ended its process with exit code {process.returncode}"
+    end = _describe_end(process.returncode)
     return Report({}, error=f"{job.node} {end}\n{errors.decode(errors='replace')[-2000:]}")
 
 

@@ -8,7 +8,7 @@ import os
 import reprlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,8 @@ def run_job(
         return Report(
             {}, error=f"{node.name} raised {type(error).__name__}\n{format_user_traceback(error)}"
         )
-    return replace(report, read=sorted(observed.read), written=sorted(observed.written))
+    read, written = sorted(observed.read), sorted(observed.written)
+    return Report(report.outputs, report.previews, report.seconds, read=read, written=written)
 
 
 def preview_value(value: Any) -> str:

@@ -46,7 +46,10 @@ def observe_files(root: Path) -> Iterator[Observed]:
     global _watch
     install_hook()
     observed = Observed()
-    before, _watch = _watch, functools.partial(_note, root, observed)
+    before, _watch = (
+        _watch,
+        functools.partial(_note, root, f"{root}{os.sep}.fftasks{os.sep}", observed),
+    )
     try:
         yield observed
     finally:
@@ -60,13 +63,13 @@ def install_hook() -> None:
     sys.addaudithook(lambda event, arguments: _watch and _watch(event, arguments))
 
 
-def _note(root: Path, observed: Observed, event: str, arguments: tuple[Any, ...]) -> None:
+def _note(root: Path, own: str, observed: Observed, event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open" and isinstance(arguments[0], (str, bytes, os.PathLike)):
         name = os.fsdecode(arguments[0])
         if name.endswith((".py", ".pyc")):
             observed.imported = True
         # a node's own inputs and outputs are most of what it opens
-        elif not name.startswith(f"{root}{os.sep}.fftasks{os.sep}") or ".." in name:
+        elif not name.startswith(own) or ".." in name:
             is_written = _is_writing(arguments[1], arguments[2])
             _add(root, name, observed.written if is_written else observed.read)
     elif event == "import":

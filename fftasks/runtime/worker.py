@@ -1,33 +1,40 @@
 """A warm worker: imports the user's file once, and forks for each node.
 
-It reads jobs from its standard input, a JSON line each, and answers with a report, a JSON line each. Each
-node has a process of its own, so that one that crashes, leaks or changes globals harms no other. It ends
-when its input ends; a node that is then running is killed, for nobody waits for it.
+It reads jobs from its standard input, a JSON line each, and forks for each at once: how many run at a time
+is for whoever sends them. Each node has a process of its own, so that one that crashes, leaks or changes
+globals harms no other. That process answers with its report itself; the worker says how it ended. It ends
+when its input ends; nodes that are then running are killed, for nobody waits for them.
+
+An answer is four bytes of length, and marshal: {"forks": …}, {"error": …}, (job's number, report), or
+(job's number, exit code). JSON's encoder would be a lot to copy for a process that lives a millisecond.
 """
 
 from __future__ import annotations
 
-import functools
 import gc
 import json
 import marshal
-import math
 import os
 import select
 import signal
+import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from fftasks.errors import FFTasksError
-from fftasks.runtime.call import number_inputs
+from fftasks.runtime.call import Input, number_inputs
 from fftasks.runtime.end import end_tree
 from fftasks.runtime.job import Job, Report, run_job
 from fftasks.runtime.observe import install_hook
 from fftasks.runtime.source import CheckedModules, import_workflows
 from fftasks.workflow.node import Node
+
+LENGTH = struct.Struct("<I")  # of an answer, before it
+# the function in C: what Python wraps around it touches 70 pages, each of which a child has to copy
+_set_handler = getattr(signal.signal, "__wrapped__", signal.signal)
 
 
 def serve(root: Path, file: str) -> int:
@@ -37,7 +44,11 @@ def serve(root: Path, file: str) -> int:
     answer is {"forks": true}, or {"error": "…"} if the file cannot be imported or is another one now.
     "forks" is false where forking is not safe, since the user's file started threads.
     """
-    answers = take_stdout()
+    with take_stdout() as stream:
+        return _serve(root, file, stream.fileno())
+
+
+def _serve(root: Path, file: str, answers: int) -> int:
     checked = CheckedModules(root, json.loads(sys.stdin.buffer.readline())["files"])
     try:
         workflows = import_workflows(root, file)
@@ -45,13 +56,11 @@ def serve(root: Path, file: str) -> int:
     except FFTasksError as error:
         _answer(answers, {"error": str(error)})
         return error.exit_code
-    _answer(answers, {"forks": not _has_threads()})
-    nodes = {(workflow.name, node.name): node for workflow in workflows for node in workflow.nodes}
-    install_hook()
-    gc.freeze()  # a child that collects garbage would copy every page that it looks at
-    for line in sys.stdin.buffer:
-        job = Job(**json.loads(line))
-        _answer(answers, _run(nodes[job.workflow, job.node], job, checked).to_json())
+    forks = not _has_threads()
+    _answer(answers, {"forks": forks})
+    if forks:
+        nodes = {(w.name, node.name): node for w in workflows for node in w.nodes}
+        _Nursery(answers, nodes, checked).serve()
     return 0
 
 
@@ -78,80 +87,121 @@ def _has_threads() -> bool:
     return threading is not None and threading.active_count() > 1
 
 
-def _answer(answers: IO[bytes], message: dict[str, Any]) -> None:
-    answers.write(json.dumps(message).encode() + b"\n")
-    answers.flush()
+class _Nursery:
+    """The processes of the nodes that are running."""
 
+    def __init__(
+        self, answers: int, nodes: Mapping[tuple[str, str], Node], checked: CheckedModules
+    ) -> None:
+        self._answers, self._nodes, self._checked = answers, nodes, checked
+        self._children: dict[int, int] = {}  # process -> number of its job
+        self._deadlines: dict[int, tuple[float, Job]] = {}  # of those that have one
+        self._nowhere = os.open(os.devnull, os.O_RDONLY)
+        self._woken, waking = os.pipe()
+        os.set_blocking(self._woken, False)
+        os.set_blocking(waking, False)
+        # the end of a child is told by a byte in a pipe: nothing is done in a handler
+        self._before = _set_handler(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
 
-def _run(node: Node, job: Job, checked: CheckedModules) -> Report:
-    inputs = number_inputs(node)  # here, as the child would have to copy the memory that it touches
-    read_end, write_end = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read_end)
-        _run_in_child(functools.partial(run_job, node, job, checked, inputs), job, write_end)
-    os.close(write_end)
-    return _wait(child, read_end, job)
-
-
-def _run_in_child(run: Callable[[], Report], job: Job, write_end: int) -> None:
-    code = 1
-    try:
-        if job.timeout_s:
-            os.setpgid(0, 0)  # so that what has lost its parent is found as well
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        _reseed()
-        if job.log:
-            redirect_output(job.log, is_new=not job.is_retry)
-        report = run()
-        # not JSON: its encoder is a lot to copy for a process that lives a millisecond
-        with os.fdopen(write_end, "wb") as pipe:
-            marshal.dump(report.to_json(), pipe)
-        sys.stdout.flush()
-        code = 0
-    finally:
-        # never back into the loop that serves jobs, and no exit handlers of the parent's
-        os._exit(code)
-
-
-def _wait(child: int, read_end: int, job: Job) -> Report:
-    content = b""
-    deadline = time.monotonic() + job.timeout_s if job.timeout_s else math.inf
-    with os.fdopen(read_end, "rb", buffering=0) as pipe:
+    def serve(self) -> None:
+        """Start jobs and reap them, until the input ends."""
+        install_hook()
+        gc.freeze()  # a child that collects garbage would copy every page that it looks at
+        left = b""
         while True:
-            left_s = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
-            ready, _, _ = select.select([pipe.fileno(), 0], [], [], left_s)
-            if not ready:
-                end_tree(child)
-                os.waitpid(child, 0)
-                return describe_timeout(job)
-            if pipe.fileno() not in ready and not os.read(
-                0, 1
-            ):  # nobody sends jobs ahead: only the end is there
-                end_tree(child)
-                os._exit(1)
-            piece = pipe.read(1 << 16)
-            if not piece:
-                break
-            content += piece
-    _, status = os.waitpid(child, 0)
-    if status == 0 and content:
-        return Report(**marshal.loads(content))
-    return Report({}, error=f"{job.node} {_describe_end(os.waitstatus_to_exitcode(status))}")
+            ready, _, _ = select.select([0, self._woken], [], [], self._end_late())
+            if self._woken in ready:
+                os.read(self._woken, 1 << 12)
+                self._reap()
+            if 0 in ready:
+                piece = os.read(0, 1 << 16)
+                if not piece:
+                    break
+                *lines, left = (left + piece).split(b"\n")
+                for line in lines:
+                    self._start(json.loads(line))
+        for child in self._children:
+            end_tree(child)
+
+    def _start(self, question: dict[str, Any]) -> None:
+        number = question.pop("number")
+        job = Job(**question)
+        node = self._nodes[job.workflow, job.node]
+        inputs = number_inputs(
+            node
+        )  # here: the child would have to copy the memory that it touches
+        try:
+            child = os.fork()
+        except OSError as error:
+            _answer(self._answers, (number, f"could not be started: {error.strerror}"))
+            return
+        if child == 0:
+            self._live(number, node, job, inputs)
+        self._children[child] = number
+        if job.timeout_s:
+            self._deadlines[child] = time.monotonic() + job.timeout_s, job
+
+    def _end_late(self) -> float | None:
+        """Kill what has taken too long; return the seconds until there may be more of it, if at all."""
+        if not self._deadlines:
+            return None
+        now = time.monotonic()
+        for child in [c for c, (deadline, _) in self._deadlines.items() if deadline <= now]:
+            _, job = self._deadlines.pop(child)
+            end_tree(child)
+            _answer(self._answers, (self._children[child], describe_timeout(job).to_json()))
+        return max(0.0, min((d for d, _ in self._deadlines.values()), default=now) - now) or None
+
+    def _live(self, number: int, node: Node, job: Job, inputs: Mapping[str, Input]) -> NoReturn:
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            _set_handler(signal.SIGCHLD, self._before)
+            if job.timeout_s:
+                os.setpgid(0, 0)  # so that what has lost its parent is found as well
+            os.dup2(self._nowhere, 0)
+            _reseed()
+            if job.log:
+                redirect_output(job.log, is_new=not job.is_retry)
+            report = run_job(node, job, self._checked, inputs)
+            sys.stdout.flush()
+            folder = os.path.dirname(job.outputs["result"])  # noqa: PTH120 - in each node
+            _answer(self._answers, (number, report.to_json()), folder)
+            code = 0
+        finally:
+            # never back into the loop that serves jobs, and no exit handlers of the parent's
+            os._exit(code)
+
+    def _reap(self) -> None:
+        for child in list(self._children):  # not any child: the user's file may have its own
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                number = self._children.pop(child)
+                self._deadlines.pop(child, None)
+                _answer(self._answers, (number, os.waitstatus_to_exitcode(status)))
+
+
+def _answer(descriptor: int, message: Any, folder: str = "") -> None:
+    """Write a message in one piece, as other processes write beside this one.
+
+    folder: takes what does not fit into one piece
+    """
+    data = marshal.dumps(message)
+    if folder and len(data) > select.PIPE_BUF - LENGTH.size:
+        path = f"{folder}/.report.{os.getpid()}"
+        with open(path, "wb") as file:  # noqa: PTH123 - a trivial node shall not need pathlib
+            file.write(data)
+        data = marshal.dumps(path)
+    data = LENGTH.pack(len(data)) + data
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def describe_timeout(job: Job) -> Report:
     """Return the report of a node that was killed because it took too long."""
     what = f"was killed after {job.timeout_s} s, with all that it had started"
     return Report({}, error=f"{job.node} {what}\ntip: raise timeout_s of the node's settings")
-
-
-def _describe_end(code: int) -> str:
-    if code >= 0:
-        return f"ended its process with exit code {code}"
-    name = signal.Signals(-code).name
-    reason = " (is there enough memory?)" if name == "SIGKILL" else ""
-    return f"was killed by {name}{reason}"
 
 
 def _reseed() -> None:

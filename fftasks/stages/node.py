@@ -14,12 +14,11 @@ input <name>             digest of the upstream artifact
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fftasks.errors import NodeError, StoreError
@@ -33,12 +32,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 _LAST_LINES = 10
-
-
-class Run(Protocol):
-    """Whoever runs a job in a process of its own."""
-
-    def __call__(self, job: Job, /) -> Report: ...
 
 
 class DataFiles(Protocol):
@@ -224,53 +217,59 @@ def _show_constants(node: Mapping[str, Any]) -> dict[str, str]:
     return {argument["name"]: argument["repr"] for argument in node["arguments"]}
 
 
-def make(  # noqa: PLR0913 - the last two are about what is shown
+def prepare(  # noqa: PLR0913 - the last three are the user's wishes
     node: Mapping[str, Any],
-    inputs: dict[str, str],
+    inputs: Mapping[str, str],
     store: Store,
-    run: Run,
     *,
-    pieces: Mapping[str, str],
     workflow: str,
     items: Sequence[str] = (),
     settings: NodeSettings = NodeSettings(),  # noqa: B008 - it cannot be changed
-) -> tuple[Record, Trace]:
-    """Run a node, again if it fails and its settings say so; return its record and its trace.
+) -> Job:
+    """Return the job that runs a node; its outputs go to temporary names.
 
-    pieces: as list_pieces gives them, kept to be able to say what has changed
     workflow: one that has the node; items: paths of items that its users want to see
-
-    Raises NodeError with the function's traceback and the end of its log if it fails. Nothing of a
-    failed node is kept but its log.
     """
     from fftasks.runtime.job import Job
 
     slug = node["slug"]
-    targets = {output: store.new_path(slug, output) for output in OUTPUTS[node["kind"]]}
-    log = store.log_path(slug)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    job = Job(
+    return Job(
         workflow=workflow,
         node=node["name"],
         inputs={
-            needed["input"]: str(store.artifact_path(inputs[f"input {needed['input']}"]))
+            needed["input"]: store.spell_artifact(inputs[f"input {needed['input']}"])
             for needed in node["inputs"]
         },
-        outputs={output: str(path) for output, path in targets.items()},
+        outputs={output: store.new_path(slug, output) for output in OUTPUTS[node["kind"]]},
         items=items,
-        log=str(log),
+        log=store.new_log(slug),
         env=settings.env,
         timeout_s=settings.timeout_s,
     )
-    try:
-        report, errors = _try(job, run, settings)
-        if report.error:
-            raise _describe_failure(node, errors, store)
-        for output, path in targets.items():
-            store.adopt_artifact(path, report.outputs[output])
-    finally:
-        for path in targets.values():
-            path.unlink(missing_ok=True)
+
+
+def finish(  # noqa: PLR0913 - the last two are about what is shown
+    node: Mapping[str, Any],
+    inputs: dict[str, str],
+    store: Store,
+    report: Report,
+    *,
+    pieces: Mapping[str, str],
+    errors: Sequence[str] = (),
+) -> tuple[Record, Trace]:
+    """Store what a node gave, and return its record and its trace.
+
+    pieces: as list_pieces gives them, kept to be able to say what has changed
+    errors: of all tries that failed, the last one too if it did
+
+    Raises NodeError with the function's traceback and the end of its log if it failed. Nothing of a failed
+    node is kept but its log.
+    """
+    slug = node["slug"]
+    if report.error:
+        raise _describe_failure(node, errors or [report.error], store)
+    for output, digest in report.outputs.items():
+        store.adopt_artifact(store.new_path(slug, output), digest)
     trace = Trace(dict(report.outputs), dict(report.previews), report.seconds, len(errors) + 1)
     fingerprint = digest_fingerprint(inputs)
     store.write_trace(fingerprint, trace)
@@ -281,23 +280,19 @@ def make(  # noqa: PLR0913 - the last two are about what is shown
     return record, trace
 
 
-def _try(job: Job, run: Run, settings: NodeSettings) -> tuple[Report, list[str]]:
-    """Return the report of the last try, and the errors of all tries that failed."""
-    errors: list[str] = []
-    while True:
-        report = run(replace(job, is_retry=True) if errors else job)
-        if not report.error:
-            return report, errors
-        errors.append(report.error)
-        if len(errors) > settings.retries:
-            return report, errors
-        time.sleep(_compute_wait(settings, len(errors)))
-
-
-def _compute_wait(settings: NodeSettings, failures: int) -> float:
-    """Return the seconds before the next try, as Argo counts them on a cluster."""
+def plan_wait(settings: NodeSettings, failures: int) -> float | None:
+    """Return the seconds before the next try, as Argo counts them on a cluster; None: there is none."""
+    if failures > settings.retries:
+        return None
     wait_s = settings.retry_wait_s * settings.retry_factor ** min(failures - 1, 64)
     return float(min(wait_s, settings.retry_max_wait_s))
+
+
+def clear(node: Mapping[str, Any], store: Store) -> None:
+    """Remove what a node that failed has left."""
+    for output in OUTPUTS[node["kind"]]:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(store.new_path(node["slug"], output))  # noqa: PTH108 - a text
 
 
 def digest_fingerprint(inputs: Mapping[str, str]) -> str:

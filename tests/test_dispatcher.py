@@ -1,0 +1,91 @@
+"""Nodes beside tasks of the user's own, and what goes wrong between doit and the warm worker."""
+
+import textwrap
+
+import pytest
+
+from tests.sample import Sample
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Nodes, a task beside them that is torn down, one that needs a node, and one that is made late."""
+    root = tmp_path_factory.mktemp("mixed")
+    sample = Sample.make(
+        root,
+        textwrap.dedent("""\
+            import os, signal, time
+            from fftasks import Workflow, workflow
+
+            @workflow
+            def number(i):
+                return i
+
+            @workflow
+            def talk(length):
+                raise ValueError("x" * length)
+
+            @workflow
+            def leave():
+                os._exit(0)
+
+            @workflow
+            def kill():
+                os.kill(os.getppid(), signal.SIGKILL)
+                time.sleep(3)
+
+            Workflow(*[number(i).set_name(f"n{i}") for i in range(4)], name="w")
+            Workflow(talk(100_000).set_name("talk"), leave().set_name("leave"), name="bad")
+            Workflow(kill().set_name("kill"), name="killing")
+        """),
+    )
+    sample.write(
+        "dodo.py",
+        textwrap.dedent("""\
+            from fftasks.tasks import *
+            from doit import create_after
+
+            def say(text):
+                with open("said.txt", "a") as file:
+                    file.write(text + " ")
+
+            def task_beside():
+                return {"actions": [(say, ["beside"])], "teardown": [(say, ["torn"])]}
+
+            def task_behind():
+                return {"actions": [(say, ["behind"])], "file_dep": [".fftasks/nodes/n3.json"]}
+
+            @create_after("run:n1")
+            def task_late():
+                return {"actions": [(say, ["late"])], "task_dep": ["beside"]}
+
+            def task_wrong():
+                return {"actions": [lambda: 1 / 0]}
+        """),
+    )
+    return sample
+
+
+def test_the_users_tasks_run_beside_nodes_and_behind_them(mixed):
+    mixed.doit("run", "-n", "2", "run:n0", "run:n1", "beside", "behind", "late")
+
+    said = (mixed.root / "said.txt").read_text().split()
+    assert sorted(said[:-1]) == ["behind", "beside", "late"]
+    assert said[-1] == "torn"
+
+
+def test_a_task_of_the_users_fails_as_in_doit(mixed):
+    assert "ZeroDivisionError" in mixed.doit("run", "-n", "2", "run:n0", "wrong", code=2)
+
+
+def test_a_long_report_comes_whole(mixed):
+    assert "x" * 100_000 in mixed.doit("run", "run:talk", code=1)
+    assert not list((mixed.root / ".fftasks" / "artifacts").glob(".*"))
+
+
+def test_a_node_that_leaves_without_a_word_has_failed(mixed):
+    assert "leave ended its process with exit code 0" in mixed.doit("run", "run:leave", code=1)
+
+
+def test_a_worker_that_is_killed_is_a_failure_and_no_endless_wait(mixed):
+    assert "the worker ended with exit code -9" in mixed.doit("run", "run:kill", code=1)
