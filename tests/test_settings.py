@@ -61,8 +61,9 @@ def test_later_ones_win_and_know_where_they_came_from(folder):
 @pytest.mark.parametrize("key", [key for key in RULES if key != "workflows"])
 def test_each_setting_can_be_set_in_both_ways(folder, key):
     default = RULES[key].default
+    choice = (RULES[key].choices or ("fresh",))[-1]
     text, value = {
-        str: ("fresh", "fresh"),
+        str: (choice, choice),
         bool: (str(not default).lower(), not default),
         float: ("1.5", 1.5),
         tuple: ("[a, b]", ("a", "b")),

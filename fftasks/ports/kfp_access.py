@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -32,26 +32,49 @@ class Access:
     timeout_s: float
     token: str = field(repr=False)
     cookies: str = field(repr=False)
+    certificate: tuple[str, str] | None = field(default=None, repr=False)
 
 
 def read_access(settings: KFPSettings) -> Access:
-    """Check the settings and read the files that they name; raise SettingsError."""
-    token = (settings.token or _read_token(settings.token_file)).strip()
-    for name, secret in (("token", token), ("cookies", settings.cookies)):
-        # else http.client says what it does not like, with the secret in the message
-        if not re.fullmatch(r"[\x20-\x7e]*", secret):
-            raise SettingsError(
-                f"kfp.{name}: it has line breaks or letters that no header can carry"
-            )
-    return Access(
-        host=(host := _check_host(settings.host)),
-        page=host,
+    """Check the settings and read the files that they name; raise SettingsError.
+
+    With kfp.auth, whoever it names is asked; see kfp_identity.py. A token or cookies of the settings win.
+    """
+    token = (settings.token or _read_token(settings)).strip()
+    found = None
+    if settings.auth and not token:
+        from fftasks.ports.kfp_identity import identify
+
+        found = identify(settings)
+    host = (found and found.host) or _check_host(settings.host)
+    access = Access(
+        host=host,
+        page=_check_host(settings.page, "kfp.page") if settings.page else host,
         ca_cert=_check_ca_cert(settings.ca_cert),
         verify_ssl=settings.verify_ssl,
         timeout_s=settings.timeout_s,
         token=token,
         cookies=settings.cookies,
     )
+    if found is not None:
+        access = replace(
+            access,
+            token=found.token,
+            ca_cert=access.ca_cert or found.ca_cert,
+            verify_ssl=access.verify_ssl and found.verify_ssl,
+            certificate=found.certificate,
+        )
+    _check_secrets(access)
+    return access
+
+
+def _check_secrets(access: Access) -> None:
+    for name, secret in (("token", access.token), ("cookies", access.cookies)):
+        # else http.client says what it does not like, with the secret in the message
+        if not re.fullmatch(r"[\x20-\x7e]*", secret):
+            raise SettingsError(
+                f"kfp.{name}: it has line breaks or letters that no header can carry"
+            )
 
 
 def make_headers(access: Access) -> dict[str, str]:
@@ -70,10 +93,12 @@ def make_tls_context(access: Access) -> ssl.SSLContext:
     if not access.verify_ssl:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    if access.certificate:
+        context.load_cert_chain(*access.certificate)
     return context
 
 
-def _check_host(host: str) -> str:
+def _check_host(host: str, key: str = "kfp.host") -> str:
     address = host.partition("#")[0].rstrip("/")  # the page's own address goes on with #/...
     try:
         parts = urlsplit(address)
@@ -82,10 +107,10 @@ def _check_host(host: str) -> str:
         valid = False
     tip = "write http://HOST:PORT or https://HOST"
     if not valid:
-        raise SettingsError(f"kfp.host: {host!r} is no address", tip=tip)
+        raise SettingsError(f"{key}: {host!r} is no address", tip=tip)
     if "@" in parts.netloc:
         raise SettingsError(
-            "kfp.host: a name or password stands in the address",
+            f"{key}: a name or password stands in the address",
             tip=f"{tip}; who you are belongs into kfp.token, kfp.token_file or kfp.cookies",
         )
     return address
@@ -100,11 +125,17 @@ def _check_ca_cert(path: str) -> str:
     return str(file)
 
 
-def _read_token(path: str) -> str:
-    if not path:
+def _read_token(settings: KFPSettings) -> str:
+    path = settings.token_file
+    if not path or settings.auth == "service-account":  # which reads it itself
         return ""
+    return read_token(path, "kfp.token_file")
+
+
+def read_token(path: str, key: str) -> str:
+    """Return what a file holds; raise SettingsError with the setting's name, key."""
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8")
+        return Path(path).expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
-        raise SettingsError(f"kfp.token_file: cannot read {path}", found=[reason]) from error
+        raise SettingsError(f"{key}: cannot read {path}", found=[reason]) from error

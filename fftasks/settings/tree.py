@@ -78,6 +78,20 @@ class KFPSettings:
     cookies: str = _setting(
         "", "cookies of a session, such as authservice_session=...", secret=True
     )
+    auth: str = _setting(
+        "",
+        "who says who you are, if neither token nor cookies do; see docs/how-to/cluster.md",
+        choices=("", "service-account", "in-cluster", "kubeconfig", "iap", "google"),
+    )
+    kube_context: str = _setting("", "for auth: kubeconfig; empty is the current context")
+    kube_namespace: str = _setting(
+        "kubeflow", "where Kubeflow Pipelines is installed; for auth: kubeconfig and in-cluster"
+    )
+    iap_client_id: str = _setting("", "for auth: iap, the OAuth client of the proxy")
+    iap_user_client_id: str = _setting("", "for auth: iap as a user, the OAuth client of a desktop")
+    iap_user_client_secret: str = _setting("", "the secret of that client", secret=True)
+    iap_refresh_token: str = _setting("", "what that client was given for the user", secret=True)
+    page: str = _setting("", "address of the page for people, if it is not kfp.host")
     ca_cert: str = _setting("", "certificates to trust, a file; for a host with an own CA")
     verify_ssl: bool = _setting(True, "check the host's certificate")
     timeout_s: float = _setting(30.0, "seconds to wait for an answer", least=0.1)

@@ -10,12 +10,12 @@ import warnings
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from fftasks.errors import SettingsError, ToolError
 from fftasks.ports.kfp import read_state, start_run
+from fftasks.settings.tree import KFPSettings
 from fftasks.stages import components, pipeline
 from fftasks.stages.submit import Request
 from tests.services.kfp_server import Fault, KFPServer, make_certificate
@@ -30,20 +30,7 @@ REQUEST = Request(DOCUMENT, "sums 1", "what it is")
 
 
 def make_settings(host, **changes):
-    defaults = {
-        "host": host,
-        "namespace": "",
-        "experiment": "Default",
-        "token": "",
-        "token_file": "",
-        "cookies": "",
-        "ca_cert": "",
-        "verify_ssl": True,
-        "timeout_s": 20.0,
-        "service_account": "",
-        "pipeline_root": "",
-    }
-    return SimpleNamespace(**(defaults | changes))
+    return KFPSettings(host=host, **{"timeout_s": 20.0, **changes})
 
 
 def fail(host, **changes):
@@ -521,10 +508,9 @@ def test_state_is_unknown_after_a_few_seconds(server):
 def test_asking_for_a_state_imports_no_kfp(closed_port):
     program = (
         "import sys\n"
-        "from types import SimpleNamespace as S\n"
+        "from fftasks.settings.tree import KFPSettings as S\n"
         "from fftasks.ports.kfp import read_state\n"
-        f"s = S(host='http://localhost:{closed_port}', ca_cert='', verify_ssl=True, timeout_s=1, token='',\n"
-        "      token_file='', cookies='')\n"
+        f"s = S(host='http://localhost:{closed_port}', timeout_s=1)\n"
         "read_state(s, 'run')\n"
         "print([m for m in sys.modules if m.split('.')[0] in ('kfp', 'kfp_server_api', 'yaml', 'google')])"
     )

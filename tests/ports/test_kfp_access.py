@@ -1,24 +1,14 @@
 """Access to KFP: settings that cannot work are named, and no secret is told."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from fftasks.errors import SettingsError
 from fftasks.ports.kfp_access import make_headers, make_tls_context, read_access
+from fftasks.settings.tree import KFPSettings
 
 
 def make_settings(**changes):
-    defaults = {
-        "host": "http://kfp.test:8080/pipeline/",
-        "token": "",
-        "token_file": "",
-        "cookies": "",
-        "ca_cert": "",
-        "verify_ssl": True,
-        "timeout_s": 20.0,
-    }
-    return SimpleNamespace(**(defaults | changes))
+    return KFPSettings(**{"host": "http://kfp.test:8080/pipeline/", **changes})
 
 
 def test_slash_at_the_end_does_not_matter():

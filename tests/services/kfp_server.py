@@ -75,6 +75,7 @@ class KFPServer:
     forbidden_namespaces  namespaces of such an installation that the user may not use
     certificate           files with certificate and key: speak https
     log_servers           who gives logs of pods: the page's server, the API's
+    prefix                what stands before all paths, as behind the API server of Kubernetes
     """
 
     def __init__(
@@ -87,9 +88,11 @@ class KFPServer:
         forbidden_namespaces: frozenset[str] = frozenset(),
         certificate: tuple[Path, Path] | None = None,
         log_servers: frozenset[str] = frozenset({"page", "api"}),
+        prefix: str = "",
     ) -> None:
         self.api = Api(execute, multi_user=multi_user, forbidden_namespaces=forbidden_namespaces)
         self.log_servers = log_servers
+        self.prefix = prefix
         self.token = token
         self.cookies = cookies
         self.requests: list[Request] = []
@@ -228,10 +231,15 @@ class _Handler(BaseHTTPRequestHandler):
         address = urllib.parse.urlsplit(self.path)
         query = dict(urllib.parse.parse_qsl(address.query))
         path = urllib.parse.unquote(address.path)
+        is_elsewhere = not path.startswith(self.server.kfp.prefix)
+        path = path.removeprefix(self.server.kfp.prefix)
         # names of headers have no case: the client writes "authorization"
         headers = {name.title(): value for name, value in self.headers.items()}
         request = Request(self.command, path, query, headers, body)
         kfp.requests.append(request)
+        if is_elsewhere:
+            self._send_json(404, {"kind": "Status", "code": 404, "message": "page not found"})
+            return
         fault = kfp.take_fault(request)
         if fault is None:
             self._perform(request)
