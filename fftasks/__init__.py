@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fftasks.workflow import Parameter as Parameter
 from fftasks.workflow import Workflow as Workflow
 from fftasks.workflow import task as task
 from fftasks.workflow import workflow as workflow
@@ -29,6 +30,7 @@ _LATER = {
     "storage_factory": "fftasks.dropin.storage",
 }
 __all__ = [  # noqa: PLE0604 - the names above are strings
+    "Parameter",
     "Workflow",
     "task",
     "workflow",

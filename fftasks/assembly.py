@@ -222,7 +222,8 @@ def _plan_submit(project: Project, graph: Record, name: str, *, again: bool) -> 
     def list_reasons(old: Record | None) -> list[str]:
         if again:
             return ["a new run is asked for"]
-        reasons = _compare(old, submit.VERSION, submit.list_inputs(_need(needed), settings))
+        inputs = submit.list_inputs(_need(needed), settings, project.list_values(name))
+        reasons = _compare(old, submit.VERSION, inputs)
         if reasons or old is None:
             return reasons
         from fftasks.ports.kfp import read_state
@@ -235,7 +236,7 @@ def _plan_submit(project: Project, graph: Record, name: str, *, again: bool) -> 
 
         keep_image(project, name)
         text = (project.folder / "pipeline" / f"{slug}.yaml").read_text("utf-8")
-        return submit.make(_need(needed), text, settings, start_run)
+        return submit.make(_need(needed), text, settings, start_run, project.list_values(name))
 
     return Step(
         path=project.record_path("submit", name),
@@ -280,9 +281,13 @@ def _find_log(project: Project) -> Path:
 def _name_graph(project: Project, graph: Record, name: str) -> str:
     """Return the digest of what components are made of: of a graph all but its code."""
     seen = ("name", "slug", "kind", "line", "function", "inputs", "upstream", "arguments")
-    ids = graph["workflows"][name]["nodes"]
-    nodes = {node: {key: graph["nodes"][node][key] for key in seen} for node in ids}
-    return digest_json([nodes, graph["file"], name_repository(project), project.settings.image.tag])
+    workflow = graph["workflows"][name]
+    nodes = {
+        node: {key: graph["nodes"][node][key] for key in (*seen, "parameters")}
+        for node in workflow["nodes"]
+    }
+    image = name_repository(project), project.settings.image.tag
+    return digest_json([nodes, workflow["parameters"], graph["file"], image])
 
 
 def _compare(old: Record | None, version: int, inputs: Inputs) -> list[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from fftasks.database import ONCE
 from fftasks.project import Project
 from fftasks.stages import node as node_stage
 
@@ -33,6 +35,7 @@ class Attempt:
         self._errors: list[str] = []
         self._reason = ""
         self._is_running = False
+        self._begin = time.time()
         self._lock = project.store.take_lock(self._node["slug"], wait=wait)
 
     def __enter__(self) -> Attempt:  # noqa: PYI034 - Self is newer than Python 3.10
@@ -71,7 +74,12 @@ class Attempt:
         trace = self._project.finish_node(self.label, self._inputs, report, self._errors)
         self._is_running = False
         tries = f"; try {trace.tries}" if trace.tries > 1 else ""
-        return {"ran": True, "reason": f"{self._reason}{tries}", "seconds": trace.seconds}
+        return {
+            "ran": True,
+            "reason": f"{self._reason}{tries}",
+            "seconds": trace.seconds,
+            ONCE: {"begin": self._begin, "preview": trace.previews[""]},
+        }
 
     def close(self) -> None:
         """Let other runs have the node; remove what it has left, if it did not come to its end."""

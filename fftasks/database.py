@@ -18,6 +18,7 @@ from doit.dependency import FileChangedChecker, JSONCodec, SqliteDB
 
 from fftasks.record import digest_file, read_record
 
+ONCE = "once"  # of what a task gives: for the reporter alone, and not to be kept
 _PAUSE_S = 0.2
 
 
@@ -68,6 +69,8 @@ class Database(SqliteDB):  # type: ignore[misc]
 
     def set(self, task_id: str, dependency: str, value: Any) -> None:
         """Store a value; the last one of a task writes it, if it is time to."""
+        if dependency == "_values_:" and ONCE in value:
+            value = {name: kept for name, kept in value.items() if name != ONCE}
         super().set(task_id, dependency, value)
         if dependency == "deps:" and time.monotonic() - self._written > _PAUSE_S:
             self._write()

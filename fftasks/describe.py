@@ -12,13 +12,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fftasks.closure import Closure, Project, find_closure, find_code
-from fftasks.constant import describe_constant, digest_constant, kfp_value
+from fftasks.constant import describe_constant, digest_constant, kfp_value, name_type
 from fftasks.errors import FFTasksError, WorkflowError
 from fftasks.record import digest_json
-from fftasks.runtime.call import number_inputs
+from fftasks.runtime.call import number_inputs, number_parameters
 from fftasks.runtime.source import find_import_root, import_workflows
 from fftasks.settings.patterns import check_layer
 from fftasks.watch import list_modules, watch_reads
@@ -26,12 +26,14 @@ from fftasks.workflow.graph import Workflow
 from fftasks.workflow.instance import CallNode
 from fftasks.workflow.node import (
     Node,
+    Pending,
     Result,
     Setting,
     find_results,
     format_path,
-    replace_results,
+    replace_pending,
 )
+from fftasks.workflow.parameter import Parameter
 from fftasks.workflow.plugin import bind_plugin
 from fftasks.workflow.slug import make_slug
 
@@ -51,7 +53,11 @@ def main(root: Path, file: str) -> dict[str, Any]:
 def describe_graph(
     root: Path, file: str, workflows: list[Workflow], names: set[str]
 ) -> dict[str, Any]:
-    """Return workflows and nodes as the graph record has them, and the names of all inputs."""
+    """Return workflows and nodes as the graph record has them, and the names of all inputs.
+
+    A node's `parameters` are the run parameters that reach it directly, not through what is upstream:
+    {input of its component: {"name", "type", "default"}}; a workflow's are those of all its nodes, by name.
+    """
     _check_workflows(workflows)
     ids = name_nodes(workflows)
     coder = Coder(root, file)
@@ -90,6 +96,10 @@ def describe_node(node: Node, ids: dict[Node, str], coder: Coder) -> dict[str, A
             {"input": name, "node": ids[needed.node], "output": needed.output}
             for name, needed in inputs.items()
         ],
+        "parameters": {
+            name: {"name": parameter.name, **_describe_parameter(parameter)}
+            for name, parameter in number_parameters(node).items()
+        },
         "upstream": [ids[parent] for parent in node.parents],
         "reads": None if node.options.reads is None else list(node.options.reads),
         "version": node.options.version,
@@ -119,15 +129,19 @@ def _describe_argument(
 ) -> dict[str, Any]:
     results = find_results(value)
     positions = iter(range(len(results)))
+
     # what counts of an argument with nodes: where they stand in it, and which items are taken
-    template = replace_results(
-        value, lambda result: ("fftasks.input", next(positions), result.path)
-    )
+    def mark(pending: Pending) -> tuple[Any, ...]:
+        if isinstance(pending, Parameter):
+            return "fftasks.parameter", pending.name
+        return "fftasks.input", next(positions), cast("Result", pending).path
+
+    template = replace_pending(value, mark)
     digest, stable = digest_constant(template, code_of=coder.digest_function)
     described: dict[str, Any] = {
         "name": name,
         "digest": digest,
-        "repr": repr(value) if isinstance(value, Result) else describe_constant(value),
+        "repr": repr(value) if isinstance(value, Pending) else describe_constant(value),
         "nodes": [{"input": next(inputs), "node": ids[result.node]} for result in results],
     }
     if not stable:
@@ -144,10 +158,24 @@ def _describe_workflow(workflow: Workflow, ids: dict[Node, str]) -> dict[str, An
         "kind": workflow.kind,
         "line": workflow.site.line,
         "nodes": [ids[node] for node in workflow.nodes],
+        "parameters": {
+            name: {**_describe_parameter(parameter), "help": parameter.help}
+            for name, parameter in workflow.parameters.items()
+        },
         "leaves": [
             {"node": ids[leaf.node], "path": format_path(leaf.path)} for leaf in workflow.leaves
         ],
     }
+
+
+def _describe_parameter(parameter: Parameter) -> dict[str, Any]:
+    kind = name_type(parameter.default)
+    if kind is None:
+        raise WorkflowError(
+            f"{parameter.site}: Kubeflow Pipelines could not carry the default of {parameter!r}",
+            tip="it takes finite numbers (integers to 2**53), text, True, False, and lists and dicts of them",
+        )
+    return {"type": kind, "default": parameter.default}
 
 
 def _check_workflows(workflows: list[Workflow]) -> None:

@@ -53,6 +53,12 @@ class WorkflowError(FFTasksError):
     exit_code = 3
 
 
+class ParameterError(FFTasksError):
+    """Give a run parameter another value: on the command line, in a call of run(), in the web page."""
+
+    exit_code = 3
+
+
 class NodeError(FFTasksError):
     """Look at the function of a node: it raised, exited, or gave what cannot be stored."""
 

@@ -39,7 +39,7 @@ class Forecast:
 
 def plan_nodes(project: Project, wanted: set[str] | None = None) -> list[Forecast]:
     """Return what will become of the nodes, upstream first; of those that are wanted, and all they need."""
-    labels = list(project.nodes) if wanted is None else _add_upstream(project, wanted)
+    labels = list(project.nodes) if wanted is None else project.list_needed(wanted)
     records: dict[str, Record] = {}
     return [_plan_node(project, label, records) for label in labels]
 
@@ -96,12 +96,3 @@ def _plan_stage(
     except FFTasksError as error:
         reasons = [error.attempted]
     return Forecast(name, bool(reasons), tuple(reasons))
-
-
-def _add_upstream(project: Project, wanted: set[str]) -> list[str]:
-    found, queue = set(wanted), list(wanted)
-    while queue:
-        new = set(project.nodes[queue.pop()].upstream) - found
-        found |= new
-        queue.extend(new)
-    return [label for label in project.nodes if label in found]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from fftasks.stages.fingerprint import Fingerprint
 
 FOLDER = ".fftasks"
+PROFILE = "profile"  # `doit profile=prod ...` chooses it
+Choose = Callable[[str, Any], Any]  # gives a run parameter's value: name, default -> value
 # each stage but the nodes', and those whose records it reads; the last three are made for each workflow
 NEEDS = {
     "context": (),
@@ -45,7 +47,8 @@ class Node:
     """A node as doit sees it.
 
     label: unique in the project
-    content: as the graph record has it, with its id there, and a slug that is unique in the project
+    content: as the graph record has it, with its id there, a slug that is unique in the project, and the
+        values of its run parameters
     graph: that record
     upstream: labels of the nodes that it needs
     workflow: the name of a workflow that has the node
@@ -69,11 +72,13 @@ class Node:
 class Project:
     """All that the tasks of one project need; graphs are read, or made anew, when first asked for.
 
+    given: run parameter -> its value as the command line has it
     fingerprints: those that recipe.py has found already, by what they were found for
     """
 
     root: Path
     settings: Settings
+    given: Mapping[str, str] = field(default_factory=dict)
     fingerprints: dict[tuple[str, ...], Mapping[str, Fingerprint]] = field(default_factory=dict)
     _records: dict[str, Record] = field(default_factory=dict)
     _node_settings: dict[str, NodeSettings] = field(default_factory=dict)
@@ -123,7 +128,34 @@ class Project:
         A label is the node's name; where two files use a name, "<workflow>/<name>".
         """
         _ = self.workflows  # their names are different, and so are labels
-        return {node.label: node for node in _label_nodes(self.graphs)}
+        if self.given:
+            self._check_given()
+        return {node.label: node for node in _label_nodes(self.graphs, self._choose)}
+
+    def list_values(self, workflow: str) -> dict[str, Any]:
+        """Return the values of a workflow's run parameters, by name."""
+        known = self.workflows[workflow]["workflows"][workflow]["parameters"]
+        return {name: self._choose(name, each["default"]) for name, each in known.items()}
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names of all run parameters."""
+        workflows = [w for graph in self.graphs for w in graph["workflows"].values()]
+        return sorted({name for workflow in workflows for name in workflow["parameters"]})
+
+    def _choose(self, name: str, default: Any) -> Any:
+        if name not in self.given:
+            return default
+        from fftasks.values import parse_value
+
+        return parse_value(name, self.given[name], default)
+
+    def _check_given(self) -> None:
+        """Raise ParameterError for a name that neither a parameter nor the project's dodo.py has."""
+        from fftasks.values import check_names, list_own_names
+
+        own = {PROFILE, *list_own_names(self.root / "dodo.py")}
+        check_names((name for name in self.given if name not in own), self.parameters)
 
     def settings_of(self, node: Mapping[str, Any]) -> NodeSettings:
         """Return what a node of a graph record ends up with: config/, and what the code sets, which wins."""
@@ -136,9 +168,23 @@ class Project:
             self._node_settings[key] = combine_layers([*(self._layers[i] for i in layers), *coded])
         return self._node_settings[key]
 
+    def list_settings(self, workflow: str) -> dict[str, NodeSettings]:
+        """Return what the nodes of a workflow end up with, by their ids in the graph record."""
+        graph = self.workflows[workflow]
+        ids = graph["workflows"][workflow]["nodes"]
+        return {identity: self.settings_of(graph["nodes"][identity]) for identity in ids}
+
     @property
     def _layers(self) -> tuple[Layer, ...]:
         return self.settings.nodes
+
+    def name_graphs(self) -> str:
+        """Return a name for all that the graphs are now: another one when they change."""
+        return digest_json([graph["output"] for graph in self.graphs])[7:23]
+
+    def describe_nodes(self) -> dict[str, dict[str, Any]]:
+        """Return what the history keeps of each node, by its label; see history.py."""
+        return {label: _describe_node(node) for label, node in self.nodes.items()}
 
     def take_warnings(self) -> list[str]:
         """Return what is worth a warning in settings and graphs; nothing when asked again."""
@@ -238,15 +284,35 @@ class Project:
 
     def is_current(self, label: str) -> bool:
         """Tell whether a node and all that it needs are up to date; changes nothing."""
-        wanted, queue = {label}, [label]
+        try:
+            wanted = self.list_needed({label})
+            return all(self.read_node(one)["inputs"] == self.list_inputs(one) for one in wanted)
+        except StoreError:
+            return False
+
+    def list_needed(self, labels: set[str]) -> list[str]:
+        """Return nodes and all that they need, upstream first."""
+        wanted, queue = set(labels), list(labels)
         while queue:
             new = set(self.nodes[queue.pop()].upstream) - wanted
             wanted |= new
             queue.extend(new)
-        try:
-            return all(self.read_node(one)["inputs"] == self.list_inputs(one) for one in wanted)
-        except StoreError:
-            return False
+        return [label for label in self.nodes if label in wanted]
+
+    def recall_node(self, label: str) -> Record | None:
+        """Return the record of a node if a run would run nothing for it; changes nothing."""
+        records: dict[str, Record] = {}
+        for one in self.list_needed({label}):
+            node = self.nodes[one]
+            pairs = zip(node.content["upstream"], node.upstream, strict=True)
+            upstream = {identity: records[other] for identity, other in pairs}
+            settings = self.settings_of(node.content)
+            inputs = node_stage.list_inputs(node.content, upstream, self.data, settings)
+            record = node_stage.find_record(node.content, inputs, self.store, keep=False)
+            if record is None:
+                return None
+            records[one] = record
+        return records[label]
 
     def find_trace(self, label: str) -> Trace | None:
         """Return what the last run of a node gave, if it has one and its artifacts are there."""
@@ -272,32 +338,57 @@ class Project:
 
 
 @functools.lru_cache(maxsize=8)
-def open_project(root: Path, profile: str | None = None) -> Project:
-    """Return the project in a folder; raise SettingsError if config/ is not right."""
-    return Project(root, load(root, profile))
+def open_project(
+    root: Path, profile: str | None = None, given: tuple[tuple[str, str], ...] = ()
+) -> Project:
+    """Return the project in a folder; raise SettingsError if config/ is not right.
+
+    given: run parameters and their values, as the command line has them
+    """
+    return Project(root, load(root, profile), dict(given))
 
 
 def open_current() -> Project:
     """Return the project of this doit run: doit has gone to the folder of dodo.py."""
-    from doit import get_var
+    from doit import doit_cmd
 
-    return _open(os.getcwd(), get_var("profile"))  # noqa: PTH109 - asked for several times by each task
+    # get_var gives one that is asked for, and says nothing of one that was mistyped
+    given = doit_cmd._CMDLINE_VARS or {}
+    return _open(os.getcwd(), tuple(given.items()))  # noqa: PTH109 - asked for several times by each task
 
 
 @functools.lru_cache(maxsize=8)
-def _open(folder: str, profile: str | None) -> Project:
-    return open_project(Path(folder), profile)
+def _open(folder: str, given: tuple[tuple[str, str], ...]) -> Project:
+    return open_project(Path(folder), dict(given).get(PROFILE), given)
 
 
-def _label_nodes(graphs: list[Record]) -> list[Node]:
+def _describe_node(node: Node) -> dict[str, Any]:
+    content = node.content
+    labels = dict(zip(content["upstream"], node.upstream, strict=True))
+    function = content["function"]
+    return {
+        "function": function["qualname"],
+        "place": f"{function['file']}:{function['line']}" if function["file"] else "",
+        "line": f"{node.graph['file']}:{content['line']}",
+        "slug": content["slug"],
+        "workflow": node.workflow,
+        "upstream": list(node.upstream),
+        "arguments": {a["name"]: a["repr"] for a in content["arguments"]},
+        "chain": labels.get(
+            content.get("object", ""), node.label if content["kind"] == "object" else ""
+        ),
+    }
+
+
+def _label_nodes(graphs: list[Record], choose: Choose) -> list[Node]:
     holders: dict[str, int] = {}
     for graph in graphs:
         for identity in graph["nodes"]:
             holders[identity] = holders.get(identity, 0) + 1
-    return [node for graph in graphs for node in _label_graph(graph, holders)]
+    return [node for graph in graphs for node in _label_graph(graph, holders, choose)]
 
 
-def _label_graph(graph: Record, holders: Mapping[str, int]) -> list[Node]:
+def _label_graph(graph: Record, holders: Mapping[str, int], choose: Choose) -> list[Node]:
     owner = {n: name for name, w in reversed(graph["workflows"].items()) for n in w["nodes"]}
     labels = {n: n if holders[n] == 1 else f"{owner[n]}/{n}" for n in graph["nodes"]}
     items: dict[str, set[str]] = {}
@@ -307,7 +398,12 @@ def _label_graph(graph: Record, holders: Mapping[str, int]) -> list[Node]:
     # a record's keys are sorted; the order of the nodes is that of the workflows' lists, upstream first
     for identity in dict.fromkeys(n for w in graph["workflows"].values() for n in w["nodes"]):
         content = graph["nodes"][identity]
-        known = {**content, "id": identity, "slug": make_slug(labels[identity])}
+        values = {
+            each["name"]: choose(each["name"], each["default"])
+            for each in content["parameters"].values()
+        }
+        slug = make_slug(labels[identity])
+        known = {**content, "id": identity, "slug": slug, "values": values}
         upstream = tuple(labels[other] for other in content["upstream"])
         shown = tuple(sorted(items.get(identity, ())))
         nodes.append(Node(labels[identity], known, graph, upstream, owner[identity], shown))

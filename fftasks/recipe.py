@@ -42,8 +42,10 @@ def _list(project: Project, recipe: Recipe, workflow: str) -> Mapping[str, Finge
     key = (workflow, recipe.context["output"], surroundings)
     if key not in project.fingerprints:
         contents = Contents(recipe.context, project.data.counts, _Finder(recipe.folder))
+        graph = project.workflows[workflow]
+        settings = project.list_settings(workflow)
         project.fingerprints[key] = list_fingerprints(
-            project.workflows[workflow], workflow, contents, surroundings
+            graph, workflow, contents, surroundings, settings
         )
     return project.fingerprints[key]
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
@@ -17,7 +18,9 @@ from doit.exceptions import BaseFail
 from doit.reporter import ConsoleReporter
 from doit.task import Task
 
-from fftasks.project import Project, open_current
+from fftasks.database import ONCE
+from fftasks.history import Journal
+from fftasks.project import FOLDER, Project, open_current
 from fftasks.record import read_record
 
 
@@ -35,10 +38,15 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         self._counts = {"ran": 0, "up to date": 0, "failed": 0}
         self._seen: dict[str, None] = {}
         self._progress = _NoProgress()
+        self._selected: list[str] = []
+        self._same: list[str] = []
+        began = time.time()
+        self._journal = Journal(Path(FOLDER), lambda: _describe_run(self._selected, began))
 
     def initialize(self, tasks: Mapping[str, Task], selected_tasks: list[str]) -> None:
         """Get ready; doit calls it before the first task, and before workers are forked."""
         super().initialize(tasks, selected_tasks)
+        self._selected = selected_tasks
         _end_quietly_on_signals(self._clear)
         gc.freeze()
         gc.enable()
@@ -60,6 +68,8 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
 
     def execute_task(self, task: Task) -> None:
         """Say that a task begins, and why."""
+        if _is_ours(task):
+            self._journal.begin_task(_name(task))
         if not _find(task, "node"):
             super().execute_task(task)
             return
@@ -67,6 +77,8 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
 
     def add_success(self, task: Task) -> None:
         """Say what came of a task that was executed."""
+        if _is_ours(task):
+            self._record(task)
         if not self._note(task):
             self._describe(task)
             return
@@ -82,8 +94,12 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         if self._note(task):
             self._count("failed", task)
         if fail.get_name() == "UnmetDependency":
+            if _is_ours(task):
+                self._journal.end_task(_name(task), "skipped", reason="what it needs has failed")
             return  # what it needed has failed, and was shown
         message = fail.get_msg().rstrip()
+        if _is_ours(task):
+            self._journal.end_task(_name(task), "failed", error=message)
         self.write(
             f"!! {message}\n" if fail.get_name() == "TaskFailed" else f"!! {task.name}: {message}\n"
         )
@@ -91,8 +107,10 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
     def skip_uptodate(self, task: Task) -> None:
         """Count a node that is up to date; show what a stage's record says."""
         if self._note(task):
+            self._same.append(_name(task))
             self._count("up to date", task)
         elif _find(task, "stage"):
+            self._same.append(_name(task))
             self.write(f"-- {task.name}  {self._dim('up to date')}\n")
             self._describe(task)
         elif not task.has_subtask:
@@ -101,12 +119,21 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
     def complete_run(self) -> None:
         """Show the leaves' results, how many nodes ran, and the time."""
         self._progress.clear()
+        self._journal.end(self._same)
         if self._seen:
             self._show_leaves(open_current())
             counts = [f"{count} {what}" for what, count in self._counts.items() if count]
             self.write(f"{', '.join(counts)}; {time.monotonic() - self._begin:.1f} s\n")
         self.failures: list[Any] = []  # they have been shown
         super().complete_run()
+
+    def _record(self, task: Task) -> None:
+        values = task.values
+        if not values.get("ran"):
+            self._journal.end_task(_name(task), "up to date")
+            return
+        more = {name: values.get(name) for name in ("reason", "seconds")}
+        self._journal.end_task(_name(task), "ran", **more, **values.get(ONCE, {}))
 
     def _note(self, task: Task) -> bool:
         label = _find(task, "node")
@@ -220,6 +247,25 @@ class _Progress(_NoProgress):
 
 def _find(task: Task, kind: str) -> str:
     return str((task.meta or {}).get("fftasks", {}).get(kind, ""))
+
+
+def _name(task: Task) -> str:
+    """Return a task's name in the history: with a node's label as it is, where doit's is spelled out."""
+    label = _find(task, "node")
+    return f"run:{label}" if label else str(task.name)
+
+
+def _is_ours(task: Task) -> bool:
+    return bool(_find(task, "node") or _find(task, "stage"))
+
+
+def _describe_run(
+    selected: list[str], begin: float
+) -> tuple[dict[str, Any], str, Callable[[], Any]]:
+    """Return what the history notes of a run when it begins, and of the graph; see history.py."""
+    project = open_current()
+    line = {"begin": begin, "tasks": selected, "workflows": list(project.workflows)}
+    return line, project.name_graphs(), project.describe_nodes
 
 
 def _count_nodes(tasks: Mapping[str, Task], selected: list[str]) -> int:

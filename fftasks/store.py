@@ -185,7 +185,7 @@ class Store:
         new = sorted(line for line in seen - self._read_seen() if "\n" not in line)
         if new:
             data = "".join(f"{line}\n" for line in new).encode("utf-8", "surrogateescape")
-            with (self.folder / "files.seen").open("ab", buffering=0) as file:
+            with (_need(self.folder) / "files.seen").open("ab", buffering=0) as file:
                 file.write(data)
 
     def list_made(self) -> set[str]:
@@ -233,11 +233,12 @@ def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of processes that were killed."""
     for path in folder.glob(".*.*[0-9]"):
         pid = path.suffix.removeprefix(".")
-        if pid.isdigit() and not _is_alive(int(pid)):
+        if pid.isdigit() and not is_alive(int(pid)):
             path.unlink(missing_ok=True)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Tell whether there is a process of this number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -20,9 +20,10 @@ from doit import task_params
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
 from fftasks.attempt import Attempt
-from fftasks.database import RecordChecker
+from fftasks.database import ONCE, RecordChecker
 from fftasks.errors import FFTasksError, StoreError
 from fftasks.project import FOLDER, Project, open_current
+from fftasks.record import read_record
 from fftasks.reporter import Reporter
 
 __all__ = [
@@ -218,13 +219,17 @@ class StageLook:
 
 
 @while_running
-def run_stage(stage: str, workflow: str, again: bool) -> None:  # noqa: FBT001 - doit passes it
-    """Make a stage and record it, unless it turns out to be up to date."""
+def run_stage(stage: str, workflow: str, again: bool) -> dict[str, Any]:  # noqa: FBT001 - doit passes it
+    """Make a stage and record it, unless it turns out to be up to date; say whether, why, and when."""
     from fftasks.assembly import is_current, plan, run_step
 
+    begin = time.time()
     step = plan(open_current(), stage, workflow, again=again)
-    if not is_current(step):
-        run_step(step)
+    if is_current(step):
+        return {"ran": False}
+    reasons = step.list_reasons(read_record(step.path))
+    run_step(step)
+    return {"ran": True, "reason": next(iter(reasons), ""), ONCE: {"begin": begin}}
 
 
 def name_task(label: str) -> str:

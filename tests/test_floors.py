@@ -14,12 +14,14 @@ FLOORS = {
         "tasks", "dispatcher", "attempt", "project", "assembly", "connect", "recipe", "plan", "data",
         "reporter", "database", "commands", "dropin", "results", "table",
         "cluster",
+        "overview",
     ),
     3: ("ports",),
     2: ("stages",),
     1: (
-        "settings", "graph", "describe", "watch", "closure", "constant", "distribution",
+        "settings", "graph", "values", "describe", "watch", "closure", "constant", "distribution",
         "record", "signature", "store", "gc", "state",
+        "picture", "history",
     ),
     0: ("workflow", "runtime", "errors"),
 }  # fmt: skip

@@ -1,10 +1,12 @@
-"""What the commands about runs on a cluster share: no graph is made, and options may stand behind names.
+"""What our commands share: no task is made, and options may stand behind names.
 
-A workflow's file that cannot be imported right now must not keep anybody from canceling a run.
+Those about runs on a cluster make no graph either: a workflow's file that cannot be imported right now must
+not keep anybody from canceling a run.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -21,12 +23,9 @@ JSON = {
 }  # fmt: skip
 
 
-class ClusterCommand(DoitCmdBase):  # type: ignore[misc]
+class Command(DoitCmdBase):  # type: ignore[misc]
     """A command with up to `most` names and at least `least`."""
 
-    doc_description = (
-        "RUN: an id, the beginning of one, or a name; the run that was submitted last by default."
-    )
     least, most = 0, 1
 
     def execute(self, params: Mapping[str, Any], args: list[str]) -> int:
@@ -36,11 +35,16 @@ class ClusterCommand(DoitCmdBase):  # type: ignore[misc]
         if not self.least <= len(names) <= self.most:
             raise InvalidCommand(f"usage: doit {self.name} {self.doc_usage}")
         try:
-            return self.act(open_current(), names, options)
+            code = self.act(open_current(), names, options)
+            sys.stdout.flush()
+        except BrokenPipeError:  # as with `doit runs | head`: nobody reads on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         except FFTasksError as error:
             sys.stdout.flush()
             sys.stderr.write(f"{error}\n")
             return error.exit_code
+        return code
 
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
         """Do what the command does; return the exit code."""
@@ -55,3 +59,11 @@ class ClusterCommand(DoitCmdBase):  # type: ignore[misc]
             more, words = parser.parse(words[1:])
             options |= {name: more[name] for name in more._non_default_keys}
         return options, names
+
+
+class ClusterCommand(Command):
+    """A command about a run on the cluster."""
+
+    doc_description = (
+        "RUN: an id, the beginning of one, or a name; the run that was submitted last by default."
+    )

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from doit.cmd_base import DoitCmdBase
 from doit.exceptions import InvalidCommand
 
-from fftasks.errors import FFTasksError
+from fftasks.errors import FFTasksError, StoreError
 from fftasks.project import Project, open_current
+from fftasks.record import read_record
 from fftasks.results import find_artifact
 from fftasks.tasks import find_label
+from fftasks.values import format_values
 
 _CLUSTER = {
     "name": "cluster", "short": "c", "long": "cluster", "type": bool, "default": False,
@@ -80,7 +84,35 @@ def _show(project: Project, name: str) -> int:
         hint = f"did you mean {near[0]!r}?" if near else f"nodes: {', '.join(project.nodes)}"
         raise InvalidCommand(f"there is no node {name!r}; {hint}")
     node = project.nodes[label]
-    path = find_artifact(project.store, label, node.content["slug"])
-    if not project.is_current(label):
-        sys.stderr.write(f"{label} is out of date: `doit run:{label}` makes it anew\n")
+    path = _find(project, label)
     return show_artifact(project, node.graph["file"], path)
+
+
+def _find(project: Project, label: str) -> Path:
+    """Return the file of a node's result: what its last run left, or what it is for the values given."""
+    given = {n: text for n, text in project.given.items() if n in project.parameters}
+    if given:
+        record = project.recall_node(label)
+        if record is not None:
+            return project.store.artifact_path(record["output"])
+        values = " ".join(shlex.quote(f"{name}={text}") for name, text in given.items())
+        raise StoreError(
+            f"{label!r} has no result yet for {values}", tip=f"doit run:{label} {values}"
+        )
+    path = find_artifact(project.store, label, project.nodes[label].content["slug"])
+    if not project.is_current(label):
+        chosen = format_values(_list_chosen(project, label))
+        why = f"was made with {' '.join(chosen)}" if chosen else "is out of date"
+        sys.stderr.write(f"{label} {why}: `doit run:{label}` makes it anew\n")
+    return path
+
+
+def _list_chosen(project: Project, label: str) -> dict[str, Any]:
+    """Return the run parameters, and their values, that were not what they are now when a result was made."""
+    chosen: dict[str, Any] = {}
+    for one in project.list_needed({label}):
+        record = read_record(project.store.node_path(project.nodes[one].content["slug"]))
+        now = project.nodes[one].content["values"]
+        made = record.get("values", {}) if record else {}
+        chosen |= {name: v for name, v in made.items() if name in now and v != now[name]}
+    return chosen

@@ -31,14 +31,26 @@ def kfp_value(value: Any) -> tuple[str, Any] | None:
     A float without a fraction is none of these inside a list or dict: 1.0 would come back as 1.
     Subclasses (IntEnum, namedtuple) and what looks alike (numpy scalars, tuples) are not carried.
     """
+    return (_TYPES[type(value)], value) if _is_safe(value, whole=False) else None
+
+
+def name_type(value: Any) -> str | None:
+    """Return KFP's type for the value of a run parameter; None if KFP cannot carry it.
+
+    As kfp_value has it, but 1.0 may be inside a list or dict: its type comes from the parameter's default.
+    """
+    return _TYPES[type(value)] if _is_safe(value, whole=True) else None
+
+
+def _is_safe(value: Any, *, whole: bool) -> bool:
     try:
-        carried = _is_carried(value, inside=False)
+        return _is_carried(value, inside=False, whole=whole)
     except RecursionError:  # deep, or holding itself: JSON does not take it either
-        return None
-    return (_TYPES[type(value)], value) if carried else None
+        return False
 
 
-def _is_carried(value: Any, *, inside: bool) -> bool:
+def _is_carried(value: Any, *, inside: bool, whole: bool) -> bool:
+    """Tell whether a value comes back as it is; whole: floats without a fraction may be inside."""
     kind = type(value)
     if kind is str:
         return _is_text(value)
@@ -46,12 +58,13 @@ def _is_carried(value: Any, *, inside: bool) -> bool:
         return bool(abs(value) <= _MAX_INTEGER)
     if kind is float:
         is_zero_below = value == 0 and math.copysign(1, value) < 0
-        return math.isfinite(value) and not is_zero_below and not (inside and value.is_integer())
+        is_lost = inside and not whole and value.is_integer()
+        return math.isfinite(value) and not is_zero_below and not is_lost
     if kind is list:
-        return all(_is_carried(item, inside=True) for item in value)
+        return all(_is_carried(item, inside=True, whole=whole) for item in value)
     if kind is dict:
         keys = all(type(key) is str and _is_text(key) for key in value)
-        return keys and all(_is_carried(item, inside=True) for item in value.values())
+        return keys and all(_is_carried(i, inside=True, whole=whole) for i in value.values())
     return kind is bool
 
 

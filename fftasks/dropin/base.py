@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from fftasks.dropin.storage import FileStorage
 from fftasks.workflow.graph import Workflow, check_names, order_nodes
 from fftasks.workflow.instance import Instance
@@ -44,6 +47,22 @@ class DropIn(Workflow):
         KFPWorkflow takes it for the sake of old scripts: there, the cluster keeps results.
         """
         self.storage = storage
+
+    def choose_values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the value of each run parameter: what is given, else its default.
+
+        Raises ParameterError for a name that no node has, and a value of another type.
+        """
+        parameters = self.parameters
+        if not (given or parameters):
+            return {}
+        from fftasks.values import check_names, check_value
+
+        check_names(given, parameters)
+        return {
+            name: check_value(name, given.get(name, parameter.default), parameter.default)
+            for name, parameter in parameters.items()
+        }
 
     def log_nodes(self, pattern: str) -> None:
         """Let LocalWorkflow run these nodes anew each time, so that one sees what they print."""

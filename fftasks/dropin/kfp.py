@@ -70,18 +70,21 @@ class KFPWorkflow(DropIn):
         """Submit to the Kubeflow Pipelines at this address."""
         self.kfp_host = kfp_host
 
-    def run(self) -> Any:
+    def run(self, **parameters: Any) -> Any:
         """Take the graph through the stages, as far as something changed, and submit it.
 
+        parameters: values of run parameters, by name
+
         Returns a handle with `run_id` and `url`. Raises WorkflowError if a container could not import the
-        graph, and FFTasksError if a stage fails.
+        graph, ParameterError for a value that does not fit, and FFTasksError if a stage fails.
         """
         if is_building():
             return NotRun()
+        values = self.choose_values(parameters)
         root = find_root(Path(self.site.file))
         file = Path(self.site.file).resolve().relative_to(root).as_posix()
         _check_importable(root, file, self)
-        _run_stages(root, self._list_settings(file), self.name)
+        _run_stages(root, self._list_settings(file), self.name, values)
         record = read_record(root / FOLDER / "submit" / f"{make_slug(self.name)}.json")
         if record is None:
             raise StoreError(f"the record of the run of {self.name!r} is gone", tip="run again")
@@ -133,14 +136,17 @@ def _check_importable(root: Path, file: str, workflow: KFPWorkflow) -> None:
         )
 
 
-def _run_stages(root: Path, settings: Mapping[str, str], workflow: str) -> None:
+def _run_stages(
+    root: Path, settings: Mapping[str, str], workflow: str, values: Mapping[str, Any]
+) -> None:
     """Submit a workflow, in a process of its own; raise ToolError if it fails."""
     import subprocess
 
     from fftasks.tasks import name_task
+    from fftasks.values import format_values
 
     task = f"submit:{name_task(workflow)}"
-    command = [sys.executable, "-m", "fftasks.tasks", task]
+    command = [sys.executable, "-m", "fftasks.tasks", task, *format_values(values)]
     completed = subprocess.run(command, cwd=root, env={**os.environ, **settings}, check=False)
     if completed.returncode:
         raise ToolError(f"{task} failed with exit code {completed.returncode}", tip="see above")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,18 @@ class LocalWorkflow(DropIn):
 
     kind = "local"
 
-    def run(self) -> Any:
+    def run(self, **parameters: Any) -> Any:
         """Return the result of the node that was given, or a list of results in their order.
 
-        Raises what a function raises, and what storing its result raises.
+        parameters: values of run parameters, by name
+
+        Raises what a function raises, and what storing its result raises; ParameterError for a value that
+        does not fit.
         """
         if is_building():
             return NotRun() if len(self.leaves) == 1 else [NotRun() for _ in self.leaves]
         with tempfile.TemporaryDirectory(prefix="fftasks-") as folder:
-            run = _Run(Path(folder), self)
+            run = _Run(Path(folder), self, self.choose_values(parameters))
             for node in self.nodes:
                 run.make(node)
             results = [run.read(leaf) for leaf in self.leaves]
@@ -41,11 +45,12 @@ class LocalWorkflow(DropIn):
 class _Run:
     """Results of one run, as files; a storage gives those that it has, and takes the others."""
 
-    def __init__(self, folder: Path, workflow: LocalWorkflow) -> None:
+    def __init__(self, folder: Path, workflow: LocalWorkflow, values: Mapping[str, Any]) -> None:
         self._folder = folder
+        self._values = values
         self._workflow = workflow
         self._saved: dict[Input, Saved] = {}
-        self._keys = workflow.storage.make_keys(workflow) if workflow.storage else None
+        self._keys = workflow.storage.make_keys(workflow, values) if workflow.storage else None
 
     def make(self, node: Node) -> None:
         """Run a node, or take its result from the storage if nothing that it depends on has changed."""
@@ -55,7 +60,7 @@ class _Run:
         if known is not None:
             self._saved[Input(node, "result")] = known
             return
-        for output, value in call_node(node, self._load).items():
+        for output, value in call_node(node, self._load, values=self._values).items():
             path = self._folder / f"{node.serial}.{output}"
             self._saved[Input(node, output)] = Saved(path, write_artifact(path, value))
         if storage and self._is_kept(node):

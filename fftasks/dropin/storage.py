@@ -129,8 +129,13 @@ class FileStorage:
         temporary.replace(label)
         return Saved(path, saved.digest)
 
-    def make_keys(self, workflow: Workflow) -> Callable[[Node, Mapping[Input, Saved]], str]:
-        """Return what gives a node's fingerprint, from its code, its constants and what is upstream."""
+    def make_keys(
+        self, workflow: Workflow, values: Mapping[str, Any]
+    ) -> Callable[[Node, Mapping[Input, Saved]], str]:
+        """Return what gives a node's fingerprint, from its code, its constants and what is upstream.
+
+        values: of the workflow's run parameters, by name
+        """
         from fftasks.describe import describe_node
         from fftasks.runtime.call import number_inputs
 
@@ -143,7 +148,8 @@ class FileStorage:
                 return ""
             constants = [[a["name"], a["digest"]] for a in described["arguments"]]
             upstream = [[name, saved[i].digest] for name, i in number_inputs(node).items()]
-            return digest_json([described["code"], constants, upstream])
+            chosen = [[name, values[name]] for name in sorted(_list_names(described))]
+            return digest_json([described["code"], constants, upstream, *chosen])
 
         return make_key
 
@@ -158,6 +164,10 @@ class FileStorage:
             label = json.loads(path.read_bytes())
             if self._artifact(workflow_name, label["name"]).exists():
                 yield label
+
+
+def _list_names(described: Mapping[str, Any]) -> set[str]:
+    return {parameter["name"] for parameter in described["parameters"].values()}
 
 
 def _make_coder(file: str) -> Coder:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from fftasks.errors import NodeError
-from fftasks.runtime.end import end_tree
+from fftasks.runtime.end import describe_end, end_tree
 from fftasks.runtime.job import Job, Report
 from fftasks.runtime.worker import LENGTH, describe_timeout
 
@@ -110,7 +110,7 @@ class Worker:
         for number, said in self._read():
             name = self._running.pop(number, None)
             if name is not None:  # else it has sent its report, and has now ended
-                error = f"{name} {_describe_end(said)}" if not isinstance(said, dict) else ""
+                error = f"{name} {describe_end(said)}" if not isinstance(said, dict) else ""
                 yield number, Report({}, error=error) if error else Report(**said)
 
     def run(self, job: Job) -> Report:
@@ -161,16 +161,6 @@ class Worker:
         )
 
 
-def _describe_end(code: int | str) -> str:
-    if isinstance(code, str):
-        return code
-    if code >= 0:
-        return f"ended its process with exit code {code}"
-    name = signal.Signals(-code).name
-    reason = " (is there enough memory?)" if name == "SIGKILL" else ""
-    return f"was killed by {name}{reason}"
-
-
 def run_fresh(interpreter: Interpreter, job: Job) -> Report:
     """Run a job in a new interpreter, as a container does."""
     process = subprocess.Popen(
@@ -190,7 +180,7 @@ def run_fresh(interpreter: Interpreter, job: Job) -> Report:
         return describe_timeout(job)
     if answer:
         return Report(**json.loads(answer))
-    end = _describe_end(process.returncode)
+    end = describe_end(process.returncode)
     return Report({}, error=f"{job.node} {end}\n{errors.decode(errors='replace')[-2000:]}")
 
 

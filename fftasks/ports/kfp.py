@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -42,7 +43,7 @@ def start_run(settings: KFPSettings, request: Request) -> Run:
             "description": description,
             "experiment_id": experiment_id,
             "pipeline_spec": request.document,
-            "runtime_config": make_runtime_config(settings),
+            "runtime_config": make_runtime_config(settings, request.parameters),
         }
         if settings.service_account:
             body["service_account"] = settings.service_account
@@ -61,9 +62,15 @@ def make_url(kfp: Connection, run_id: str) -> str:
     return f"{kfp.access.page}/#/runs/details/{run_id}"
 
 
-def make_runtime_config(settings: KFPSettings) -> Json:
-    """Return what a run or a schedule says about how it runs."""
-    return {"pipeline_root": settings.pipeline_root} if settings.pipeline_root else {}
+def make_runtime_config(settings: KFPSettings, parameters: Mapping[str, Any]) -> Json:
+    """Return what a run or a schedule says about how it runs.
+
+    parameters: the values of all run parameters
+    """
+    return {
+        **({"pipeline_root": settings.pipeline_root} if settings.pipeline_root else {}),
+        **({"parameters": dict(parameters)} if parameters else {}),
+    }
 
 
 def read_state(settings: KFPSettings, run_id: str) -> str | None:

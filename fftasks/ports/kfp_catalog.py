@@ -87,7 +87,8 @@ def set_schedule(settings: KFPSettings, name: str, version: Version, cron: str) 
                 "pipeline_id": version.pipeline_id,
                 "pipeline_version_id": version.version_id,
             },
-            "runtime_config": make_runtime_config(settings),
+            # run parameters have the defaults that the pipeline has
+            "runtime_config": make_runtime_config(settings, {}),
         }
         if settings.service_account:
             body["service_account"] = settings.service_account

@@ -79,7 +79,8 @@ _MEANINGS = (
 
 def make_command(name: str) -> list[str]:
     """Return the command that installs a requirements file; it is run where the context is."""
-    return ["python3", "-m", "pip", "install", "--no-cache-dir", "--requirement", name]
+    options = ["--no-cache-dir", "--no-compile"]  # compiled afterwards, without times
+    return ["python3", "-m", "pip", "install", *options, "--requirement", name]
 
 
 def make_environment(build_env: Mapping[str, str], certificates: str) -> dict[str, str]:

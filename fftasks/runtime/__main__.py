@@ -1,6 +1,7 @@
 """The entry point: `python -m fftasks.runtime`, here and in the container.
 
 FFFUNCTION=<node>         run this node
+FFFUNCTION=<group>        run the nodes of --nodes
   --executor-input JSON   inputs and outputs as Kubeflow Pipelines' launcher gives them
   --job                   inputs and outputs from a JSON line on standard input
 --serve                   run many nodes: see worker.py
@@ -29,6 +30,7 @@ from fftasks.runtime.source import (
     import_workflows,
 )
 from fftasks.runtime.worker import redirect_output, serve, take_stdout
+from fftasks.workflow.graph import Workflow
 from fftasks.workflow.guard import building
 from fftasks.workflow.node import Node
 
@@ -50,6 +52,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--file", default="", help="the file that builds the workflow")
     parser.add_argument("--workflow", default="", help="the workflow's name")
     parser.add_argument("--node", default="", help="the node's name, the same as FFFUNCTION")
+    parser.add_argument("--nodes", default="", help="the nodes of a group, see members.py")
+    parser.add_argument("--kept", default="", help="what the values that are kept were made for")
     parser.add_argument("--fingerprint", default="", help="what the image must have been made for")
     parser.add_argument("--executor-input", default="", help="Kubeflow Pipelines' ExecutorInput")
     parser.add_argument("--pdb", action="store_true", help="debug what the node's function raises")
@@ -67,6 +71,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return serve(root, arguments.file)
     if arguments.job:
         return _run_local(root, arguments)
+    if arguments.nodes:
+        return _run_task(root, arguments)
     if arguments.fingerprint:  # before anything of the user's is imported
         node = _get_function(arguments.node)
         check_manifest(root, arguments.workflow, [node], arguments.fingerprint)
@@ -83,8 +89,31 @@ def _show(root: Path, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _run_task(root: Path, arguments: argparse.Namespace) -> int:
+    from fftasks.runtime.members import parse_members
+    from fftasks.runtime.task import Task, read_means, run_task
+
+    group = _get_function(arguments.node)
+    members = parse_members(arguments.nodes)
+    if arguments.fingerprint:
+        check_manifest(root, arguments.workflow, members.nodes, arguments.fingerprint)
+    workflows = _import_workflows(root, arguments)
+    chosen = [w for w in workflows if arguments.workflow in ("", w.name)]
+    nodes = {node.name: node for workflow in chosen for node in workflow.nodes}
+    for name in members.nodes:
+        if name not in nodes:  # an error that lists the names there are
+            find_node(workflows, arguments.workflow or None, name)
+    task = Task(group, members, arguments.fingerprint, arguments.kept)
+    run_task(task, nodes, json.loads(arguments.executor_input), read_means())
+    return 0
+
+
 def _find_node(root: Path, arguments: argparse.Namespace) -> Node:
     name = _get_function(arguments.node)
+    return find_node(_import_workflows(root, arguments), arguments.workflow or None, name)
+
+
+def _import_workflows(root: Path, arguments: argparse.Namespace) -> list[Workflow]:
     # an image knows its workflow files, so that FFFUNCTION alone is enough
     files = [arguments.file] if arguments.file else os.environ.get("FFWORKFLOWS", "").split(":")
     if files == [""]:
@@ -92,8 +121,7 @@ def _find_node(root: Path, arguments: argparse.Namespace) -> Node:
             "which file builds the workflow?", tip="--file FILE, or set FFWORKFLOWS"
         )
     workflow = arguments.workflow or None
-    workflows = [found for file in files for found in import_workflows(root, file, workflow)]
-    return find_node(workflows, workflow, name)
+    return [found for file in files for found in import_workflows(root, file, workflow)]
 
 
 def _get_function(node: str) -> str:

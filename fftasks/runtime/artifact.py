@@ -62,8 +62,8 @@ def digest_artifact(path: Path | str) -> str:
         )
 
 
-def read_artifact(path: Path) -> Any:
-    """Return the value in an artifact file.
+def read_artifact(path: Path, offset: int = 0, length: int = -1) -> Any:
+    """Return the value in an artifact file, or in a part of a file; length -1: to its end.
 
     Its buffers are mapped copy-on-write: nothing is read before it is used, and a function may change
     what it was given without harm to the file. Raises StoreError if the file is no artifact.
@@ -71,7 +71,7 @@ def read_artifact(path: Path) -> Any:
     with path.open("rb") as file:
         try:
             content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
-            parts = _split(content)
+            parts = _split(content[offset : offset + length if length >= 0 else None])
         except (ValueError, struct.error) as error:
             raise StoreError(f"{path} is not an artifact of fftasks", found=[str(error)]) from error
     return pickle.loads(parts[0], buffers=parts[1:])

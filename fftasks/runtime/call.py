@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from fftasks.errors import NodeError
 from fftasks.workflow.guard import calling
 from fftasks.workflow.instance import OUTPUTS, CallNode
-from fftasks.workflow.node import Node, Result, find_results, format_path, replace_results
+from fftasks.workflow.node import (
+    Node,
+    Pending,
+    Result,
+    find_results,
+    format_path,
+    replace_pending,
+)
+from fftasks.workflow.parameter import Parameter, find_parameters
 from fftasks.workflow.plugin import initialize
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
@@ -50,22 +59,49 @@ def number_inputs(node: Node) -> dict[str, Input]:
     return inputs
 
 
+def number_parameters(node: Node) -> dict[str, Parameter]:
+    """Return the run parameters that reach a node: a name for each place that takes one.
+
+    The names are the same in every process, and none of number_inputs:
+
+    name           call
+    rate           f(rate=Parameter("alpha", 1)): the argument's
+    alpha          f(rates=[Parameter("alpha", 1), 2]): the parameter's, also if it stands there twice
+    alpha_         the same, where the function has an argument alpha or the node an input alpha
+    """
+    arguments = node.arguments
+    found = {name: value for name, value in arguments.items() if isinstance(value, Parameter)}
+    inside = [v for v in arguments.values() if not isinstance(v, Pending)]
+    taken = {*number_inputs(node), *arguments}
+    for parameter in {p.name: p for p in find_parameters(inside)}.values():
+        name = parameter.name
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        found[name] = parameter
+    return found
+
+
 def list_outputs(node: Node) -> tuple[str, ...]:
     """Return the names of what a node gives: its result and, behind a method call, the object."""
     return OUTPUTS[node.kind]
 
 
 def call_node(
-    node: Node, load: Load, parameters: Mapping[str, Any] | None = None
+    node: Node,
+    load: Load,
+    parameters: Mapping[str, Any] | None = None,
+    values: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what the node gives, by the names of list_outputs.
 
     load: gives an upstream value
     parameters: argument name -> value, where it differs from what stands in the graph
+    values: run parameter -> value, where it differs from the default
 
     Raises whatever the function raises, and NodeError if an item is not there.
     """
-    args, kwargs = _take_arguments(node, _take(load), parameters or {})
+    args, kwargs = _take_arguments(node, _take(load, values or {}), parameters or {})
     if not isinstance(node, CallNode) or node.after is None:
         with calling():
             _prepare(node)
@@ -101,17 +137,22 @@ def _find_object(after: Node) -> Input:
 
 
 def _take_arguments(
-    node: Node, take: Callable[[Result], Any], parameters: Mapping[str, Any]
+    node: Node, take: Callable[[Pending], Any], parameters: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if parameters:
         values = {**node.arguments, **parameters}
-        return node.replace_arguments({k: replace_results(v, take) for k, v in values.items()})
-    args = tuple(replace_results(value, take) for value in node.args)
-    return args, {name: replace_results(value, take) for name, value in node.kwargs.items()}
+        return node.replace_arguments({k: replace_pending(v, take) for k, v in values.items()})
+    args = tuple(replace_pending(value, take) for value in node.args)
+    return args, {name: replace_pending(value, take) for name, value in node.kwargs.items()}
 
 
-def _take(load: Load) -> Callable[[Result], Any]:
-    def take(result: Result) -> Any:
+def _take(load: Load, values: Mapping[str, Any]) -> Callable[[Pending], Any]:
+    def take(pending: Pending) -> Any:
+        if isinstance(pending, Parameter):  # a copy: the function may change it
+            return copy.deepcopy(values.get(pending.name, pending.default))
+        return take_item(cast("Result", pending))
+
+    def take_item(result: Result) -> Any:
         value = load(Input(result.node, "result"))
         for depth, index in enumerate(result.path):
             try:

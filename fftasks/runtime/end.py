@@ -1,4 +1,4 @@
-"""End a process and all that it has started."""
+"""End a process and all that it has started, and say how one has ended."""
 
 from __future__ import annotations
 
@@ -36,3 +36,14 @@ def _list_parents() -> Iterator[tuple[int, int]]:
         with contextlib.suppress(OSError):  # it has ended since
             # the name, in brackets, may hold anything
             yield int(path.parent.name), int(path.read_bytes().rpartition(b")")[2].split()[1])
+
+
+def describe_end(code: int | str) -> str:
+    """Return in words how a process ended: its exit code, a signal as -code, or these words themselves."""
+    if isinstance(code, str):
+        return code
+    if code >= 0:
+        return f"ended its process with exit code {code}"
+    name = signal.Signals(-code).name
+    reason = " (is there enough memory?)" if name == "SIGKILL" else ""
+    return f"was killed by {name}{reason}"

@@ -4,6 +4,7 @@ Standard library only. What stands in the JSON is decided by KFP's launcher, or 
 
     inputs.artifacts.<input>.artifacts[0].uri       where the launcher put an upstream result
     inputs.parameterValues.<argument>               a constant, or what somebody set instead
+    inputs.parameterValues.<name>                   a run parameter, named as number_parameters names it
     outputs.artifacts.<output>.artifacts[0].uri     where the launcher takes a result from
     outputs.outputFile                              where it looks for what is to be known about them
 """
@@ -17,44 +18,62 @@ from pathlib import Path
 from typing import Any
 
 from fftasks.errors import ToolError, WorkflowError
-from fftasks.runtime.call import list_outputs, number_inputs
+from fftasks.runtime.call import list_outputs, number_inputs, number_parameters
 from fftasks.runtime.job import Job, Report
-from fftasks.workflow.node import Node
+from fftasks.runtime.restore import fit, restore
+from fftasks.workflow.node import Node, Pending
 
 _MOUNTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
 _WORKSPACE = "/kfp-workspace/.artifacts"
-_MAX_EXACT = 2**53
 _MAX_SHOWN = 100
 
 
 def read_job(document: Mapping[str, Any], node: Node) -> Job:
     """Return the job that an ExecutorInput describes, and make the folders of its outputs.
 
-    Raises WorkflowError if it was made for another version of the node, and ToolError for a URI that the
-    launcher puts nowhere.
+    Raises WorkflowError if it was made for another version of the node, ParameterError for a run parameter of
+    another type, and ToolError for a URI that the launcher puts nowhere.
     """
     given = document.get("inputs", {})
-    inputs = _locate_all(given.get("artifacts", {}))
-    outputs = _locate_all(document.get("outputs", {}).get("artifacts", {}))
+    inputs = locate_all(given.get("artifacts", {}))
+    outputs = locate_all(document.get("outputs", {}).get("artifacts", {}))
     values = given.get("parameterValues", {})
     _check_names(node, "inputs", number_inputs(node).keys() - inputs.keys(), "are missing")
     _check_names(node, "outputs", set(list_outputs(node)) - outputs.keys(), "are missing")
-    _check_names(node, "parameters", values.keys() - node.arguments.keys(), "are unknown to it")
+    pending = number_parameters(node)
+    known = node.arguments.keys() | pending.keys()
+    _check_names(node, "parameters", values.keys() - known, "are unknown to it")
     for path in outputs.values():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    parameters = {name: restore(value, node.arguments[name]) for name, value in values.items()}
-    return Job(workflow="", node=node.name, inputs=inputs, outputs=outputs, parameters=parameters)
+    parameters, inside = {}, {}
+    for name, value in values.items():
+        if name not in pending:
+            parameters[name] = restore(value, node.arguments[name])
+            continue
+        parameter = pending[name]
+        fitting = fit(parameter.name, value, parameter.default)
+        if isinstance(node.arguments.get(name), Pending):
+            parameters[name] = fitting
+        else:
+            inside[parameter.name] = fitting
+    return Job("", node.name, inputs, outputs, parameters=parameters, values=inside)
 
 
 def write_outputs(document: Mapping[str, Any], node: Node, report: Report) -> None:
     """Write outputs.outputFile: what KFP is to know about the outputs; nothing if it is not asked for."""
+    shown = {"result": node.name, "state": f"{node.name} (state)"}
+    write_answer(document, {output: shown[output] for output in report.outputs})
+
+
+def write_answer(document: Mapping[str, Any], shown: Mapping[str, str]) -> None:
+    """Write outputs.outputFile, if it is asked for; shown: output -> what it is called in KFP's page."""
     outputs = document.get("outputs", {})
     if not outputs.get("outputFile"):
         return
     artifacts = {
-        name: {"artifacts": [_describe(node, name, listed["artifacts"][0])]}
+        name: {"artifacts": [_describe(name, shown[name], listed["artifacts"][0])]}
         for name, listed in outputs.get("artifacts", {}).items()
-        if name in report.outputs
+        if name in shown
     }
     path = Path(outputs["outputFile"])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,55 +115,8 @@ def locate(artifact: Mapping[str, Any]) -> str:
     )
 
 
-def restore(value: Any, template: Any) -> Any:
-    """Return a parameter that KFP carried as JSON with the types of the constant in the graph.
-
-    value                             template      result
-    equal to the template             any           the template itself (-0.0 stays -0.0)
-    4.0 (a double on the way)         3             4
-    3 (3.0, as Go writes it)          2.5           3.0
-    [3, 4.0, 5.0]                     [1, 2]        [3, 4, 5]: what was added is like the last item
-    {"a": 1.0, "new": 2.0}            {"a": 3}      {"a": 1, "new": 2}
-    3.5, "x", True                    3             as it is: somebody chose another type
-
-    A number that no template speaks for is an int if it is whole.
-    """
-    if _is_same(value, template):
-        return template
-    if isinstance(value, list):
-        like = template if isinstance(template, list) else []
-        like = [*like, *like[-1:] * len(value)] or [None] * len(value)
-        return [restore(item, template) for item, template in zip(value, like, strict=False)]
-    if isinstance(value, dict):
-        known = template if isinstance(template, dict) else {}
-        return {key: restore(item, known.get(key)) for key, item in value.items()}
-    return _restore_number(value, template)
-
-
-def _restore_number(value: Any, template: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return value
-    if isinstance(template, float):
-        return float(value)
-    whole = isinstance(value, float) and value.is_integer() and abs(value) <= _MAX_EXACT
-    return int(value) if whole else value
-
-
-def _is_same(value: Any, template: Any) -> bool:
-    # not ==, for which True is 1
-    if isinstance(value, list) and isinstance(template, list):
-        return len(value) == len(template) and all(map(_is_same, value, template))
-    if isinstance(value, dict) and isinstance(template, dict):
-        same_keys = value.keys() == template.keys()
-        return same_keys and all(_is_same(value[key], template[key]) for key in value)
-    if isinstance(value, bool) or isinstance(template, bool):
-        return value is template
-    if isinstance(value, (int, float)) and isinstance(template, (int, float)):
-        return value == template
-    return isinstance(value, str) and isinstance(template, str) and value == template
-
-
-def _locate_all(artifacts: Mapping[str, Any]) -> dict[str, str]:
+def locate_all(artifacts: Mapping[str, Any]) -> dict[str, str]:
+    """Return the path of each artifact of an ExecutorInput's inputs or outputs, by its name."""
     return {
         name: locate(listed["artifacts"][0])
         for name, listed in artifacts.items()
@@ -163,8 +135,7 @@ def _check_names(node: Node, what: str, names: set[str], problem: str) -> None:
         )
 
 
-def _describe(node: Node, output: str, artifact: Mapping[str, Any]) -> dict[str, Any]:
-    shown = node.name if output == "result" else f"{node.name} ({output})"
+def _describe(output: str, shown: str, artifact: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": artifact.get("name", output),
         "uri": artifact.get("uri", ""),

@@ -35,8 +35,9 @@ _TIPS = {
 class Job:
     """Which node to run, and where its inputs are and its outputs go.
 
-    inputs: input name -> path of an artifact; outputs: output name -> path to write
+    inputs: input name -> path of an artifact, or a Place in a file; outputs: output name -> path to write
     parameters: argument name -> value that replaces the constant in the graph
+    values: run parameter -> its value, where it is not the default
     items: paths of items that are wanted, such as "[0]", to be shown
     log: file that takes what the node prints; "" leaves it where it goes
     env: environment that its process is started with
@@ -46,7 +47,7 @@ class Job:
 
     workflow: str
     node: str
-    inputs: Mapping[str, str]
+    inputs: Mapping[str, str | Sequence[Any]]
     outputs: Mapping[str, str]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     items: Sequence[str] = ()
@@ -54,6 +55,7 @@ class Job:
     env: Mapping[str, str] = field(default_factory=dict)
     timeout_s: int = 0
     is_retry: bool = False
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,16 +128,17 @@ def preview_value(value: Any) -> str:
 
 
 def _run(node: Node, job: Job, names: Mapping[Input, str]) -> Report:
-    cache: dict[str, Any] = {}
+    cache: dict[tuple[Any, ...], Any] = {}
 
     def load(needed: Input) -> Any:
-        path = job.inputs[names[needed]]
-        if path not in cache:
-            cache[path] = read_artifact(Path(path))
-        return cache[path]
+        given = job.inputs[names[needed]]
+        place = (given,) if isinstance(given, str) else tuple(given)
+        if place not in cache:
+            cache[place] = read_artifact(Path(place[0]), *place[1:])
+        return cache[place]
 
     begin = time.perf_counter()
-    given = call_node(node, load, job.parameters)
+    given = call_node(node, load, job.parameters, job.values)
     seconds = time.perf_counter() - begin
     outputs = {
         name: _write(node, name, Path(job.outputs[name]), given[name])

@@ -161,7 +161,7 @@ class _Nursery:
             if job.timeout_s:
                 os.setpgid(0, 0)  # so that what has lost its parent is found as well
             os.dup2(self._nowhere, 0)
-            _reseed()
+            reseed()
             if job.log:
                 redirect_output(job.log, is_new=not job.is_retry)
             report = run_job(node, job, self._checked, inputs)
@@ -204,7 +204,7 @@ def describe_timeout(job: Job) -> Report:
     return Report({}, error=f"{job.node} {what}\ntip: raise timeout_s of the node's settings")
 
 
-def _reseed() -> None:
+def reseed() -> None:
     """Give each node random numbers of its own, as in a process of its own.
 
     Python does it for `random`; numpy's global generator would be the same in all children. One that the

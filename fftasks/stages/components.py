@@ -38,7 +38,8 @@ def make(graph: Record, workflow: str, image: str) -> tuple[Record, dict[str, st
 
     The record's `files` gives each file's digest. Its `tasks` is what the pipeline stage works with: task
     name -> name shown, nodes, component specification, command, args, env, artifacts (input -> upstream
-    task and its output), parameters, upstream tasks.
+    task and its output), parameters (constants), run_parameters (input -> run parameter), upstream tasks.
+    Its `parameters` are the definitions of the run parameters, by name.
 
     Raises WorkflowError for a node that a container could not run.
     """
@@ -54,15 +55,21 @@ def make(graph: Record, workflow: str, image: str) -> tuple[Record, dict[str, st
         files[f"{node['slug']}.yaml"] = format_document(document, _describe(node, workflow))
     inputs = {"file": graph["file"], "workflow": workflow, "image": image}
     digests = {name: digest_bytes(text.encode()) for name, text in files.items()}
+    parameters = graph["workflows"][workflow]["parameters"]
     record = {
         "stage": "components",
         "version": VERSION,
-        "inputs": inputs | {f"node {task['name']}": digest_json(task) for task in tasks.values()},
-        "output": digest_json([tasks, digests]),
+        "inputs": {
+            **inputs,
+            **{f"node {task['name']}": digest_json(task) for task in tasks.values()},
+            **{f"parameter {name}": digest_json(p) for name, p in parameters.items()},
+        },
+        "output": digest_json([tasks, digests, parameters]),
         "workflow": workflow,
         "slug": graph["workflows"][workflow]["slug"],
         "files": digests,
         "tasks": tasks,
+        "parameters": {name: _define(p) for name, p in parameters.items()},
     }
     return record, files
 
@@ -106,7 +113,7 @@ def format_document(document: Document, description: str) -> str:
 def _check_node(node: Record, file: str, workflow: str) -> None:
     attempted = f"components: node {node['name']!r} cannot run on Kubeflow Pipelines"
     for what, text in (("name", node["name"]), ("workflow's name", workflow), ("file", file)):
-        if not _is_carried(text):
+        if not _is_text_carried(text):
             raise WorkflowError(
                 attempted,
                 found=[
@@ -115,9 +122,24 @@ def _check_node(node: Record, file: str, workflow: str) -> None:
                 ],
                 tip=f"choose another {what}",
             )
+    for parameter in node["parameters"].values():
+        if not is_carried(parameter["default"]):
+            raise WorkflowError(
+                attempted,
+                found=[
+                    f"the default of parameter {parameter['name']!r} would not arrive as it is",
+                    "Kubernetes and KFP replace {{, $( and $$",
+                ],
+                tip="choose another default",
+            )
 
 
-def _is_carried(text: str) -> bool:
+def is_carried(value: Any) -> bool:
+    """Tell whether a value reaches a container as it is, with all texts in it."""
+    return _is_text_carried(_flatten(value))
+
+
+def _is_text_carried(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -130,11 +152,15 @@ def _make_task(
 ) -> Document:
     inputs = node["inputs"]
     parameters = {a["name"]: a for a in node["arguments"] if _is_parameter(a)}
+    definitions = {
+        **{n: {"type": a["type"], "default": a["value"]} for n, a in parameters.items()},
+        **node["parameters"],
+    }
     return {
         "name": node["name"],
         "nodes": [key],
         "slug": node["slug"],
-        "component": _make_component(node, [needed["input"] for needed in inputs], parameters),
+        "component": _make_component(node, [needed["input"] for needed in inputs], definitions),
         "command": ["python3", "-m", "fftasks.runtime"],
         "args": [
             *("--file", file, "--workflow", workflow, "--node", node["name"]),
@@ -146,6 +172,7 @@ def _make_task(
             for needed in inputs
         },
         "parameters": {name: a["value"] for name, a in parameters.items()},
+        "run_parameters": {name: p["name"] for name, p in node["parameters"].items()},
         "upstream": sorted({names[upstream] for upstream in node["upstream"]}),
     }
 
@@ -158,9 +185,8 @@ def _is_parameter(argument: Record) -> bool:
     """
     if "type" not in argument:
         return False
-    return len(json.dumps(argument["value"])) <= _MAX_CONSTANT_LENGTH and _is_carried(
-        _flatten(argument["value"])
-    )
+    value = argument["value"]
+    return len(json.dumps(value)) <= _MAX_CONSTANT_LENGTH and is_carried(value)
 
 
 def _flatten(value: Any) -> str:
@@ -179,14 +205,21 @@ def _make_component(
     if inputs:
         definitions["artifacts"] = dict.fromkeys(inputs, _ARTIFACT)
     if parameters:
-        definitions["parameters"] = {
-            name: {"parameterType": a["type"], "defaultValue": a["value"], "isOptional": True}
-            for name, a in parameters.items()
-        }
+        definitions["parameters"] = {name: _define(p) for name, p in parameters.items()}
     return {
         "executorLabel": f"exec-{node['slug']}",
         **({"inputDefinitions": definitions} if definitions else {}),
         "outputDefinitions": {"artifacts": dict.fromkeys(OUTPUTS[node["kind"]], _ARTIFACT)},
+    }
+
+
+def _define(parameter: Record) -> Document:
+    """Return the definition of an input: its type, its default, and what it is for."""
+    return {
+        "parameterType": parameter["type"],
+        "defaultValue": parameter["default"],
+        "isOptional": True,
+        **({"description": parameter["help"]} if parameter.get("help") else {}),
     }
 
 

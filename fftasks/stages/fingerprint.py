@@ -10,6 +10,7 @@ data <path>          digest of a file that the node says it reads
 surroundings         digest of what the code stands on: base, platform, requirements, runtime
 version              what the user gave instead of code, data and surroundings
 constant <argument>  digest of an argument, and of the places that nodes have in it
+env <name>           digest of a variable that the node's settings set
 input <name>         fingerprint of an upstream node, and which of its outputs is taken
 after <node>         fingerprint of a node that goes before
 
@@ -24,6 +25,7 @@ from typing import Any, Protocol
 
 from fftasks.record import Record, digest_json
 from fftasks.runtime.manifest import PROTOCOL
+from fftasks.settings.nodes import NodeSettings, list_env_pieces
 
 VERSION = 1
 
@@ -53,9 +55,16 @@ class Fingerprint:
 
 
 def list_fingerprints(
-    graph: Record, workflow: str, contents: Contents, surroundings: str
+    graph: Record,
+    workflow: str,
+    contents: Contents,
+    surroundings: str,
+    settings: Mapping[str, NodeSettings],
 ) -> dict[str, Fingerprint]:
-    """Return the fingerprint of each node of a workflow, by its id in the graph record."""
+    """Return the fingerprint of each node of a workflow, by its id in the graph record.
+
+    settings: of nodes, by id; one that is not there has none
+    """
     found: dict[str, Fingerprint] = {}
     for identity in graph["workflows"][workflow]["nodes"]:
         node = graph["nodes"][identity]
@@ -63,10 +72,12 @@ def list_fingerprints(
             "place": digest_json([graph["file"], workflow, node["name"], node["kind"]]),
             **_list_own(node, contents, surroundings),
             **_list_constants(node),
+            **list_env_pieces(settings.get(identity, NodeSettings())),
             **_list_upstream(node, found),
         }
         above = [found[other] for other in node["upstream"]]
-        parameters = frozenset(node.get("parameters", ())).union(*(f.parameters for f in above))
+        own = frozenset(parameter["name"] for parameter in node["parameters"].values())
+        parameters = own.union(*(f.parameters for f in above))
         known = _is_stable(node) and all(other.digest for other in above)
         digest = digest_json([VERSION, PROTOCOL, pieces]) if known else ""
         found[identity] = Fingerprint(digest, pieces, parameters)

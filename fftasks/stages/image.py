@@ -1,8 +1,8 @@
 """Say what the image of a project is made of, and have it built.
 
 From the bottom: the base; what requirements.txt asks for; the runtime (this package's own modules
-and cloudpickle, in /opt/fftasks); the project's code (the context, in /ffrun). An edit of the code
-changes the last layer only. Nothing is installed when a pod starts.
+and cloudpickle, in /opt/fftasks); the project's code (the context, in /ffrun), in a few layers that
+split.py divides it into. An edit changes the layer that it is in. Nothing is installed when a pod starts.
 """
 
 from __future__ import annotations
@@ -58,6 +58,11 @@ class Recipe:
     name: str = ""
     resolved: Base | None = None
     fingerprints: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def blobs(self) -> Path:
+        """The folder in which layers are kept from one image to the next."""
+        return self.folder.with_name("layers")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ data <path>              digest of a file that the node says it reads
 version                  what the user gave instead of all of these
 constant <argument>      digest of an argument, and of the places that nodes have in it
 env <name>               digest of a variable that its settings set
+parameter <name>         digest of the value that a run parameter has in this run
 input <name>             digest of the upstream artifact
 """
 
@@ -52,12 +53,15 @@ def list_inputs(
 ) -> dict[str, str]:
     """Return the named pieces of a node's fingerprint.
 
-    node: as the graph record has it; upstream: node id -> record
+    node: as the graph record has it, with the `values` of its run parameters, name -> value
+    upstream: node id -> record
     """
     inputs = {"version": node["version"]} if node["version"] else _list_surroundings(node, data)
     inputs |= list_env_pieces(settings)
     for argument in node["arguments"]:
         inputs[f"constant {argument['name']}"] = argument["digest"]
+    for name, value in node["values"].items():
+        inputs[f"parameter {name}"] = digest_json(value)
     for needed in node["inputs"]:
         inputs[f"input {needed['input']}"] = upstream[needed["node"]]["outputs"][needed["output"]]
     return inputs
@@ -188,6 +192,8 @@ def _explain_input(
     elif kind == "constant":
         old, new = record.get("shown", {}).get(rest), _show_constants(node).get(rest)
         yield f"{name}: {old} -> {new}" if old != new else f"{name} changed"
+    elif kind == "parameter":
+        yield _compare_values(rest, record.get("values", {}), node["values"])
     elif kind == "data":
         yield f"{rest} changed"
     elif kind == "input":
@@ -195,6 +201,14 @@ def _explain_input(
         yield f"result of {sources[rest]} changed" if rest in sources else f"{name} is gone"
     else:
         yield f"{name} changed"
+
+
+def _compare_values(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    from fftasks.constant import describe_constant
+
+    if name not in old or name not in new:
+        return f"parameter {name} is {'new' if name in new else 'gone'}"
+    return f"parameter {name}: {describe_constant(old[name])} -> {describe_constant(new[name])}"
 
 
 def _compare_pieces(old: Mapping[str, str], new: Mapping[str, str], kind: str) -> Iterator[str]:
@@ -245,6 +259,7 @@ def prepare(  # noqa: PLR0913 - the last three are the user's wishes
         log=store.new_log(slug),
         env=settings.env,
         timeout_s=settings.timeout_s,
+        values=node["values"],
     )
 
 
@@ -310,6 +325,7 @@ def _make_record(
         "output": outputs["result"],
         "outputs": dict(outputs),
         "shown": _show_constants(node),
+        **({"values": node["values"]} if node["values"] else {}),
     }
 
 

@@ -109,6 +109,7 @@ def parse_document(text: str) -> Document:
 
 def _make_document(components: Record, reference: str, *, caching: bool) -> Document:
     tasks: dict[str, Document] = components["tasks"]
+    parameters: Document = components["parameters"]
     executors = {
         f"exec-{task['slug']}": {"container": _make_container(task, reference)}
         for task in tasks.values()
@@ -119,7 +120,8 @@ def _make_document(components: Record, reference: str, *, caching: bool) -> Docu
         "components": {f"comp-{task['slug']}": task["component"] for task in tasks.values()},
         "deploymentSpec": {"executors": executors},
         "root": {
-            "dag": {"tasks": {n: _make_task(task, caching=caching) for n, task in tasks.items()}}
+            "dag": {"tasks": {n: _make_task(task, caching=caching) for n, task in tasks.items()}},
+            **({"inputDefinitions": {"parameters": parameters}} if parameters else {}),
         },
     }
 
@@ -145,11 +147,11 @@ def _make_task(task: Document, *, caching: bool) -> Document:
             }
             for name, source in task["artifacts"].items()
         }
-    if task["parameters"]:
+    if task["parameters"] or task["run_parameters"]:
         # all of them, though they are the defaults: backend 2.17.0 fails on what is left out (issue 14175)
         inputs["parameters"] = {
-            name: {"runtimeValue": {"constant": value}}
-            for name, value in task["parameters"].items()
+            **{n: {"runtimeValue": {"constant": value}} for n, value in task["parameters"].items()},
+            **{n: {"componentInputParameter": p} for n, p in task["run_parameters"].items()},
         }
     return {
         "cachingOptions": {"enableCache": True} if caching else {},

@@ -6,11 +6,13 @@ VERSION counts changes of what `make` gives for the same inputs.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fftasks.errors import SettingsError, ToolError
+from fftasks.errors import ParameterError, SettingsError, ToolError
 from fftasks.record import Record, digest_bytes, digest_json
+from fftasks.stages.components import is_carried
 from fftasks.stages.pipeline import parse_document
 
 if TYPE_CHECKING:
@@ -25,11 +27,15 @@ _DESCRIPTION = re.compile(r"fftasks: workflow (.+?), pipeline (sha256:[0-9a-f]{6
 
 @dataclass(frozen=True)
 class Request:
-    """A run to be started: the pipeline document, and the names under which it is found."""
+    """A run to be started: the pipeline document, and the names under which it is found.
+
+    parameters: the values of all its run parameters
+    """
 
     document: dict[str, Any]
     name: str
     description: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,10 +53,16 @@ class StartRun(Protocol):
         """Return the run that was started; raise ToolError or SettingsError if none was."""
 
 
-def make(pipeline: Record, text: str, settings: KFPSettings, start_run: StartRun) -> Record:
+def make(
+    pipeline: Record,
+    text: str,
+    settings: KFPSettings,
+    start_run: StartRun,
+    values: Mapping[str, Any] | None = None,
+) -> Record:
     """Start a run and return its record, with `run_id` and `url`.
 
-    pipeline: the record of the pipeline stage; text: its YAML
+    pipeline: the record of the pipeline stage; text: its YAML; values: of all its run parameters
     Side effect: every call starts a run.
 
     Raises ToolError if the YAML is not the one of the record, and what start_run raises.
@@ -60,9 +72,12 @@ def make(pipeline: Record, text: str, settings: KFPSettings, start_run: StartRun
             f"submit: the pipeline of workflow {pipeline['workflow']!r} was changed after it was made",
             tip="run `doit forget pipeline` and `doit submit`; edit the workflow or config/, not the YAML",
         )
-    inputs = list_inputs(pipeline, settings)
+    values = dict(values or {})
+    _check_values(values)
+    inputs = list_inputs(pipeline, settings, values)
     description = describe(pipeline, settings)
-    run = start_run(settings, Request(parse_document(text), inputs["run_name"], description))
+    request = Request(parse_document(text), inputs["run_name"], description, values)
+    run = start_run(settings, request)
     return {
         "stage": "submit",
         "version": VERSION,
@@ -86,7 +101,19 @@ def read_description(text: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else ("", "")
 
 
-def list_inputs(pipeline: Record, settings: KFPSettings) -> dict[str, str]:
+def _check_values(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if not is_carried(value):
+            raise ParameterError(
+                f"submit: parameter {name!r} was given {value!r}",
+                found=["it would not arrive as it is: Kubernetes and KFP replace {{, $( and $$"],
+                tip="choose another value",
+            )
+
+
+def list_inputs(
+    pipeline: Record, settings: KFPSettings, values: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return all that decides whether a run is still the one that is asked for."""
     labels = ", ".join(f"{name}={value}" for name, value in sorted(settings.labels.items()))
     optional = {
@@ -96,6 +123,7 @@ def list_inputs(pipeline: Record, settings: KFPSettings) -> dict[str, str]:
     }
     return {
         **{name: value for name, value in optional.items() if value},
+        **{f"parameter {name}": value for name, value in (values or {}).items()},
         "pipeline": pipeline["output"],
         "host": settings.host.rstrip("/"),
         "namespace": settings.namespace,

@@ -5,3 +5,4 @@ from fftasks.workflow.decorator import workflow as workflow
 from fftasks.workflow.graph import Workflow as Workflow
 from fftasks.workflow.node import Item as Item
 from fftasks.workflow.node import Node as Node
+from fftasks.workflow.parameter import Parameter as Parameter

@@ -13,6 +13,7 @@ from fftasks.errors import WorkflowError
 from fftasks.workflow.guard import note_workflow
 from fftasks.workflow.instance import Instance
 from fftasks.workflow.node import Node, Result, check_name, find_site
+from fftasks.workflow.parameter import Parameter, find_parameters
 from fftasks.workflow.plugin import Plugin
 from fftasks.workflow.query import Query
 
@@ -52,6 +53,21 @@ class Workflow:
     @functools.cached_property
     def _order(self) -> list[Node]:
         return order_nodes([leaf.node for leaf in self.leaves])
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """The run parameters that reach its nodes, by name; raise WorkflowError if two of a name differ."""
+        found: dict[str, Parameter] = {}
+        for node in self.nodes:
+            for parameter in find_parameters((node.args, node.kwargs)):
+                other = found.setdefault(parameter.name, parameter)
+                if not other.is_like(parameter):
+                    raise WorkflowError(
+                        f"workflow {self.name!r}: two parameters are called {parameter.name!r}",
+                        found=[f"{p.site}: {p!r}, help={p.help!r}" for p in (other, parameter)],
+                        tip="make one, and pass it to both nodes; or give one of them another name",
+                    )
+        return dict(sorted(found.items()))
 
     def graph_traversal(self) -> Iterator[tuple[str, Node]]:
         """Yield the name and the node, each behind those it needs."""

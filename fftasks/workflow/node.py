@@ -56,7 +56,11 @@ def find_site() -> Site:
     return Site(frame.f_code.co_filename, frame.f_lineno)
 
 
-class Result:
+class Pending:
+    """What stands in a call for a value that is not there while the graph is built."""
+
+
+class Result(Pending):
     """A value that will be there when the graph has run: a node, or an item of one.
 
     node: the node that makes the value
@@ -293,28 +297,33 @@ def find_results(value: Any) -> list[Result]:
     In order of appearance; those of a set in the order in which they were made, since the order of a
     set differs from process to process and inputs are numbered by this order.
     """
-    found: list[Result] = []
-    replace_results(value, found.append)
-    return found
+    found: list[Pending] = []
+    replace_pending(value, found.append)
+    return [each for each in found if isinstance(each, Result)]
 
 
 def replace_results(value: Any, replace: Callable[[Result], Any]) -> Any:
     """Return value with every node and item in it replaced; what holds none is kept as it is."""
-    if isinstance(value, Result):
+    return replace_pending(value, lambda p: replace(p) if isinstance(p, Result) else p)
+
+
+def replace_pending(value: Any, replace: Callable[[Pending], Any]) -> Any:
+    """Return value with all that is pending in it replaced; what holds none is kept as it is."""
+    if isinstance(value, Pending):
         return replace(value)
     if isinstance(value, Unpassable):
         value.refuse()
     kind = type(value)
     if kind is list or kind is tuple:
-        return _rebuild(value, [replace_results(item, replace) for item in value], kind)
+        return _rebuild(value, [replace_pending(item, replace) for item in value], kind)
     if isinstance(value, tuple) and hasattr(kind, "_make"):  # a namedtuple
-        return _rebuild(value, [replace_results(item, replace) for item in value], kind._make)
+        return _rebuild(value, [replace_pending(item, replace) for item in value], kind._make)
     if kind is set or kind is frozenset:
         ordered = sorted(value, key=_order_in_set)
-        return _rebuild(ordered, [replace_results(item, replace) for item in ordered], kind, value)
+        return _rebuild(ordered, [replace_pending(item, replace) for item in ordered], kind, value)
     if kind is dict:
         flat = [part for item in value.items() for part in item]
-        new = [replace_results(part, replace) for part in flat]
+        new = [replace_pending(part, replace) for part in flat]
         return _rebuild(flat, new, lambda n: dict(zip(n[::2], n[1::2], strict=True)), value)
     return value
 

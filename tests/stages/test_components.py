@@ -41,7 +41,13 @@ def make_graph(nodes, workflow="sums", **changes):
         "output": digest_json(made),
         "file": "flows/sums.py",
         "workflows": {
-            workflow: {"slug": make_slug(workflow), "nodes": list(made), "leaves": [], "line": 9}
+            workflow: {
+                "slug": make_slug(workflow),
+                "nodes": list(made),
+                "leaves": [],
+                "line": 9,
+                "parameters": {},
+            }
         },
         "nodes": made,
     }
@@ -65,6 +71,7 @@ def make_node(name, arguments):
         "code": "sha256:0",
         "upstream": sorted({n["node"] for a in described for n in a["nodes"]}),
         "arguments": described,
+        "parameters": {},
         "inputs": [n | {"output": "result"} for a in described for n in a["nodes"]],
     }
 
@@ -220,7 +227,13 @@ def test_name_that_would_not_arrive_is_refused(name):
 def test_only_the_asked_workflow_is_made():
     graph = make_graph(SUMS)
     graph["nodes"]["other"] = make_node("other", {})
-    graph["workflows"]["second"] = {"slug": "second", "nodes": ["other"], "leaves": [], "line": 1}
+    graph["workflows"]["second"] = {
+        "slug": "second",
+        "nodes": ["other"],
+        "leaves": [],
+        "line": 1,
+        "parameters": {},
+    }
 
     record, _ = make(graph, "sums", IMAGE)
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fftasks.record import digest_json
 from fftasks.runtime.manifest import combine
+from fftasks.settings import NodeSettings
 from fftasks.stages.contents import Contents
 from fftasks.stages.fingerprint import list_fingerprints
 
@@ -30,6 +31,7 @@ def make_node(name, *upstream, code="sha256:code", **changes):
         "code": code,
         "inputs": inputs,
         "upstream": list(upstream),
+        "parameters": {},
         "arguments": arguments,
         "reads": None,
         "version": "",
@@ -52,8 +54,9 @@ def make_contents(files=FILES, **changes):
     )
 
 
-def find(graph, contents=None, surroundings=SURROUNDINGS, workflow="sums"):
-    found = list_fingerprints(graph, workflow, contents or make_contents(), surroundings)
+def find(graph, contents=None, surroundings=SURROUNDINGS, workflow="sums", settings=None):
+    contents = contents or make_contents()
+    found = list_fingerprints(graph, workflow, contents, surroundings, settings or {})
     return {name: one.digest for name, one in found.items()}
 
 
@@ -102,6 +105,9 @@ ARGUMENT = GRAPH["nodes"]["load"]["arguments"][0]
         ({"contents": make_contents(FILES[:2])}, ALL - {"pinned"}),
         ({"contents": make_contents(links=[["latest", "data"]])}, ALL - {"pinned", "load"}),
         ({"contents": make_contents(folders=["out"])}, ALL - {"pinned", "load"}),
+        ({"settings": {"other": NodeSettings(env={"A": "1"})}}, {"other"}),
+        ({"settings": {"pinned": NodeSettings(env={"A": "1"})}}, {"pinned", "train"}),
+        ({"settings": {"other": NodeSettings(cpu="2", retries=1, cache=False)}}, set()),
         ({"graph": change("load", line=99, slug="l", reads=["data/a.csv"])}, set()),
     ],
 )  # fmt: skip
@@ -129,9 +135,9 @@ def test_an_unstable_constant_and_what_is_downstream_of_it_have_none():
 
 
 def test_run_parameters_reach_what_is_downstream():
-    graph = change("load", parameters=["alpha"])
+    graph = change("load", parameters={"rate": {"name": "alpha"}})
 
-    found = list_fingerprints(graph, "sums", make_contents(), SURROUNDINGS)
+    found = list_fingerprints(graph, "sums", make_contents(), SURROUNDINGS, {})
 
     assert {n: set(f.parameters) for n, f in found.items() if f.parameters} == {
         "load": {"alpha"},

@@ -281,3 +281,49 @@ def test_time_is_linear_in_nodes():
     measure(10)  # imports
 
     assert measure(1600) < 8 * measure(400)
+
+
+def make_parameter_graph():
+    """Return a graph with a parameter that reaches two nodes, one of them inside a list."""
+    graph = make_graph({"one": {"k": 1}, "two": {"a": Ref("one")}})
+    alpha = {"type": "NUMBER_DOUBLE", "default": 0.1}
+    graph["nodes"]["one"]["parameters"] = {"rate": alpha | {"name": "alpha"}}
+    graph["nodes"]["two"]["parameters"] = {"alpha": alpha | {"name": "alpha"}}
+    graph["workflows"]["sums"]["parameters"] = {"alpha": alpha | {"help": "learning rate"}}
+    return graph
+
+
+def test_run_parameters_are_parameters_of_the_pipeline_as_kfp_compiles_them(tmp_path):
+    from kfp import compiler, dsl
+    from kfp.components import load_component_from_text
+
+    made, files = components.make(make_parameter_graph(), "sums", IMAGE)
+
+    def flow(alpha: float = 0.1):
+        tasks = {name: load_component_from_text(files[f"{name}.yaml"]) for name in ("one", "two")}
+        one = tasks["one"](rate=alpha, k=1).set_container_image(REFERENCE)
+        two = tasks["two"](alpha=alpha, a=one.outputs["result"]).set_container_image(REFERENCE)
+        one.set_env_variable("FFFUNCTION", "one")
+        two.set_env_variable("FFFUNCTION", "two")
+
+    flow.__doc__ = "Flow.\n\n    Args:\n        alpha: learning rate\n    "
+    path = tmp_path / "theirs.yaml"
+    compiler.Compiler().compile(dsl.pipeline(name="sums")(flow), str(path))
+    theirs = parse_document(path.read_text())
+    ours = parse_document(make(made, REFERENCE, caching=True, version="0")[1])
+
+    theirs["pipelineInfo"].pop("description", None)
+    assert ours["root"]["inputDefinitions"]["parameters"]["alpha"]["description"] == "learning rate"
+    assert read_message(ours | {"sdkVersion": ""}) == read_message(theirs | {"sdkVersion": ""})
+
+
+def test_changed_default_of_a_parameter_changes_the_record():
+    graph = make_parameter_graph()
+    before = components.make(graph, "sums", IMAGE)[0]
+    graph["workflows"]["sums"]["parameters"]["alpha"]["default"] = 0.2
+
+    after = components.make(graph, "sums", IMAGE)[0]
+
+    changed = {k for k in before["inputs"] if before["inputs"][k] != after["inputs"][k]}
+    assert changed == {"parameter alpha"}
+    assert before["output"] != after["output"]

@@ -1,4 +1,4 @@
-"""Objects in the graph: the same here, on the cluster, and in kfp's own local runner."""
+"""Objects and run parameters: the same here, on the cluster, and in kfp's own local runner."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from tests.sample import Sample
 from tests.test_submit import connect, find_result, find_run_id
 
 WORKFLOW = """
-from fftasks import Workflow, workflow
+from fftasks import Parameter, Workflow, workflow
 
 
 class Base:
@@ -44,14 +44,26 @@ def compare(box, other):
     return [box.items, other.items, box.factor, type(box).__name__]
 
 
-box = Box(make(3)).set_name("box")
+@workflow
+def tune(rate, *, options, ALPHA=1):
+    return {"rate": rate, "options": options, "ALPHA": ALPHA}
+
+
+alpha = Parameter("alpha", default=0.5, help="learning rate")
+count = Parameter("count", default=3)
+box = Box(make(count)).set_name("box")
 other = Box([], factor=2.0).set_name("other")
 first = box.put(10).set_name("first")
+tuned = tune(
+    alpha,
+    options=({"rates": [alpha, 2], "flag": Parameter("flag", default=True)}, make(Parameter("k", 1))),
+    ALPHA=Parameter("words", default={"a": [1.0]}),
+).set_name("tuned")
 second = box.put(first["count"], self_=other.put(7)).set_name("second")
 seen = compare(box.copy(), other.copy()).set_name("seen")
-Workflow(second, box.total(scale=3).set_name("total"), seen, name="boxes")
+Workflow(second, box.total(scale=3).set_name("total"), seen, tuned, name="boxes")
 """
-NAMES = ("first", "second", "total", "seen")
+NAMES = ("first", "second", "total", "seen", "tuned")
 
 
 def run_with_kfp(sample, pipeline, **arguments):
@@ -75,23 +87,47 @@ task = components.load_component_from_file({str(pipeline)!r})(**{arguments!r})
     assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
-def test_objects_are_the_same_here_on_the_cluster_and_in_kfps_local_runner(
+GIVEN = ("alpha=0.25", "flag=no", "count=2", 'words={"a": [2], "b": "{x}"}')
+
+
+def test_values_are_the_same_here_on_the_cluster_and_in_kfps_local_runner(
     tmp_path, registry, kfp_cluster, cluster, base_image, monkeypatch
 ):
     sample = Sample.make(tmp_path, WORKFLOW)
     connect(sample, registry, kfp_cluster, base_image, monkeypatch)
+    sample.doit("run", *GIVEN)
+    chosen = {name: fftasks.load(name, sample.root) for name in NAMES}
     sample.doit("run")
     here = {name: fftasks.load(name, sample.root) for name in NAMES}
 
     run = kfp_cluster.wait(find_run_id(sample.doit("submit")))
-    run_with_kfp(sample, sample.root / ".fftasks" / "pipeline" / "boxes.yaml")
+    other = find_run_id(sample.doit("submit", *GIVEN))
+    again = sample.doit("submit", *GIVEN)
+    run_with_kfp(
+        sample,
+        sample.root / ".fftasks" / "pipeline" / "boxes.yaml",
+        alpha=0.25,
+        flag=False,
+        count=2,
+        words={"a": [2], "b": "{x}"},
+    )
 
+    assert find_run_id(again) == other
+    assert other != run.run_id
+    other_run = kfp_cluster.wait(other)
+    assert other_run.state == "SUCCEEDED", other_run.error
+    assert {name: find_result(cluster, other_run, name) for name in NAMES} == chosen
+    assert chosen["tuned"] == {
+        "rate": 0.25,
+        "options": ({"rates": [0.25, 2], "flag": False}, [0]),
+        "ALPHA": {"a": [2.0], "b": "{x}"},
+    }
     assert here["seen"] == [[0, 1, 2, 15.0, 6.0], [14.0], 1.5, "Box"]
     assert here["second"]["self_"] == {"count": 1, "same": True, "self_": None}
     assert run.state == "SUCCEEDED", run.error
     assert {name: find_result(cluster, run, name) for name in NAMES} == here
     results = {name: next((sample.root / "out").rglob(f"{name}/result")) for name in NAMES}
-    assert {name: read_artifact(path) for name, path in results.items()} == here
+    assert {name: read_artifact(path) for name, path in results.items()} == chosen
 
 
 @pytest.mark.parametrize(

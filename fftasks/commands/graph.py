@@ -1,0 +1,108 @@
+"""`doit graph [WORKFLOW]`: the workflow as a picture."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from doit.exceptions import InvalidCommand
+
+from fftasks.commands.command import Command
+from fftasks.errors import StoreError
+from fftasks.overview import find_states, list_items, read_items
+from fftasks.picture.dot import format_dot
+from fftasks.picture.drawing import Drawing, Item, draw
+from fftasks.picture.mermaid import format_mermaid
+from fftasks.project import FOLDER, Project
+
+_KINDS = ("svg", "png", "dot", "mermaid")
+_KIND = {
+    "name": "kind", "short": "", "long": "kind", "type": str, "default": "",
+    "help": "svg (default), png, dot or mermaid; the end of the file's name says it too",
+}  # fmt: skip
+_OUTPUT = {
+    "name": "output", "short": "o", "long": "output", "type": str, "default": "",
+    "help": "the file to write, - for the terminal; dot and mermaid go there anyway",
+}  # fmt: skip
+_RUN = {
+    "name": "run", "short": "r", "long": "run", "type": str, "default": "",
+    "help": "show what became of the nodes in a run, by the beginning of its name, or `last`",
+}  # fmt: skip
+_ALL = {
+    "name": "all", "short": "a", "long": "all", "type": bool, "default": False,
+    "help": "draw each node, however many there are",
+}  # fmt: skip
+
+
+class Graph(Command):
+    """Draw the nodes, what they need, and what is to become of them; nothing is run."""
+
+    doc_purpose = "draw the workflow"
+    doc_usage = "[WORKFLOW...]"
+    doc_description = "Nodes of one function are drawn as one where there are more than forty."
+    name = "graph"
+    cmd_options = (_KIND, _OUTPUT, _RUN, _ALL)
+    most = 1000
+
+    def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
+        """Write the picture, and say where it is."""
+        kind = _choose_kind(options["kind"], options["output"])
+        items = _list_items(project, names, options["run"])
+        drawing = draw(items, len(items)) if options["all"] else draw(items)
+        content = _render(drawing, kind)
+        output = options["output"] or (
+            "-" if kind in ("dot", "mermaid") else f"{FOLDER}/graph.{kind}"
+        )
+        if output == "-":
+            sys.stdout.buffer.write(content)
+        else:
+            _write(project, Path(output), content)
+            print(output)
+        return 0
+
+
+def _choose_kind(kind: str, output: str) -> str:
+    ends = {".svg": "svg", ".png": "png", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid"}
+    kind = kind or ends.get(Path(output).suffix, "svg")
+    if kind not in _KINDS:
+        raise InvalidCommand(
+            f"there is no kind {kind!r} of picture; there are: {', '.join(_KINDS)}"
+        )
+    return kind
+
+
+def _list_items(project: Project, names: list[str], run: str) -> list[Item]:
+    unknown = [name for name in names if name not in project.workflows]
+    if unknown:
+        known = ", ".join(project.workflows)
+        raise InvalidCommand(f"there is no workflow {unknown[0]!r}; there are: {known}")
+    if run:
+        items = read_items(project, "" if run == "last" else run)
+    else:
+        items = list_items(project.describe_nodes(), find_states(project))
+    return [item for item in items if not names or item.workflow in names]
+
+
+def _render(drawing: Drawing, kind: str) -> bytes:
+    if kind == "mermaid":
+        return format_mermaid(drawing).encode()
+    text = format_dot(drawing)
+    if kind == "dot":
+        return text.encode()
+    from fftasks.ports.graphviz import render
+
+    return render(text, kind)
+
+
+def _write(project: Project, path: Path, content: bytes) -> None:
+    if path.resolve().is_relative_to(project.root):  # else it would be a new data file of all nodes
+        made = path.resolve().relative_to(project.root).as_posix()
+        project.store.note_files((), (made,))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        found = [error.strerror or str(error)]
+        raise StoreError(f"graph: {path} cannot be written", found=found, tip="-o FILE") from error

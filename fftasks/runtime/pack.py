@@ -1,0 +1,140 @@
+"""The file format of a group's values: many artifacts in one file, each readable without the others.
+
+    bytes      what
+    0-7        b"fftaskpk"
+    8-15       n, the length of the index, little-endian
+    16-        the index, as JSON: {"group": …, "key": …, "seconds": {node: …},
+               "values": {node: {output: [offset, length, digest]}}}
+    ...        artifacts as in artifact.py, each at a multiple of 64; their offsets count from the first one
+
+One file, and not a folder: an object store takes as long for a small object as for a page of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from fftasks.errors import StoreError
+from fftasks.runtime.artifact import read_artifact
+
+MAGIC = b"fftaskpk"
+_ALIGNMENT = 64
+_STEP = 1 << 24
+
+
+class Place(NamedTuple):
+    """Where an artifact is: in a file, from an offset on; length -1: to its end."""
+
+    path: str
+    offset: int = 0
+    length: int = -1
+
+    def read(self) -> Any:
+        """Return the value."""
+        return read_artifact(Path(self.path), self.offset, self.length)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value of a group: where its artifact is, and the artifact's digest."""
+
+    place: Place
+    digest: str
+
+
+Values = Mapping[tuple[str, str], Value]  # node and output -> value
+
+
+@dataclass(frozen=True)
+class Pack:
+    """What a pack holds.
+
+    group: the group's name; key: what its values were made for, see combine in manifest.py
+    seconds: node -> how long its function took, of all nodes of the group that ran
+    """
+
+    group: str
+    key: str
+    values: Values
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+def write_pack(path: Path, pack: Pack) -> None:
+    """Write a pack; its values are copied from where they are."""
+    table: dict[str, dict[str, tuple[int, int, str]]] = {}
+    lengths, offset = [], 0
+    for (node, output), value in pack.values.items():
+        length = _measure(value.place)
+        table.setdefault(node, {})[output] = offset, length, value.digest
+        lengths.append(length)
+        offset += length + -length % _ALIGNMENT
+    head = {"group": pack.group, "key": pack.key, "seconds": pack.seconds, "values": table}
+    index = json.dumps(head, separators=(",", ":")).encode()
+    index += b" " * (-(16 + len(index)) % _ALIGNMENT)
+    with path.open("wb") as file:
+        file.write(struct.pack("<8sQ", MAGIC, len(index)) + index)
+        for value, length in zip(pack.values.values(), lengths, strict=True):
+            _copy(value.place, length, file)
+            file.write(bytes(-length % _ALIGNMENT))
+
+
+def is_pack(path: Path | str) -> bool:
+    """Tell whether a file is a pack; another one is an artifact by itself."""
+    with open(path, "rb") as file:  # noqa: PTH123 - for many inputs
+        return file.read(8) == MAGIC
+
+
+def read_pack(path: Path | str) -> Pack:
+    """Return what a pack on this machine holds; no value is read. Raises StoreError if it is none."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        return read_index(file, str(path))
+
+
+def read_index(file: IO[bytes], name: str) -> Pack:
+    """Return what a pack holds, from a file that may be far away: only its head is read.
+
+    name: what the places of its values are to be called; their offsets count from the begin of the file
+    """
+    try:
+        length = _read_length(file.read(16))
+        head = json.loads(file.read(length))
+        values = dict(_list_values(head["values"], name, 16 + length))
+        return Pack(head["group"], head["key"], values, head["seconds"])
+    except (ValueError, KeyError, TypeError, struct.error) as error:
+        raise StoreError(f"{name} is not a pack of fftasks", found=[str(error)]) from error
+
+
+def _read_length(head: bytes) -> int:
+    magic, length = struct.unpack("<8sQ", head)
+    if magic != MAGIC:
+        raise ValueError(f"it begins with {magic!r}, not with {MAGIC!r}")
+    return int(length)
+
+
+def _list_values(
+    table: Mapping[str, Mapping[str, tuple[int, int, str]]], name: str, start: int
+) -> Iterator[tuple[tuple[str, str], Value]]:
+    for node, outputs in table.items():
+        for output, (offset, length, digest) in outputs.items():
+            yield (node, output), Value(Place(name, start + offset, length), digest)
+
+
+def _measure(place: Place) -> int:
+    return place.length if place.length >= 0 else os.path.getsize(place.path) - place.offset  # noqa: PTH202
+
+
+def _copy(place: Place, length: int, target: IO[bytes]) -> None:
+    with open(place.path, "rb") as source:  # noqa: PTH123
+        source.seek(place.offset)
+        while length:
+            piece = source.read(min(length, _STEP))
+            if not piece:
+                raise StoreError(f"{place.path} is shorter than it was")
+            target.write(piece)
+            length -= len(piece)

@@ -1,0 +1,145 @@
+"""A task of several nodes: what Kubeflow Pipelines gives it, and what it gives back.
+
+inputs                   what
+g<digest>                the pack of another group
+n<digest>                the artifact of a node that has a task of its own, see name_input
+kept, kept_inner         the packs that this task gave last time
+
+outputs                  what
+values                   a pack of what is needed elsewhere, or is a leaf
+inner                    a pack of the rest, for the next time
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fftasks.errors import WorkflowError
+from fftasks.runtime.call import list_outputs, number_inputs
+from fftasks.runtime.executor_input import locate_all, write_answer
+from fftasks.runtime.group import Group, Means, Values
+from fftasks.runtime.members import Members
+from fftasks.runtime.pack import Pack, Place, Value, is_pack, read_pack, write_pack
+from fftasks.workflow.node import Node
+
+KEPT = ("kept", "kept_inner")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a container was started for.
+
+    group: its name; key: what its values are made for; kept_key: the same, of the last time
+    """
+
+    group: str
+    members: Members
+    key: str = ""
+    kept_key: str = ""
+
+
+def name_input(node: str, output: str) -> str:
+    """Return the input under which a task of several nodes takes what a node gives."""
+    return (
+        "n" + hashlib.sha256(f"{output}\0{node}".encode("utf-8", "surrogatepass")).hexdigest()[:10]
+    )
+
+
+def name_group_input(group: str) -> str:
+    """Return the input under which a task takes the pack of another group."""
+    return "g" + hashlib.sha256(group.encode("utf-8", "surrogatepass")).hexdigest()[:10]
+
+
+def read_means() -> Means:
+    """Return what the container has, from its environment: it is no part of what KFP's cache looks at."""
+    return Means(**json.loads(os.environ.get("FFMEANS", "{}")))
+
+
+def run_task(
+    task: Task, nodes: Mapping[str, Node], document: Mapping[str, Any], means: Means
+) -> None:
+    """Run the nodes of a task, and write what it gives; nodes: all of the workflow, by name.
+
+    Raises NodeError if a node fails, and WorkflowError if an input is missing.
+    """
+    inputs = locate_all(document.get("inputs", {}).get("artifacts", {}))
+    outputs = locate_all(document.get("outputs", {}).get("artifacts", {}))
+    members = [nodes[name] for name in task.members.nodes]
+    kept = _take_kept(task, nodes, inputs)
+    rest = [node for node in members if (node.name, list_outputs(node)[0]) not in kept]
+    given = _take_given(rest, set(task.members.nodes), inputs)
+    with tempfile.TemporaryDirectory(prefix="fftasks-") as folder:
+        group = Group(rest, {**given, **kept}, Path(folder), means)
+        made = group.run()
+        _write(task, {**kept, **made.values}, made.seconds, outputs)
+    shown = {name: f"{task.group} ({name})" for name in outputs}
+    write_answer(document, shown)
+
+
+def _take_kept(task: Task, nodes: Mapping[str, Node], inputs: Mapping[str, str]) -> Values:
+    """Return the values that are taken from the last time."""
+    packs = [read_pack(inputs[name]) for name in KEPT if name in inputs]
+    old: Values = {}
+    for pack in packs:
+        if pack.key == task.kept_key:
+            old.update(pack.values)
+        else:
+            print(f"{pack.group} | -- its old values were made for something else: none is kept")
+    found: Values = {}
+    for name in task.members.keeps:
+        wanted = [(name, output) for output in list_outputs(nodes[name])]
+        if all(one in old for one in wanted):
+            found |= {one: old[one] for one in wanted}
+            print(f"{name} | -- unchanged, kept from the last run")
+    return found
+
+
+def _take_given(
+    nodes: Sequence[Node], members: set[str], inputs: Mapping[str, str]
+) -> dict[tuple[str, str], Value]:
+    given: Values = {}
+    for name, path in inputs.items():
+        if name not in KEPT and is_pack(path):
+            given.update(read_pack(path).values)
+    for node in nodes:
+        for needed in number_inputs(node).values():
+            one = needed.node.name, needed.output
+            if needed.node.name in members or one in given:
+                continue
+            name = name_input(*one)
+            if name not in inputs:
+                raise WorkflowError(
+                    f"{node.name}: the {needed.output} of {needed.node.name} is missing",
+                    found=[
+                        "the task was made for another version of the graph than that in the image"
+                    ],
+                    tip="run `doit submit` again",
+                )
+            given[one] = Value(Place(inputs[name]), "")
+    return given
+
+
+def _write(
+    task: Task, values: Values, seconds: Mapping[str, float], outputs: Mapping[str, str]
+) -> None:
+    for path in outputs.values():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    if "values" not in outputs:  # a node alone
+        for (_, output), value in values.items():
+            shutil.copyfile(value.place.path, outputs[output])
+        return
+    gives = set(task.members.gives)
+    own = {one: value for one, value in values.items() if one[0] in task.members.nodes}
+    given = {one: value for one, value in own.items() if one in gives}
+    inner = {one: value for one, value in own.items() if one not in gives}
+    write_pack(Path(outputs["values"]), Pack(task.group, task.key, given, seconds))
+    if "inner" in outputs:
+        write_pack(Path(outputs["inner"]), Pack(task.group, task.key, inner))

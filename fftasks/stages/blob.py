@@ -1,0 +1,148 @@
+"""Layers that have been made, compressed, each under the name of what decides its content.
+
+They are kept from one image to the next, so that an edit makes the layers anew that it is in. All of
+it can be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from fftasks.record import digest_bytes, digest_json, write_text
+from fftasks.stages.layer import Entry, write_layer
+
+VERSION = 1
+
+_LEVEL = 6
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A layer.
+
+    diff_id: digest of the archive, by which images name it
+    digest, size: of its compressed form, by which registries name it
+    """
+
+    diff_id: str
+    digest: str
+    size: int
+
+
+class Blobs:
+    """A folder of layers, and of other blobs of images."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, digest: str) -> Path:
+        """Return where a blob is, if it is."""
+        return self.folder / digest.removeprefix("sha256:")
+
+    def has(self, digest: str) -> bool:
+        """Tell whether a blob is there."""
+        return self.path(digest).is_file()
+
+    def put(self, content: bytes) -> str:
+        """Keep a blob that is in memory, and return its digest."""
+        digest = digest_bytes(content)
+        with self._open_new() as (file, name):
+            file.write(content)
+            file.close()
+            name.replace(self.path(digest))
+        return digest
+
+    def find(self, key: str) -> Blob | None:
+        """Return the layer that was made under a key, if it is there."""
+        try:
+            blob = Blob(**json.loads(self._key_path(key).read_bytes()))
+            is_whole = self.path(blob.digest).stat().st_size == blob.size
+        except (OSError, ValueError, TypeError):
+            return None
+        return blob if is_whole else None
+
+    def make(self, key: str, write: Callable[[IO[bytes]], None]) -> Blob:
+        """Return the layer of a key; have its archive written if it is not there.
+
+        Raises OSError, and what write raises; then nothing is left of it.
+        """
+        found = self.find(key)
+        if found is not None:
+            return found
+        with self._open_new() as (file, name):
+            compressed = _Hashing(file)
+            # without a name and a time in it; the same zlib gives the same bytes
+            with gzip.GzipFile("", "wb", _LEVEL, compressed, mtime=0) as packed:
+                archive = _Hashing(packed)
+                write(archive)  # type: ignore[arg-type]
+            file.close()
+            blob = Blob(archive.digest, compressed.digest, compressed.size)
+            name.replace(self.path(blob.digest))
+        write_text(self._key_path(key), json.dumps(asdict(blob)) + "\n")
+        return blob
+
+    def make_layer(
+        self, entries: Sequence[Entry], *, root: str, beside: Sequence[str] = ()
+    ) -> Blob:
+        """Return the layer of some entries; see write_layer()."""
+        rows = [[e.path, e.digest, e.executable, e.to] for e in entries]
+        key = digest_json([VERSION, root, list(beside), sorted(rows)])
+        return self.make(key, lambda out: write_layer(entries, out, root=root, beside=beside))
+
+    def keep(self, digests: Iterable[str]) -> None:
+        """Remove all blobs but these, and what unfinished work has left."""
+        wanted = {digest.removeprefix("sha256:") for digest in digests}
+        for path in self.folder.iterdir():
+            if path.suffix == ".layer":
+                blob = self.find(path.stem)
+                is_wanted = blob is not None and blob.digest.removeprefix("sha256:") in wanted
+            else:
+                is_wanted = path.name in wanted
+            if not is_wanted:
+                path.unlink(missing_ok=True)
+
+    def _key_path(self, key: str) -> Path:
+        return self.folder / f"{key.removeprefix('sha256:')}.layer"
+
+    @contextmanager
+    def _open_new(self) -> Iterator[tuple[IO[bytes], Path]]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=self.folder, prefix=".")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file, Path(name)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+class _Hashing:
+    """A file that is hashed while it is written."""
+
+    def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
+        self._file = file
+        self._hasher = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self._hasher.hexdigest()}"
+
+    def write(self, data: bytes) -> int:
+        self._hasher.update(data)
+        self.size += len(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self.size
+
+    def flush(self) -> None:
+        self._file.flush()

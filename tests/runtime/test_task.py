@@ -1,0 +1,247 @@
+"""Tasks of several nodes: the entry point with an ExecutorInput, as in a container, but on this machine."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fftasks.runtime.artifact import read_artifact, write_artifact
+from fftasks.runtime.members import Members, format_members, parse_members
+from fftasks.runtime.pack import is_pack, read_pack
+from fftasks.runtime.task import name_group_input, name_input
+
+TEXT = """
+import os, time, pathlib
+from fftasks import Workflow, workflow
+
+def note(name):
+    with open("ran.txt", "a") as file:
+        file.write(name + "\\n")
+
+@workflow
+def give(name, *needed):
+    note(name)
+    print("made", name)
+    return [name, *needed]
+
+@workflow
+def fail(name, after):
+    note(name)
+    print("bad luck")
+    if os.path.exists("fixed"):
+        return name
+    raise ValueError("no " + name)
+
+@workflow
+def sleep(name, seconds):
+    note(f"{name} {time.time()}")
+    time.sleep(seconds)
+    note(f"{name} {time.time()}")
+
+@workflow
+def kill(name):
+    os.kill(os.getpid(), 9)
+
+@workflow
+class Counter:
+    def __init__(self):
+        self.count = 0
+    def add(self, n):
+        self.count += n
+        return self.count
+
+a = give("a").set_name("a")
+b = give("b", a).set_name("b")
+c = give("c", a[0], b).set_name("c")
+d = give("d", c, b).set_name("d")
+bad = fail("bad", a).set_name("bad")
+after = give("after", bad).set_name("after")
+s1, s2 = sleep("s1", 0.5).set_name("s1"), sleep("s2", 0.5).set_name("s2")
+killed = kill("killed").set_name("killed")
+counter = Counter().set_name("counter")
+one, two = counter.add(1).set_name("one"), counter.add(2).set_name("two")
+Workflow(d, after, s1, s2, killed, two, name="w")
+"""
+
+
+class Pod:
+    """A folder with the code, which runs tasks."""
+
+    def __init__(self, root):
+        self.root = root
+        (root / "wf.py").write_text(TEXT)
+
+    def run(
+        self, group, members, inputs=(), outputs=("values", "inner"), code=0, means=None, **flags
+    ):
+        document = {
+            "inputs": {
+                "artifacts": {name: self.describe(path) for name, path in dict(inputs).items()}
+            },
+            "outputs": {
+                "artifacts": {name: self.describe(self.root / group / name) for name in outputs},
+                "outputFile": str(self.root / group / "answer.json"),
+            },
+        }
+        (self.root / "ran.txt").write_text("")
+        options = [f"--{name}={value}" for name, value in flags.items()]
+        self.process = subprocess.run(
+            [sys.executable, "-m", "fftasks.runtime", "--file", "wf.py", "--workflow", "w",
+             "--node", group, "--nodes", format_members(members), *options,
+             "--executor-input", json.dumps(document)],
+            cwd=self.root, capture_output=True, text=True, check=False,
+            env={**os.environ, "FFFUNCTION": group, "FFMEANS": json.dumps(means or {"cpu": 2})},
+        )  # fmt: skip
+        assert self.process.returncode == code, self.process.stderr
+        return self.process.stdout if code == 0 else self.process.stderr
+
+    @property
+    def ran(self):
+        return (self.root / "ran.txt").read_text().split()
+
+    def describe(self, path):
+        return {"artifacts": [{"name": "x", "uri": str(path)}]}
+
+    def read(self, group, name="values"):
+        return {
+            one: value.place.read()
+            for one, value in read_pack(self.root / group / name).values.items()
+        }
+
+
+@pytest.fixture
+def pod(tmp_path):
+    return Pod(tmp_path)
+
+
+def test_a_group_gives_what_is_needed_elsewhere_and_keeps_the_rest_aside(pod):
+    members = Members(("a", "b", "c", "d"), (("b", "result"), ("d", "result")))
+
+    printed = pod.run("a+", members)
+
+    b = ["b", ["a"]]
+    c = ["c", "a", b]
+    assert pod.read("a+") == {("b", "result"): b, ("d", "result"): ["d", c, b]}
+    assert pod.read("a+", "inner") == {("a", "result"): ["a"], ("c", "result"): c}
+    assert pod.ran == ["a", "b", "c", "d"]
+    assert "a | made a\n" in printed
+    assert "d | -- done in" in printed
+    assert set(read_pack(pod.root / "a+" / "values").seconds) == set("abcd")
+    answer = json.loads((pod.root / "a+" / "answer.json").read_text())
+    assert (
+        answer["artifacts"]["values"]["artifacts"][0]["metadata"]["display_name"] == "a+ (values)"
+    )
+
+
+def test_a_group_takes_from_packs_and_from_nodes_with_a_task_of_their_own(pod):
+    pod.run("a+", Members(("a", "b"), (("a", "result"), ("b", "result"))))
+    write_artifact(pod.root / "c", "from c")
+
+    inputs = {
+        name_group_input("a+"): pod.root / "a+" / "values",
+        name_input("c", "result"): pod.root / "c",
+    }
+    pod.run("d", Members(("d",), ()), inputs, outputs=("result",))
+
+    assert not is_pack(pod.root / "d" / "result")
+    assert read_artifact(pod.root / "d" / "result") == ["d", "from c", ["b", ["a"]]]
+
+
+def test_what_is_missing_is_said(pod):
+    assert "the result of c is missing" in pod.run(
+        "d", Members(("d",), ()), outputs=("result",), code=3
+    )
+    assert "there is no node 'x'" in pod.run("x+", Members(("x", "d"), ()), code=3)
+
+
+def test_an_object_travels_between_the_calls_in_a_group(pod):
+    pod.run("counter+", Members(("counter", "one", "two"), (("two", "result"),)))
+
+    assert pod.read("counter+") == {("two", "result"): 3}
+    inner = read_pack(pod.root / "counter+" / "inner").values
+    assert {("counter", "result"), ("one", "state"), ("two", "state")} < inner.keys()
+
+
+def test_nodes_that_do_not_need_each_other_run_at_the_same_time(pod):
+    pod.run("s1+", Members(("s1", "s2"), ()))
+
+    times = {}
+    for name, moment in zip(pod.ran[::2], map(float, pod.ran[1::2]), strict=True):
+        times.setdefault(name, []).append(moment)
+    assert times["s1"][0] < times["s2"][1]
+    assert times["s2"][0] < times["s1"][1]
+
+
+def test_the_first_node_that_fails_is_named_with_those_that_finished(pod):
+    errors = pod.run("a+", Members(("a", "b", "bad", "after"), ()), code=1, means={"cpu": 1})
+
+    assert "bad raised ValueError" in errors
+    assert "ValueError: no bad" in errors
+    assert "2 of 4 nodes have finished: a, b" in errors
+    assert "bad | bad luck" in pod.process.stdout
+    assert not (pod.root / "a+" / "values").exists()
+
+
+def test_a_node_that_is_killed_is_named(pod):
+    assert "killed was killed by SIGKILL" in pod.run("killed", Members(("killed", "a"), ()), code=1)
+
+
+def test_a_node_is_tried_again(pod):
+    errors = pod.run(
+        "a+", Members(("a", "bad"), ()), code=1, means={"cpu": 1, "retries": 2, "wait_s": 0.01}
+    )
+
+    assert pod.ran == ["a", "bad", "bad", "bad"]
+    assert "again in 0.01 s" in pod.process.stdout
+    assert "bad raised ValueError" in errors
+
+
+def test_a_node_that_takes_too_long_is_killed(pod):
+    begin = time.monotonic()
+    text = TEXT.replace('sleep("s1", 0.5)', 'sleep("s1", 60)')
+    (pod.root / "wf.py").write_text(text)
+
+    assert "s1 was killed after 1 s" in pod.run(
+        "s1+", Members(("s1",), ()), code=1, means={"cpu": 1, "timeout_s": 1}
+    )
+    assert time.monotonic() - begin < 30
+
+
+def test_what_is_unchanged_is_kept_from_the_last_time(pod):
+    nodes, gives = ("a", "b", "c", "d"), (("d", "result"),)
+    pod.run("a+", Members(nodes, gives))
+    (pod.root / "a+").rename(pod.root / "old")
+    inputs = {"kept": pod.root / "old" / "values", "kept_inner": pod.root / "old" / "inner"}
+    (pod.root / "wf.py").write_text(TEXT.replace('give("c", a[0], b)', 'give("C", a[0], b)'))
+
+    printed = pod.run("a+", Members(nodes, gives, ("a", "b")), inputs)
+
+    assert pod.ran == ["C", "d"]
+    assert "a | -- unchanged" in printed
+    assert pod.read("a+")["d", "result"] == ["d", ["C", "a", ["b", ["a"]]], ["b", ["a"]]]
+    assert pod.read("a+", "inner").keys() == {("a", "result"), ("b", "result"), ("c", "result")}
+
+
+def test_what_was_made_for_something_else_is_not_kept(pod):
+    nodes, gives = ("a", "b"), (("b", "result"),)
+    pod.run("a+", Members(nodes, gives))
+    (pod.root / "a+").rename(pod.root / "old")
+    inputs = {"kept": pod.root / "old" / "values", "kept_inner": pod.root / "old" / "inner"}
+
+    printed = pod.run("a+", Members(nodes, gives, ("a",)), inputs, kept="sha256:other")
+
+    assert "none is kept" in printed
+    assert pod.ran == ["a", "b"]
+
+
+def test_members_are_short_in_an_argument():
+    few = Members(("a", 'b "c"'), (("a", "result"),), ("a",))
+    assert parse_members(format_members(few)) == few
+    assert format_members(few).startswith("{")
+
+    many = Members(tuple(f"train model {i:05}" for i in range(10_000)), ())
+    assert parse_members(format_members(many)) == many
+    assert len(format_members(many)) < 60_000
