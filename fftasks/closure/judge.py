@@ -189,8 +189,8 @@ class Judge(Trace):
 
     def _judge_function(self, key: Key, target: Target, event: Event) -> None:
         kind, _reference, distance, attribute, _bare, _line = event
-        if target.rest and distance == 0:
-            self._touch([key])  # f.register(g), f.cache.clear()
+        if target.rest and (distance == 0 or kind == "decorate"):
+            self._touch([key])  # f.register(g), f.cache.clear(), @f.register(int)
         elif kind == "decorate":
             self._enter(key, ["", "("][: 1 + (distance > 0)])
         else:

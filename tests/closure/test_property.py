@@ -110,10 +110,10 @@ def test_equal_digest_means_equal_result(
     )
     signal.signal(signal.SIGALRM, _give_up)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    end = time.monotonic() + SECONDS
+    end = time.process_time() + SECONDS  # others may be at work on the machine
     cases = kept = number = 0
 
-    while time.monotonic() < end:
+    while time.process_time() < end:
         folder = tmp_path / str(number)
         found = check_cases(folder, SEED + number)
         cases, kept, number = cases + found[0], kept + found[1], number + 1
