@@ -189,12 +189,22 @@ def _plan_pipeline(project: Project, graph: Record, name: str) -> Step:
     def build() -> tuple[Record, str]:
         parts, pushed = map(_need, needs)
         caching = project.settings.kfp.caching
-        return pipeline.make(parts, pushed["reference"], caching=caching, version=_version())
+        return pipeline.make(
+            parts,
+            pushed["reference"],
+            caching=caching,
+            version=_version(),
+            settings=project.list_settings(name),
+        )
 
     def list_reasons(old: Record | None) -> list[str]:
         parts, pushed = map(_need, needs)
         inputs = pipeline.list_inputs(
-            parts, pushed["reference"], caching=project.settings.kfp.caching, version=_version()
+            parts,
+            pushed["reference"],
+            caching=project.settings.kfp.caching,
+            version=_version(),
+            settings=project.list_settings(name),
         )
         reasons = _compare(old, pipeline.VERSION, inputs)
         is_there = old is not None and _digest_there(text_path) == old["output"]

@@ -42,7 +42,7 @@ def start_run(settings: KFPSettings, request: Request) -> Run:
             "display_name": request.name,
             "description": description,
             "experiment_id": experiment_id,
-            "pipeline_spec": request.document,
+            "pipeline_spec": request.pipeline_spec,
             "runtime_config": make_runtime_config(settings, request.parameters),
         }
         if settings.service_account:

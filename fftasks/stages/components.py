@@ -9,11 +9,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from types import ModuleType
 from typing import Any
 
 from fftasks.errors import WorkflowError
 from fftasks.record import Record, digest_bytes, digest_json
+from fftasks.stages.messages import load_messages
 from fftasks.workflow.instance import OUTPUTS
 
 VERSION = 1
@@ -90,24 +90,29 @@ def check_document(document: Document) -> None:
     """
     from google.protobuf import json_format
 
-    messages = _load_messages()
+    messages = load_messages()
     json_format.ParseDict(document, messages.PipelineSpec())
     # a Struct in PipelineSpec, parsed by the server only when the run starts
     json_format.ParseDict(document["deploymentSpec"], messages.PipelineDeploymentConfig())
 
 
-def format_document(document: Document, description: str) -> str:
+def format_document(document: Document, description: str, platform: Document | None = None) -> str:
     """Return a document as YAML, sorted, that every YAML parser reads alike.
 
     description: one line; kfp finds it in the third line of the file
+    platform: a second document, if there is anything in it
     """
-    import yaml
-
     name = document["pipelineInfo"]["name"]
     head = f"# PIPELINE DEFINITION\n# Name: {name}\n# Description: {description}\n"
+    second = f"---\n{_dump(platform)}" if platform else ""
+    return f"{head}{_dump(document)}{second}"
+
+
+def _dump(document: Document) -> str:
+    import yaml
+
     # lines are never folded: libyaml and PyYAML fold differently
-    body = yaml.dump(document, Dumper=_make_dumper(), width=1 << 30, allow_unicode=True)
-    return head + str(body)
+    return str(yaml.dump(document, Dumper=_make_dumper(), width=1 << 30, allow_unicode=True))
 
 
 def _check_node(node: Record, file: str, workflow: str) -> None:
@@ -270,27 +275,6 @@ def _describe(node: Record, workflow: str) -> str:
     function = node["function"]
     where = f"{function['qualname']} in {function['file']}"
     return f"node {node['name']!r} of workflow {workflow!r}: {where}"
-
-
-@cache
-def _load_messages() -> ModuleType:
-    """Load kfp's message classes without kfp.
-
-    The package kfp-pipeline-spec puts its one module into the namespace of kfp, so importing it the usual
-    way executes kfp/__init__.py, the whole SDK (0.4 s and more). Its file needs protobuf only. Protobuf
-    keeps one class per message, so it does not matter whether kfp is imported before or afterwards.
-    """
-    import importlib.metadata
-    import importlib.util
-
-    distribution = importlib.metadata.distribution("kfp-pipeline-spec")
-    path = str(distribution.locate_file("kfp/pipeline_spec/pipeline_spec_pb2.py"))
-    spec = importlib.util.spec_from_file_location("fftasks.stages._pipeline_spec_pb2", path)
-    if spec is None or spec.loader is None:  # pragma: no cover - a .py file always has both
-        raise ImportError(path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @cache

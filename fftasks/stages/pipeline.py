@@ -6,12 +6,21 @@ VERSION counts changes of what `make` gives for the same inputs.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fftasks.errors import ToolError, WorkflowError
-from fftasks.record import Record, digest_bytes
-from fftasks.stages.components import Document, check_document, format_document
+from fftasks.errors import SettingsError, ToolError, WorkflowError
+from fftasks.record import Record, digest_bytes, digest_json
+from fftasks.settings.nodes import NodeSettings
+from fftasks.stages.components import (
+    Document,
+    check_document,
+    format_document,
+    is_carried,
+)
+from fftasks.stages.kubernetes import check_platform, make_platform
+from fftasks.stages.resources import settle
 
 VERSION = 1
 
@@ -35,12 +44,13 @@ class Cluster:
     display_names: bool = True
 
 
-def make(
+def make(  # noqa: PLR0913 - what a pipeline is made of, by name
     components: Record,
     reference: str,
     *,
     caching: bool,
     version: str,
+    settings: Mapping[str, NodeSettings] | None = None,
     cluster: Cluster | None = None,
 ) -> tuple[Record, str]:
     """Return the record of a workflow's pipeline and its YAML.
@@ -49,8 +59,9 @@ def make(
     reference: the pushed image, repository@sha256:...
     caching: whether KFP may take a task's result from an earlier run
     version: of fftasks
+    settings: of nodes, by their ids in the graph record; those of a task are its first node's
 
-    The record's output is the digest of the YAML.
+    The record's output is the digest of the YAML, whose second document has what is for Kubernetes.
 
     Raises WorkflowError if the workflow is too large for KFP, and ToolError if the image is not by digest.
     """
@@ -62,17 +73,31 @@ def make(
     cluster = cluster or Cluster()
     document = _make_document(components, reference, caching=caching)
     document["sdkVersion"] = f"fftasks-{version}"
+    chosen = _choose_settings(components, settings or {})
     for name, task in document["root"]["dag"]["tasks"].items():
-        shown = components["tasks"][name]["name"] if cluster.display_names else name
-        task["taskInfo"] = {"name": shown}
+        node = components["tasks"][name]["name"]
+        shown = chosen[name].display_name or node
+        task["taskInfo"] = {"name": shown if cluster.display_names else name}
+        executor = document["deploymentSpec"]["executors"][_name_executor(components, name)]
+        _check_texts(node, chosen[name])
+        settle(task, executor["container"], chosen[name])
+    platform = make_platform({_name_executor(components, n): s for n, s in chosen.items()})
     _check_limits(components, document, cluster)
     check_document(document)
-    text = format_document(document, f"workflow {components['workflow']!r}, made by fftasks")
+    check_platform(platform)
+    text = format_document(
+        document, f"workflow {components['workflow']!r}, made by fftasks", platform
+    )
     record = {
         "stage": "pipeline",
         "version": VERSION,
         "inputs": list_inputs(
-            components, reference, caching=caching, version=version, cluster=cluster
+            components,
+            reference,
+            caching=caching,
+            version=version,
+            settings=settings,
+            cluster=cluster,
         ),
         "output": digest_bytes(text.encode()),
         "workflow": components["workflow"],
@@ -80,12 +105,13 @@ def make(
     return record, text
 
 
-def list_inputs(
+def list_inputs(  # noqa: PLR0913 - as of make
     components: Record,
     reference: str,
     *,
     caching: bool,
     version: str,
+    settings: Mapping[str, NodeSettings] | None = None,
     cluster: Cluster | None = None,
 ) -> dict[str, Any]:
     """Return the inputs that a record of `make` with the same arguments would have."""
@@ -95,16 +121,52 @@ def list_inputs(
         "caching": caching,
         "cluster": asdict(cluster or Cluster()),
         "fftasks": version,
+        **{
+            f"settings of {components['tasks'][name]['name']}": digest_json(chosen.to_json())
+            for name, chosen in _choose_settings(components, settings or {}).items()
+            if chosen != NodeSettings()
+        },
     }
 
 
 def parse_document(text: str) -> Document:
-    """Return the document that `make` gave as YAML."""
+    """Return the pipeline that `make` gave as YAML."""
+    return parse_documents(text)[0]
+
+
+def parse_documents(text: str) -> tuple[Document, Document]:
+    """Return the pipeline that `make` gave as YAML, and what is for Kubernetes ({} for nothing)."""
     import yaml
 
     # the parser in Python takes seconds for some hundred tasks
-    document: Document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
-    return document
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    document, *platform = yaml.load_all(text, Loader=loader)
+    return document, platform[0] if platform else {}
+
+
+def _choose_settings(
+    components: Record, settings: Mapping[str, NodeSettings]
+) -> dict[str, NodeSettings]:
+    """Return the settings of each task; nodes that share one have the same."""
+    plain = NodeSettings()
+    tasks: dict[str, Document] = components["tasks"]
+    return {name: settings.get(task["nodes"][0], plain) for name, task in tasks.items()}
+
+
+def _name_executor(components: Record, task: str) -> str:
+    return f"exec-{components['tasks'][task]['slug']}"
+
+
+def _check_texts(node: str, settings: NodeSettings) -> None:
+    """Raise SettingsError for a text that Kubernetes or KFP would change on its way."""
+    for key, value in settings.to_json().items():
+        if not is_carried(value):
+            origins = sorted({o for k, o in settings.origins.items() if k.partition(".")[0] == key})
+            raise SettingsError(
+                f"pipeline: {key} of node {node!r} would not arrive as it is",
+                found=[", ".join(origins), "Kubernetes and KFP replace {{, $( and $$"],
+                tip="put it into a config map: config_map_env",
+            )
 
 
 def _make_document(components: Record, reference: str, *, caching: bool) -> Document:

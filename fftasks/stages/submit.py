@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fftasks.errors import ParameterError, SettingsError, ToolError
 from fftasks.record import Record, digest_bytes, digest_json
 from fftasks.stages.components import is_carried
-from fftasks.stages.pipeline import parse_document
+from fftasks.stages.pipeline import parse_documents
 
 if TYPE_CHECKING:
     from fftasks.settings import KFPSettings
@@ -30,12 +30,21 @@ class Request:
     """A run to be started: the pipeline document, and the names under which it is found.
 
     parameters: the values of all its run parameters
+    platform: the second document, with what is for Kubernetes; {} if there is none
     """
 
     document: dict[str, Any]
     name: str
     description: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    platform: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def pipeline_spec(self) -> dict[str, Any]:
+        """What KFP's interface takes: the document, or both by their names."""
+        if not self.platform:
+            return self.document
+        return {"pipeline_spec": self.document, "platform_spec": self.platform}
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,8 @@ def make(
     _check_values(values)
     inputs = list_inputs(pipeline, settings, values)
     description = describe(pipeline, settings)
-    request = Request(parse_document(text), inputs["run_name"], description, values)
+    document, platform = parse_documents(text)
+    request = Request(document, inputs["run_name"], description, values, platform)
     run = start_run(settings, request)
     return {
         "stage": "submit",

@@ -363,9 +363,9 @@ def test_make_imports_no_kfp():
 def test_message_classes_are_those_of_kfp():
     from kfp.pipeline_spec import pipeline_spec_pb2
 
-    from fftasks.stages.components import _load_messages
+    from fftasks.stages.messages import load_messages
 
-    assert _load_messages().PipelineSpec is pipeline_spec_pb2.PipelineSpec
+    assert load_messages().PipelineSpec is pipeline_spec_pb2.PipelineSpec
 
 
 def test_kfp_loads_each_component_with_its_inputs(tmp_path):
