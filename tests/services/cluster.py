@@ -15,6 +15,7 @@ from tests.services import launcher
 from tests.services.cache_key import make_custom_fingerprint, make_fingerprint
 from tests.services.executor_input import DriverError, Paths, make_executor_input
 from tests.services.kfp_run import Run, Task
+from tests.services.kubernetes import Objects, fill_folders, list_env, read_config
 from tests.services.launcher import Ending, Launch, LauncherError, Pod
 from tests.services.object_store import ObjectStore
 from tests.services.protojson import format_message, to_value
@@ -34,6 +35,8 @@ class Cluster:
     is_caching         the backend's cache is on (a task asks for it by cachingOptions)
     honours_cache_key  cachingOptions.cacheKey counts, as from release 2.18 on
     workers            pods at a time
+    objects            secrets and config maps
+    pods               all that were started, in order
     """
 
     launch: Launch
@@ -42,6 +45,8 @@ class Cluster:
     is_caching: bool = True
     honours_cache_key: bool = False
     workers: int = 2
+    objects: Objects = field(default_factory=Objects)
+    pods: list[Pod] = field(default_factory=list)
     _cache: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
     _ids: Any = field(default_factory=lambda: itertools.count(1))
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -113,9 +118,12 @@ class Cluster:
 
     def _run_pod(self, run: Run, task: Task, message: Any) -> None:
         component = run.pipeline.get_component(task.name)
-        attempts = 1 + run.pipeline.tasks[task.name].retry_policy.max_retry_count
+        policy = run.pipeline.tasks[task.name].retry_policy
+        attempts = 1 + policy.max_retry_count
         task.move("RUNNING")
         for attempt in range(attempts):
+            if attempt:
+                run.is_terminated.wait(_compute_backoff(policy, attempt))
             # the id, because a run that is retried has the same tasks once more
             folder = self.folder / "pods" / task.task_id / f"{task.name}-{attempt}"
             task.attempts = attempt + 1
@@ -137,15 +145,29 @@ class Cluster:
     def _start_pod(self, run: Run, task: Task, message: Any, folder: Path) -> Ending:
         container = run.pipeline.get_container(task.name)
         folder.mkdir(parents=True)
+        kubernetes = read_config(run.pipeline.get_kubernetes(task.name))
         warnings = launcher.prepare_pod(folder, message, self.store)
+        fill_folders(kubernetes, self.objects, folder)
         env = {variable.name: variable.value for variable in container.env}
+        env |= list_env(kubernetes, self.objects)
         env |= {"KFP_POD_NAME": folder.name, "KFP_POD_UID": task.task_id}
         env |= {"KFP_RETRY_INDEX": str(task.attempts - 1)}
         command = [*container.command, *container.args]
         if not command:
             raise LauncherError("command and arguments are empty")
         args = [launcher.fill_placeholders(word, message) for word in command]
-        pod = Pod(folder.name, container.image, args[:1], args[1:], env, folder, run.is_terminated)
+        pod = Pod(
+            folder.name,
+            container.image,
+            args[:1],
+            args[1:],
+            env,
+            folder,
+            run.is_terminated,
+            container.resources,
+            kubernetes,
+        )
+        self.pods.append(pod)
         ending = self.launch(pod)
         task.log += "".join(f"{line}\n" for line in warnings) + ending.log
         return ending
@@ -186,6 +208,13 @@ def _list_ready(run: Run, order: list[str]) -> list[str]:
         if not run.get_task(name).state
         and done.issuperset(run.pipeline.tasks[name].dependent_tasks)
     ]
+
+
+def _compute_backoff(policy: Any, attempt: int) -> float:
+    """Return the seconds before a retry, as Argo counts them."""
+    wait = policy.backoff_duration.ToTimedelta().total_seconds()
+    longest = policy.backoff_max_duration.ToTimedelta().total_seconds()
+    return float(min(wait * policy.backoff_factor ** (attempt - 1), longest))
 
 
 def _is_too_long(argument: str) -> bool:

@@ -58,6 +58,12 @@ class Pipeline:
         """Return the container (image, command, args, env) of a task."""
         return self.executors[self.get_component(task).executor_label].container
 
+    def get_kubernetes(self, task: str) -> dict[str, Any]:
+        """Return what the second document says for a task's executor."""
+        kubernetes = self.platform.get("platforms", {}).get("kubernetes", {})
+        executors = kubernetes.get("deploymentSpec", {}).get("executors", {})
+        return executors.get(self.get_component(task).executor_label, {})
+
     def order_tasks(self) -> list[str]:
         """Return the tasks' names, every one behind those it depends on."""
         graph = {name: sorted(task.dependent_tasks) for name, task in sorted(self.tasks.items())}

@@ -25,6 +25,7 @@ class Pod:
 
     folder: stands for "/" as far as the launcher fills it (inputs) and reads it (outputs): what
     lies in folder/minio/… is at /minio/… in the pod before the command, and comes back after it.
+    resources: the container's, as the pipeline has them; kubernetes: the KubernetesExecutorConfig
     """
 
     name: str
@@ -34,6 +35,13 @@ class Pod:
     env: dict[str, str]
     folder: Path
     is_terminated: threading.Event = field(default_factory=threading.Event)
+    resources: Any = None
+    kubernetes: Any = None
+
+    @property
+    def deadline_s(self) -> float:
+        """How long it may run."""
+        return (self.kubernetes and self.kubernetes.active_deadline_seconds) or float("inf")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,7 @@ class DockerPods:
             user=self.user or None,
             network_disabled=True,
             labels={"fftasks-test.pod": pod.name},
+            **_limit(pod),
         )
 
     def _run(self, container: Any, pod: Pod) -> Ending:
@@ -86,14 +88,42 @@ class DockerPods:
         except APIError as exc:
             return Ending(1, error=f"StartError: {exc.explanation}")
         code = _wait(container, pod)
+        if code is None:
+            error = (
+                "DeadlineExceeded: Pod was active on the node longer than the specified deadline"
+            )
+            return Ending(1, container.logs().decode(errors="replace"), error)
         for folder in _OUTPUTS:
             _fetch(container, folder, pod)
         return Ending(code, log=container.logs().decode(errors="replace"))
 
 
-def _wait(container: Any, pod: Pod) -> int:
-    """Return the exit code of a pod; kill it when its run is terminated."""
+def _limit(pod: Pod) -> dict[str, Any]:
+    """Return the engine's options for a pod's limits and its shared memory."""
+    options: dict[str, Any] = {}
+    if pod.resources is not None and pod.resources.resource_memory_limit:
+        options["mem_limit"] = _read_bytes(pod.resources.resource_memory_limit)
+    if pod.kubernetes is not None and pod.kubernetes.enabled_shared_memory.size:
+        options["shm_size"] = _read_bytes(pod.kubernetes.enabled_shared_memory.size)
+    return options
+
+
+def _read_bytes(quantity: str) -> int:
+    number = quantity.rstrip("KMGi")
+    power = "KMG".index(quantity[len(number)]) + 1 if quantity != number else 0
+    return int(float(number) * (1024 if quantity.endswith("i") else 1000) ** power)
+
+
+def _wait(container: Any, pod: Pod) -> int | None:
+    """Return the exit code of a pod; kill it when its run is terminated, or its deadline is over.
+
+    None for the deadline.
+    """
+    end = time.monotonic() + pod.deadline_s
     while (code := _wait_a_second(container)) is None:
+        if time.monotonic() > end:
+            container.kill()
+            return None
         if pod.is_terminated.is_set():
             container.kill()
     return code
