@@ -30,6 +30,10 @@ _BEHIND_BYTES = 64  # nor further back
 _MOST = 20  # findings per file
 _HEAD_BYTES = 1 << 13  # where a NUL says that a file is no text, as git has it
 
+# secret/key, as in secret_env of a node's settings: where a secret is, and not what it is
+_NO_REFERENCE = (
+    rb"(?!(?-i:[a-z0-9][a-z0-9.-]*/(?:[a-z0-9._-]+|[A-Z0-9_]+))[\"']?[ \t\r]*(?:[,}#]|$))"
+)
 _CONFIG = (
     r"\.(?:ya?ml|toml|ini|cfg|cnf|conf|json|properties)$|(?:^|/)\.(?:npmrc|yarnrc|s3cfg|boto)$"
 )
@@ -157,7 +161,11 @@ _RULES = (
     _rule(
         "password-in-config",
         "assw ASSW assphrase ASSPHRASE",
-        _KEY + rb"(?:password|passwd|passphrase)" + _IS + rb"(?P<value>[^\s\"'#,{}\[\]]{4,})",
+        _KEY
+        + rb"(?:password|passwd|passphrase)"
+        + _IS
+        + _NO_REFERENCE
+        + rb"(?P<value>[^\s\"'#,{}\[\]]{4,})",
         _CONFIG,
     ),
     _rule(
@@ -166,6 +174,7 @@ _RULES = (
         _KEY
         + rb"(?:api_?key|client_?secret|secret_?key|secret_?access_?key|(?:auth|access|refresh)_?token)"
         + _IS
+        + _NO_REFERENCE
         + rb"(?P<value>(?=[\w./+=~-]*\d)[\w./+=~-]{16,})",
         _CONFIG,
     ),

@@ -211,3 +211,17 @@ def test_standard_library_is_clean():
 
     assert len(found) > 100
     assert [path for path, findings in found.items() if findings] == []
+
+
+@pytest.mark.parametrize("text", ["PASSWORD: db/password\n", "{PASSWORD: 'db/DB_PASSWORD', A: 1}",
+                                  "API_KEY: service-2-production/api-key-1"])  # fmt: skip
+def test_a_reference_to_a_secret_is_none(text):
+    # as in secret_env of a node's settings
+    assert find("config/default.yaml", text) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["PASSWORD: Db/password", "PASSWORD: db/passWord", "PASSWORD: a/b/c"]
+)
+def test_what_only_resembles_a_reference_is_found(text):
+    assert find("config/default.yaml", text) == [(1, "password-in-config")]
