@@ -28,6 +28,7 @@ from fftasks.tasks import while_running
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+    from fftasks.flush import Flusher
     from fftasks.ports.interpreter import Worker
     from fftasks.runtime.job import Report
 
@@ -60,6 +61,7 @@ class Dispatcher(_Counting, MRunner):  # type: ignore[misc]
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._running: dict[int, tuple[ExecNode, Attempt, Worker]] = {}
         self._processes: list[_Process] = []
+        self._flusher: Flusher | None = None
         self._poll = select.poll()
         self._ears: dict[int, Callable[[], None]] = {}
         try:
@@ -71,6 +73,8 @@ class Dispatcher(_Counting, MRunner):  # type: ignore[misc]
             for process in self._processes:
                 process.terminate()
             raise
+        if self._flusher is not None:
+            self._flusher.start()
         for process in self._processes:
             for message in process.end():
                 self._note(message)
@@ -189,6 +193,11 @@ class Dispatcher(_Counting, MRunner):  # type: ignore[misc]
                 return attempt.finish(report)
 
         self._complete(node, _try(record))
+        if self._flusher is None:
+            from fftasks.flush import Flusher
+
+            self._flusher = Flusher(open_current().folder)
+        self._flusher.note()
 
     def _start_other(self, node: ExecNode) -> None:
         """Give a task to a process of doit, as its own runner does."""

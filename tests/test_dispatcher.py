@@ -1,5 +1,6 @@
 """Nodes beside tasks of the user's own, and what goes wrong between doit and the warm worker."""
 
+import os
 import textwrap
 
 import pytest
@@ -89,3 +90,16 @@ def test_a_node_that_leaves_without_a_word_has_failed(mixed):
 
 def test_a_worker_that_is_killed_is_a_failure_and_no_endless_wait(mixed):
     assert "the worker ended with exit code -9" in mixed.doit("run", "run:kill", code=1)
+
+
+def test_what_was_written_is_put_on_the_disk_behind_the_run(mixed, tmp_path):
+    mark, program = tmp_path / "mark", tmp_path / "bin" / "sync"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" >> {mark}\n')
+    program.chmod(0o755)
+    path = f"{program.parent}:{os.environ['PATH']}"
+
+    mixed.doit("run", "run:n0", "run:n2", PATH=path)
+    mixed.doit("run", "run:n0", "run:n2", PATH=path)  # nothing was written
+
+    assert mark.read_text() == f"-f {mixed.root / '.fftasks'}\n"

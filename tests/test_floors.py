@@ -20,7 +20,7 @@ FLOORS = {
     2: ("stages",),
     1: (
         "settings", "graph", "values", "describe", "watch", "closure", "constant", "distribution",
-        "record", "signature", "store", "gc", "state",
+        "record", "signature", "store", "gc", "flush", "state",
         "picture", "history",
     ),
     0: ("workflow", "runtime", "errors"),
