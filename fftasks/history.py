@@ -36,7 +36,7 @@ class Event:
     """What became of one task in a run: a node "run:<label>", or a stage.
 
     state: a word of state.py; begin, end: seconds since the epoch, None where it is not known
-    seconds: how long the function itself took
+    seconds: how long the function itself took; output: the digest of its result
     """
 
     task: str
@@ -46,6 +46,7 @@ class Event:
     reason: str = ""
     seconds: float | None = None
     preview: str = ""
+    output: str = ""
     error: str = ""
 
 
@@ -180,6 +181,7 @@ def _note(event: Event, line: dict[str, Any]) -> None:
     event.state, event.end = line["state"], line["at"]
     event.begin = line.get("begin", event.begin)
     event.reason, event.preview = line.get("reason", ""), line.get("preview", "")
+    event.output = line.get("output", "")
     event.seconds, event.error = line.get("seconds"), line.get("error", "")[:_LONGEST]
 
 

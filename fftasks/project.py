@@ -178,13 +178,20 @@ class Project:
     def _layers(self) -> tuple[Layer, ...]:
         return self.settings.nodes
 
+    def note_made(self, path: Path) -> None:
+        """Note that a file is ours to write: else it would be a new data file of all nodes."""
+        made = path.resolve()
+        if made.is_relative_to(self.root):
+            self.store.note_files((), (made.relative_to(self.root).as_posix(),))
+
     def name_graphs(self) -> str:
         """Return a name for all that the graphs are now: another one when they change."""
         return digest_json([graph["output"] for graph in self.graphs])[7:23]
 
     def describe_nodes(self) -> dict[str, dict[str, Any]]:
         """Return what the history keeps of each node, by its label; see history.py."""
-        return {label: _describe_node(node) for label, node in self.nodes.items()}
+        labels = {(n.graph["file"], n.content["id"]): label for label, n in self.nodes.items()}
+        return {label: _describe_node(node, labels) for label, node in self.nodes.items()}
 
     def take_warnings(self) -> list[str]:
         """Return what is worth a warning in settings and graphs; nothing when asked again."""
@@ -362,10 +369,9 @@ def _open(folder: str, given: tuple[tuple[str, str], ...]) -> Project:
     return open_project(Path(folder), dict(given).get(PROFILE), given)
 
 
-def _describe_node(node: Node) -> dict[str, Any]:
-    content = node.content
-    labels = dict(zip(content["upstream"], node.upstream, strict=True))
-    function = content["function"]
+def _describe_node(node: Node, labels: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+    content, function = node.content, node.content["function"]
+    made = node.label if content["kind"] == "object" else ""
     return {
         "function": function["qualname"],
         "place": f"{function['file']}:{function['line']}" if function["file"] else "",
@@ -374,9 +380,7 @@ def _describe_node(node: Node) -> dict[str, Any]:
         "workflow": node.workflow,
         "upstream": list(node.upstream),
         "arguments": {a["name"]: a["repr"] for a in content["arguments"]},
-        "chain": labels.get(
-            content.get("object", ""), node.label if content["kind"] == "object" else ""
-        ),
+        "chain": labels.get((node.graph["file"], content.get("object", "")), made),
     }
 
 

@@ -14,7 +14,7 @@ FLOORS = {
         "tasks", "dispatcher", "attempt", "project", "assembly", "connect", "recipe", "plan", "data",
         "reporter", "database", "commands", "dropin", "results", "table",
         "cluster",
-        "overview",
+        "overview", "page",
     ),
     3: ("ports",),
     2: ("stages",),

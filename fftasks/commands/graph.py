@@ -97,9 +97,7 @@ def _render(drawing: Drawing, kind: str) -> bytes:
 
 
 def _write(project: Project, path: Path, content: bytes) -> None:
-    if path.resolve().is_relative_to(project.root):  # else it would be a new data file of all nodes
-        made = path.resolve().relative_to(project.root).as_posix()
-        project.store.note_files((), (made,))
+    project.note_made(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

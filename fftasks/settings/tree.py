@@ -141,6 +141,15 @@ class LocalSettings:
 
 
 @dataclass(frozen=True)
+class ReportSettings:
+    """Pages of `doit report` and `doit board`."""
+
+    previews: bool = _setting(
+        True, "show values on them: results, arguments, pictures, metrics, logs and errors"
+    )
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of a project.
 
@@ -158,6 +167,7 @@ class Settings:
     kfp: KFPSettings = field(default_factory=KFPSettings)
     object_store: ObjectStoreSettings = field(default_factory=ObjectStoreSettings)
     local: LocalSettings = field(default_factory=LocalSettings)
+    report: ReportSettings = field(default_factory=ReportSettings)
     nodes: tuple[Layer, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     warnings: tuple[str, ...] = field(default=(), repr=False, compare=False)
@@ -174,6 +184,7 @@ SECTIONS = {
     "kfp": KFPSettings,
     "object_store": ObjectStoreSettings,
     "local": LocalSettings,
+    "report": ReportSettings,
 }
 _HEAD = (
     '# Settings of this project. What is commented out has its default: take "# " away and change it.',

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 from fftasks.record import digest_json
 
+HIDDEN = "•••"
 _OVERLAP_BYTES = 1 << 13  # no rule looks further ahead
 _BEHIND_BYTES = 64  # nor further back
 _MOST = 20  # findings per file
@@ -202,6 +203,24 @@ _PLACEHOLDER = re.compile(
     | ^ (?: pass | password | passwd | passphrase | pwd | pw | secret | token | user | username
           | string | str | null | none | true | false | test | admin | root | x+ | \*+ ) $""",
 )
+
+
+def hide_tokens(text: str) -> str:
+    """Return a text with what is a token, a key or a password in any file taken out of it."""
+    data = text.encode("utf-8", "surrogateescape")
+    for rule in _ANYWHERE:
+        if _may_match(rule, data):
+            data = rule.pattern.sub(_hide, data)
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _hide(match: re.Match[bytes]) -> bytes:
+    if "value" not in match.re.groupindex:
+        return HIDDEN.encode()
+    if _PLACEHOLDER.search(match["value"]):
+        return match[0]
+    begin, end = (at - match.start() for at in match.span("value"))
+    return match[0][:begin] + HIDDEN.encode() + match[0][end:]
 
 
 class Search:

@@ -1,0 +1,50 @@
+"""`doit board [RUN]`: the page of `doit report`, while the run goes on."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from fftasks.commands.command import Command
+from fftasks.page.content import make_empty
+from fftasks.page.make import describe_run
+from fftasks.page.server import Board as Application
+from fftasks.page.server import serve
+from fftasks.project import Project
+
+_PORT = {
+    "name": "port", "short": "p", "long": "port", "type": int, "default": 8765,
+    "help": "where to listen on this machine; 0 takes a free port",
+}  # fmt: skip
+
+
+class Board(Command):
+    """Serve the page of a run to browsers on this machine; it follows the run by itself."""
+
+    doc_purpose = "follow a run in the browser"
+    doc_usage = "[RUN]"
+    doc_description = (
+        "RUN: as for `doit report`; without it, the board goes on to the next run here."
+    )
+    name = "board"
+    cmd_options = (_PORT,)
+
+    def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
+        """Serve until Ctrl-C."""
+        signal.signal(signal.SIGTERM, _stop)
+        board = Application(
+            lambda: describe_run(project, *names), empty=make_empty(project.root.name)
+        )
+        if names:
+            describe_run(project, *names)  # a name that is none is an error now
+        serve(
+            board,
+            options["port"],
+            lambda address: print(f"{address}  (Ctrl-C ends it)", flush=True),
+        )
+        return 0
+
+
+def _stop(*_: object) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,0 +1,47 @@
+"""`doit report [RUN]`: a run as one file to look at in a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fftasks.commands.command import Command
+from fftasks.errors import StoreError
+from fftasks.page.html import format_page
+from fftasks.page.make import describe_run
+from fftasks.project import FOLDER, Project
+
+_OUTPUT = {
+    "name": "output", "short": "o", "long": "output", "type": str, "default": "",
+    "help": f"the file to write; {FOLDER}/report.html by default",
+}  # fmt: skip
+
+
+class Report(Command):
+    """Write the page of a run: what ran and why, the graph, times, results, errors and logs."""
+
+    doc_purpose = "write a page about a run"
+    doc_usage = "[RUN]"
+    doc_description = (
+        "RUN: the beginning of the name of a run here, or of the id of one on the cluster;"
+        " the last one here by default."
+    )
+    name = "report"
+    cmd_options = (_OUTPUT,)
+
+    def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
+        """Write the page, and say where it is."""
+        page = format_page(describe_run(project, *names))
+        path = Path(options["output"] or f"{FOLDER}/report.html")
+        project.note_made(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(page, "utf-8")
+        except OSError as error:
+            found = [error.strerror or str(error)]
+            raise StoreError(
+                f"report: {path} cannot be written", found=found, tip="-o FILE"
+            ) from error
+        print(path)
+        return 0

@@ -1,0 +1,201 @@
+"""What stands on the page of a run, as JSON; it knows neither where the run was nor how the page looks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fftasks.picture.dot import format_dot
+from fftasks.picture.drawing import Item, draw
+from fftasks.stages.secret import HIDDEN, hide_tokens
+from fftasks.state import STATES
+
+_LONGEST = {"log": 60_000, "error": 20_000, "preview": 2_000, "reason": 500}  # characters of a text
+_LONGEST_VALUE = 500
+_SLACK_S = 0.05  # clocks of processes that tell of one after the other
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a task's time in which its function did not run, such as "queue"."""
+
+    name: str
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True)
+class PageTask:
+    """A node or a stage on the page; times are seconds since the epoch, None where they are not known.
+
+    state: a word of state.py; upstream: names of tasks that it needs
+    place: where its function is; line: where the graph has it
+    pictures: as data: URLs
+    """
+
+    name: str
+    state: str
+    reason: str = ""
+    begin: float | None = None
+    end: float | None = None
+    seconds: float | None = None
+    phases: tuple[Phase, ...] = ()
+    function: str = ""
+    place: str = ""
+    line: str = ""
+    workflow: str = ""
+    upstream: tuple[str, ...] = ()
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    preview: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    pictures: tuple[str, ...] = ()
+    error: str = ""
+    log: str = ""
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class PageRun:
+    """A run on the page, or a row of the table of the last runs; ran: how many nodes ran in it."""
+
+    name: str
+    state: str
+    begin: float | None
+    end: float | None
+    where: str = ""
+    command: str = ""
+    link: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    ran: int = 0
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took, None if it has not ended."""
+        return None if self.begin is None or self.end is None else self.end - self.begin
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """What must not be on a page: secrets never, and values not where they are not wanted."""
+
+    secrets: tuple[str, ...] = ()
+    previews: bool = True
+
+
+def make_content(  # noqa: PLR0913 - a page has as many parts
+    title: str,
+    run: PageRun,
+    tasks: Sequence[PageTask],
+    *,
+    items: Sequence[Item],
+    render: Callable[[str], str],
+    history: Iterable[PageRun] = (),
+    privacy: Privacy | None = None,
+) -> dict[str, Any]:
+    """Return the content of a page.
+
+    items: the nodes as the picture has them; render: makes SVG of DOT; history: the newest run first
+    """
+    privacy = privacy or Privacy()
+    shown = [task if privacy.previews else _leave_values_out(task) for task in tasks]
+    content = {
+        "title": title,
+        "run": _show_run(run, privacy),
+        "tasks": [_cut(dataclasses.asdict(task)) for task in shown],
+        "path": find_longest_path(tasks),
+        "graph": _draw_graph(items, render),
+        "history": [_show_run(one, privacy) for one in history],
+        "states": {word: vars(state) for word, state in STATES.items()},
+        "live": False,
+        "notice": "",
+    }
+    return dict(_hide(content, [secret for secret in privacy.secrets if secret]))
+
+
+def make_empty(title: str) -> dict[str, Any]:
+    """Return the content of a page where there is no run yet."""
+    run = PageRun("", "waiting", None, None)
+    return make_content(title, run, (), items=(), render=lambda _: "")
+
+
+def find_longest_path(tasks: Sequence[PageTask]) -> list[str]:
+    """Return the names of the tasks that the end of the run waited for, the first one first.
+
+    From the one that ended last, back over the one, of those that it needs, that ended last.
+    """
+    timed = {task.name: task for task in tasks if task.end is not None and task.begin is not None}
+    if not timed:
+        return []
+    now = max(timed.values(), key=_end)
+    path = [now.name]
+    while True:
+        needed = [timed[name] for name in now.upstream if name in timed and name not in path]
+        before = [task for task in needed if _end(task) <= (now.begin or 0.0) + _SLACK_S]
+        if not before:
+            return path[::-1]
+        now = max(before, key=_end)
+        path.append(now.name)
+
+
+def _end(task: PageTask) -> float:
+    return task.end or 0.0
+
+
+def _draw_graph(items: Sequence[Item], render: Callable[[str], str]) -> dict[str, Any]:
+    if not items:
+        return {"svg": "", "shapes": {}, "note": ""}
+    drawing = draw(items)
+    note = ""
+    if len(drawing.shapes) < len(items):
+        note = f"{len(items):,} nodes, drawn as {len(drawing.shapes)}: nodes of one function are one shape."
+    shapes = {key: list(shape.names) for key, shape in drawing.shapes.items()}
+    return {"svg": render(format_dot(drawing)), "shapes": shapes, "note": note}
+
+
+def _show_run(run: PageRun, privacy: Privacy) -> dict[str, Any]:
+    shown = {**dataclasses.asdict(run), "seconds": run.seconds}
+    return shown if privacy.previews else {**shown, "metrics": {}, "parameters": {}}
+
+
+def _leave_values_out(task: PageTask) -> PageTask:
+    reason = task.reason
+    if reason.startswith("constant ") and " -> " in reason:
+        reason = f"{reason.partition(':')[0]} changed"
+    return dataclasses.replace(
+        task,
+        reason=reason,
+        arguments=dict.fromkeys(task.arguments, "not shown"),
+        preview="",
+        metrics={},
+        pictures=(),
+        error=task.error.partition("\n")[0],
+        log="",
+    )
+
+
+def _cut(task: dict[str, Any]) -> dict[str, Any]:
+    """Keep the end of what is too long in a log, the beginning elsewhere, and say so."""
+    for name, most in _LONGEST.items():
+        text = task[name]
+        if len(text) > most:
+            left = f"[{len(text) - most:,} characters more]"
+            task[name] = f"{left}\n{text[-most:]}" if name == "log" else f"{text[:most]} {left}"
+    task["arguments"] = {name: text[:_LONGEST_VALUE] for name, text in task["arguments"].items()}
+    return task
+
+
+def _hide(value: Any, secrets: Sequence[str]) -> Any:
+    """Take secrets out of all texts in a value, keys included."""
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, HIDDEN)
+        return value if value.startswith("data:image/") else hide_tokens(value)
+    if isinstance(value, Mapping):
+        return {_hide(key, secrets): _hide(inner, secrets) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_hide(inner, secrets) for inner in value]
+    return value

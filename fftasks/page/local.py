@@ -1,0 +1,187 @@
+"""A local run as the page has it: from its history, the project's state and logs."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import time
+from collections.abc import Container, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from fftasks.errors import StoreError
+from fftasks.history import Event, Run, list_runs, read_graph, read_run
+from fftasks.page.content import PageRun, PageTask, Phase
+from fftasks.page.pictures import render_pictures
+from fftasks.project import NEEDS, Project
+
+_ROWS = 12  # runs that stand side by side
+_SLACK_S = 2.0
+_LONGEST_LOG = 1 << 16
+
+
+def read_past(project: Project, last: str) -> list[Run]:
+    """Return the runs up to one of them, the oldest first."""
+    names = [name for name in list_runs(project.folder) if name < last][1 - _ROWS :]
+    earlier = []
+    for name in names:
+        with suppress(StoreError):  # it was forgotten a moment ago, or is damaged
+            earlier.append(read_run(project.folder, name))
+    return [*earlier, read_run(project.folder, last)]
+
+
+def show_run(run: Run, past: list[Run], inner: Container[str] = ()) -> PageRun:
+    """Return a run as the page has it.
+
+    past: the runs up to it, the oldest first; inner: nodes that others need: of these, a single number
+    is no metric
+    """
+    ran = [e for e in run.events.values() if e.state == "ran" and e.task.startswith("run:")]
+    known = _recall(past)
+    metrics: dict[str, float] = {}
+    for task in dict.fromkeys([*run.events, *run.same]):
+        if task.startswith("run:") and task in known:
+            name = task.removeprefix("run:")
+            for key, value in find_metrics(known[task].preview).items():
+                if key or name not in inner:
+                    metrics[f"{name} {key}".strip()] = value
+    return PageRun(
+        name=run.identity,
+        state=run.state,
+        begin=run.begin,
+        end=run.end if run.end is not None or run.state == "running" else _find_last_end(run),
+        where="on this machine",
+        command=f"doit {' '.join(run.header.get('tasks', ()))}",
+        parameters={name: str(value) for name, value in run.header.get("parameters", {}).items()},
+        metrics=metrics,
+        ran=len(ran),
+    )
+
+
+def show_tasks(
+    project: Project, run: Run, past: list[Run], states: Mapping[str, str]
+) -> list[PageTask]:
+    """Return the stages and nodes of a run; states: what became of each node, by its label."""
+    nodes = read_graph(project.folder, run)
+    known = _recall(past)
+    pictures = render_pictures(project, {label: known.get(f"run:{label}") for label in nodes})
+    tasks = [
+        _show_stage(event, run)
+        for event in run.events.values()
+        if event.task.partition(":")[0] in NEEDS
+    ]
+    for label, node in nodes.items():
+        event = run.events.get(f"run:{label}") or Event(f"run:{label}", states[label])
+        shown = known.get(event.task, event)
+        task = PageTask(
+            name=label,
+            state=states[label],
+            reason=event.reason,
+            begin=event.begin,
+            end=event.end,
+            seconds=event.seconds if event.seconds is not None else _measure(event),
+            phases=_list_phases(event),
+            function=node["function"],
+            place=node["place"],
+            line=node["line"],
+            workflow=node["workflow"],
+            upstream=tuple(node["upstream"]),
+            arguments=node["arguments"],
+            settings=_show_settings(project, label),
+            preview="" if event.state == "failed" else shown.preview,
+            metrics={} if event.state == "failed" else find_metrics(shown.preview),
+            pictures=() if event.state == "failed" else pictures.get(label, ()),
+            error=event.error,
+            log=_read_log(project.store.log_path(node["slug"]), event),
+        )
+        tasks.append(task)
+    return tasks
+
+
+def find_metrics(preview: str) -> dict[str, float]:
+    """Return the numbers that a result is, or that a dictionary of numbers holds, by what they are called."""
+    try:
+        value = ast.literal_eval(preview)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return {}
+    values = value if isinstance(value, dict) else {"": value}
+    if not values or not all(type(number) in (int, float) for number in values.values()):
+        return {}
+    return {str(name): number for name, number in values.items()}
+
+
+def _recall(past: list[Run]) -> dict[str, Event]:
+    """Return what each task gave when it ran last."""
+    return {e.task: e for run in past for e in run.events.values() if e.state == "ran"}
+
+
+def _show_stage(event: Event, run: Run) -> PageTask:
+    stage, _, workflow = event.task.partition(":")
+    needs = (name for need in NEEDS[stage] for name in (need, f"{need}:{workflow}"))
+    return PageTask(
+        name=event.task,
+        state=event.state,
+        reason=event.reason,
+        begin=event.begin,
+        end=event.end,
+        seconds=_measure(event),
+        function=f"stage {stage}",
+        workflow=workflow,
+        upstream=tuple(name for name in needs if name in run.events),
+        error=event.error,
+    )
+
+
+def _measure(event: Event) -> float | None:
+    if event.begin is None or event.state in ("up to date", "skipped"):
+        return None
+    return max((time.time() if event.end is None else event.end) - event.begin, 0.0)
+
+
+def _list_phases(event: Event) -> tuple[Phase, ...]:
+    """Return the time in which a node's process began, read its inputs and wrote its results."""
+    if event.begin is None or event.end is None or event.seconds is None:
+        return ()
+    rest = event.end - event.begin - event.seconds
+    return (Phase("start, read, write", event.begin, event.begin + rest),) if rest > 0 else ()
+
+
+def _show_settings(project: Project, label: str) -> dict[str, str]:
+    """Return what a node was given beyond the defaults, with the places where it was set."""
+    node = project.nodes.get(label)
+    if node is None:  # of an older graph
+        return {}
+    settings = project.settings_of(node.content)
+    return dict(_list_settings(settings))
+
+
+def _list_settings(settings: Any) -> Iterator[tuple[str, str]]:
+    for leaf in dataclasses.fields(settings):
+        value = getattr(settings, leaf.name)
+        if leaf.name != "origins" and value != leaf.metadata["rule"].default:
+            origin = settings.origins.get(leaf.name, "")
+            yield leaf.name, f"{value}  ({origin})" if origin else str(value)
+
+
+def _find_last_end(run: Run) -> float | None:
+    """Return when a run that was killed was heard of last."""
+    return max((event.end for event in run.events.values() if event.end is not None), default=None)
+
+
+def _read_log(path: Path, event: Event) -> str:
+    """Return the end of what a node printed in this run; a later one writes over it."""
+    if event.begin is None:
+        return ""
+    try:
+        changed = path.stat().st_mtime
+        if changed < event.begin - _SLACK_S or (
+            event.end is not None and changed > event.end + _SLACK_S
+        ):
+            return "a later run of this node has written its log anew"
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _LONGEST_LOG))
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""

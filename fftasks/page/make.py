@@ -1,0 +1,73 @@
+"""Put the page of a run together: which run is meant, what it is, and what must not be shown."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from fftasks.errors import ToolError
+from fftasks.history import find_run, read_graph, read_run
+from fftasks.overview import list_items, list_states
+from fftasks.page.content import Privacy, make_content
+from fftasks.page.local import read_past, show_run, show_tasks
+from fftasks.project import Project
+from fftasks.settings.tree import RULES
+
+_SHORTEST = 4  # a shorter secret would hide words
+
+
+def describe_run(project: Project, name: str = "") -> dict[str, Any]:
+    """Return the content of the page of a run, here or on the cluster."""
+    return describe_local(project, name)
+
+
+def describe_local(project: Project, name: str) -> dict[str, Any]:
+    """Return the content of the page of a local run, the last one for "".
+
+    Raises StoreError if there is none.
+    """
+    run = read_run(project.folder, find_run(project.folder, name))
+    past = read_past(project, run.identity)
+    nodes = read_graph(project.folder, run)
+    states = list_states(run, nodes)
+    inner = {other for node in nodes.values() for other in node["upstream"]}
+    rows = [show_run(one, past[: number + 1], inner) for number, one in enumerate(past)]
+    return make_content(
+        f"{project.root.name}: run {run.identity}",
+        rows[-1],
+        show_tasks(project, run, past, states),
+        items=list_items(nodes, states),
+        render=draw_or_leave,
+        history=rows[::-1],
+        privacy=find_privacy(project),
+    )
+
+
+def find_privacy(project: Project) -> Privacy:
+    """Return what the project's pages must not show."""
+    return Privacy(tuple(dict.fromkeys(_list_secrets(project))), project.settings.report.previews)
+
+
+def _list_secrets(project: Project) -> Iterator[str]:
+    for key, rule in RULES.items():
+        if not rule.secret:
+            continue
+        section, _, name = key.partition(".")
+        value = getattr(getattr(project.settings, section), name)
+        for text in value.values() if isinstance(value, dict) else (value,):
+            hidden = re.findall(r"://[^/@\s]*:([^/@\s]+)@", text) if "://" in text else [text]
+            yield from (secret for secret in hidden if len(secret) >= _SHORTEST)
+
+
+@functools.lru_cache(maxsize=8)  # the board asks again and again
+def draw_or_leave(dot: str) -> str:
+    """Return the picture as SVG, or "" where it cannot be drawn: a page is worth more than its picture."""
+    from fftasks.ports.graphviz import render
+
+    try:
+        svg = render(dot, "svg").decode()
+    except ToolError:
+        return ""
+    return svg[svg.index("<svg") :]

@@ -1,0 +1,108 @@
+"""The server of `doit board`: a page and its data, for browsers on this machine only.
+
+It answers requests that name this machine as their host, and no others: a page of somebody else's that
+has its own name lead here must not read what stands on ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from fftasks.errors import FFTasksError, ToolError
+from fftasks.page.html import format_data, format_page
+
+ADDRESS = "127.0.0.1"
+_HOSTS = (ADDRESS, "localhost", "[::1]")
+_PAUSE_S = 0.9
+
+Start = Callable[[str, list[tuple[str, str]]], Any]
+
+
+class Board:
+    """A WSGI application.
+
+    describe: gives the content of the page as it is now, and may raise FFTasksError
+    empty: what is shown until it does not
+    """
+
+    def __init__(self, describe: Callable[[], dict[str, Any]], empty: dict[str, Any]) -> None:
+        self._describe = describe
+        self._lock = threading.Lock()
+        self._content = empty
+        self._made = -_PAUSE_S
+
+    def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+        """Answer a request."""
+        status, kind, body = self._answer(environ)
+        mark = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        if status == "200 OK" and environ.get("HTTP_IF_NONE_MATCH") == mark:
+            status, body = "304 Not Modified", b""
+        headers = [
+            ("Content-Type", f"{kind}; charset=utf-8"),
+            ("ETag", mark),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("X-Frame-Options", "DENY"),
+            ("Referrer-Policy", "no-referrer"),
+            ("Cross-Origin-Resource-Policy", "same-origin"),
+        ]
+        start(status, headers)
+        return [body]
+
+    def _answer(self, environ: dict[str, Any]) -> tuple[str, str, bytes]:
+        if not is_ours(environ.get("HTTP_HOST", "")):
+            return "403 Forbidden", "text/plain", b"this board is for browsers on its own machine\n"
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return "405 Method Not Allowed", "text/plain", b"there is nothing to change here\n"
+        path = environ.get("PATH_INFO", "")
+        if path == "/data.json":
+            return "200 OK", "application/json", format_data(self._read()).encode()
+        if path == "/":
+            return "200 OK", "text/html", format_page(self._read()).encode()
+        return "404 Not Found", "text/plain", b"there is / and /data.json\n"
+
+    def _read(self) -> dict[str, Any]:
+        """Return the content, made anew at most once in a while, however many browsers ask."""
+        with self._lock:
+            if time.monotonic() - self._made > _PAUSE_S:
+                try:
+                    self._content = self._describe()
+                except FFTasksError as error:  # for a moment, perhaps: what was known stays
+                    self._content = {**self._content, "notice": str(error)}
+                self._made = time.monotonic()
+            return {**self._content, "live": True}
+
+
+def is_ours(host: str) -> bool:
+    """Tell whether a request's Host names this machine, with any port."""
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdigit() else host).lower() in _HOSTS
+
+
+def serve(board: Board, port: int, say: Callable[[str], None]) -> None:
+    """Answer requests until Ctrl-C; port 0 takes a free one. Raises ToolError if the port is taken.
+
+    say: is told the address
+    """
+    import logging
+
+    from waitress.server import create_server
+
+    logging.getLogger("waitress").setLevel(logging.ERROR)
+    try:
+        server = create_server(board, host=ADDRESS, port=port, threads=4, ident="fftasks")
+    except OSError as error:
+        raise ToolError(
+            f"board: cannot listen at {ADDRESS}:{port}",
+            found=[error.strerror or str(error)],
+            tip="`doit board --port 0` takes a port that is free",
+        ) from error
+    say(f"http://{ADDRESS}:{server.effective_port}/")
+    try:
+        server.run()  # it returns at Ctrl-C
+    finally:
+        server.close()
