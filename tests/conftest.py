@@ -6,6 +6,7 @@ base_image  the name of an image with Python and pip              tests/services
 cluster     executes runs in containers of that engine            tests/services/cluster.py
 kfp_server  a KFP server whose tasks all succeed, no containers   tests/services/kfp_server.py
 kfp_cluster a KFP server that executes on `cluster`
+browser     a real browser without a window                       tests/services/browser.py
 
 A test that cannot have a service is skipped with the reason, or fails where
 FFTASKS_REQUIRE_SERVICES=1. Tests that use one carry the mark "services" and run last.
@@ -23,6 +24,7 @@ import pytest
 
 from tests.services import isolation
 from tests.services.base_image import ensure_base_image
+from tests.services.browser import Browser, start_browser
 from tests.services.cluster import Cluster
 from tests.services.engine import connect_engine, remove_images
 from tests.services.kfp_server import KFPServer
@@ -49,6 +51,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if _SERVICES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("services")
             item.add_marker(pytest.mark.xdist_group("services"))
+        elif "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("services")
+            item.add_marker(pytest.mark.xdist_group("browser"))
     is_shared = hasattr(config, "workerinput")
     items.sort(key=lambda item: (item.get_closest_marker("services") is None) is is_shared)
 
@@ -138,6 +143,17 @@ def kfp_cluster(cluster: Cluster) -> Iterator[KFPServer]:
         yield server
         for run in server.runs:  # its pods must not outlive the services that they use
             server.wait(run.run_id)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Give a browser; the tests of one process share it."""
+    try:
+        window = start_browser(tmp_path_factory.mktemp("browser"))
+    except ServiceMissingError as missing:
+        _do_without(missing)
+    yield window
+    window.driver.quit()
 
 
 def _do_without(missing: ServiceMissingError) -> NoReturn:

@@ -41,9 +41,13 @@ class Board(Command):
         serve(
             board,
             options["port"],
-            lambda address: print(f"{address}  (Ctrl-C ends it)", flush=True),
+            _say,
         )
         return 0
+
+
+def _say(address: str) -> None:
+    print(f"{address}  (Ctrl-C ends it)" if address else "", flush=True)
 
 
 def _stop(*_: object) -> NoReturn:

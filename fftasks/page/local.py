@@ -93,7 +93,7 @@ def show_tasks(
             metrics={} if event.state == "failed" else find_metrics(shown.preview),
             pictures=() if event.state == "failed" else pictures.get(label, ()),
             error=event.error,
-            log=_read_log(project.store.log_path(node["slug"]), event),
+            log=_read_log(project.store.log_path(node["slug"]), event if event.begin else shown),
         )
         tasks.append(task)
     return tasks

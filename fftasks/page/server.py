@@ -7,6 +7,7 @@ has its own name lead here must not read what stands on ours.
 from __future__ import annotations
 
 import hashlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -86,7 +87,7 @@ def is_ours(host: str) -> bool:
 def serve(board: Board, port: int, say: Callable[[str], None]) -> None:
     """Answer requests until Ctrl-C; port 0 takes a free one. Raises ToolError if the port is taken.
 
-    say: is told the address
+    say: is told the address, and "" at the end
     """
     import logging
 
@@ -94,15 +95,17 @@ def serve(board: Board, port: int, say: Callable[[str], None]) -> None:
 
     logging.getLogger("waitress").setLevel(logging.ERROR)
     try:
-        server = create_server(board, host=ADDRESS, port=port, threads=4, ident="fftasks")
+        listener = socket.create_server((ADDRESS, port))
     except OSError as error:
         raise ToolError(
             f"board: cannot listen at {ADDRESS}:{port}",
             found=[error.strerror or str(error)],
             tip="`doit board --port 0` takes a port that is free",
         ) from error
-    say(f"http://{ADDRESS}:{server.effective_port}/")
+    server = create_server(board, sockets=[listener], threads=4, ident="fftasks")
+    say(f"http://{ADDRESS}:{listener.getsockname()[1]}/")
     try:
         server.run()  # it returns at Ctrl-C
     finally:
         server.close()
+        say("")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 _LAST_LINES = 10
+_LONGEST_LINE = 500
 
 
 class DataFiles(Protocol):
@@ -337,7 +338,10 @@ def _describe_failure(node: Mapping[str, Any], errors: Sequence[str], store: Sto
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     found = [rest] if rest else []
     if lines:
-        found += ["last lines of its log:", *(f"  {line}" for line in lines[-_LAST_LINES:])]
+        found += [
+            "last lines of its log:",
+            *(f"  {line[:_LONGEST_LINE]}" for line in lines[-_LAST_LINES:]),
+        ]
     if path.exists():
         found.append(f"whole log: {os.path.relpath(path)}")
     return NodeError(f"run: {headline}", found=found)

@@ -207,11 +207,13 @@ _PLACEHOLDER = re.compile(
 
 def hide_tokens(text: str) -> str:
     """Return a text with what is a token, a key or a password in any file taken out of it."""
-    data = text.encode("utf-8", "surrogateescape")
+    data = text.encode("utf-8", "surrogatepass")
+    if not _KEYWORDS.search(data):
+        return text
     for rule in _ANYWHERE:
         if _may_match(rule, data):
             data = rule.pattern.sub(_hide, data)
-    return data.decode("utf-8", "surrogateescape")
+    return data.decode("utf-8", "surrogatepass")
 
 
 def _hide(match: re.Match[bytes]) -> bytes:
@@ -274,6 +276,7 @@ def _may_match(rule: Rule, data: bytes) -> bool:
 
 _ANYWHERE = tuple(rule for rule in _RULES if rule.paths is None)
 _NAMED = tuple(rule for rule in _RULES if rule.paths is not None)
+_KEYWORDS = re.compile(b"|".join(re.escape(word) for rule in _ANYWHERE for word in rule.keywords))
 _NAMES = re.compile(
     "|".join(f"(?:{r.paths.pattern})" for r in _NAMED if r.paths), re.IGNORECASE | re.VERBOSE
 )

@@ -1,0 +1,254 @@
+"""Pages in a real browser: what is clicked, typed and seen."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from fftasks.page.content import PageRun, PageTask, make_content
+from fftasks.page.html import format_page
+from fftasks.picture.drawing import Item
+from tests.page.sample import HOSTILE, make_sample
+
+FAILED = '"quotes" & <b>'
+CHOOSE = """
+    const state = document.querySelector("#state");
+    state.value = "skipped";
+    state.dispatchEvent(new Event("change"));
+"""
+CLICK = """
+    const shapes = [...document.querySelectorAll("#graph .node")];
+    shapes.find((shape) => shape.textContent.includes("pick 2")).dispatchEvent(new MouseEvent("click"));
+"""
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    """Give a project that has run twice."""
+    sample = make_sample(tmp_path_factory.mktemp("page") / "<project>")
+    sample.doit("run", "-c", code=2)
+    sample.edit("wf.py", "x / 4", "x / 5")
+    sample.doit("run", "-c", code=2)
+    sample.doit("report")
+    return sample
+
+
+@pytest.fixture
+def page(browser, sample):
+    """Give a browser with the report open; at the end, its console must have said nothing."""
+    browser.use_media()
+    browser.open((sample.root / ".fftasks" / "report.html").as_uri())
+    yield browser
+    assert browser.read_console() == []
+
+
+def list_names(page):
+    return [row.get_attribute("data-name") for row in page.find_all("#table .body .row")]
+
+
+def type_keys(page, keys, selector="body"):
+    page.find(selector).send_keys(keys)
+
+
+def test_a_failing_node_is_followed_to_its_error_and_its_log(page):
+    failure = page.find("#failures li")
+    assert FAILED in failure.text
+    assert "ValueError: <img src=x onerror=alert(1)> & co" in failure.text
+
+    failure.find_element("css selector", "button").click()
+
+    assert page.find("#details h2").text == FAILED
+    assert "raise ValueError" in page.find("#details .error").text
+    log = page.find("#details .log").text
+    assert log.endswith("the last words")
+    assert "characters more" in log
+    assert len(log) < 70_000
+
+
+def test_hostile_texts_are_shown_as_text(page):
+    name = f"values {HOSTILE}"
+
+    page.find(f'#table .row[data-name="{name}"]').click()
+
+    assert page.find("#details h2").text == name
+    assert HOSTILE in page.run("return document.querySelector('#graph svg').textContent")
+    assert (
+        page.run("return document.querySelectorAll('main script, main img[src=x], main b').length")
+        == 0
+    )
+    assert "<project>" in page.driver.title
+
+
+def test_secrets_are_nowhere_in_the_file(page, sample):
+    text = (sample.root / ".fftasks" / "report.html").read_text()
+
+    page.find(f'#table .row[data-name="values {HOSTILE}"]').click()
+
+    assert "hunter2secret" not in text
+    assert "ghp_a1B2" not in text
+    assert page.find("#details .log").text == "loading with ••• and •••"
+
+
+def test_a_click_on_a_title_sorts_and_a_second_one_turns_it(page):
+    title = page.find("#table .head > :nth-child(2) button")
+    before = list_names(page)
+
+    title.click()
+    up = list_names(page)
+    title.click()
+
+    assert up == sorted(before, key=str.lower)
+    assert list_names(page) == up[::-1]
+    assert page.find("#table .head > :nth-child(2)").get_attribute("aria-sort") == "descending"
+
+
+def test_typing_searches_and_states_are_chosen(page):
+    type_keys(page, "/")
+    type_keys(page, "pick 2", "#search")
+    assert list_names(page) == ["pick 2"]
+    page.find("#search").clear()
+    page.run(CHOOSE)
+
+    assert page.find("#found").text.startswith("1 of") or list_names(page) == ["after"]
+    assert list_names(page) == ["after"]
+
+
+def test_the_keyboard_is_enough(page):
+    from selenium.webdriver.common.keys import Keys
+
+    table = page.find("#table")
+    table.send_keys(Keys.ARROW_DOWN, Keys.ARROW_DOWN)
+    second = list_names(page)[1]
+    assert page.find("#details h2").text == second
+    assert page.find("#table .chosen").get_attribute("data-name") == second
+
+    table.send_keys(Keys.ESCAPE)
+
+    assert not page.find("#details").is_displayed()
+
+
+def test_a_result_that_is_a_picture_is_one(page):
+    page.find('#table .row[data-name="plot"]').click()
+
+    assert page.run("return document.querySelector('#details img').naturalWidth") == 1
+
+
+def test_metrics_and_the_last_runs_stand_side_by_side(page):
+    page.find('#table .row[data-name="scored"]').click()
+
+    assert "mean\n0.4" in page.find("#details").text
+    head, latest, before = (row.text for row in page.find_all("#history tr"))
+    assert "scored mean" in head
+    assert ("0.4" in latest, "0.5" in before) == (True, True)
+
+
+def test_a_shape_of_the_graph_opens_its_node(page):
+    page.run(CLICK)
+
+    assert page.find("#details h2").text == "pick 2"
+
+
+def test_an_address_leads_to_a_node(page, sample):
+    page.open((sample.root / ".fftasks" / "report.html").as_uri() + "#pick%201")
+
+    assert page.find("#details h2").text == "pick 1"
+
+
+def test_a_bar_of_the_timeline_opens_its_task_and_the_longest_path_is_marked(page):
+    bars = page.find_all("#time .bars button")
+    assert page.find_all("#time .bars button.path")
+    assert page.find_all("#path li")
+
+    bars[0].click()
+
+    assert page.find("#details").is_displayed()
+
+
+@pytest.mark.parametrize("width", [1400, 420])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_sticks_out_at_any_width_and_text_can_be_read(
+    page, sample, width, scheme, tmp_path
+):
+    page.use_media(scheme=scheme)
+    page.open((sample.root / ".fftasks" / "report.html").as_uri() + "#scored", width, 1600)
+
+    page.take_picture(tmp_path / f"{width}-{scheme}.png")
+
+    seen = page.run("return [document.documentElement.scrollWidth, window.innerWidth]")
+    assert seen[0] <= seen[1]
+    script = (
+        "const s = getComputedStyle(document.documentElement); return [s.color, s.backgroundColor]"
+    )
+    text, back = (sum(map(int, c[c.index("(") + 1 : -1].split(",")[:3])) for c in page.run(script))
+    assert (text < 200 and back > 700) if scheme == "light" else (text > 600 and back < 100)
+
+
+def test_on_paper_every_row_is_there_and_no_tool(page):
+    page.run("window.dispatchEvent(new Event('beforeprint'))")
+    page.use_media(media="print")
+
+    assert len(list_names(page)) == 8
+    assert not page.find(".tools").is_displayed()
+
+
+def test_five_thousand_nodes_scroll_sort_and_search_without_stutter(browser, tmp_path):
+    tasks = [
+        PageTask(f"node {n}", "ran", "never ran", n / 10, n / 10 + 0.3, 0.2, function="f")
+        for n in range(5000)
+    ]
+    items = [Item(task.name, "f", (), "w", "ran") for task in tasks]
+    run = PageRun("big", "ran", 0.0, 500.0)
+    path = tmp_path / "big.html"
+    path.write_text(format_page(make_content("big", run, tasks, items=items, render=lambda _: "")))
+    browser.use_media()
+    browser.open(path.as_uri())
+
+    took_ms = browser.run("""
+        const begin = performance.now();
+        const box = document.querySelector("#table");
+        for (let step = 0; step < 50; step++) { box.scrollTop = step * 3000; table.draw(); box.offsetHeight; }
+        table.sort(1); box.offsetHeight;
+        document.querySelector("#search").value = "node 49"; filter(); box.offsetHeight;
+        return performance.now() - begin;
+    """)
+
+    assert (
+        took_ms < 52 * 50
+    )  # a twentieth of a second for each, on a machine that does other things too
+    assert browser.find("#found").text == "199 of 5000"
+    assert len(browser.find_all("#table .body .row")) < 80
+    assert len(browser.find_all("#time .bars button")) <= 5000
+    assert browser.read_console() == []
+
+
+def test_the_board_follows_a_run_and_says_when_it_ends(browser, tmp_path):
+    text = "import time\nfrom pathlib import Path\nfrom fftasks import Workflow, workflow\n\n\n@workflow\n"
+    text += "def wait():\n    while not Path('go').exists():\n        time.sleep(0.05)\n\n\n"
+    sample = make_sample(tmp_path)
+    sample.write("wf.py", text + 'Workflow(wait().set_name("waiting"), name="w")\n')
+    board = sample.start("board", "--port", "0")
+    address = board.stdout.readline().split()[0]
+    browser.use_media()
+    browser.open(address)
+    assert "there is no run here yet" in browser.find("#away").text
+
+    run = sample.start()
+    wait_for(lambda: "running" in browser.find("#counts").text)
+    sample.write("go", "")
+    run.communicate()
+    wait_for(lambda: browser.find("#counts").text == "● 1 ran")
+    assert browser.read_console() == []
+    board.send_signal(signal.SIGINT)
+    output, _ = board.communicate(timeout=30)
+
+    assert (board.returncode, output) == (0, "\n")
+    wait_for(lambda: "has ended" in browser.find("#away").text)
+
+
+def wait_for(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
