@@ -78,7 +78,11 @@ class Attempt:
             "ran": True,
             "reason": f"{self._reason}{tries}",
             "seconds": trace.seconds,
-            ONCE: {"begin": self._begin, "preview": trace.previews[""], "output": trace.outputs["result"]},
+            ONCE: {
+                "begin": self._begin,
+                "preview": trace.previews[""],
+                "output": trace.outputs["result"],
+            },
         }
 
     def close(self) -> None:
