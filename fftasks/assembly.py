@@ -1,19 +1,20 @@
 """Stages put together: what each one reads, what it makes, and which port does its work outside.
 
 context ──▶ image ──▶ push ──┐
-graph ────▶ components ──────┴─▶ pipeline ──▶ submit
+graph ────▶ components ──────┼─▶ pins ──▶ pipeline ──▶ submit
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fftasks.connect import is_gone, make_engine, name_repository
+from fftasks.connect import find_gone, make_engine, name_repository
 from fftasks.errors import StoreError
+from fftasks.pinning import choose, make_wish
 from fftasks.project import Project
 from fftasks.recipe import make_recipe
 from fftasks.record import (
@@ -25,7 +26,7 @@ from fftasks.record import (
     write_record,
     write_text,
 )
-from fftasks.stages import base, components, context, image, pipeline, push, report, submit
+from fftasks.stages import base, components, context, image, pins, pipeline, push, report, submit
 
 Inputs = Mapping[str, Any]
 
@@ -60,7 +61,7 @@ def is_current(step: Step) -> bool:
 
 
 def plan(project: Project, stage: str, workflow: str = "", *, again: bool = False) -> Step:
-    """Return the step of a stage; the last three stages are made for each workflow.
+    """Return the step of a stage; the last four stages are made for each workflow.
 
     again: of submit, start a new run, also if there is one of the same pipeline; of image, look at
     the base again
@@ -73,6 +74,8 @@ def plan(project: Project, stage: str, workflow: str = "", *, again: bool = Fals
     graph = project.workflows[workflow]
     if stage == "submit":
         return _plan_submit(project, graph, workflow, again=again)
+    if stage == "pins":
+        return _plan_pins(project, workflow)
     return {"components": _plan_components, "pipeline": _plan_pipeline}[stage](
         project, graph, workflow
     )
@@ -181,27 +184,42 @@ def _plan_components(project: Project, graph: Record, name: str) -> Step:
     )
 
 
+def _plan_pins(project: Project, name: str, gone: Collection[str] = ()) -> Step:
+    path, needs = project.record_path("pins", name), project.list_needs("pins", name)
+
+    def find_wish() -> pins.Wish:
+        return make_wish(project, name, *map(_need, needs))
+
+    return Step(
+        path=path,
+        needs=needs,
+        list_reasons=lambda old: list(pins.list_reasons(old, find_wish())),
+        make=lambda: choose(project, find_wish(), read_record(path), gone),
+        describe=pins.describe,
+    )
+
+
 def _plan_pipeline(project: Project, graph: Record, name: str) -> Step:
     slug = graph["workflows"][name]["slug"]
     needs = project.list_needs("pipeline", name)
     text_path = project.folder / "pipeline" / f"{slug}.yaml"
 
     def build() -> tuple[Record, str]:
-        parts, pushed = map(_need, needs)
+        parts, pinned = map(_need, needs)
         caching = project.settings.kfp.caching
         return pipeline.make(
             parts,
-            pushed["reference"],
+            pinned,
             caching=caching,
             version=_version(),
             settings=project.list_settings(name),
         )
 
     def list_reasons(old: Record | None) -> list[str]:
-        parts, pushed = map(_need, needs)
+        parts, pinned = map(_need, needs)
         inputs = pipeline.list_inputs(
             parts,
-            pushed["reference"],
+            pinned,
             caching=project.settings.kfp.caching,
             version=_version(),
             settings=project.list_settings(name),
@@ -244,7 +262,7 @@ def _plan_submit(project: Project, graph: Record, name: str, *, again: bool) -> 
     def make() -> Record:
         from fftasks.ports.kfp import start_run
 
-        keep_image(project, name)
+        keep_images(project, name)
         text = (project.folder / "pipeline" / f"{slug}.yaml").read_text("utf-8")
         return submit.make(_need(needed), text, settings, start_run, project.list_values(name))
 
@@ -257,17 +275,28 @@ def _plan_submit(project: Project, graph: Record, name: str, *, again: bool) -> 
     )
 
 
-def keep_image(project: Project, name: str) -> None:
-    """Push an image again that has gone from the registry, and compile again if it has changed.
+def keep_images(project: Project, name: str) -> None:
+    """See to it that all images that a run of a workflow would need are in the registry.
 
-    name: of a workflow
+    The newest is pushed again if it has gone from there. Tasks whose older image has gone run the newest,
+    and the pipeline is compiled again.
     """
-    if not is_gone(project):
+    gone = find_gone(project, list_references(project, name))
+    if not gone:
         return
-    run_step(_plan_push(project))
-    pipeline = _plan_pipeline(project, project.workflows[name], name)
-    if not is_current(pipeline):
-        run_step(pipeline)
+    pushed = project.record_path("push")
+    if find_gone(project, [_need(pushed)["reference"]]):
+        run_step(_plan_push(project))
+    run_step(_plan_pins(project, name, gone - {_need(pushed)["reference"]}))
+    step = _plan_pipeline(project, project.workflows[name], name)
+    if not is_current(step):
+        run_step(step)
+
+
+def list_references(project: Project, name: str) -> set[str]:
+    """Return the images that a run of a workflow would need."""
+    record = read_record(project.record_path("pins", name))
+    return {task["reference"] for task in record["tasks"].values()} if record else set()
 
 
 def resolve_base(project: Project, *, update: bool = False) -> None:

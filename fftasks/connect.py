@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from fftasks.errors import FFTasksError, ToolError
 from fftasks.project import Project
-from fftasks.record import read_record
 from fftasks.stages import push
 
 if TYPE_CHECKING:
@@ -46,21 +46,33 @@ def make_registry(project: Project, host: str, *, wait: bool = True) -> Registry
     return Registry(host, login, insecure=insecure, ca_cert=ca_cert, pause=give_up)
 
 
-def is_gone(project: Project, *, wait: bool = True) -> bool:
-    """Tell whether the registry says that it does not have what was pushed.
+def find_gone(project: Project, references: Iterable[str], *, wait: bool = True) -> set[str]:
+    """Return which references the registry says that it does not have; each is asked for once.
 
     One that does not say counts as one that has it: pods ask it with other rights, and an engine may
     reach it by another way. wait: as for make_registry
     """
-    record = read_record(project.record_path("push"))
-    if record is None:
-        return False
-    host, _, repository = record["inputs"]["repository"].partition("/")
+    gone: set[str] = set()
     try:
-        registry = make_registry(project, host, wait=wait)
-        return registry.find_digest(repository, record["output"]) is None
+        for host, named in _group_by_host(references).items():
+            registry = make_registry(project, host, wait=wait)
+            gone |= {
+                f"{host}/{repository}@{digest}"
+                for repository, digest in named
+                if registry.find_digest(repository, digest) is None
+            }
     except FFTasksError:
-        return False
+        return gone
+    return gone
+
+
+def _group_by_host(references: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
+    found: dict[str, list[tuple[str, str]]] = {}
+    for reference in dict.fromkeys(references):
+        name, _, digest = reference.partition("@")
+        host, _, repository = name.partition("/")
+        found.setdefault(host, []).append((repository, digest))
+    return found
 
 
 def find_login(project: Project) -> Login | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fftasks.assembly import plan
-from fftasks.connect import is_gone
+from fftasks.assembly import list_references, plan
+from fftasks.connect import find_gone
 from fftasks.errors import FFTasksError
 from fftasks.project import NEEDS, Project
 from fftasks.record import Record, read_record
@@ -55,11 +55,14 @@ def plan_stages(project: Project, last: str = STAGES[-1]) -> list[Forecast]:
 
 
 def _check_registry(project: Project, forecasts: dict[str, Forecast]) -> dict[str, Forecast]:
-    """Add what submitting will find out: that the image it needs is gone."""
-    submits = any(f.runs for name, f in forecasts.items() if name.partition(":")[0] == "submit")
-    if submits and not forecasts["push"].runs and is_gone(project, wait=False):
-        reason = "the image was removed from the registry"
-        forecasts["push"] = Forecast("push", True, (reason,))
+    """Add what submitting will find out: that images it needs are gone."""
+    for workflow in project.workflows:
+        names = [f"pins:{workflow}", f"submit:{workflow}"]
+        if [forecasts[n].runs for n in names if n in forecasts] == [False, True]:
+            gone = find_gone(project, list_references(project, workflow), wait=False)
+            reason = f"removed from the registry: {len(gone)} of the images"
+            if gone:
+                forecasts[names[0]] = Forecast(names[0], True, (reason,))
     return forecasts
 
 

@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 FOLDER = ".fftasks"
 PROFILE = "profile"  # `doit profile=prod ...` chooses it
 Choose = Callable[[str, Any], Any]  # gives a run parameter's value: name, default -> value
-# each stage but the nodes', and those whose records it reads; the last three are made for each workflow
+# each stage but the nodes', and those whose records it reads; the last four are made for each workflow
 NEEDS = {
     "context": (),
     "image": ("context",),
     "push": ("image",),
     "components": (),
-    "pipeline": ("components", "push"),
+    "pins": ("components", "push"),
+    "pipeline": ("components", "pins"),
     "submit": ("pipeline",),
 }
 # base: what the base's name stands for, in a record of its own, so that it is looked up once

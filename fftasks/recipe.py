@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fftasks.connect import name_repository
-from fftasks.errors import StoreError
+from fftasks.errors import StoreError, WorkflowError
 from fftasks.project import Project
 from fftasks.record import Record, read_record
 from fftasks.stages import base
@@ -20,8 +20,11 @@ def make_recipe(project: Project) -> Recipe:
     """Return what the image is to be made of; raises StoreError if there is no context yet.
 
     Its base is resolved if that was done for this name and platform; else see resolve_base().
+    Raises WorkflowError if code was edited between the graph and the copy: the image would say that it
+    was made for what it does not hold.
     """
     bare = _make_bare_recipe(project)
+    _check_graphs(project, bare.context)
     fingerprints = {
         workflow: {
             graph["nodes"][identity]["name"]: found.digest
@@ -76,6 +79,17 @@ def _read_context(project: Project) -> Record:
     if record is None:
         raise StoreError(f"{path} is gone or damaged", tip="it is made again: run once more")
     return record
+
+
+def _check_graphs(project: Project, context: Record) -> None:
+    copied = {f"file:{path}": digest for path, _size, digest, _executable in context["files"]}
+    seen = ((name, digest) for graph in project.graphs for name, digest in graph["inputs"].items())
+    for name, digest in seen:
+        if digest != copied.get(name, digest):
+            raise WorkflowError(
+                f"image: {name.removeprefix('file:')} was edited while the stages were made",
+                tip="run again",
+            )
 
 
 class _Finder:

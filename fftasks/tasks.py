@@ -32,6 +32,7 @@ __all__ = [
     "task_context",
     "task_image",
     "task_nodes",
+    "task_pins",
     "task_pipeline",
     "task_push",
     "task_submit",
@@ -154,6 +155,11 @@ def task_push() -> dict[str, Any]:
 def task_components() -> Iterator[dict[str, Any]]:
     """Write a component for each node, as YAML."""
     yield from _make_tasks("components", task_components.__doc__)
+
+
+def task_pins() -> Iterator[dict[str, Any]]:
+    """Choose the image of each node: the one in which it last changed."""
+    yield from _make_tasks("pins", task_pins.__doc__)
 
 
 def task_pipeline() -> Iterator[dict[str, Any]]:

@@ -11,7 +11,8 @@ PACKAGE = Path(fftasks.__file__).parent
 
 FLOORS = {
     4: (
-        "tasks", "dispatcher", "attempt", "project", "assembly", "connect", "recipe", "plan", "data",
+        "tasks", "dispatcher", "attempt", "project", "assembly", "connect", "recipe",
+        "pinning", "plan", "data",
         "reporter", "database", "commands", "dropin", "results", "table",
         "cluster",
         "overview", "page",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fftasks.assembly import keep_image
+from fftasks.assembly import keep_images
 from fftasks.cluster.run import refuse_name
 from fftasks.errors import StoreError
 from fftasks.ports.kfp_catalog import Package, Version, list_schedules, set_schedule, upload_version
@@ -33,7 +33,7 @@ def choose_workflows(project: Project, names: list[str]) -> list[str]:
 
 def upload_workflow(project: Project, workflow: str) -> Version:
     """Store a workflow's compiled pipeline; the version is named by its digest, so equal ones are one."""
-    keep_image(project, workflow)
+    keep_images(project, workflow)
     record = read_record(project.record_path("pipeline", workflow))
     if record is None:
         raise StoreError(f"the pipeline of {workflow!r} is gone", tip="run `doit pipeline`")

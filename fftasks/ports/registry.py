@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urljoin
 
 from fftasks.errors import ToolError
 from fftasks.ports.engine import Login
@@ -94,6 +97,27 @@ class Registry:
         if is_there and not digest:  # not every registry says it
             return self.read_manifest(repository, reference).digest
         return digest or None
+
+    def list_tags(self, repository: str) -> list[str]:
+        """Return all tags of a repository; none if there is no such repository yet."""
+        scopes = (name_scope(repository, "pull"),)
+        tags: list[str] = []
+
+        def read(url: str) -> str:
+            try:
+                with self._connection.ask("GET", url, scopes) as answer:
+                    tags.extend(parse_object(answer.content).get("tags") or [])
+                    return _find_next(answer.url, answer.headers.get("Link", ""))
+            except RequestFailedError as exc:
+                if exc.status == 404:  # noqa: PLR2004
+                    return ""
+                raise
+
+        url = f"/v2/{repository}/tags/list"
+        attempted = f"registry: the tags of {self.host}/{repository} cannot be read"
+        while url:
+            url = self._connection.insist(attempted, functools.partial(read, url))
+        return tags
 
     def read_blob(self, repository: str, digest: str) -> bytes:
         """Return a blob that fits into memory, checked against its digest."""
@@ -207,6 +231,12 @@ class Registry:
 
 def _manifest_url(repository: str, reference: str) -> str:
     return f"/v2/{repository}/manifests/{reference}"
+
+
+def _find_next(url: str, link: str) -> str:
+    """Return the address of the next page of a list, "" if there is none."""
+    found = re.match(r'<([^>]*)>\s*;.*rel="?next"?', link)
+    return urljoin(url, found[1]) if found else ""
 
 
 def _blob_url(repository: str, digest: str) -> str:

@@ -38,6 +38,11 @@ class ImageSettings:
     )
     platform: str = _setting("linux/amd64", "the cluster's operating system and architecture")
     tag: str = _setting("latest", "a name for people; runs take the image by its digest")
+    pin: str = _setting(
+        "node",
+        "the image of a node: the one in which it last changed, or the newest for the whole pipeline",
+        choices=("node", "pipeline"),
+    )
     build_env: dict[str, str] = _setting(
         {}, "environment of pip, such as PIP_INDEX_URL", secret=True
     )

@@ -1,4 +1,4 @@
-"""Stage pipeline: components and the pushed image -> one pipeline document for Kubeflow Pipelines.
+"""Stage pipeline: components and the images of tasks -> one pipeline document for Kubeflow Pipelines.
 
 VERSION counts changes of what `make` gives for the same inputs.
 """
@@ -22,7 +22,7 @@ from fftasks.stages.components import (
 from fftasks.stages.kubernetes import check_platform, make_platform
 from fftasks.stages.resources import settle
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Cluster:
 
 def make(  # noqa: PLR0913 - what a pipeline is made of, by name
     components: Record,
-    reference: str,
+    pins: Record,
     *,
     caching: bool,
     version: str,
@@ -56,22 +56,18 @@ def make(  # noqa: PLR0913 - what a pipeline is made of, by name
     """Return the record of a workflow's pipeline and its YAML.
 
     components: the record of the components stage
-    reference: the pushed image, repository@sha256:...
+    pins: the record of the pins stage: the image of each task, repository@sha256:..., and its fingerprint
     caching: whether KFP may take a task's result from an earlier run
     version: of fftasks
     settings: of nodes, by their ids in the graph record; those of a task are its first node's
 
     The record's output is the digest of the YAML, whose second document has what is for Kubernetes.
 
-    Raises WorkflowError if the workflow is too large for KFP, and ToolError if the image is not by digest.
+    Raises WorkflowError if the workflow is too large for KFP, and ToolError if an image is not by digest.
     """
-    if "@sha256:" not in reference:
-        raise ToolError(
-            f"pipeline: the image {reference!r} is not named by its digest",
-            tip="delete .fftasks/push.json and run `doit push`",
-        )
+    _check_references(pins)
     cluster = cluster or Cluster()
-    document = _make_document(components, reference, caching=caching)
+    document = _make_document(components, pins, caching=caching)
     document["sdkVersion"] = f"fftasks-{version}"
     chosen = _choose_settings(components, settings or {})
     for name, task in document["root"]["dag"]["tasks"].items():
@@ -93,7 +89,7 @@ def make(  # noqa: PLR0913 - what a pipeline is made of, by name
         "version": VERSION,
         "inputs": list_inputs(
             components,
-            reference,
+            pins,
             caching=caching,
             version=version,
             settings=settings,
@@ -107,7 +103,7 @@ def make(  # noqa: PLR0913 - what a pipeline is made of, by name
 
 def list_inputs(  # noqa: PLR0913 - as of make
     components: Record,
-    reference: str,
+    pins: Record,
     *,
     caching: bool,
     version: str,
@@ -117,7 +113,7 @@ def list_inputs(  # noqa: PLR0913 - as of make
     """Return the inputs that a record of `make` with the same arguments would have."""
     return {
         "components": components["output"],
-        "image": reference,
+        "pins": pins["output"],
         "caching": caching,
         "cluster": asdict(cluster or Cluster()),
         "fftasks": version,
@@ -169,12 +165,21 @@ def _check_texts(node: str, settings: NodeSettings) -> None:
             )
 
 
-def _make_document(components: Record, reference: str, *, caching: bool) -> Document:
+def _check_references(pins: Record) -> None:
+    for task, pin in pins["tasks"].items():
+        if "@sha256:" not in pin["reference"]:
+            raise ToolError(
+                f"pipeline: the image {pin['reference']!r} of {task} is not named by its digest",
+                tip="delete .fftasks/push.json and .fftasks/pins, and run `doit push`",
+            )
+
+
+def _make_document(components: Record, pins: Record, *, caching: bool) -> Document:
     tasks: dict[str, Document] = components["tasks"]
     parameters: Document = components["parameters"]
     executors = {
-        f"exec-{task['slug']}": {"container": _make_container(task, reference)}
-        for task in tasks.values()
+        f"exec-{task['slug']}": {"container": _make_container(task, pins["tasks"][name])}
+        for name, task in tasks.items()
     }
     return {
         "pipelineInfo": {"name": components["slug"]},
@@ -182,22 +187,29 @@ def _make_document(components: Record, reference: str, *, caching: bool) -> Docu
         "components": {f"comp-{task['slug']}": task["component"] for task in tasks.values()},
         "deploymentSpec": {"executors": executors},
         "root": {
-            "dag": {"tasks": {n: _make_task(task, caching=caching) for n, task in tasks.items()}},
+            "dag": {
+                "tasks": {
+                    name: _make_task(task, pins["tasks"][name], caching=caching)
+                    for name, task in tasks.items()
+                }
+            },
             **({"inputDefinitions": {"parameters": parameters}} if parameters else {}),
         },
     }
 
 
-def _make_container(task: Document, reference: str) -> Document:
+def _make_container(task: Document, pin: Record) -> Document:
+    # here it is in the cache's key on every backend, and the entry point compares it with its image
+    made_for = ["--fingerprint", pin["fingerprint"]] if pin["fingerprint"] else []
     return {
-        "image": reference,
+        "image": pin["reference"],
         "command": task["command"],
-        "args": task["args"],
+        "args": [*task["args"], *made_for],
         "env": [{"name": name, "value": value} for name, value in sorted(task["env"].items())],
     }
 
 
-def _make_task(task: Document, *, caching: bool) -> Document:
+def _make_task(task: Document, pin: Record, *, caching: bool) -> Document:
     inputs: Document = {}
     if task["artifacts"]:
         inputs["artifacts"] = {
@@ -216,11 +228,23 @@ def _make_task(task: Document, *, caching: bool) -> Document:
             **{n: {"componentInputParameter": p} for n, p in task["run_parameters"].items()},
         }
     return {
-        "cachingOptions": {"enableCache": True} if caching else {},
+        "cachingOptions": _make_caching(pin) if caching else {},
         "componentRef": {"name": f"comp-{task['slug']}"},
         **({"dependentTasks": task["upstream"]} if task["upstream"] else {}),
         **({"inputs": inputs} if inputs else {}),
     }
+
+
+def _make_caching(pin: Record) -> Document:
+    """Return a task's cachingOptions.
+
+    Backends before 2.18 ignore the key and make their own, of image, arguments and inputs. Later ones take
+    it for all of these, so there is none where something else decides.
+    """
+    if not pin["fingerprint"]:  # never the same twice, whatever the pipeline looks like
+        return {}
+    key = {"cacheKey": pin["cache_key"]} if pin["cache_key"] else {}
+    return {"enableCache": True, **key}
 
 
 def _check_limits(components: Record, document: Document, cluster: Cluster) -> None:

@@ -7,6 +7,7 @@ from fftasks.project import Project, open_project
 from fftasks.record import Record, write_record, write_text
 from fftasks.stages import components, pipeline, submit
 from tests.sample import Sample
+from tests.stages.test_components import make_pins
 
 CHAIN = """
 from fftasks import Workflow, workflow
@@ -37,7 +38,8 @@ def submit_project(sample: Sample, reference: str = REFERENCE) -> tuple[Project,
     [name] = project.workflows
     parts, _ = components.make(project.workflows[name], name, reference)
     write_record(project.record_path("components", name), parts)
-    made, text = pipeline.make(parts, reference, caching=True, version="0")
+    pins = make_pins(parts, reference)
+    made, text = pipeline.make(parts, pins, caching=True, version="0")
     write_record(project.record_path("pipeline", name), made)
     write_text(project.folder / "pipeline" / f"{parts['slug']}.yaml", text)
     record = submit.make(made, text, project.settings.kfp, start_run)

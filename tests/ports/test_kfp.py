@@ -15,16 +15,16 @@ import pytest
 
 from fftasks.errors import SettingsError, ToolError
 from fftasks.ports.kfp import read_state, start_run
+from fftasks.record import digest_json
 from fftasks.settings.tree import KFPSettings
 from fftasks.stages import components, pipeline
 from fftasks.stages.submit import Request
 from tests.services.kfp_server import Fault, KFPServer, make_certificate
-from tests.stages.test_components import IMAGE, SUMS, make_graph
+from tests.stages.test_components import IMAGE, SUMS, make_graph, make_pins
 
+PARTS, _ = components.make(make_graph(SUMS), "sums", IMAGE)
 DOCUMENT = pipeline.parse_document(
-    pipeline.make(
-        components.make(make_graph(SUMS), "sums", IMAGE)[0], "r@sha256:0", caching=True, version="0"
-    )[1]
+    pipeline.make(PARTS, make_pins(PARTS, "r@sha256:0"), caching=True, version="0")[1]
 )
 REQUEST = Request(DOCUMENT, "sums 1", "what it is")
 
@@ -60,11 +60,14 @@ def test_run_is_started_with_the_document(server):
     assert server.wait(run.run_id).state == "SUCCEEDED"
 
 
-def test_no_cache_key_is_passed(server):
+def test_each_task_keeps_its_own_cache_key(server):
+    # the SDK's cache_key would give all tasks of the root the same
     start_run(make_settings(server.url), REQUEST)
 
+    tasks = server.list_requests("POST")[0].json["pipeline_spec"]["root"]["dag"]["tasks"]
+    keys = {name: task["cachingOptions"]["cacheKey"] for name, task in tasks.items()}
+    assert keys == {name: digest_json(name)[7:47] for name in SUMS}
     assert b"cache_key" not in server.list_requests("POST")[0].body
-    assert b"cacheKey" not in server.list_requests("POST")[0].body
 
 
 def test_experiment_is_made_once(server):

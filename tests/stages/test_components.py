@@ -76,6 +76,16 @@ def make_node(name, arguments):
     }
 
 
+def make_pins(made, reference, **changes):
+    """Return a pins record for a components record: one image, and a fingerprint for each task."""
+    tasks = {}
+    for name, task in made["tasks"].items():
+        fingerprint = digest_json(task["name"])
+        pin = {"reference": reference, "fingerprint": fingerprint, "cache_key": fingerprint[7:47]}
+        tasks[name] = pin | changes
+    return {"output": digest_json(tasks), "tasks": tasks}
+
+
 def make_argument(name, value):
     argument = {"name": name, "digest": digest_json(str(value)), "repr": repr(value), "nodes": []}
     if isinstance(value, Ref):

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fftasks.errors import ToolError, WorkflowError
-from fftasks.record import digest_bytes
+from fftasks.record import digest_bytes, digest_json
 from fftasks.stages import components
 from fftasks.stages.pipeline import Cluster, make, parse_document
-from tests.stages.test_components import IMAGE, SUMS, Ref, make_graph
+from tests.stages.test_components import IMAGE, SUMS, Ref, make_graph, make_pins
 
 REFERENCE = f"registry.test/fftasks@sha256:{'0' * 64}"
 VARIED = SUMS | {
@@ -36,7 +36,8 @@ VARIED = SUMS | {
 
 def build(nodes, *, caching=True, cluster=None, workflow="sums", reference=REFERENCE):
     made, files = components.make(make_graph(nodes, workflow), workflow, IMAGE)
-    record, text = make(made, reference, caching=caching, version="0.1.0", cluster=cluster)
+    pins = make_pins(made, reference)
+    record, text = make(made, pins, caching=caching, version="0.1.0", cluster=cluster)
     return record, text, files
 
 
@@ -67,6 +68,10 @@ def compile_with_kfp(nodes, files, folder: Path, *, caching=True):
             task = load_component_from_text(files[f"{make_slug(name)}.yaml"])(**given)
             task.set_container_image(REFERENCE).set_env_variable("FFFUNCTION", name)
             task.set_display_name(name).set_caching_options(caching)
+            fingerprint = digest_json(name)
+            task.container_spec.args += ["--fingerprint", fingerprint]
+            if caching:
+                task.set_caching_options(True, cache_key=fingerprint[7:47])
             tasks[name] = task
 
     path = folder / "theirs.yaml"
@@ -183,6 +188,28 @@ def test_old_backend_finds_tasks_by_the_name_that_is_shown():
     assert all(task["taskInfo"]["name"] == name for name, task in tasks.items())
 
 
+@pytest.mark.parametrize(
+    ("pin", "caching", "args"),
+    [
+        ({}, {"enableCache": True, "cacheKey": digest_json("train")[7:47]}, True),
+        ({"cache_key": ""}, {"enableCache": True}, True),  # a run parameter reaches it
+        ({"fingerprint": "", "cache_key": ""}, {}, False),  # never the same twice
+    ],
+)
+def test_a_key_of_its_own_only_where_it_decides_alone(pin, caching, args):
+    made, _ = components.make(make_graph(SUMS), "sums", IMAGE)
+
+    _, text = make(made, make_pins(made, REFERENCE, **pin), caching=True, version="0")
+
+    document = parse_document(text)
+    options = document["root"]["dag"]["tasks"]["train"]["cachingOptions"]
+    container = document["deploymentSpec"]["executors"]["exec-train"]["container"]
+    if "cacheKey" in caching:
+        caching = caching | {"cacheKey": make_pins(made, "")["tasks"]["train"]["cache_key"]}
+    assert options == caching
+    assert ("--fingerprint" in container["args"]) == args
+
+
 def test_caching_off_reaches_every_task():
     tasks = parse_document(build(SUMS, caching=False)[1])["root"]["dag"]["tasks"]
 
@@ -217,9 +244,8 @@ def test_record_says_what_decides():
     record, text, _ = build(SUMS)
 
     assert record["output"] == digest_bytes(text.encode())
-    assert record["inputs"]["image"] == REFERENCE
     other, changed, _ = build(SUMS, reference=REFERENCE[:-1] + "1")
-    assert {k for k in record["inputs"] if record["inputs"][k] != other["inputs"][k]} == {"image"}
+    assert {k for k in record["inputs"] if record["inputs"][k] != other["inputs"][k]} == {"pins"}
     assert text != changed
 
 
@@ -305,12 +331,15 @@ def test_run_parameters_are_parameters_of_the_pipeline_as_kfp_compiles_them(tmp_
         two = tasks["two"](alpha=alpha, a=one.outputs["result"]).set_container_image(REFERENCE)
         one.set_env_variable("FFFUNCTION", "one")
         two.set_env_variable("FFFUNCTION", "two")
+        for name, task in (("one", one), ("two", two)):
+            task.container_spec.args += ["--fingerprint", digest_json(name)]
 
     flow.__doc__ = "Flow.\n\n    Args:\n        alpha: learning rate\n    "
     path = tmp_path / "theirs.yaml"
     compiler.Compiler().compile(dsl.pipeline(name="sums")(flow), str(path))
     theirs = parse_document(path.read_text())
-    ours = parse_document(make(made, REFERENCE, caching=True, version="0")[1])
+    pins = make_pins(made, REFERENCE, cache_key="")
+    ours = parse_document(make(made, pins, caching=True, version="0")[1])
 
     theirs["pipelineInfo"].pop("description", None)
     assert ours["root"]["inputDefinitions"]["parameters"]["alpha"]["description"] == "learning rate"

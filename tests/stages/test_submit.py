@@ -8,7 +8,7 @@ from fftasks.errors import SettingsError, ToolError
 from fftasks.stages import components, pipeline
 from fftasks.stages.pipeline import parse_document
 from fftasks.stages.submit import Run, format_run_name, is_lost, list_inputs, make
-from tests.stages.test_components import IMAGE, SUMS, make_graph
+from tests.stages.test_components import IMAGE, SUMS, make_graph, make_pins
 
 SETTINGS = SimpleNamespace(
     host="http://kfp.test/",
@@ -19,9 +19,8 @@ SETTINGS = SimpleNamespace(
     service_account="",
     pipeline_root="",
 )
-MADE, TEXT = pipeline.make(
-    components.make(make_graph(SUMS), "sums", IMAGE)[0], "r@sha256:0", caching=True, version="0"
-)
+PARTS, _ = components.make(make_graph(SUMS), "sums", IMAGE)
+MADE, TEXT = pipeline.make(PARTS, make_pins(PARTS, "r@sha256:0"), caching=True, version="0")
 
 
 class Recorder:
