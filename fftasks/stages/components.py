@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 from fftasks.errors import WorkflowError
 from fftasks.record import Record, digest_bytes, digest_json
+from fftasks.stages.emitter import format_yaml
 from fftasks.stages.messages import load_messages
 from fftasks.workflow.instance import OUTPUTS
 
@@ -25,8 +25,6 @@ _MAX_CONSTANT_LENGTH = 2048  # characters of its JSON
 # KFP's launcher replaces {{...}} wherever it stands, and Kubernetes reads $(NAME) and $$ in everything that
 # becomes an argument of a container, which a task with all its constants does (it is the driver's --task)
 _REPLACED = re.compile(r"\{\{|\$\(|\$\$")
-# what YAML 1.1 (PyYAML) takes for a string and the server's YAML 1.2 does not: 1e5, 0o17, 2001-1-1, y
-_AMBIGUOUS = re.compile(r"[-+.]?[0-9]|[yYnN]\Z")
 
 
 def make(graph: Record, workflow: str, image: str) -> tuple[Record, dict[str, str]]:
@@ -91,8 +89,9 @@ def check_document(document: Document) -> None:
     from google.protobuf import json_format
 
     messages = load_messages()
-    json_format.ParseDict(document, messages.PipelineSpec())
-    # a Struct in PipelineSpec, parsed by the server only when the run starts
+    # a Struct in PipelineSpec, which may be anything, parsed by the server only when the run starts
+    rest = {key: value for key, value in document.items() if key != "deploymentSpec"}
+    json_format.ParseDict(rest, messages.PipelineSpec())
     json_format.ParseDict(document["deploymentSpec"], messages.PipelineDeploymentConfig())
 
 
@@ -104,15 +103,8 @@ def format_document(document: Document, description: str, platform: Document | N
     """
     name = document["pipelineInfo"]["name"]
     head = f"# PIPELINE DEFINITION\n# Name: {name}\n# Description: {description}\n"
-    second = f"---\n{_dump(platform)}" if platform else ""
-    return f"{head}{_dump(document)}{second}"
-
-
-def _dump(document: Document) -> str:
-    import yaml
-
-    # lines are never folded: libyaml and PyYAML fold differently
-    return str(yaml.dump(document, Dumper=_make_dumper(), width=1 << 30, allow_unicode=True))
+    second = f"---\n{format_yaml(platform)}" if platform else ""
+    return f"{head}{format_yaml(document)}{second}"
 
 
 def _check_node(node: Record, file: str, workflow: str) -> None:
@@ -275,19 +267,3 @@ def _describe(node: Record, workflow: str) -> str:
     function = node["function"]
     where = f"{function['qualname']} in {function['file']}"
     return f"node {node['name']!r} of workflow {workflow!r}: {where}"
-
-
-@cache
-def _make_dumper() -> type[Any]:
-    import yaml
-
-    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-        def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
-            return True
-
-    def represent_text(dumper: Any, text: str) -> Any:
-        style = "'" if _AMBIGUOUS.match(text) else None
-        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-    Dumper.add_representer(str, represent_text)
-    return Dumper

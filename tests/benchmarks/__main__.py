@@ -8,10 +8,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import array, edit, first_run, growth, no_op
+from tests.benchmarks import array, compiling, edit, first_run, growth, no_op
 from tests.benchmarks.table import print_table
 
 BENCHMARKS = {
+    "compiling": compiling,
     "no_op": no_op,
     "first_run": first_run,
     "edit": edit,

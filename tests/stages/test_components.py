@@ -327,7 +327,7 @@ def test_text_survives_yaml(text):
 @pytest.mark.parametrize("text", TEXTS[:4])
 def test_text_that_the_server_would_take_for_something_else_is_quoted(text):
     # the server parses YAML 1.2, PyYAML writes for YAML 1.1
-    assert f"a: '{text}'" in format_document({"pipelineInfo": {"name": "n"}, "a": text}, "")
+    assert f'a: "{text}"' in format_document({"pipelineInfo": {"name": "n"}, "a": text}, "")
 
 
 @given(st.text())
