@@ -14,7 +14,7 @@ FLOORS = {
         "tasks", "dispatcher", "attempt", "project", "assembly", "connect", "recipe",
         "pinning", "plan", "data",
         "reporter", "database", "commands", "dropin", "results", "table",
-        "cluster",
+        "cluster", "doctor",
         "overview", "page",
     ),
     3: ("ports",),

@@ -142,6 +142,34 @@ class Registry:
 
         return self._connection.insist(f"registry: {name} cannot be looked up", look)
 
+    def check_write(self, repository: str) -> None:
+        """Start an upload and end it again; raise ToolError if the registry does not let us."""
+        scopes = (name_scope(repository, "pull,push"),)
+
+        def start() -> str:
+            url = f"/v2/{repository}/blobs/uploads/"
+            with self._connection.ask("POST", url, scopes) as answer:
+                return self._connection.locate(answer)
+
+        name = f"{self.host}/{repository}"
+        self._abandon(self._connection.insist(f"registry: {name} cannot be written", start), scopes)
+
+    def is_public(self, repository: str, tag: str) -> bool:
+        """Tell whether this login may look up a tag, whether it is there or not."""
+        scopes = (name_scope(repository, "pull"),)
+
+        def look() -> bool:
+            try:
+                self._connection.look(_manifest_url(repository, tag), scopes, _ACCEPT)
+            except RequestFailedError as exc:
+                if exc.status in {401, 403}:
+                    return False
+                raise
+            return True
+
+        name = f"{self.host}/{repository}"
+        return self._connection.insist(f"registry: {name} cannot be looked up", look)
+
     def mount_blob(self, repository: str, digest: str, source: str) -> bool:
         """Give a repository a blob that another one of this registry has; no byte is sent.
 

@@ -5,6 +5,7 @@ FFFUNCTION=<group>        run the nodes of --nodes
   --executor-input JSON   inputs and outputs as Kubeflow Pipelines' launcher gives them
   --job                   inputs and outputs from a JSON line on standard input
 --serve                   run many nodes: see worker.py
+--check                   look through the nodes of a file, and run none
 --show PATH               print the repr of an artifact
 """
 
@@ -59,6 +60,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--pdb", action="store_true", help="debug what the node's function raises")
     parser.add_argument("--job", action="store_true", help="read a job from standard input")
     parser.add_argument("--serve", action="store_true", help="run nodes as a warm worker")
+    parser.add_argument("--check", action="store_true", help="look through the nodes of a file")
     parser.add_argument("--show", default="", help="print the repr of an artifact")
     return parser.parse_args(argv)
 
@@ -67,6 +69,8 @@ def _run(arguments: argparse.Namespace) -> int:
     root = Path(arguments.root).resolve()
     if arguments.show:
         return _show(root, arguments)
+    if arguments.check:
+        return _check(root, arguments)
     if arguments.serve:
         return serve(root, arguments.file)
     if arguments.job:
@@ -105,6 +109,15 @@ def _run_task(root: Path, arguments: argparse.Namespace) -> int:
             find_node(workflows, arguments.workflow or None, name)
     task = Task(group, members, arguments.fingerprint, arguments.kept)
     run_task(task, nodes, json.loads(arguments.executor_input), read_means())
+    return 0
+
+
+def _check(root: Path, arguments: argparse.Namespace) -> int:
+    from fftasks.runtime.check import check_file  # here: no node needs it
+
+    with take_stdout() as answers, open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), 1)
+        answers.write(json.dumps(check_file(root, arguments.file)).encode())
     return 0
 
 

@@ -1,0 +1,77 @@
+"""Checks of Kubeflow Pipelines: is it there, is it new enough, and does it take us for somebody."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from fftasks.doctor.finding import FAIL, OK, WARN, Finding, make_failure
+from fftasks.errors import FFTasksError
+from fftasks.ports.kfp import find_experiment
+from fftasks.ports.kfp_connection import Connection, Json, Question, connect
+from fftasks.project import Project
+from fftasks.settings import KFPSettings
+
+_OLD = "/apis/v1beta1/healthz"  # which says the version; the newer one does not
+_OLDEST = (2, 0)
+_KEYS_FROM = (2, 18)
+_REST = ("KFP version", "KFP namespace", "KFP access")
+
+
+def check_kfp(project: Project) -> Iterator[Finding]:
+    """Ask the host what it is, and whether it lets us list experiments."""
+    settings = project.settings.kfp
+    with connect(settings) as kfp:
+        try:
+            health = kfp.get("no Kubeflow Pipelines", "/healthz")
+        except FFTasksError as error:
+            yield make_failure("KFP host", error)
+            for check in _REST:
+                yield Finding(check, WARN, "not looked at: the host does not answer as it should")
+            return
+        yield Finding("KFP host", OK, kfp.access.host)
+        yield _check_version(kfp)
+        yield _check_namespace(settings, health)
+        yield _check_access(kfp, settings)
+
+
+def _check_version(kfp: Connection) -> Finding:
+    text = _read_version(kfp)
+    found = re.match(r"v?(\d+)\.(\d+)", text)
+    if found is None:
+        return Finding("KFP version", OK, "not said; 2.0 or newer, as it has the interface v2beta1")
+    version = (int(found[1]), int(found[2]))
+    if version < _OLDEST:
+        cure = "pipelines of fftasks need Kubeflow Pipelines 2.0 or newer"
+        return Finding("KFP version", FAIL, text, cure)
+    keys = "" if version >= _KEYS_FROM else ", caches by image and arguments"
+    return Finding("KFP version", OK, f"{text}{keys}")
+
+
+def _read_version(kfp: Connection) -> str:
+    try:
+        answer = kfp.ask("no version", Question("GET", _OLD))
+    except FFTasksError:  # the version is worth a line, and nothing depends on it
+        return ""
+    return str(answer.get("tag_name") or answer.get("apiServerTagName") or "")
+
+
+def _check_namespace(settings: KFPSettings, health: Json) -> Finding:
+    if health.get("multi_user") and not settings.namespace:
+        cure = "kfp.namespace: the name of your profile"
+        return Finding("KFP namespace", FAIL, "it serves several users, and none is set", cure)
+    if settings.namespace and not health.get("multi_user"):
+        found = f"{settings.namespace!r} is set, and this host serves one user without namespaces"
+        return Finding("KFP namespace", WARN, found, "is kfp.host the right one?")
+    return Finding("KFP namespace", OK, settings.namespace or "none, as the host serves one user")
+
+
+def _check_access(kfp: Connection, settings: KFPSettings) -> Finding:
+    try:
+        experiment = find_experiment(kfp, settings)
+    except FFTasksError as error:
+        return make_failure("KFP access", error)
+    will = "" if experiment else ", which will be made"
+    how = settings.auth or ("cookies" if settings.cookies else "token" if kfp.access.token else "")
+    identity = f"by {how}" if how else "without an identity"
+    return Finding("KFP access", OK, f"{identity}; experiment {settings.experiment!r}{will}")

@@ -1,0 +1,72 @@
+"""Checks of the workflows: may they be copied, and does the copy give all nodes, as in a pod."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from fftasks.assembly import is_current, plan, run_step
+from fftasks.doctor.finding import FAIL, OK, WARN, Finding, make_failure
+from fftasks.errors import FFTasksError
+from fftasks.project import Project
+
+
+def check_graphs(project: Project) -> Iterator[Finding]:
+    """Make the graphs, as every command does."""
+    count = len(project.nodes)
+    for graph in project.graphs:
+        for warning in graph["warnings"]:
+            yield Finding("workflows", WARN, warning)
+    names = ", ".join(project.workflows)
+    yield Finding("workflows", OK, f"{names}: {count} nodes")
+
+
+def check_nodes(project: Project) -> Iterator[Finding]:
+    """Import the files from the copy that goes into the image, by the entry point's own code."""
+    step = plan(project, "context")
+    if not is_current(step):
+        run_step(step)
+    for file in project.settings.workflows:
+        yield from _check_file(project, file)
+
+
+def _check_file(project: Project, file: str) -> Iterator[Finding]:
+    folder = project.folder / "context"
+    completed = subprocess.run(
+        [sys.executable, "-m", "fftasks.runtime", "--root", str(folder), "--file", file, "--check"],
+        cwd=folder,
+        capture_output=True,
+        # what lies in the project and not in its copy is not in the image either
+        env={name: value for name, value in os.environ.items() if name != "FFFUNCTION"},
+        check=False,
+    )
+    if completed.returncode:
+        lines = completed.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        cure = f"python -m fftasks.runtime --root .fftasks/context --file {file} --check"
+        found = f"{file} cannot be imported from the copy in .fftasks/context: {lines[-1].strip()}"
+        yield Finding("nodes", FAIL, found, f"does .dockerignore keep something away? {cure}")
+        return
+    answer = json.loads(completed.stdout)
+    for problem in answer["problems"]:
+        cure = "pass plain data, and open files, connections and locks inside the function"
+        yield Finding("constants", FAIL, problem, cure)
+    yield Finding("nodes", OK, f"{file}: {answer['nodes']} nodes are found in the copy")
+
+
+def check_pipeline(project: Project) -> Iterator[Finding]:
+    """Make the components, which refuse what no container could run."""
+    for workflow in project.workflows:
+        yield _make_components(project, workflow)
+
+
+def _make_components(project: Project, workflow: str) -> Finding:
+    try:
+        step = plan(project, "components", workflow)
+        if not is_current(step):
+            run_step(step)
+    except FFTasksError as error:
+        return make_failure("components", error)
+    return Finding("components", OK, f"{workflow} can run on Kubeflow Pipelines")
