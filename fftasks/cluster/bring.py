@@ -12,15 +12,63 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from fftasks.cluster.run import ClusterRun, Json, Task, find_container
+from fftasks.cluster.run import (
+    ClusterRun,
+    Json,
+    Task,
+    find_container,
+    find_executor,
+    list_outputs,
+)
 from fftasks.errors import ToolError
 from fftasks.ports.kfp_runs import list_runs, read_run
 from fftasks.ports.object_store import ObjectStore
 from fftasks.project import Project
 from fftasks.record import digest_json
+from fftasks.runtime.pack import read_pack
+from fftasks.workflow.slug import make_slug
 
+PACKS = ("values", "inner")  # of a task of several nodes; see runtime/task.py
 DEFAULT_ROOT = "minio://mlpipeline/v2/artifacts"  # of KFP's own installation
 _EARLIER = 100
+_STEP = 1 << 24
+
+
+def bring_result(project: Project, run: ClusterRun, node: str) -> Path:
+    """Return the file here that has the result of a node; as bring_output.
+
+    Of a node that shares its container with others, it is taken out of the pack that they have given.
+    """
+    task = run.find_task(node)
+    outputs = list_outputs(run.document, task.name)
+    if "result" in outputs:
+        return bring_output(project, run, task, "result")
+    for output in (name for name in PACKS if name in outputs):
+        found = unpack(bring_output(project, run, task, output), node)
+        if found is not None:
+            return found
+    raise ToolError(
+        f"the result of {node!r} was not kept in run {run.run_id}",
+        found=[f"task {task.name} gives {', '.join(outputs) or 'nothing'}"],
+        tip=f"`doit replay {node!r}` computes it here",
+    )
+
+
+def unpack(path: Path, node: str) -> Path | None:
+    """Return a file with the result of one node, beside the pack that has it; None if it has not."""
+    value = read_pack(path).values.get((node, "result"))
+    if value is None:
+        return None
+    target = path.with_name(f"{path.name}-{make_slug(node)}")
+    part = target.with_suffix(".part")
+    with path.open("rb") as source, part.open("wb") as file:
+        source.seek(value.place.offset)
+        left = value.place.length
+        while left and (piece := source.read(min(left, _STEP))):
+            file.write(piece)
+            left -= len(piece)
+    part.rename(target)
+    return target
 
 
 def bring_output(project: Project, run: ClusterRun, task: Task, output: str) -> Path:
@@ -39,8 +87,15 @@ def bring_output(project: Project, run: ClusterRun, task: Task, output: str) -> 
     target = project.folder / "cluster" / run.run_id / task.name / output
     if not target.exists():
         store = ObjectStore(project.settings.object_store)
-        store.fetch(_find_output(project, store, run, task, output), target)
+        importer = find_executor(run.document, task.name).get("importer")
+        uri = _read_uri(importer) if importer else _find_output(project, store, run, task, output)
+        store.fetch(uri, target)
     return target
+
+
+def _read_uri(importer: Json) -> str:
+    uri = importer.get("artifactUri", {})
+    return str(uri.get("constant") or uri.get("runtimeValue", {}).get("constant") or "")
 
 
 def _find_output(
@@ -114,7 +169,11 @@ def list_inputs(run: ClusterRun, task: str) -> dict[str, Json]:
     """Return a task's inputs: name -> {"producerTask", "outputArtifactKey"}."""
     step = run.document["root"]["dag"]["tasks"][task]
     artifacts = step.get("inputs", {}).get("artifacts", {})
-    return {name: source["taskOutputArtifact"] for name, source in sorted(artifacts.items())}
+    return {
+        name: source["taskOutputArtifact"]
+        for name, source in sorted(artifacts.items())
+        if "taskOutputArtifact" in source
+    }
 
 
 def read_parameters(run: ClusterRun, task: str) -> Json:

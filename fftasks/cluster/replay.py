@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fftasks.cluster.bring import bring_output, list_inputs, read_parameters
-from fftasks.cluster.run import ClusterRun, Task, find_container
+from fftasks.cluster.run import ClusterRun, Task, find_container, list_outputs
 from fftasks.errors import ToolError
 from fftasks.project import Project
 
@@ -25,19 +25,20 @@ _WHOLE = "{{$}}"
 
 
 def replay_here(project: Project, run: ClusterRun, task: Task, *, pdb: bool) -> tuple[int, Path]:
-    """Run a task's command by this Python; return its exit code, and the file of its result.
+    """Run a task's command by this Python; return its exit code, and the folder of its outputs.
 
     pdb: stop in Python's debugger where it raises
     """
+    _check_debugged(task, pdb=pdb)
     folder = prepare(project, run, task)
-    command = [sys.executable, *_make_command(run, task, folder)[1:]]
+    command = _make_local(_make_command(run, task, folder))
     completed = subprocess.run(
         [*command, *(["--pdb"] if pdb else [])],
         cwd=project.root,
         env={**os.environ, **_make_environment(run, task)},
         check=False,
     )
-    return completed.returncode, folder / "outputs" / "result"
+    return completed.returncode, folder / "outputs"
 
 
 def replay_in_image(
@@ -47,6 +48,7 @@ def replay_in_image(
     from fftasks.connect import find_login
     from fftasks.ports.container import Container, run_container
 
+    _check_debugged(task, pdb=pdb)
     folder = prepare(project, run, task)
     command = _make_command(run, task, Path(_PLACE))
     container = Container(
@@ -57,7 +59,7 @@ def replay_in_image(
         place=_PLACE,
         interactive=pdb,
     )
-    return run_container(container, find_login(project)), folder / "outputs" / "result"
+    return run_container(container, find_login(project)), folder / "outputs"
 
 
 def prepare(project: Project, run: ClusterRun, task: Task) -> Path:
@@ -90,11 +92,24 @@ def _make_command(run: ClusterRun, task: Task, folder: Path) -> list[str]:
     return [text if word == _WHOLE else str(word) for word in command]
 
 
+def _make_local(command: list[str]) -> list[str]:
+    """Return a command for this Python; the code is not an image's, so nothing is asked about that."""
+    words = command[1:]
+    if "--fingerprint" in words:
+        at = words.index("--fingerprint")
+        del words[at : at + 2]
+    return [sys.executable, *words]
+
+
+def _check_debugged(task: Task, *, pdb: bool) -> None:
+    if pdb and len(task.nodes) > 1:
+        raise ToolError(
+            f"replay: {', '.join(task.nodes)} share a container, and run in processes of their own",
+            tip="leave --pdb out: what one of them raises is shown",
+        )
+
+
 def _make_executor_input(run: ClusterRun, task: Task, folder: Path) -> dict[str, Any]:
-    component = run.document["components"][
-        run.document["root"]["dag"]["tasks"][task.name]["componentRef"]["name"]
-    ]
-    outputs = component.get("outputDefinitions", {}).get("artifacts", {})
     values = {k: v for k, v in read_parameters(run, task.name).items() if v is not None}
     return {
         "inputs": {
@@ -102,7 +117,10 @@ def _make_executor_input(run: ClusterRun, task: Task, folder: Path) -> dict[str,
             "parameterValues": values,
         },
         "outputs": {
-            "artifacts": {name: _locate(folder / "outputs" / name) for name in outputs},
+            "artifacts": {
+                name: _locate(folder / "outputs" / name)
+                for name in list_outputs(run.document, task.name)
+            },
             "outputFile": str(folder / "output.json"),
         },
     }

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from fftasks.errors import FFTasksError, ToolError
+from fftasks.runtime.members import parse_members
 from fftasks.stages.submit import read_description
 
 Json = Mapping[str, Any]
@@ -151,11 +152,15 @@ def refuse_name(problem: str, name: str, names: list[str]) -> FFTasksError:
 
 def list_nodes(document: Json, task: str) -> tuple[str, ...]:
     """Return the names of the nodes that a task runs, as its command says; its own name if it does not."""
-    container = find_container(document, task)
+    executor = find_executor(document, task)
+    if "importer" in executor:  # it takes what is there already
+        return ()
+    container = executor.get("container", {})
     args = [str(word) for word in container.get("args", ())]
-    named = [args[at + 1] for at, word in enumerate(args[:-1]) if word == "--node"]
-    if named:
-        return tuple(named)
+    if "--nodes" in args[:-1]:
+        return parse_members(args[args.index("--nodes") + 1]).nodes
+    if "--node" in args[:-1]:
+        return (args[args.index("--node") + 1],)
     for variable in container.get("env", ()):
         if variable.get("name") == "FFFUNCTION":
             return (str(variable.get("value", "")),)
@@ -163,13 +168,30 @@ def list_nodes(document: Json, task: str) -> tuple[str, ...]:
     return (str(step.get("taskInfo", {}).get("name") or task),)
 
 
+def find_executor(document: Json, task: str) -> Json:
+    """Return what a task is executed by: {"container": …} or {"importer": …}; {} if it is not there."""
+    executors = document.get("deploymentSpec", {}).get("executors", {})
+    executor: Json = executors.get(find_component(document, task).get("executorLabel"), {})
+    return executor
+
+
 def find_container(document: Json, task: str) -> Json:
     """Return the container (image, command, args, env) of a task; {} if it has none."""
-    step = document["root"]["dag"]["tasks"][task]
-    component = document.get("components", {}).get(step["componentRef"]["name"], {})
-    executors = document.get("deploymentSpec", {}).get("executors", {})
-    container: Json = executors.get(component.get("executorLabel"), {}).get("container", {})
+    container: Json = find_executor(document, task).get("container", {})
     return container
+
+
+def find_component(document: Json, task: str) -> Json:
+    """Return the component of a task; {} if it is not there."""
+    step = document["root"]["dag"]["tasks"][task]
+    component: Json = document.get("components", {}).get(step["componentRef"]["name"], {})
+    return component
+
+
+def list_outputs(document: Json, task: str) -> list[str]:
+    """Return the names of a task's artifacts."""
+    definitions = find_component(document, task).get("outputDefinitions", {})
+    return sorted(definitions.get("artifacts", {}))
 
 
 def read_time(text: object) -> datetime | None:

@@ -200,8 +200,10 @@ def tell_end(run: ClusterRun, read_log: Callable[[Task], str | None]) -> list[st
 
 def tell_failure(run: ClusterRun, task: Task, log: str | None) -> list[str]:
     """Return what is known of a task that failed: KFP's words, the end of its log, what to do."""
-    node = task.nodes[0]
-    lines = [f"  {', '.join(task.nodes)} failed{': ' if task.error else ''}{task.error}"]
+    node = (task.nodes or (task.name,))[0]
+    lines = [
+        f"  {', '.join(task.nodes or (task.name,))} failed{': ' if task.error else ''}{task.error}"
+    ]
     if log:
         lines += ["  last lines of its log:"]
         lines += [f"    {line}" for line in log.rstrip().splitlines()[-_LOG_LINES:]]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from fftasks.cluster.bring import PACKS, unpack
 from fftasks.cluster.choose import find_run
 from fftasks.cluster.replay import replay_here, replay_in_image
 from fftasks.commands.command import ClusterCommand
@@ -36,7 +38,13 @@ class Replay(ClusterCommand):
         run = find_run(project, *wanted)
         task = run.find_task(node)
         replay = replay_in_image if options["docker"] else replay_here
-        code, path = replay(project, run, task, pdb=options["pdb"])
-        if code == 0 and path.exists():
-            return show_artifact(project, run.find_file(task), path)
-        return code
+        code, folder = replay(project, run, task, pdb=options["pdb"])
+        path = _find_result(folder, node) if code == 0 else None
+        return code if path is None else show_artifact(project, run.find_file(task), path)
+
+
+def _find_result(folder: Path, node: str) -> Path | None:
+    if (folder / "result").exists():
+        return folder / "result"
+    packs = [folder / name for name in PACKS if (folder / name).exists()]
+    return next((path for path in (unpack(pack, node) for pack in packs) if path), None)

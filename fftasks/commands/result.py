@@ -69,12 +69,12 @@ def show_artifact(project: Project, file: str, path: Path) -> int:
 
 
 def _show_of_cluster(project: Project, name: str, wanted: str) -> int:
-    from fftasks.cluster.bring import bring_output
+    from fftasks.cluster.bring import bring_result
     from fftasks.cluster.choose import find_run
 
     run = find_run(project, wanted)
-    task = run.find_task(name)
-    return show_artifact(project, run.find_file(task), bring_output(project, run, task, "result"))
+    file = run.find_file(run.find_task(name))
+    return show_artifact(project, file, bring_result(project, run, name))
 
 
 def _show(project: Project, name: str) -> int:

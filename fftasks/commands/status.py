@@ -42,7 +42,8 @@ def _list_problems(run: ClusterRun) -> list[str]:
     if run.error and not lines:
         lines = [run.error]
     if failed:
-        lines.append(f"tip: `doit logs {failed[0].nodes[0]!r} {run.run_id[:8]}` shows its log")
+        node = (failed[0].nodes or (failed[0].name,))[0]
+        lines.append(f"tip: `doit logs {node!r} {run.run_id[:8]}` shows its log")
     return lines
 
 

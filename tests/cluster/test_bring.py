@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from fftasks.cluster.run import list_nodes
 from tests.cluster.submitted import make_project, submit_project
 from tests.services.cluster import Cluster
 from tests.services.executor_input import Paths
@@ -144,11 +145,19 @@ def test_where_results_are_not_is_said(runs):
     assert "kfp.pipeline_root" in output
 
 
+def test_a_replay_looks_at_no_fingerprint_of_an_image(runs, monkeypatch):
+    from fftasks.cluster import replay
+
+    command = ["python3", "--fingerprint", "sha256:1", "--node", "x"]
+
+    assert replay._make_local(command) == [sys.executable, "--node", "x"]
+
+
 def test_a_missing_package_says_which_extra(runs):
     runs.sample.write("s3fs.py", "raise ImportError('no s3fs here')\n")
     try:
         output = runs.sample.doit(
-            "result", "load_0000", runs.bad, code=3, FFTASKS_OBJECT_STORE__MOUNT="", PYTHONPATH="."
+            "result", "load_0000", runs.good, code=3, FFTASKS_OBJECT_STORE__MOUNT="", PYTHONPATH="."
         )
     finally:
         (runs.sample.root / "s3fs.py").unlink()
@@ -213,3 +222,80 @@ def _upload(folder, settings):
         for path in bucket.rglob("*"):
             if path.is_file():
                 client.upload_file(str(path), bucket.name, path.relative_to(bucket).as_posix())
+
+
+GROUP = """
+from fftasks import Workflow, workflow
+
+@workflow
+def double(x):
+    assert x < 4, "too large"
+    return 2 * x
+
+first = double(1).set_name("first")
+second = double(first).set_name("second")
+Workflow(double(second).set_name("third"), name="grouped")
+"""
+
+
+def group_tasks(document):
+    """Return a document in which first and second share a container, as runtime/task.py wants it."""
+    from fftasks.runtime.members import Members, format_members
+    from fftasks.runtime.task import name_group_input
+
+    tasks, components = document["root"]["dag"]["tasks"], document["components"]
+    executors = document["deploymentSpec"]["executors"]
+    names = {list_nodes(document, task)[0]: task for task in tasks}
+    alone, group = names["first"], names["second"]
+    executor = executors[components[tasks[group]["componentRef"]["name"]]["executorLabel"]]
+    members = Members(("first", "second"), (("second", "result"),))
+    args = ["--file", "wf.py", "--workflow", "grouped", "--node", "second"]
+    args += ["--nodes", format_members(members), "--executor-input", "{{$}}"]
+    executor["container"]["args"] = args
+    component = components[tasks[group]["componentRef"]["name"]]
+    artifact = component["outputDefinitions"]["artifacts"]["result"]
+    component["outputDefinitions"]["artifacts"] = {"values": artifact, "inner": artifact}
+    del tasks[group]["inputs"], component["inputDefinitions"], tasks[group]["dependentTasks"]
+    label = components[tasks[alone]["componentRef"]["name"]]["executorLabel"]
+    del components[tasks.pop(alone)["componentRef"]["name"]], executors[label]
+    third = tasks[names["third"]]
+    source = third["inputs"]["artifacts"].pop("x")["taskOutputArtifact"]
+    name = name_group_input("second")
+    source["outputArtifactKey"] = "values"
+    third["inputs"]["artifacts"][name] = {"taskOutputArtifact": source}
+    definitions = components[third["componentRef"]["name"]]["inputDefinitions"]["artifacts"]
+    definitions[name] = definitions.pop("x")
+    executor = executors[components[third["componentRef"]["name"]]["executorLabel"]]
+    args = executor["container"]["args"]
+    args[0:0] = ["--nodes", format_members(Members(("third",), (("third", "result"),)))]
+    return document
+
+
+def test_nodes_that_share_a_container_are_nodes(tmp_path, monkeypatch):
+    from fftasks.stages import submit
+
+    cluster = Cluster(LocalPods(tmp_path / "p"), tmp_path / "cluster")
+    mount = {"FFTASKS_OBJECT_STORE__MOUNT": f"{cluster.folder}/bucket/minio"}
+    parse = submit.parse_document
+    monkeypatch.setattr(submit, "parse_document", lambda text: group_tasks(parse(text)))
+    with KFPServer(cluster) as server:
+        sample = make_project(tmp_path / "p", server, GROUP)
+        _, record = submit_project(sample)
+        run = server.wait(record["run_id"])
+        assert run.state == "FAILED", [task.log for task in run.tasks.values()]
+
+        status = sample.doit("status")
+        results = [
+            sample.doit("result", node, "--cluster", **mount) for node in ("first", "second")
+        ]
+        failed = sample.doit("replay", "third", code=1, **mount)
+        replayed = sample.doit("replay", "first", **mount)
+        refused = sample.doit("replay", "first", "--pdb", code=1, **mount)
+
+    assert [line.split()[1:3] for line in status.splitlines()[2:5]] == [
+        ["first", "ran"], ["second", "ran"], ["third", "failed"]
+    ]  # fmt: skip
+    assert results == ["2\n", "4\n"]
+    assert "too large" in failed
+    assert replayed.splitlines()[-1] == "2"
+    assert "share a container" in refused
