@@ -24,17 +24,15 @@ _TYPES = {
 
 def compile_pipeline(
     components: dict[str, Any],
-    images: Mapping[str, str],
+    pins: dict[str, Any],
     folder: Path,
     *,
-    args: Mapping[str, list[str]] | None = None,
+    caching: bool = True,
     settings: Mapping[str, NodeSettings] | None = None,
-    cache: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the pipeline and the document for Kubernetes that the SDK makes of a components record.
 
-    images: of tasks; args: of tasks, where they are others than the component's
-    settings: of nodes; cache: the cache keys of tasks, None for no caching at all
+    pins: image, fingerprint and cache key of each task; settings: of nodes
     """
     from kfp import compiler, dsl
 
@@ -44,13 +42,14 @@ def compile_pipeline(
         made: dict[str, Any] = {}
         for name in _order(tasks):
             task = tasks[name]
-            component = _make_component(task, images[name], (args or {}).get(name, task["args"]))
+            component = _make_component(task, pins["tasks"][name])
             made[name] = step = component(**_take_inputs(task, made))
             chosen = (settings or {}).get(task["nodes"][0], NodeSettings())
             for variable, value in sorted({**chosen.env, "FFFUNCTION": task["name"]}.items()):
                 step.set_env_variable(variable, value)
             step.set_display_name(task["name"])
-            step.set_caching_options(cache is not None, (cache or {}).get(name))
+            key = pins["tasks"][name]["cache_key"] if caching else None
+            step.set_caching_options(caching, key or None)
             step.after(*(made[other] for other in task["upstream"]))
             apply(step, chosen)
 
@@ -134,8 +133,10 @@ def _apply_places(step: Any, settings: NodeSettings) -> None:
         k8s.set_timeout(step, settings.timeout_s)
 
 
-def _make_component(task: dict[str, Any], image: str, args: list[str]) -> Any:
+def _make_component(task: dict[str, Any], pin: dict[str, str]) -> Any:
     from kfp import dsl
+
+    image, args = pin["reference"], [*task["args"], "--fingerprint", pin["fingerprint"]]
 
     definitions = task["component"].get("inputDefinitions", {})
     parameters = [

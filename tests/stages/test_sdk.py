@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fftasks.settings import NodeSettings
 from fftasks.stages import components, pipeline
 from tests.stages.sdk import compile_pipeline
-from tests.stages.test_components import IMAGE, Ref, make_graph
+from tests.stages.test_components import IMAGE, Ref, make_graph, make_pins
 from tests.stages.test_pipeline import REFERENCE, read_message
 
 EVERYTHING = NodeSettings(
@@ -47,9 +47,9 @@ EVERYTHING = NodeSettings(
 def make_both(graph, folder, chosen=None, *, caching=True):
     """Return our two documents and the SDK's."""
     made, _ = components.make(graph, "sums", IMAGE)
-    _, text = pipeline.make(made, REFERENCE, caching=caching, version="0.1.0", settings=chosen)
-    images = dict.fromkeys(made["tasks"], REFERENCE)
-    theirs = compile_pipeline(made, images, folder, settings=chosen, cache={} if caching else None)
+    pins = make_pins(made, REFERENCE)
+    _, text = pipeline.make(made, pins, caching=caching, version="0.1.0", settings=chosen)
+    theirs = compile_pipeline(made, pins, folder, caching=caching, settings=chosen)
     return pipeline.parse_documents(text), theirs
 
 
