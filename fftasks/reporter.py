@@ -265,6 +265,8 @@ def _describe_run(
     """Return what the history notes of a run when it begins, and of the graph; see history.py."""
     project = open_current()
     line = {"begin": begin, "tasks": selected, "workflows": list(project.workflows)}
+    values = {k: v for name in project.workflows for k, v in project.list_values(name).items()}
+    line["parameters"] = {name: str(value) for name, value in values.items()}
     return line, project.name_graphs(), project.describe_nodes
 
 

@@ -129,3 +129,12 @@ def test_a_run_is_found_by_the_beginning_of_its_name(tmp_path):
         find_run(tmp_path, "2001")
     with pytest.raises(StoreError, match="no run 'x'"):
         find_run(tmp_path, "x")
+
+
+def test_a_run_is_told_with_the_values_of_its_parameters(tmp_path):
+    text = "from fftasks import Parameter, Workflow, workflow\n\n\n@workflow\ndef f(x):\n    return x\n\n\n"
+    sample = Sample.make(tmp_path, text + 'Workflow(f(Parameter("rate", default=0.1)), name="w")\n')
+
+    sample.doit("run", "rate=0.5")
+
+    assert read_last(sample).header["parameters"] == {"rate": "0.5"}

@@ -33,7 +33,7 @@ class Task:
 
     name: in the document; nodes: the names of those that it runs
     state: of KFP's states, "" if it has not begun, "CACHED" if its results are of an earlier run
-    began, ended: None if it has not
+    began, ended: None if it has not; pod_began: when its pod did, as far as that is said
     pod: the name of its pod, "" if it cannot be known
     """
 
@@ -44,6 +44,7 @@ class Task:
     ended: datetime | None = None
     error: str = ""
     pod: str = ""
+    pod_began: datetime | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -237,7 +238,9 @@ class _Details:
         if self._is_cached(row, state):
             state = "CACHED"
         error = _read_error(row) or _read_error(driver)
-        return Task(name, nodes, state, began, ended, error, self._find_pod(row))
+        pod = next(self._list_pods(row), {})
+        pod_began = read_time(pod.get("start_time"))
+        return Task(name, nodes, state, began, ended, error, self._find_pod(row), pod_began)
 
     def _is_cached(self, row: Json, state: str) -> bool:
         if state == "SKIPPED":

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from fftasks.commands.command import Command
+from fftasks.commands.command import CLUSTER, Command
 from fftasks.page.content import make_empty
 from fftasks.page.make import describe_run
 from fftasks.page.server import Board as Application
@@ -28,16 +28,19 @@ class Board(Command):
         "RUN: as for `doit report`; without it, the board goes on to the next run here."
     )
     name = "board"
-    cmd_options = (_PORT,)
+    cmd_options = (_PORT, CLUSTER)
 
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
         """Serve until Ctrl-C."""
         signal.signal(signal.SIGTERM, _stop)
         board = Application(
-            lambda: describe_run(project, *names), empty=make_empty(project.root.name)
+            lambda: describe_run(project, *names, cluster=options["cluster"]),
+            empty=make_empty(project.root.name),
         )
-        if names:
-            describe_run(project, *names)  # a name that is none is an error now
+        if names or options["cluster"]:
+            describe_run(
+                project, *names, cluster=options["cluster"]
+            )  # a name that is none is an error now
         serve(
             board,
             options["port"],

@@ -21,6 +21,10 @@ JSON = {
     "name": "as_json", "short": "", "long": "json", "type": bool, "default": False,
     "help": "print JSON, for tools",
 }  # fmt: skip
+CLUSTER = {
+    "name": "cluster", "short": "c", "long": "cluster", "type": bool, "default": False,
+    "help": "the run on Kubeflow Pipelines that was submitted last, or RUN there",
+}  # fmt: skip
 
 
 class Command(DoitCmdBase):  # type: ignore[misc]

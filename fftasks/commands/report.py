@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fftasks.commands.command import Command
+from fftasks.commands.command import CLUSTER, Command
 from fftasks.errors import StoreError
 from fftasks.page.html import format_page
 from fftasks.page.make import describe_run
@@ -28,11 +28,11 @@ class Report(Command):
         " the last one here by default."
     )
     name = "report"
-    cmd_options = (_OUTPUT,)
+    cmd_options = (_OUTPUT, CLUSTER)
 
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
         """Write the page, and say where it is."""
-        page = format_page(describe_run(project, *names))
+        page = format_page(describe_run(project, *names, cluster=options["cluster"]))
         path = Path(options["output"] or f"{FOLDER}/report.html")
         project.note_made(path)
         try:

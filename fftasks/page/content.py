@@ -14,7 +14,6 @@ from fftasks.state import STATES
 
 _LONGEST = {"log": 60_000, "error": 20_000, "preview": 2_000, "reason": 500}  # characters of a text
 _LONGEST_VALUE = 500
-_SLACK_S = 0.05  # clocks of processes that tell of one after the other
 
 
 @dataclass(frozen=True)
@@ -134,10 +133,9 @@ def find_longest_path(tasks: Sequence[PageTask]) -> list[str]:
     path = [now.name]
     while True:
         needed = [timed[name] for name in now.upstream if name in timed and name not in path]
-        before = [task for task in needed if _end(task) <= (now.begin or 0.0) + _SLACK_S]
-        if not before:
+        if not needed:
             return path[::-1]
-        now = max(before, key=_end)
+        now = max(needed, key=_end)
         path.append(now.name)
 
 

@@ -67,7 +67,7 @@ def show_tasks(
     known = _recall(past)
     pictures = render_pictures(project, {label: known.get(f"run:{label}") for label in nodes})
     tasks = [
-        _show_stage(event, run)
+        show_stage(event, run)
         for event in run.events.values()
         if event.task.partition(":")[0] in NEEDS
     ]
@@ -116,7 +116,8 @@ def _recall(past: list[Run]) -> dict[str, Event]:
     return {e.task: e for run in past for e in run.events.values() if e.state == "ran"}
 
 
-def _show_stage(event: Event, run: Run) -> PageTask:
+def show_stage(event: Event, run: Run) -> PageTask:
+    """Return a stage of a run as the page has it."""
     stage, _, workflow = event.task.partition(":")
     needs = (name for need in NEEDS[stage] for name in (need, f"{need}:{workflow}"))
     return PageTask(

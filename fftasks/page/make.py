@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fftasks.errors import ToolError
-from fftasks.history import find_run, read_graph, read_run
+from fftasks.history import find_run, list_runs, read_graph, read_run
 from fftasks.overview import list_items, list_states
 from fftasks.page.content import Privacy, make_content
 from fftasks.page.local import read_past, show_run, show_tasks
@@ -18,9 +18,35 @@ from fftasks.settings.tree import RULES
 _SHORTEST = 4  # a shorter secret would hide words
 
 
-def describe_run(project: Project, name: str = "") -> dict[str, Any]:
-    """Return the content of the page of a run, here or on the cluster."""
+def describe_run(project: Project, name: str = "", *, cluster: bool = False) -> dict[str, Any]:
+    """Return the content of the page of a run, here or on the cluster.
+
+    name: the beginning of the name of a run here, or what `doit status` takes for one of the cluster; "" for
+        the last one
+    cluster: look there only
+    """
+    known = list_runs(project.folder)
+    if cluster or (name and not any(run.startswith(name) for run in known)):
+        return describe_cluster(project, name)
     return describe_local(project, name)
+
+
+def describe_cluster(project: Project, name: str) -> dict[str, Any]:
+    """Return the content of the page of a run on the cluster; raise ToolError if there is none."""
+    from fftasks.cluster.choose import find_run as find_cluster_run
+    from fftasks.page import cluster as there
+    from fftasks.ports.kfp import find_page
+
+    run = find_cluster_run(project, name)
+    return make_content(
+        f"{project.root.name}: {run.name} {run.run_id[:8]}",
+        there.show_cluster_run(run, find_page(project.settings.kfp, run.run_id)),
+        there.show_cluster_tasks(project, run),
+        items=there.list_cluster_items(project, run),
+        render=draw_or_leave,
+        history=there.list_earlier(project, run),
+        privacy=find_privacy(project),
+    )
 
 
 def describe_local(project: Project, name: str) -> dict[str, Any]:

@@ -57,6 +57,11 @@ def start_run(settings: KFPSettings, request: Request) -> Run:
     return Run(run_id, make_url(kfp, run_id))
 
 
+def find_page(settings: KFPSettings, run_id: str) -> str:
+    """Return the address of a run's page; asks nobody. Raises SettingsError if kfp.host is none."""
+    return f"{read_access(settings).page}/#/runs/details/{run_id}"
+
+
 def make_url(kfp: Connection, run_id: str) -> str:
     """Return the address of a run's page."""
     return f"{kfp.access.page}/#/runs/details/{run_id}"

@@ -204,7 +204,7 @@ function addList(parts, title, values) {
 function makeList(values) {
   const filled = Object.entries(values).filter(([, value]) => value !== "");
   return make("dl", {}, filled.flatMap(([name, value]) => [
-    make("dt", { textContent: name }), make("dd", { textContent: String(value) })]));
+    make("dt", { textContent: name || "value" }), make("dd", { textContent: String(value) })]));
 }
 
 function drawHistory() {

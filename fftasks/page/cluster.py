@@ -1,0 +1,181 @@
+"""A run on the cluster as the page has it: from Kubeflow Pipelines' answer, and the stages that led to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from fftasks.cluster.run import ClusterRun, Task
+from fftasks.cluster.show import name_state
+from fftasks.errors import FFTasksError
+from fftasks.history import list_runs, read_run
+from fftasks.page.content import PageRun, PageTask, Phase
+from fftasks.page.local import show_stage
+from fftasks.picture.drawing import Item
+from fftasks.project import Project
+
+_ROWS = 12
+_LOGS = 10  # of failed nodes that are asked for
+_LATEST = 50
+_NEAR_S = 60.0  # the clocks here and there may differ
+
+
+def show_cluster_run(run: ClusterRun, link: str = "") -> PageRun:
+    """Return a run of the cluster as the page has it."""
+    return PageRun(
+        name=run.run_id[:8],
+        state=name_state(run.state),
+        begin=_seconds(run.began),
+        end=_seconds(run.ended),
+        where="on Kubeflow Pipelines",
+        command=run.name,
+        link=link,
+        parameters={name: str(value) for name, value in _find_parameters(run).items()},
+        ran=sum(task.state == "SUCCEEDED" for task in run.nodes.values()),
+    )
+
+
+def list_earlier(project: Project, run: ClusterRun) -> list[PageRun]:
+    """Return the last runs of the same workflow, the newest first; none if nobody answers."""
+    from fftasks.ports.kfp_runs import list_runs as ask_runs
+
+    try:
+        runs = [ClusterRun(answer) for answer in ask_runs(project.settings.kfp, _LATEST)]
+    except FFTasksError:
+        return [show_cluster_run(run)]
+    same = [one for one in runs if one.workflow == run.workflow]
+    return [show_cluster_run(one) for one in same[:_ROWS]]
+
+
+def list_cluster_items(project: Project, run: ClusterRun) -> list[Item]:
+    """Return the nodes of a run as the picture has them; by its document, if the graph is another now."""
+    nodes = _describe_nodes(project, run)
+    return [
+        Item(
+            name,
+            node["function"],
+            tuple(node["upstream"]),
+            run.workflow or run.pipeline_name,
+            name_state(run.nodes[name].state),
+            node["chain"],
+            run.nodes[name].name if len(run.nodes[name].nodes) > 1 else "",
+        )
+        for name, node in nodes.items()
+    ]
+
+
+def show_cluster_tasks(project: Project, run: ClusterRun) -> list[PageTask]:
+    """Return the nodes of a run, behind the stages that led to it, if these were made here."""
+    stages = _find_stages(project, run)
+    sent = tuple(stage.name for stage in stages if stage.name.startswith("submit"))
+    nodes = _describe_nodes(project, run)
+    logs = _read_logs(project, run)
+    tasks = [*stages]
+    for name, node in nodes.items():
+        task = run.nodes[name]
+        begin, end = _seconds(task.began), _seconds(task.ended)
+        cached = task.state == "CACHED"
+        now = end if end is not None or begin is None else time.time()
+        tasks.append(
+            PageTask(
+                name=name,
+                state=name_state(task.state),
+                reason="an earlier run has computed it" if cached else "",
+                begin=begin,
+                end=end,
+                seconds=None if cached or begin is None or now is None else now - begin,
+                phases=_list_phases(task),
+                function=node["function"],
+                place=node.get("place", ""),
+                line=node.get("line", ""),
+                workflow=run.workflow or run.pipeline_name,
+                upstream=tuple(node["upstream"]) or sent,
+                arguments=node.get("arguments", {}),
+                settings=node.get("settings", {}),
+                error=task.error if name_state(task.state) == "failed" else "",
+                log=logs.get(name, ""),
+            )
+        )
+    return tasks
+
+
+def _describe_nodes(project: Project, run: ClusterRun) -> dict[str, dict[str, Any]]:
+    """Return what is known of a run's nodes: by the project's graph, where that has all of them."""
+    known = {}
+    with suppress(
+        FFTasksError
+    ):  # a file that cannot be imported must not keep anybody from a run's page
+        if run.workflow in project.workflows:
+            described = project.describe_nodes()
+            labels = {project.nodes[label].content["name"]: label for label in described}
+            own = {n: described[labels[n]] for n in run.nodes if n in labels}
+            names = {label: name for name, label in labels.items()}
+            known = {
+                name: {**node, "upstream": [names[other] for other in node["upstream"]]}
+                for name, node in own.items()
+            }
+    if known.keys() == run.nodes.keys():
+        return known
+    steps = run.document.get("root", {}).get("dag", {}).get("tasks", {})
+    first = {task.name: task.nodes[0] for task in run.tasks}
+    return {
+        name: {
+            "function": task.name,
+            "chain": "",
+            "upstream": [first[other] for other in steps[task.name].get("dependentTasks", ())],
+        }
+        for name, task in run.nodes.items()
+    }
+
+
+def _list_phases(task: Task) -> tuple[Phase, ...]:
+    """Return the time before a task's pod began: its driver, and the queue."""
+    begin, pod_began = _seconds(task.began), _seconds(task.pod_began)
+    if begin is None or pod_began is None or task.state == "CACHED" or pod_began <= begin:
+        return ()
+    return (Phase("driver, queue", begin, pod_began),)
+
+
+def _read_logs(project: Project, run: ClusterRun) -> dict[str, str]:
+    from fftasks.ports.kfp_runs import read_log
+
+    failed = [
+        (node, task) for node, task in run.nodes.items() if name_state(task.state) == "failed"
+    ]
+    logs = {}
+    for node, task in failed[:_LOGS]:
+        with suppress(FFTasksError):  # pods go away, and their logs with them
+            log = read_log(project.settings.kfp, dict(run.answer), task.pod) if task.pod else None
+            logs[node] = log or ""
+    return logs
+
+
+def _find_stages(project: Project, run: ClusterRun) -> list[PageTask]:
+    """Return the stages of the local run that has submitted this one, if it is known here."""
+    began = _seconds(run.began)
+    for name in reversed(list_runs(project.folder)):
+        with suppress(FFTasksError):
+            local = read_run(project.folder, name)
+            sent = local.events.get(f"submit:{run.workflow}")
+            if began is None or sent is None or sent.begin is None or sent.state != "ran":
+                continue
+            if sent.begin - _NEAR_S < began < (sent.end or sent.begin) + _NEAR_S:
+                return [
+                    show_stage(event, local)
+                    for event in local.events.values()
+                    if not event.task.startswith("run:") and event.state != "up to date"
+                ]
+    return []
+
+
+def _find_parameters(run: ClusterRun) -> Mapping[str, Any]:
+    config = run.answer.get("runtime_config") or {}
+    found: Mapping[str, Any] = config.get("parameters") or {}
+    return found
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()

@@ -1,0 +1,106 @@
+"""The page of a run on the cluster."""
+
+import pytest
+
+from fftasks.cluster.watch import watch_runs
+from fftasks.errors import FFTasksError
+from fftasks.history import Journal
+from fftasks.page.make import describe_run
+from fftasks.project import open_project
+from tests.cluster.submitted import make_project, submit_project
+from tests.services.kfp_script import Script, list_steps
+from tests.services.kfp_server import KFPServer
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory):
+    with KFPServer() as server:
+        _, record = submit_project(make_project(tmp_path_factory.mktemp("tasks"), server))
+        return server.api.runs[record["run_id"]].pipeline.order_tasks()
+
+
+@pytest.fixture
+def describe(tmp_path, tasks):
+    """Give a function that lets a run fail at its last node, changes the project, and describes the run."""
+
+    def run_and_describe(change=lambda _: None, name=None):
+        steps = [
+            (tasks[0], "CACHED"),
+            *list_steps(tasks[1:2], "PENDING", "RUNNING", "SUCCEEDED"),
+            *list_steps(tasks[2:], "RUNNING"),
+            (tasks[2], "FAILED", "exit status 1"),
+        ]
+        script = Script(*steps, logs={tasks[2]: "<b>what it printed</b>\n"})
+        with KFPServer(script) as server:
+            sample = make_project(tmp_path, server)
+            project, record = submit_project(sample)
+            watch_runs(project, [record["run_id"]])
+            change(sample)
+            open_project.cache_clear()
+            project = open_project(tmp_path)
+            return describe_run(
+                project, record["run_id"] if name is None else name, cluster=not name
+            )
+
+    return run_and_describe
+
+
+def test_nodes_have_their_states_errors_and_logs(describe):
+    content = describe()
+
+    tasks = {task["name"]: task for task in content["tasks"]}
+    assert {name: task["state"] for name, task in tasks.items()} == {
+        "first node": "cached",
+        "second": "ran",
+        "third": "failed",
+    }
+    assert "exit status 1" in tasks["third"]["error"]
+    assert tasks["third"]["log"] == "<b>what it printed</b>\n"
+    assert tasks["second"]["function"] == "double"
+    assert tasks["second"]["begin"] <= tasks["second"]["end"]
+    assert content["path"][-1] == "third"
+    assert "◆ first node" in content["graph"]["svg"]
+
+
+def test_it_leads_to_the_page_of_kubeflow_pipelines(describe):
+    run = describe()["run"]
+
+    assert run["state"] == "failed"
+    assert "/#/runs/details/" in run["link"]
+
+
+def test_the_stages_that_led_to_it_come_before(describe):
+    def submit_here(sample):
+        journal = Journal(sample.root / ".fftasks", lambda: ({"begin": 1.0}, "g", dict))
+        for stage in ("push", "pipeline:chain", "submit:chain"):
+            journal.begin_task(stage)
+            journal.end_task(stage, "ran")
+        journal.end([])
+
+    content = describe(submit_here)
+
+    assert [task["name"] for task in content["tasks"]][:3] == [
+        "push",
+        "pipeline:chain",
+        "submit:chain",
+    ]
+    first = next(task for task in content["tasks"] if task["name"] == "first node")
+    assert first["upstream"] == ["submit:chain"]
+
+
+def test_a_project_that_has_changed_since_shows_what_ran(describe):
+    content = describe(lambda sample: sample.edit("wf.py", '"second"', '"another"'))
+
+    assert [task["name"] for task in content["tasks"]] == ["first node", "second", "third"]
+    assert content["tasks"][1]["upstream"] == ["first node"]
+
+
+def test_a_workflow_that_cannot_be_imported_hides_no_run(describe):
+    content = describe(lambda sample: sample.edit("wf.py", "first =", "first = = "))
+
+    assert len(content["tasks"]) == 3
+
+
+def test_a_name_that_is_neither_here_nor_there_is_an_error(describe):
+    with pytest.raises(FFTasksError, match="no run 'nothing'"):
+        describe(name="nothing")
