@@ -6,13 +6,12 @@ graph ────▶ components ──────┼─▶ pins ──▶ pipe
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fftasks.connect import find_gone, make_engine, name_repository
+from fftasks.connect import choose_builder, find_gone, make_builder, name_repository
 from fftasks.errors import StoreError
 from fftasks.pinning import choose, make_wish
 from fftasks.project import Project
@@ -108,13 +107,17 @@ def _plan_image(project: Project, *, update_base: bool = False) -> Step:
         recipe = make_recipe(project)
         if old is not None and recipe.resolved is None:
             return [f"{base_path.name} is gone, or of another base"]
-        return _compare(old, image.VERSION, image.find_inputs(recipe))
+        reasons = _compare(old, image.VERSION, image.find_inputs(recipe))
+        wanted = project.settings.image.builder
+        if not reasons and old is not None and wanted not in ("auto", old["builder"]):
+            return [f"builder: {old['builder']} -> {wanted}"]
+        return reasons
 
     def make() -> Record:
+        builder = make_builder(project, choose_builder(project))
         if update_base or make_recipe(project).resolved is None:
-            resolve_base(project, update=update_base)
-        recipe = make_recipe(project)
-        return image.make(recipe, build=make_engine(project).build, log=_find_log(project))
+            _resolve_base(project, builder.resolve, update=update_base)
+        return image.make(make_recipe(project), build=builder.build, log=_find_log(project))
 
     base_path = project.record_path("base")
     return Step(
@@ -122,8 +125,13 @@ def _plan_image(project: Project, *, update_base: bool = False) -> Step:
         needs=project.list_needs("image"),
         list_reasons=list_reasons,
         make=make,
-        describe=lambda record: f"{record['output'][:19]} on {project.settings.image.base}",
+        describe=lambda record: _describe_image(project, record),
     )
+
+
+def _describe_image(project: Project, record: Record) -> str:
+    how = ", made without an engine" if record["builder"] == "oci" else ""
+    return f"{record['output'][:19]} on {project.settings.image.base}{how}"
 
 
 def _plan_push(project: Project) -> Step:
@@ -135,15 +143,11 @@ def _plan_push(project: Project) -> Step:
         return _compare(old, push.VERSION, inputs)
 
     def make() -> Record:
-        engine = make_engine(project)
-        send = functools.partial(
-            push.make, push=engine.push, repository=name_repository(project), tag=tag
-        )
         try:
-            return send(_need(built))
+            return _send_image(project, _need(built))
         except push.ImageGoneError:  # somebody has tidied up the engine
             run_step(_plan_image(project))
-            return send(_need(built))
+            return _send_image(project, _need(built))
 
     return Step(
         path=project.record_path("push"),
@@ -299,13 +303,19 @@ def list_references(project: Project, name: str) -> set[str]:
     return {task["reference"] for task in record["tasks"].values()} if record else set()
 
 
-def resolve_base(project: Project, *, update: bool = False) -> None:
+def _send_image(project: Project, record: Record) -> Record:
+    sender = make_builder(project, record["builder"])
+    repository, tag = name_repository(project), project.settings.image.tag
+    return push.make(record, push=sender.push, repository=repository, tag=tag)
+
+
+def _resolve_base(project: Project, resolve: base.Resolve, *, update: bool) -> None:
     """Look up the base and record what it is; update: ask its registry, if it has one, again."""
     settings = project.settings.image
     record = base.make(
         settings.base,
         settings.platform,
-        resolve=make_engine(project).resolve,
+        resolve=resolve,
         origin=project.settings.origin("image.base"),
         log=_find_log(project),
         update=update,

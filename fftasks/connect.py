@@ -12,6 +12,7 @@ from fftasks.stages import push
 if TYPE_CHECKING:
     from fftasks.ports.docker import Engine
     from fftasks.ports.engine import Login
+    from fftasks.ports.oci import Builder
     from fftasks.ports.registry import Registry
 
 
@@ -19,6 +20,28 @@ def name_repository(project: Project) -> str:
     """Return "host[:port]/path": where the project's image goes."""
     registry = project.settings.registry
     return push.name_repository(registry.server, registry.repository)
+
+
+def choose_builder(project: Project) -> str:
+    """Return which builder is to make the image: "docker" or "oci"."""
+    chosen = project.settings.image.builder
+    if chosen != "auto":
+        return str(chosen)
+    from fftasks.ports.engine import find_silence
+
+    return "oci" if find_silence() else "docker"
+
+
+def make_builder(project: Project, name: str) -> Engine | Builder:
+    """Return a builder of images by its name; it is what the stages base, image and push ask for."""
+    if name == "docker":
+        return make_engine(project)
+    from fftasks.ports.oci import Builder
+
+    def open_registry(host: str) -> Registry:
+        return make_registry(project, host)
+
+    return Builder(open_registry, project.folder / "layers", python=project.settings.image.python)
 
 
 def make_engine(project: Project) -> Engine:

@@ -21,11 +21,10 @@ from fftasks.errors import ToolError
 from fftasks.ports.engine import inspect_image, read_error, read_message
 from fftasks.ports.log import Log
 from fftasks.record import digest_bytes
-from fftasks.stages.blob import Blob, Blobs
-from fftasks.stages.configuration import Below, make_configuration
-from fftasks.stages.image import CODE_FOLDER, RUNTIME_FOLDER, Layers, Recipe
+from fftasks.stages.blob import Blobs
+from fftasks.stages.configuration import Below, make_configuration, make_layers
+from fftasks.stages.image import Layers, Recipe
 from fftasks.stages.layer import TIME
-from fftasks.stages.split import split
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -39,16 +38,6 @@ class Part:
 
     diff_id: str
     path: Path
-
-
-def make_layers(layers: Layers, blobs: Blobs) -> list[tuple[str, Blob]]:
-    """Return the layers above the requirements, the lowest first, each with a word for it.
-
-    The code's folder is there early: else each layer would make it.
-    """
-    runtime = blobs.make_layer(layers.runtime, root=RUNTIME_FOLDER, beside=(CODE_FOLDER,))
-    parts = [blobs.make_layer(part, root=CODE_FOLDER) for part in split(layers.code)]
-    return [("runtime", runtime), *(("code", part) for part in parts)]
 
 
 def assemble(

@@ -29,7 +29,7 @@ from fftasks.ports.engine import (
 )
 from fftasks.ports.engine_base import Wanted, describe_base, fetch_resolved, find_base
 from fftasks.ports.installation import install
-from fftasks.ports.log import Log, open_log
+from fftasks.ports.log import Log, blame_in, open_log
 from fftasks.stages.base import Base
 from fftasks.stages.image import Built, Layers, Recipe
 from fftasks.stages.push import ImageGoneError
@@ -120,13 +120,13 @@ class Engine:
         self, attempted: str, log: Path, build_env: Mapping[str, str]
     ) -> Iterator[tuple[APIClient, Log]]:
         """Give the engine and a log that is written anew; errors name the log, and show no secrets."""
-        with open_engine() as client, open_log(log, list_secrets(client, build_env)) as lines:
-            try:
-                with blame_engine(attempted):
-                    yield client, lines
-            except ToolError as exc:
-                found = [lines.hide(line) for line in (*exc.found, f"full log: {log}")]
-                raise ToolError(lines.hide(exc.attempted), found=found, tip=exc.tip) from exc
+        with (
+            open_engine() as client,
+            open_log(log, list_secrets(client, build_env)) as lines,
+            blame_in(lines),
+            blame_engine(attempted),
+        ):
+            yield client, lines
 
     def _push_tag(self, client: APIClient, repository: str, tag: str, auth: dict[str, str]) -> str:
         for wait_s in (*_WAITS_S, None):

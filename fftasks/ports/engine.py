@@ -103,6 +103,15 @@ def _connect() -> APIClient:
     return known
 
 
+def find_silence() -> str:
+    """Return why no engine answers, or "" if one does."""
+    try:
+        with open_engine():
+            return ""
+    except ToolError as exc:
+        return exc.attempted
+
+
 def inspect_image(client: Any, image: str) -> dict[str, Any] | None:
     """Return what the engine knows of an image, or None if it has none of that name."""
     from docker.errors import ImageNotFound

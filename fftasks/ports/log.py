@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import unquote, urlsplit
 
+from fftasks.errors import ToolError
+
 _SHORTEST = 4  # anything shorter is no secret, and replacing it would garble the text
 _KEPT = 2000
 
@@ -26,6 +28,16 @@ def open_log(path: Path, secrets: Mapping[str, str]) -> Iterator[Log]:
             yield log
         finally:
             log.finish()
+
+
+@contextmanager
+def blame_in(log: Log) -> Iterator[None]:
+    """Let an error of a tool name the log, and show no secrets."""
+    try:
+        yield
+    except ToolError as exc:
+        found = [log.hide(line) for line in (*exc.found, f"full log: {log.path}")]
+        raise ToolError(log.hide(exc.attempted), found=found, tip=exc.tip) from exc
 
 
 class Log:

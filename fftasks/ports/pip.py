@@ -1,4 +1,4 @@
-"""pip in the image that is being made: its command, its environment, and what its failures mean."""
+"""pip in the image that is being made: its command and environment, and what failures mean, also uv's."""
 
 from __future__ import annotations
 
@@ -30,27 +30,33 @@ _FAILED = re.compile(
     r"|Failed to build|Could not build wheels for|HTTP error [^']* while getting|Invalid requirement:"
     r"|Cannot install|No such file or directory:)\s+['\"]?([A-Za-z0-9][A-Za-z0-9._-]*)"
     r"|\(from ([A-Za-z0-9][A-Za-z0-9._-]*)"
+    # uv's words
+    r"|Because (?:there (?:is|are) no versions? of )?([A-Za-z0-9][A-Za-z0-9._-]*)"
 )
 _MEANINGS = (
     (r"No module named pip", "the base has no pip: use a base with pip, or empty the requirements"),
     (
-        r"CERTIFICATE_VERIFY_FAILED|SSLError|SSLCertVerificationError",
+        r"CERTIFICATE_VERIFY_FAILED|SSLError|SSLCertVerificationError|invalid peer certificate",
         (
             "the index is behind a certificate that the base does not know: set image.ca_cert to a file"
             " with your certificates"
         ),
     ),
     (
-        r"40[137] (Client Error|Error|Unauthorized|Forbidden|Proxy)|HTTP error 40[137]",
+        (
+            r"40[137] (Client Error|Error|Unauthorized|Forbidden|Proxy)|HTTP error 40[137]"
+            r"|status client error \(40[137]"
+        ),
         "the index wants other credentials: put them into image.build_env, as in PIP_INDEX_URL",
     ),
     (
         (
             r"NewConnectionError|NameResolutionError|Temporary failure in name resolution|Connection"
-            r" refused|ConnectTimeout|ReadTimeout|Network is unreachable|Connection broken|ProxyError"
+            r" refused|dns error|tcp connect error|ConnectTimeout|ReadTimeout|Network is unreachable"
+            r"|Connection broken|ProxyError"
         ),
         (
-            "a container of the engine cannot reach the index: check its network, or name your own index"
+            "the index cannot be reached from where pip runs: check the network, or name your own index"
             " or proxy in image.build_env (PIP_INDEX_URL, HTTPS_PROXY)"
         ),
     ),
@@ -71,7 +77,7 @@ _MEANINGS = (
         ),
     ),
     (
-        r"No matching distribution found",
+        r"No matching distribution found|not found in the package registry|no versions? of",
         "check the name and the version; with an index of your own also its URL and login, image.build_env",
     ),
 )
@@ -97,7 +103,7 @@ def explain(said: Sequence[str], files: Mapping[str, str]) -> tuple[list[str], s
 
     said: pip's output; files: name -> text of the requirements files.
     """
-    errors = [line for line in said if re.match(r"\s*(ERROR|error)\b", line)]
+    errors = [line for line in said if re.match(r"\s*(ERROR|error|cause)\b", line)]
     guilty = list(_find_lines(errors or said, files))
     text = "\n".join(said)
     tip = next((tip for pattern, tip in _MEANINGS if re.search(pattern, text)), "")

@@ -6,10 +6,11 @@ import functools
 import hashlib
 import re
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin
 
 from fftasks.errors import ToolError
@@ -131,6 +132,14 @@ class Registry:
         content = self._connection.insist(f"registry: {name} cannot be read", read)
         _check_digest(name, digest, content)
         return content
+
+    @contextmanager
+    def open_blob(self, repository: str, digest: str) -> Iterator[Any]:
+        """Give a file from which a blob can be read while it comes; nothing is tried again then."""
+        name = self._name(repository, digest)
+        opened = open_blob(self._connection, repository, digest)
+        with self._connection.explain(f"registry: {name} cannot be read"), opened() as body:
+            yield body
 
     def has_blob(self, repository: str, digest: str) -> bool:
         """Return whether a repository has a blob."""

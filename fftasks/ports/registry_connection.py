@@ -104,6 +104,14 @@ class Connection:
         return self.insist(attempted, action, waits_s[1:])
 
     @contextmanager
+    def explain(self, attempted: str) -> Iterator[None]:
+        """Turn a request that failed into an error that begins with `attempted`."""
+        try:
+            yield
+        except RequestFailedError as exc:
+            raise self._explain(attempted, exc) from None
+
+    @contextmanager
     def ask(  # noqa: PLR0913  (they are what a request consists of)
         self,
         method: str,

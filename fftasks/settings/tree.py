@@ -37,6 +37,12 @@ class ImageSettings:
         "requirements.txt", "what pip installs below the code; need not be there"
     )
     platform: str = _setting("linux/amd64", "the cluster's operating system and architecture")
+    builder: str = _setting(
+        "auto",
+        "who makes it: docker, or oci, which needs no engine; auto asks whether one answers",
+        choices=("auto", "docker", "oci"),
+    )
+    python: str = _setting("", "the base's version of Python, such as 3.11; empty finds it out")
     tag: str = _setting("latest", "a name for people; runs take the image by its digest")
     pin: str = _setting(
         "node",

@@ -91,11 +91,11 @@ class Blobs:
         return blob
 
     def make_layer(
-        self, entries: Sequence[Entry], *, root: str, beside: Sequence[str] = ()
+        self, entries: Sequence[Entry], *, root: str, beside: Sequence[str] = (), key: str = ""
     ) -> Blob:
-        """Return the layer of some entries; see write_layer()."""
-        rows = [[e.path, e.digest, e.executable, e.to] for e in entries]
-        key = digest_json([VERSION, root, list(beside), sorted(rows)])
+        """Return the layer of some entries; see write_layer(). key: if they are not what decides."""
+        rows = sorted([e.path, e.digest, e.executable, e.to] for e in entries)
+        key = key or digest_json([VERSION, root, list(beside), rows])
         return self.make(key, lambda out: write_layer(entries, out, root=root, beside=beside))
 
     def keep(self, digests: Iterable[str]) -> None:

@@ -1,6 +1,7 @@
-"""An image's configuration: what its containers start with, and which layers it has.
+"""An image's own layers and its configuration: what its containers start with, and which layers it has.
 
-It is made here, for every builder, so that its digest, the image's id, is a function of the recipe.
+They are made here, for every builder, so that the configuration's digest, the image's id, is a function
+of the recipe.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from typing import Any
 
 from fftasks.errors import SettingsError
 from fftasks.record import format_json
-from fftasks.stages.blob import Blob
+from fftasks.stages.blob import Blob, Blobs
 from fftasks.stages.image import (
     CODE_FOLDER,
     COMMAND,
     RUNTIME_FOLDER,
+    Layers,
     Recipe,
     make_environment,
 )
+from fftasks.stages.split import split
 
 _CREATED = "1980-01-01T00:00:00Z"
 # the rest is about containers, not images, or about how Docker made it
@@ -40,6 +43,16 @@ class Below:
     layers: tuple[str, ...]
     variant: str = ""
     paths: tuple[str, ...] = ()
+
+
+def make_layers(layers: Layers, blobs: Blobs) -> list[tuple[str, Blob]]:
+    """Return the layers above the requirements, the lowest first, each with a word for it.
+
+    The code's folder is there early: else each layer would make it.
+    """
+    runtime = blobs.make_layer(layers.runtime, root=RUNTIME_FOLDER, beside=(CODE_FOLDER,))
+    parts = [blobs.make_layer(part, root=CODE_FOLDER) for part in split(layers.code)]
+    return [("runtime", runtime), *(("code", part) for part in parts)]
 
 
 def make_configuration(recipe: Recipe, below: Below, ours: Sequence[tuple[str, Blob]]) -> bytes:

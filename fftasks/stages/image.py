@@ -80,10 +80,14 @@ class Layers:
 
 @dataclass(frozen=True)
 class Built:
-    """An image and the base that it was built on, both as "sha256:…"."""
+    """An image and the base that it was built on, both as "sha256:…".
+
+    image: its id in an engine, or, made without one, the digest of its manifest; builder: says which
+    """
 
     image: str
     base: str
+    builder: str = "docker"
 
 
 class Build(Protocol):
@@ -93,9 +97,9 @@ class Build(Protocol):
 
 
 def make(recipe: Recipe, *, build: Build, log: Path) -> Record:
-    """Build the image and return its record; output is the image's id.
+    """Build the image and return its record; output is the image's id, or its manifest's digest.
 
-    "base": the id of the image that the base's name stood for.
+    "base": the id of the image that the base's name stood for; "builder": "docker" or "oci".
     Raises SettingsError for what cannot be built, ToolError if it failed.
     """
     layers = collect_layers(recipe)
@@ -106,6 +110,7 @@ def make(recipe: Recipe, *, build: Build, log: Path) -> Record:
         "inputs": _name_inputs(recipe, layers),
         "output": built.image,
         "base": built.base,
+        "builder": built.builder,
     }
 
 

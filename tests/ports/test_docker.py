@@ -352,7 +352,10 @@ def serve_index(folder: Path, address: str) -> Iterator[str]:
                 self.send_header("Content-Type", "text/html")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET  # noqa: N815
 
         def log_message(self, *args):
             pass

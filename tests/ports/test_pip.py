@@ -39,7 +39,7 @@ REQUIREMENTS = (
                 "ERROR: No matching distribution found for numpy>=1",
             ],
             ["requirements.txt line 2: numpy>=1"],
-            "cannot reach the index",
+            "index cannot be reached",
         ),
         (
             [

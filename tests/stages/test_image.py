@@ -54,6 +54,7 @@ def test_record(recipe, tmp_path):
         "inputs": image.find_inputs(recipe),
         "output": IMAGE,
         "base": BASE,
+        "builder": "docker",
     }
     assert calls == [(recipe, image.collect_layers(recipe), tmp_path / "log")]
 
