@@ -20,9 +20,9 @@ from typing import IO
 from fftasks.record import digest_bytes, digest_json, write_text
 from fftasks.stages.layer import Entry, write_layer
 
-VERSION = 1
+VERSION = 2
 
-_LEVEL = 6
+_LEVEL = 4  # a third faster than 6, and three per cent larger
 
 
 @dataclass(frozen=True)
