@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import array, compiling, edit, first_run, growth, no_op
+from tests.benchmarks import array, compiling, edit, first_run, growth, image, no_op
 from tests.benchmarks.table import print_table
 
 BENCHMARKS = {
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "edit": edit,
     "array": array,
     "growth": growth,
+    "image": image,
 }
 
 

@@ -58,6 +58,8 @@ def print_table(title: str, rows: Iterable[Row]) -> None:
 
 
 def _format(value: float, unit: str) -> str:
+    if unit == "kB":
+        return f"{value / 1e3:.1f} kB"
     if unit == "bytes":
         return f"{value / 1e6:.0f} MB"
     return f"{value * 1e3:.2f} ms" if value < 0.01 else f"{value:.2f} s"
