@@ -38,7 +38,9 @@ def measure(folder: Path) -> Iterator[Row]:
 def _measure(folder: Path, services: Services, count: int) -> Iterator[Row]:
     plain = _write_files(folder / "plain", count)
     (plain / "Dockerfile").write_text(_DOCKERFILE.format(base=services.base))
-    projects = {name: _make_project(folder / name, services, count, name) for name in ("docker", "oci")}
+    projects = {
+        name: _make_project(folder / name, services, count, name) for name in ("docker", "oci")
+    }
     for project in projects.values():
         doit(project, "push")
     values = itertools.count(1)
