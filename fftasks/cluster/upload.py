@@ -47,17 +47,19 @@ def upload_workflow(project: Project, workflow: str) -> Version:
 def schedule_workflow(project: Project, workflow: str, version: Version, cron: str) -> Schedule:
     """Let a version of a workflow run by the clock, unless it does so already, at these times."""
     settings, name = project.settings.kfp, name_schedule(workflow)
-    wanted = (version.version_id, cron, "ENABLED")
+    values = project.list_values(workflow)
+    wanted = (version.version_id, cron, "ENABLED", values)
     found = list_schedules(settings, name)
     for schedule in found:
         reference = schedule.get("pipeline_version_reference") or {}
         trigger = (schedule.get("trigger") or {}).get("cron_schedule") or {}
+        given = (schedule.get("runtime_config") or {}).get("parameters") or {}
         is_so = (
-            reference.get("pipeline_version_id"), trigger.get("cron"), schedule.get("status")
+            reference.get("pipeline_version_id"), trigger.get("cron"), schedule.get("status"), given
         ) == wanted  # fmt: skip
         if is_so and len(found) == 1:
             return Schedule(name, str(schedule["recurring_run_id"]), is_new=False)
-    return Schedule(name, set_schedule(settings, name, version, cron), is_new=True)
+    return Schedule(name, set_schedule(settings, name, version, cron, values), is_new=True)
 
 
 def name_schedule(workflow: str) -> str:

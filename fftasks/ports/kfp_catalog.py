@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fftasks.errors import ToolError
@@ -67,8 +68,12 @@ def list_schedules(settings: KFPSettings, name: str) -> list[Json]:
         return _list_schedules(kfp, settings, experiment_id, name) if experiment_id else []
 
 
-def set_schedule(settings: KFPSettings, name: str, version: Version, cron: str) -> str:
+def set_schedule(
+    settings: KFPSettings, name: str, version: Version, cron: str, values: Mapping[str, Any]
+) -> str:
     """Let a version run by the clock, instead of all that ran by the clock under this name; return the id.
+
+    values: of its run parameters
 
     The new one begins when the old ones have gone, so that there are never two; and the old ones go when the
     new one was taken, so that a refusal changes nothing.
@@ -87,8 +92,7 @@ def set_schedule(settings: KFPSettings, name: str, version: Version, cron: str) 
                 "pipeline_id": version.pipeline_id,
                 "pipeline_version_id": version.version_id,
             },
-            # run parameters have the defaults that the pipeline has
-            "runtime_config": make_runtime_config(settings, {}),
+            "runtime_config": make_runtime_config(settings, values),
         }
         if settings.service_account:
             body["service_account"] = settings.service_account
