@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from fftasks.dropin.local import LocalWorkflow as LocalWorkflow
     from fftasks.dropin.storage import storage_factory as storage_factory
     from fftasks.results import load as load
+    from fftasks.workflow.page import HTML as HTML
+    from fftasks.workflow.page import ConfusionMatrix as ConfusionMatrix
+    from fftasks.workflow.page import Markdown as Markdown
+    from fftasks.workflow.page import Metrics as Metrics
+    from fftasks.workflow.page import Roc as Roc
     from fftasks.workflow.plugin import InitializerPlugin as InitializerPlugin
     from fftasks.workflow.plugin import PluginCollection as PluginCollection
     from fftasks.workflow.plugin import RandomStatePlugin as RandomStatePlugin
@@ -21,6 +26,11 @@ __version__ = "0.1.0"
 
 # imported when first used: most processes need none, and a worker's fork costs by what is imported
 _LATER = {
+    "HTML": "fftasks.workflow.page",
+    "ConfusionMatrix": "fftasks.workflow.page",
+    "Markdown": "fftasks.workflow.page",
+    "Metrics": "fftasks.workflow.page",
+    "Roc": "fftasks.workflow.page",
     "InitializerPlugin": "fftasks.workflow.plugin",
     "KFPWorkflow": "fftasks.dropin.kfp",
     "LocalWorkflow": "fftasks.dropin.local",

@@ -164,7 +164,7 @@ def _plan_components(project: Project, graph: Record, name: str) -> Step:
 
     def build() -> tuple[Record, dict[str, str]]:
         reference = f"{name_repository(project)}:{project.settings.image.tag}"
-        return components.make(graph, name, reference)
+        return components.make(graph, name, reference, preview=project.settings.kfp.preview)
 
     def list_reasons(old: Record | None) -> list[str]:
         if old is None or old.get("graph") != _name_graph(project, graph, name):
@@ -332,11 +332,13 @@ def _name_graph(project: Project, graph: Record, name: str) -> str:
     seen = ("name", "slug", "kind", "line", "function", "inputs", "upstream", "arguments")
     workflow = graph["workflows"][name]
     nodes = {
-        node: {key: graph["nodes"][node][key] for key in (*seen, "parameters")}
+        node: {key: graph["nodes"][node][key] for key in (*seen, "parameters", "shows")}
         for node in workflow["nodes"]
     }
     image = name_repository(project), project.settings.image.tag
-    return digest_json([nodes, workflow["parameters"], graph["file"], image])
+    return digest_json(
+        [nodes, workflow["parameters"], graph["file"], image, project.settings.kfp.preview]
+    )
 
 
 def _compare(old: Record | None, version: int, inputs: Inputs) -> list[str]:

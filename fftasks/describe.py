@@ -35,6 +35,7 @@ from fftasks.workflow.node import (
 )
 from fftasks.workflow.parameter import Parameter
 from fftasks.workflow.plugin import bind_plugin
+from fftasks.workflow.shows import list_shows
 from fftasks.workflow.slug import make_slug
 
 
@@ -103,6 +104,7 @@ def describe_node(node: Node, ids: dict[Node, str], coder: Coder) -> dict[str, A
         "upstream": [ids[parent] for parent in node.parents],
         "reads": None if node.options.reads is None else list(node.options.reads),
         "version": node.options.version,
+        "shows": list_shows(node),
     }
     taken = iter(name for name in inputs if name != "self" or node.after is None)
     described["arguments"] = [

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from fftasks.errors import SettingsError, StoreError
 from fftasks.record import read_record
-from fftasks.store import remove_leftovers
+from fftasks.store import name_pages, remove_leftovers
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -61,7 +62,16 @@ def remove_unused(folder: Path, keep_bytes: int) -> Removed:
         (folder / "artifacts" / name).unlink(missing_ok=True)
         left -= sizes[name]
         removed.append(sizes[name])
+    _remove_pages(folder)
     return Removed(len(removed), sum(removed), left)
+
+
+def _remove_pages(folder: Path) -> None:
+    """Remove what is shown of results that are gone."""
+    left = {name_pages(path.name) for path in (folder / "artifacts").glob("[0-9a-f]*")}
+    for pages in (folder / "shown").glob("*/[0-9a-f]*"):
+        if pages.name not in left:
+            shutil.rmtree(pages)
 
 
 def _list_needed(folder: Path) -> set[str]:

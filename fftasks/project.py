@@ -329,6 +329,12 @@ class Project:
             return None
         return self.store.read_trace(node_stage.digest_fingerprint(record["inputs"]))
 
+    def list_pages(self, label: str) -> list[Path]:
+        """Return the files in which the result of a node's last run is shown; most have none."""
+        slug = self.nodes[label].content["slug"]
+        record = read_record(self.store.node_path(slug))
+        return self.store.list_pages(slug, record["output"]) if record else []
+
     @functools.cached_property
     def _interpreters(self) -> dict[str, Interpreter]:
         return {graph["file"]: self._make_interpreter(graph) for graph in self.graphs}

@@ -171,11 +171,12 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             node = project.nodes[label]
             if node.content["id"] == identity and node.graph["file"] == file:
                 trace = project.find_trace(label)
-                return (
-                    [f"{label}{path} = {trace.previews.get(path, trace.previews[''])}"]
-                    if trace
-                    else []
-                )
+                if trace is None:
+                    return []
+                shown = f"{label}{path} = {trace.previews.get(path, trace.previews[''])}"
+                # numbers stand in the line above
+                pages = [p for p in project.list_pages(label) if p.suffix != ".json"]
+                return [shown, *(f"  shown in {os.path.relpath(page)}" for page in pages)]
         return []
 
     def _dim(self, text: str) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,6 +42,11 @@ class Trace:
     previews: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     tries: int = 1
+
+
+def name_pages(digest: str) -> str:
+    """Return the name of the folder with what is shown of a result."""
+    return digest.removeprefix("sha256:")[:12]
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,27 @@ class Store:
     def new_log(self, slug: str) -> str:
         """Return the file that takes what a node prints; its folder is there."""
         return f"{self._logs}/{slug}.txt"
+
+    def list_pages(self, slug: str, digest: str) -> list[Path]:
+        """Return the files in which a node's result is shown; most have none."""
+        folder = self.folder / "shown" / slug / name_pages(digest)
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+
+    def new_pages(self, slug: str) -> str:
+        """Return a name for a folder that is being written, by this process only."""
+        return f"{self.folder}/shown/{slug}/.{os.getpid()}"
+
+    def adopt_pages(self, slug: str, digest: str) -> None:
+        """Move what a run has written to be shown to its place, instead of what was there."""
+        new = Path(self.new_pages(slug))
+        target = new.with_name(name_pages(digest))
+        if target.exists():
+            shutil.rmtree(target)
+        new.replace(target)
+
+    def drop_pages(self, slug: str) -> None:
+        """Remove what a run has written to be shown and nobody took."""
+        shutil.rmtree(self.new_pages(slug), ignore_errors=True)
 
     @cached_property
     def _new_artifacts(self) -> Path:

@@ -12,7 +12,7 @@ from tests.sample import Sample
 from tests.test_submit import connect, find_result, find_run_id
 
 WORKFLOW = """
-from fftasks import Parameter, Workflow, workflow
+from fftasks import Markdown, Metrics, Parameter, Workflow, workflow
 
 
 class Base:
@@ -46,7 +46,8 @@ def compare(box, other):
 
 @workflow
 def tune(rate, *, options, ALPHA=1):
-    return {"rate": rate, "options": options, "ALPHA": ALPHA}
+    shown = [Metrics(rate=rate), Markdown("# rate")]
+    return {"rate": rate, "options": options, "ALPHA": ALPHA, "shown": shown}
 
 
 alpha = Parameter("alpha", default=0.5, help="learning rate")
@@ -121,7 +122,12 @@ def test_values_are_the_same_here_on_the_cluster_and_in_kfps_local_runner(
         "rate": 0.25,
         "options": ({"rates": [0.25, 2], "flag": False}, [0]),
         "ALPHA": {"a": [2.0], "b": "{x}"},
+        "shown": [{"rate": 0.25}, "# rate"],
     }
+    shown = other_run.tasks["tuned"].outputs["artifacts"]
+    assert shown["metrics"].metadata["rate"] == 0.25
+    assert cluster.store.get_path(shown["markdown"].uri).read_text() == "# rate"
+    assert shown["result"].metadata["python_type"] == "dict"
     assert here["seen"] == [[0, 1, 2, 15.0, 6.0], [14.0], 1.5, "Box"]
     assert here["second"]["self_"] == {"count": 1, "same": True, "self_": None}
     assert run.state == "SUCCEEDED", run.error

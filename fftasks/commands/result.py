@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import shlex
 import subprocess
 import sys
@@ -104,6 +105,8 @@ def _find(project: Project, label: str) -> Path:
         chosen = format_values(_list_chosen(project, label))
         why = f"was made with {' '.join(chosen)}" if chosen else "is out of date"
         sys.stderr.write(f"{label} {why}: `doit run:{label}` makes it anew\n")
+    for page in project.list_pages(label):
+        sys.stderr.write(f"shown in {os.path.relpath(page)}\n")
     return path
 
 

@@ -15,6 +15,8 @@ import argparse
 import json
 import os
 import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from fftasks.errors import FFTasksError, NodeError, WorkflowError
@@ -165,11 +167,12 @@ def _run_on_cluster(node: Node, executor_input: str, examine: Examine | None) ->
             f"{node.name}: --executor-input is missing", found=[f"inputs of the node: {inputs}"]
         )
     document = json.loads(executor_input)
-    job = read_job(document, node)
-    report: Report = run_job(node, job, examine=examine)
-    if report.error:
-        raise NodeError(report.error)
-    write_outputs(document, node, report)
+    with tempfile.TemporaryDirectory(prefix="fftasks-") as folder:
+        job = replace(read_job(document, node), pages=folder)
+        report: Report = run_job(node, job, examine=examine)
+        if report.error:
+            raise NodeError(report.error)
+        write_outputs(document, node, report, Path(folder))
     return 0
 
 

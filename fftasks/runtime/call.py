@@ -69,6 +69,8 @@ def number_parameters(node: Node) -> dict[str, Parameter]:
     alpha          f(rates=[Parameter("alpha", 1), 2]): the parameter's, also if it stands there twice
     alpha_         the same, where the function has an argument alpha or the node an input alpha
     """
+    if not find_parameters((node.args, node.kwargs)):
+        return {}
     arguments = node.arguments
     found = {name: value for name, value in arguments.items() if isinstance(value, Parameter)}
     inside = [v for v in arguments.values() if not isinstance(v, Pending)]

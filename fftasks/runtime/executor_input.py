@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,19 @@ from fftasks.errors import ToolError, WorkflowError
 from fftasks.runtime.call import list_outputs, number_inputs, number_parameters
 from fftasks.runtime.job import Job, Report
 from fftasks.runtime.restore import fit, restore
+from fftasks.runtime.show import FILES
 from fftasks.workflow.node import Node, Pending
 
 _MOUNTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
 _WORKSPACE = "/kfp-workspace/.artifacts"
 _MAX_SHOWN = 100
+_MAX_NUMBERS = 10
+# environment: what of a value stands in the metadata of its artifact; all if it is not set
+PREVIEW, NO_VALUE, NAME_ONLY = "FFPREVIEW", "type", "name"
+_HINT = (
+    "hint: {node} returned what Kubeflow Pipelines' page could show, and its component does not say so: "
+    'write @workflow(shows=["{kind}"])'
+)
 
 
 def read_job(document: Mapping[str, Any], node: Node) -> Job:
@@ -59,21 +68,78 @@ def read_job(document: Mapping[str, Any], node: Node) -> Job:
     return Job("", node.name, inputs, outputs, parameters=parameters, values=inside)
 
 
-def write_outputs(document: Mapping[str, Any], node: Node, report: Report) -> None:
-    """Write outputs.outputFile: what KFP is to know about the outputs; nothing if it is not asked for."""
-    shown = {"result": node.name, "state": f"{node.name} (state)"}
-    write_answer(document, {output: shown[output] for output in report.outputs})
+def write_outputs(document: Mapping[str, Any], node: Node, report: Report, pages: Path) -> None:
+    """Write outputs.outputFile, what KFP is to know about the outputs, and the outputs that its page shows.
+
+    pages: the folder with what is shown of the result
+    """
+    outputs = document.get("outputs", {}).get("artifacts", {})
+    metadata: dict[str, dict[str, Any]] = {
+        output: {
+            "display_name": node.name if output == "result" else f"{node.name} ({output})",
+            **_describe_value(report, output),
+        }
+        for output in report.outputs
+    }
+    for kind, file in FILES.items():
+        if kind in outputs:
+            metadata[kind] = {
+                "display_name": f"{node.name} ({kind})",
+                **_move_page(pages / file, Path(locate(outputs[kind]["artifacts"][0]))),
+            }
+        elif file in report.pages:
+            metadata["result"] |= _read_numbers(pages / file)
+            print(_HINT.format(node=node.name, kind=kind))
+    write_answer(document, metadata)
 
 
-def write_answer(document: Mapping[str, Any], shown: Mapping[str, str]) -> None:
-    """Write outputs.outputFile, if it is asked for; shown: output -> what it is called in KFP's page."""
+def _describe_value(report: Report, output: str) -> dict[str, str]:
+    level = os.environ.get(PREVIEW, "")
+    if level == NAME_ONLY:
+        return {}
+    traits = dict(report.traits.get(output, {}))
+    if output == "result" and level != NO_VALUE:
+        traits["preview"] = report.previews.get("", "")
+    return {name: shorten(text) for name, text in traits.items()}
+
+
+def _move_page(file: Path, target: Path) -> dict[str, Any]:
+    """Put a file where the launcher takes it from; return the metadata in which KFP looks for it."""
+    if not file.exists():
+        target.write_text("The function returned nothing to be shown here.\n", "utf-8")
+        return {}
+    shutil.move(file, target)
+    if file.suffix != ".json":
+        return {}
+    content: dict[str, Any] = json.loads(target.read_bytes())
+    return content
+
+
+def _read_numbers(file: Path) -> dict[str, Any]:
+    if file.name != FILES["metrics"]:
+        return {}
+    numbers = list(json.loads(file.read_bytes()).items())[:_MAX_NUMBERS]
+    return {f"metric {name}"[:_MAX_SHOWN]: value for name, value in numbers}
+
+
+def shorten(text: str) -> str:
+    """Return a text for metadata: short, and without what is replaced on its way through arguments."""
+    for found, harmless in (("{{", "{ {"), ("$(", "$ ("), ("$$", "$ $")):
+        while found in text:
+            text = text.replace(found, harmless)
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"
+
+
+def write_answer(document: Mapping[str, Any], metadata: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write outputs.outputFile, if it is asked for; metadata: of each output that there is."""
     outputs = document.get("outputs", {})
     if not outputs.get("outputFile"):
         return
     artifacts = {
-        name: {"artifacts": [_describe(name, shown[name], listed["artifacts"][0])]}
+        name: {"artifacts": [_describe(name, metadata[name], listed["artifacts"][0])]}
         for name, listed in outputs.get("artifacts", {}).items()
-        if name in shown
+        if name in metadata
     }
     path = Path(outputs["outputFile"])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,11 +201,14 @@ def _check_names(node: Node, what: str, names: set[str], problem: str) -> None:
         )
 
 
-def _describe(output: str, shown: str, artifact: Mapping[str, Any]) -> dict[str, Any]:
+def _describe(
+    output: str, metadata: Mapping[str, Any], artifact: Mapping[str, Any]
+) -> dict[str, Any]:
     return {
         "name": artifact.get("name", output),
         "uri": artifact.get("uri", ""),
-        # what the artifact is called in KFP's page. Little stands here, and no "{{": the metadata of all
-        # inputs come back in one argument of the task that takes them, and placeholders are replaced there
-        "metadata": {"display_name": shown[:_MAX_SHOWN]},
+        # display_name: what the artifact is called in KFP's page. Little stands here, and no "{{": the
+        # metadata of all inputs come back in one argument of the task that takes them, and placeholders are
+        # replaced there
+        "metadata": {**metadata, "display_name": shorten(metadata["display_name"])},
     }

@@ -22,6 +22,7 @@ from fftasks.runtime.call import (
     number_inputs,
 )
 from fftasks.runtime.observe import observe_files
+from fftasks.runtime.show import write_pages
 from fftasks.runtime.source import CheckedModules
 from fftasks.workflow.node import Node
 
@@ -43,6 +44,7 @@ class Job:
     env: environment that its process is started with
     timeout_s: seconds after which it is killed; 0: never
     is_retry: it has failed before, and its log goes on
+    pages: folder that takes what is shown of the result, see show.py; "" if nobody wants it
     """
 
     workflow: str
@@ -56,6 +58,7 @@ class Job:
     timeout_s: int = 0
     is_retry: bool = False
     values: Mapping[str, Any] = field(default_factory=dict)
+    pages: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class Report:
     seconds: how long the function took, without reading and writing
     error: what went wrong, in the user's words; "" if nothing did
     read, written: files of the project that the function opened, as far as they were seen
+    traits: what is known of each output: "python_type", and "shape" where it has one
+    pages: names of the files that were written to be shown
     """
 
     outputs: Mapping[str, str]
@@ -75,6 +80,8 @@ class Report:
     error: str = ""
     read: Sequence[str] = ()
     written: Sequence[str] = ()
+    traits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    pages: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON."""
@@ -114,7 +121,8 @@ def run_job(
             {}, error=f"{node.name} raised {type(error).__name__}\n{format_user_traceback(error)}"
         )
     read, written = sorted(observed.read), sorted(observed.written)
-    return Report(report.outputs, report.previews, report.seconds, read=read, written=written)
+    # not dataclasses.replace: it takes as long as a trivial node
+    return Report(**{**vars(report), "read": read, "written": written})
 
 
 def preview_value(value: Any) -> str:
@@ -125,6 +133,22 @@ def preview_value(value: Any) -> str:
         return " ".join(short.repr(value).split())
     except Exception as error:  # noqa: BLE001 - the user's __repr__
         return f"<{type(value).__name__}: repr raised {type(error).__name__}>"
+
+
+def describe_type(value: Any) -> dict[str, str]:
+    """Return a value's Python type and, for what has one, its shape: "1797x64 float64", "3 items"."""
+    kind = type(value)
+    module = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
+    described = {"python_type": f"{module}{kind.__qualname__}"}
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and all(isinstance(n, int) for n in shape):
+        dtype = getattr(value, "dtype", None)
+        described["shape"] = f"{'x'.join(map(str, shape)) or 'scalar'} {dtype or ''}".strip()
+    elif isinstance(value, (str, bytes, list, tuple, dict, set, frozenset)):
+        described["shape"] = (
+            f"{len(value)} {'items' if not isinstance(value, (str, bytes)) else 'long'}"
+        )
+    return described
 
 
 def _run(node: Node, job: Job, names: Mapping[Input, str]) -> Report:
@@ -144,7 +168,14 @@ def _run(node: Node, job: Job, names: Mapping[Input, str]) -> Report:
         name: _write(node, name, Path(job.outputs[name]), given[name])
         for name in list_outputs(node)
     }
-    return Report(outputs, _preview(given["result"], job.items), seconds)
+    result = given["result"]
+    return Report(
+        outputs,
+        _preview(result, job.items),
+        seconds,
+        traits={output: describe_type(value) for output, value in given.items()},
+        pages=write_pages(result, Path(job.pages)) if job.pages else (),
+    )
 
 
 def _preview(result: Any, items: Sequence[str]) -> dict[str, str]:

@@ -80,8 +80,8 @@ def run_task(
         group = Group(rest, {**given, **kept}, Path(folder), means)
         made = group.run()
         _write(task, {**kept, **made.values}, made.seconds, outputs)
-    shown = {name: f"{task.group} ({name})" for name in outputs}
-    write_answer(document, shown)
+    metadata = {name: {"display_name": f"{task.group} ({name})"} for name in outputs}
+    write_answer(document, metadata)
 
 
 def _take_kept(task: Task, nodes: Mapping[str, Node], inputs: Mapping[str, str]) -> Values:

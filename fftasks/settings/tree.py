@@ -84,6 +84,9 @@ class KFPSettings:
     caching: bool = _setting(
         True, "let the cluster take results of unchanged nodes from earlier runs"
     )
+    preview: bool = _setting(
+        True, "show the beginning of each result in the page of a run, beside its type and shape"
+    )
     token: str = _setting("", "bearer token, better ${NAME}", secret=True)
     token_file: str = _setting("", "a file that holds the bearer token, read at each submit")
     cookies: str = _setting(

@@ -12,27 +12,33 @@ from typing import Any
 
 from fftasks.errors import WorkflowError
 from fftasks.record import Record, digest_bytes, digest_json
+from fftasks.runtime.executor_input import NAME_ONLY, NO_VALUE, PREVIEW
 from fftasks.stages.emitter import format_yaml
 from fftasks.stages.messages import load_messages
 from fftasks.workflow.instance import OUTPUTS
+from fftasks.workflow.page import KINDS
 
 VERSION = 1
 
 Document = dict[str, Any]
 
 _ARTIFACT = {"artifactType": {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}}
+_MAX_DESCRIBED = 100  # inputs of a task whose types and previews find room in its one argument
 _MAX_CONSTANT_LENGTH = 2048  # characters of its JSON
 # KFP's launcher replaces {{...}} wherever it stands, and Kubernetes reads $(NAME) and $$ in everything that
 # becomes an argument of a container, which a task with all its constants does (it is the driver's --task)
 _REPLACED = re.compile(r"\{\{|\$\(|\$\$")
 
 
-def make(graph: Record, workflow: str, image: str) -> tuple[Record, dict[str, str]]:
+def make(
+    graph: Record, workflow: str, image: str, *, preview: bool = True
+) -> tuple[Record, dict[str, str]]:
     """Return the record of a workflow's components and their files, file name -> YAML.
 
     graph: the graph record of the file that builds the workflow
     workflow: the workflow's name
     image: repository:tag, what a component runs in somebody else's pipeline; our own pipeline runs a digest
+    preview: whether values are shown, shortened, in the page of a run
 
     The record's `files` gives each file's digest. Its `tasks` is what the pipeline stage works with: task
     name -> name shown, nodes, component specification, command, args, env, artifacts (input -> upstream
@@ -53,6 +59,7 @@ def make(graph: Record, workflow: str, image: str) -> tuple[Record, dict[str, st
         files[f"{node['slug']}.yaml"] = format_document(document, _describe(node, workflow))
     inputs = {"file": graph["file"], "workflow": workflow, "image": image}
     digests = {name: digest_bytes(text.encode()) for name, text in files.items()}
+    _limit_previews(tasks, preview=preview)
     parameters = graph["workflows"][workflow]["parameters"]
     record = {
         "stage": "components",
@@ -105,6 +112,16 @@ def format_document(document: Document, description: str, platform: Document | N
     head = f"# PIPELINE DEFINITION\n# Name: {name}\n# Description: {description}\n"
     second = f"---\n{format_yaml(platform)}" if platform else ""
     return f"{head}{format_yaml(document)}{second}"
+
+
+def _limit_previews(tasks: Mapping[str, Document], *, preview: bool) -> None:
+    """Say to the containers what to tell of their results; nothing is to be said to those that tell all."""
+    for task in tasks.values():
+        if not preview:
+            task["env"].setdefault(PREVIEW, NO_VALUE)
+        if len(task["artifacts"]) > _MAX_DESCRIBED:
+            for source in task["artifacts"].values():
+                tasks[source["task"]]["env"][PREVIEW] = NAME_ONLY
 
 
 def _check_node(node: Record, file: str, workflow: str) -> None:
@@ -206,8 +223,17 @@ def _make_component(
     return {
         "executorLabel": f"exec-{node['slug']}",
         **({"inputDefinitions": definitions} if definitions else {}),
-        "outputDefinitions": {"artifacts": dict.fromkeys(OUTPUTS[node["kind"]], _ARTIFACT)},
+        "outputDefinitions": {"artifacts": _define_outputs(node)},
     }
+
+
+def _define_outputs(node: Record) -> Document:
+    """Return the definitions of a node's outputs: what it gives, and what the page shows of it."""
+    shown = {
+        kind: {"artifactType": {"schemaTitle": KINDS[kind], "schemaVersion": "0.0.1"}}
+        for kind in node["shows"]
+    }
+    return {**dict.fromkeys(OUTPUTS[node["kind"]], _ARTIFACT), **shown}
 
 
 def _define(parameter: Record) -> Document:

@@ -261,6 +261,7 @@ def prepare(  # noqa: PLR0913 - the last three are the user's wishes
         env=settings.env,
         timeout_s=settings.timeout_s,
         values=node["values"],
+        pages=store.new_pages(slug),
     )
 
 
@@ -286,6 +287,8 @@ def finish(  # noqa: PLR0913 - the last two are about what is shown
         raise _describe_failure(node, errors or [report.error], store)
     for output, digest in report.outputs.items():
         store.adopt_artifact(store.new_path(slug, output), digest)
+    if report.pages:
+        store.adopt_pages(slug, report.outputs["result"])
     trace = Trace(dict(report.outputs), dict(report.previews), report.seconds, len(errors) + 1)
     fingerprint = digest_fingerprint(inputs)
     store.write_trace(fingerprint, trace)
@@ -309,6 +312,7 @@ def clear(node: Mapping[str, Any], store: Store) -> None:
     for output in OUTPUTS[node["kind"]]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(store.new_path(node["slug"], output))  # noqa: PTH108 - a text
+    store.drop_pages(node["slug"])
 
 
 def digest_fingerprint(inputs: Mapping[str, str]) -> str:

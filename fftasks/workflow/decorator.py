@@ -13,6 +13,12 @@ from fftasks.workflow.instance import Instance
 from fftasks.workflow.node import Node, Options, find_site
 
 T = TypeVar("T")
+SHOWN = (
+    "metrics",
+    "classification",
+    "markdown",
+    "html",
+)  # the kinds of page.py, which few programs need
 
 
 @overload  # a class is a callable too: the first that fits counts
@@ -21,7 +27,10 @@ def workflow(target: type[T], /) -> Callable[..., Instance]: ...  # type: ignore
 def workflow(target: Callable[..., Any], /) -> Callable[..., Node]: ...
 @overload
 def workflow(
-    *, reads: Sequence[str] | None = None, version: str | None = None
+    *,
+    reads: Sequence[str] | None = None,
+    version: str | None = None,
+    shows: Sequence[str] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
 def workflow(
     target: Callable[..., Any] | None = None,
@@ -29,6 +38,7 @@ def workflow(
     *,
     reads: Sequence[str] | None = None,
     version: str | None = None,
+    shows: Sequence[str] | None = None,
 ) -> Callable[..., Any]:
     """Make calls of a function, or of a class, the nodes of a graph.
 
@@ -36,12 +46,14 @@ def workflow(
         "data/*.csv"; without it every data file of the project counts, and [] says that it reads none
     version: a text that stands for the code, what it reads, and Python; nodes run again when it changes,
         and not when these do
+    shows: what of the results Kubeflow Pipelines' page shows: any of "metrics", "classification",
+        "markdown", "html"; without it, what its return annotation and its code name; [] says nothing
 
     The decorated function keeps its name, docstring and signature; `.func` is the undecorated one.
     A call that does not fit the signature raises WorkflowError at that line. Inside a running
     node's function, decorated functions are plain functions.
     """
-    options = _check_options(reads, version)
+    options = _check_options(reads, version, shows)
     if target is None:
         return lambda target: _decorate(target, options)
     return _decorate(target, options)
@@ -68,7 +80,9 @@ def _decorate(target: Callable[..., Any], options: Options) -> Callable[..., Any
     return call
 
 
-def _check_options(reads: Sequence[str] | None, version: str | None) -> Options:
+def _check_options(
+    reads: Sequence[str] | None, version: str | None, shows: Sequence[str] | None
+) -> Options:
     if isinstance(reads, str) or not all(isinstance(path, str) for path in reads or ()):
         raise WorkflowError(
             f"{find_site()}: reads must be a list of paths, not {reads!r}",
@@ -76,7 +90,15 @@ def _check_options(reads: Sequence[str] | None, version: str | None) -> Options:
         )
     if version is not None and not isinstance(version, str):
         raise WorkflowError(f"{find_site()}: version must be a text, not {version!r}")
-    return Options(None if reads is None else tuple(reads), version)
+    unknown = [each for each in shows or () if isinstance(shows, str) or each not in SHOWN]
+    if unknown:
+        raise WorkflowError(
+            f"{find_site()}: shows must be a list of {', '.join(map(repr, SHOWN))}, not {shows!r}",
+            tip='shows=["metrics"]',
+        )
+    return Options(
+        None if reads is None else tuple(reads), version, None if shows is None else tuple(shows)
+    )
 
 
 task = workflow

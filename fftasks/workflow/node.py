@@ -38,6 +38,7 @@ class Options(NamedTuple):
 
     reads: tuple[str, ...] | None = None
     version: str | None = None
+    shows: tuple[str, ...] | None = None
 
 
 class Setting(NamedTuple):

@@ -8,9 +8,10 @@ from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fftasks import errors
+from fftasks import ConfusionMatrix, Markdown, Metrics, errors
 from fftasks.runtime.executor_input import locate, read_job, restore, write_outputs
-from fftasks.runtime.job import Report
+from fftasks.runtime.job import Report, describe_type, preview_value
+from fftasks.runtime.show import write_pages
 from fftasks.workflow.decorator import workflow
 
 
@@ -204,12 +205,12 @@ def test_output_file_says_the_name_that_is_shown(tmp_path):
     _, node = make_nodes()
     document = make_document(tmp_path)
 
-    write_outputs(document, node, Report({"result": "sha256:0"}))
+    write_outputs(document, node, Report({"result": "sha256:0"}, {"": "3"}), tmp_path)
 
     text = (tmp_path / "out" / "executor_output.json").read_text()
     written = json.loads(text)["artifacts"]["result"]["artifacts"][0]
     assert written["uri"] == f"{tmp_path}/deep/result"
-    assert written["metadata"] == {"display_name": "add it"}
+    assert written["metadata"] == {"display_name": "add it", "preview": "3"}
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["executor_output.json"]
 
 
@@ -220,12 +221,12 @@ def test_output_file_is_parsed_strictly_by_kfp(tmp_path):
     upstream.set_name("ü" * 500)
     document = make_document(tmp_path)
 
-    write_outputs(document, upstream, Report({"result": "sha256:0"}))
+    write_outputs(document, upstream, Report({"result": "sha256:0"}, {"": "3"}), tmp_path)
 
     text = (tmp_path / "out" / "executor_output.json").read_text()
     message = json_format.Parse(text, pipeline_spec_pb2.ExecutorOutput())
     metadata = message.artifacts["result"].artifacts[0].metadata
-    assert metadata["display_name"] == "ü" * 100
+    assert metadata["display_name"] == "ü" * 99 + "…"
 
 
 def test_no_output_file_is_written_where_none_is_asked_for(tmp_path):
@@ -233,7 +234,7 @@ def test_no_output_file_is_written_where_none_is_asked_for(tmp_path):
     document = make_document(tmp_path)
     del document["outputs"]["outputFile"]
 
-    write_outputs(document, upstream, Report({"result": "sha256:0"}))
+    write_outputs(document, upstream, Report({"result": "sha256:0"}, {"": "3"}), tmp_path)
 
     assert list(tmp_path.iterdir()) == []
 
@@ -269,3 +270,63 @@ def test_input_of_kfp_itself_is_understood(tmp_path):
     assert job.parameters["path"] == "y"
     assert repr(job.parameters["rate"]) == "[1, 2.5]"
     assert job.outputs == {"result": str(tmp_path / "task" / "result")}
+
+
+def write(tmp_path, node, result, *declared):
+    """Return the metadata of a node's outputs, as KFP is given them."""
+    document = make_document(tmp_path)
+    for kind in declared:
+        document["outputs"]["artifacts"][kind] = artifact(f"{tmp_path}/deep/{kind}")
+    (tmp_path / "deep").mkdir()
+    pages = tmp_path / "pages"
+    report = Report(
+        {"result": "sha256:0"},
+        {"": preview_value(result)},
+        traits={"result": describe_type(result)},
+        pages=write_pages(result, pages),
+    )
+    write_outputs(document, node, report, pages)
+    answer = json.loads((tmp_path / "out" / "executor_output.json").read_text())
+    return {name: each["artifacts"][0]["metadata"] for name, each in answer["artifacts"].items()}
+
+
+def test_metadata_tell_name_type_shape_and_value(tmp_path):
+    metadata = write(tmp_path, make_nodes()[0], ["{{$}} $(HOME) $$$", 1])
+
+    assert metadata["result"] == {
+        "display_name": "up",
+        "python_type": "list",
+        "shape": "2 items",
+        "preview": "['{ {$}} $ (HOME) $ $ $', 1]",
+    }
+
+
+@pytest.mark.parametrize(("level", "told"), [("type", {"python_type"}), ("name", set())])
+def test_metadata_tell_less_where_asked_to(tmp_path, monkeypatch, level, told):
+    monkeypatch.setenv("FFPREVIEW", level)
+
+    assert write(tmp_path, make_nodes()[0], 1)["result"].keys() - {"display_name"} == told
+
+
+def test_declared_pages_are_put_where_the_launcher_takes_them(tmp_path):
+    result = {"m": Metrics(a=0.5), "t": Markdown("# x"), "c": ConfusionMatrix("a", [[1]])}
+
+    metadata = write(tmp_path, make_nodes()[0], result, "metrics", "markdown", "classification")
+
+    assert metadata["metrics"] == {"display_name": "up (metrics)", "a": 0.5}
+    assert metadata["classification"]["confusionMatrix"]["rows"] == [{"row": [1]}]
+    assert (tmp_path / "deep" / "markdown").read_text() == "# x"
+
+
+def test_a_page_that_was_declared_and_did_not_come_is_no_missing_file(tmp_path):
+    metadata = write(tmp_path, make_nodes()[0], 1, "html")
+
+    assert metadata["html"] == {"display_name": "up (html)"}
+    assert "nothing to be shown" in (tmp_path / "deep" / "html").read_text()
+
+
+def test_numbers_that_were_not_declared_stand_with_the_result_and_a_hint_says_so(tmp_path, capsys):
+    metadata = write(tmp_path, make_nodes()[0], Metrics(a=0.5))
+
+    assert metadata["result"]["metric a"] == 0.5
+    assert '@workflow(shows=["metrics"])' in capsys.readouterr().out

@@ -72,6 +72,7 @@ def make_node(name, arguments):
         "upstream": sorted({n["node"] for a in described for n in a["nodes"]}),
         "arguments": described,
         "parameters": {},
+        "shows": [],
         "inputs": [n | {"output": "result"} for a in described for n in a["nodes"]],
     }
 
@@ -426,3 +427,45 @@ def test_component_serves_in_the_pipeline_of_somebody_else(tmp_path):
     assert task["parameters"]["depth"] == {"runtimeValue": {"constant": 5.0}}
     assert task["artifacts"]["data"]["taskOutputArtifact"]["producerTask"] == "foreign"
     assert compiled["deploymentSpec"]["executors"]["exec-train"]["container"]["args"][5] == "train"
+
+
+def test_what_the_page_shows_is_an_output_of_its_type():
+    graph = make_graph({"n": {}})
+    graph["nodes"]["n"]["shows"] = ["metrics", "classification", "markdown", "html"]
+
+    _, files = make(graph, "sums", IMAGE)
+
+    outputs = load(files["n.yaml"])["components"]["comp-n"]["outputDefinitions"]["artifacts"]
+    titles = {name: each["artifactType"]["schemaTitle"] for name, each in outputs.items()}
+    assert titles == {
+        "result": "system.Artifact",
+        "metrics": "system.Metrics",
+        "classification": "system.ClassificationMetrics",
+        "markdown": "system.Markdown",
+        "html": "system.HTML",
+    }
+
+
+def test_kfp_loads_a_component_with_pages():
+    from kfp import components
+
+    graph = make_graph({"n": {}})
+    graph["nodes"]["n"]["shows"] = ["metrics", "html"]
+
+    spec = components.load_component_from_text(make(graph, "sums", IMAGE)[1]["n.yaml"])
+
+    assert set(spec.component_spec.outputs) == {"result", "metrics", "html"}
+
+
+def test_values_are_not_shown_where_they_shall_not_or_find_no_room():
+    nodes = {f"part_{i}": {} for i in range(101)}
+    wide = make_graph({**nodes, "sum": {"parts": [Ref(name) for name in nodes]}})
+
+    assert make(make_graph(SUMS), "sums", IMAGE)[0]["tasks"]["load"]["env"] == {
+        "FFFUNCTION": "load"
+    }
+    hidden = make(make_graph(SUMS), "sums", IMAGE, preview=False)[0]["tasks"]
+    assert {task["env"]["FFPREVIEW"] for task in hidden.values()} == {"type"}
+    tasks = make(wide, "sums", IMAGE)[0]["tasks"]
+    assert tasks["part-7"]["env"]["FFPREVIEW"] == "name"
+    assert "FFPREVIEW" not in tasks["sum"]["env"]

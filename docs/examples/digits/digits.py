@@ -3,8 +3,6 @@
 `doit run` trains the models side by side; node "picture" draws what the best one takes for what.
 """
 
-import io
-
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
@@ -14,7 +12,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
-from fftasks import Workflow, workflow
+from fftasks import ConfusionMatrix, Metrics, Workflow, workflow
 
 
 @workflow
@@ -41,35 +39,33 @@ def train(classifier, options, images, labels):
 @workflow
 def evaluate(model, images, labels):
     """Say how many of the images a model reads right, from 0 to 1."""
-    return float(np.mean(model.predict(images) == labels))
+    return Metrics(accuracy=float(np.mean(model.predict(images) == labels)))
 
 
 @workflow
 def choose(scores):
     """Name the model with the best score."""
-    return max(scores, key=scores.get)
+    return max(scores, key=lambda name: scores[name]["accuracy"])
 
 
 @workflow
 def confuse(models, name, images, labels):
-    """Count which digit was taken for which: a matrix of 10 x 10."""
-    return confusion_matrix(labels, models[name].predict(images))
+    """Count which digit was taken for which."""
+    return ConfusionMatrix(range(10), confusion_matrix(labels, models[name].predict(images)))
 
 
 @workflow
 def draw(matrix, name):
-    """Draw a confusion matrix; the result is a picture, as the bytes of a PNG file."""
-    from matplotlib.figure import Figure
+    """Draw a confusion matrix; figures are shown in the page of a run, and here as a file."""
+    from matplotlib.figure import Figure  # here: in a new container, it first looks for all fonts
 
     figure = Figure(figsize=(5, 5))
     axes = figure.subplots()
-    axes.imshow(np.log1p(matrix), cmap="Blues")
-    for (row, column), count in np.ndenumerate(matrix):
+    axes.imshow(np.log1p(matrix.rows), cmap="Blues")
+    for (row, column), count in np.ndenumerate(matrix.rows):
         axes.text(column, row, count, ha="center", va="center", fontsize=8)
     axes.set(xlabel="read as", ylabel="is a", title=name, xticks=range(10), yticks=range(10))
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png")
-    return picture.getvalue()
+    return figure
 
 
 CLASSIFIERS = {

@@ -1,0 +1,95 @@
+"""Which kinds of pages a function may show: found out before it runs, since a component declares its outputs.
+
+@workflow(shows=["html"])           what it says, and nothing else
+def f() -> Metrics                  what the annotation names, also inside others: tuple[Model, Metrics]
+Metrics(...), matplotlib            what its code names, also in functions of the project that it calls
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from types import CodeType, FunctionType
+from typing import Any
+
+from fftasks.workflow.node import Node
+from fftasks.workflow.page import CLASSES, KINDS, Page
+
+_NAMES = {**{name: each.kind for name, each in CLASSES.items()}, "Figure": "html"}
+_TOOL, _DRAWING = "fftasks", "matplotlib"
+_MAX_FUNCTIONS = 1000
+
+
+def list_shows(node: Node) -> list[str]:
+    """Return the kinds of pages that a node may show, in the order of KINDS."""
+    if node.options.shows is not None:
+        found = frozenset(node.options.shows)
+    else:
+        found = frozenset() if node.kind == "object" else _find(node.func)
+    return [kind for kind in KINDS if kind in found]
+
+
+def _find(func: Callable[..., Any]) -> frozenset[str]:
+    try:
+        return _find_once(func)
+    except TypeError:  # it cannot be hashed
+        return _find_once.__wrapped__(func)
+
+
+@functools.lru_cache(maxsize=1024)  # one function has many nodes
+def _find_once(func: Callable[..., Any]) -> frozenset[str]:
+    return frozenset([*_find_in_annotation(func), *_find_in_code(inspect.unwrap(func))])
+
+
+def _find_in_annotation(func: Callable[..., Any]) -> Iterator[str]:
+    annotation = getattr(func, "__annotations__", {}).get("return", "")
+    text = annotation if isinstance(annotation, str) else f"{annotation!r}"
+    yield from (_NAMES[word] for word in re.findall(r"\w+", text) if word in _NAMES)
+
+
+def _find_in_code(func: Callable[..., Any]) -> Iterator[str]:
+    queue: list[Any] = [func]
+    seen = {id(func)}
+    while queue and len(seen) < _MAX_FUNCTIONS:
+        function = queue.pop()
+        if not isinstance(function, FunctionType):
+            continue
+        names = set(_list_names(function.__code__))
+        values = [function.__globals__[name] for name in names if name in function.__globals__]
+        yield from (kind for value in values if (kind := _name_kind(value)))
+        if any(name.partition(".")[0] == _DRAWING for name in names):
+            yield "html"
+        if _TOOL in names or any(getattr(value, "__name__", "") == _TOOL for value in values):
+            yield from (_NAMES[name] for name in names & CLASSES.keys())
+        for value in values:
+            # not of anything else: a user's object may do something when it is asked for a func
+            called = getattr(value, "func", value) if isinstance(value, FunctionType) else None
+            if id(called) not in seen and _is_alike(called, function):
+                seen.add(id(called))
+                queue.append(called)
+
+
+def _list_names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _list_names(constant)
+
+
+def _name_kind(value: Any) -> str | None:
+    if isinstance(value, type) and issubclass(value, Page) and value is not Page:
+        return value.kind
+    name = getattr(value, "__module__", None) or getattr(value, "__name__", "")
+    return "html" if isinstance(name, str) and name.partition(".")[0] == _DRAWING else None
+
+
+def _is_alike(called: Any, caller: FunctionType) -> bool:
+    """Tell whether a function is the user's as well: it does not stand where packages are installed."""
+    if not isinstance(called, FunctionType):
+        return False
+    file = called.__code__.co_filename
+    return called.__module__ == caller.__module__ or (
+        "site-packages" not in file and not file.startswith(inspect.__file__.rpartition("/")[0])
+    )

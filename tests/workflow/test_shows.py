@@ -1,0 +1,90 @@
+"""What a function will show, known before it runs."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pytest
+
+import fftasks
+from fftasks import Markdown, Metrics, workflow
+from fftasks.errors import WorkflowError
+from fftasks.workflow.shows import list_shows
+
+
+def report(x):
+    return [fftasks.HTML(f"<b>{x}</b>")]
+
+
+@workflow
+def by_annotation(x) -> tuple[int, Metrics]:
+    return x
+
+
+@workflow
+def by_code(x):
+    return {"a": [Markdown("x"), x]}
+
+
+@workflow
+def by_helper(x):
+    return [report(y) for y in x]
+
+
+@workflow
+def by_import(x):
+    from fftasks import ConfusionMatrix
+
+    return ConfusionMatrix([x], [[1]])
+
+
+@workflow
+def by_figure(x):
+    figure, axes = plt.subplots()
+    axes.plot(x)
+    return figure
+
+
+@workflow(shows=["html", "metrics"])
+def by_word(x):
+    return x
+
+
+@workflow(shows=[])
+def silent(x):
+    return Metrics(a=x)
+
+
+@workflow
+def plain(x):
+    return sorted(x)
+
+
+@workflow
+class Model:
+    def score(self, x):
+        return Metrics(a=x)
+
+
+@pytest.mark.parametrize(
+    ("node", "shows"),
+    [
+        (by_annotation(1), ["metrics"]),
+        (by_code(1), ["markdown"]),
+        (by_helper(1), ["html"]),
+        (by_import(1), ["classification"]),
+        (by_figure(1), ["html"]),
+        (by_word(1), ["metrics", "html"]),
+        (silent(1), []),
+        (plain(1), []),
+        (Model().score(1), ["metrics"]),
+        (Model().score(1).object, []),
+    ],
+)
+def test_shown_kinds_are_found(node, shows):
+    assert list_shows(node) == shows
+
+
+@pytest.mark.parametrize("shows", ["metrics", ["metric"]])
+def test_unknown_kind_is_refused(shows):
+    with pytest.raises(WorkflowError, match="shows must be a list of 'metrics'"):
+        workflow(shows=shows)
