@@ -13,6 +13,7 @@ from typing import Any
 
 from fftasks.connect import choose_builder, find_gone, make_builder, name_repository
 from fftasks.errors import StoreError
+from fftasks.grouping import describe_grouping, describe_tasks, find_grouping, name_choice
 from fftasks.pinning import choose, make_wish
 from fftasks.project import Project
 from fftasks.recipe import make_recipe
@@ -162,17 +163,20 @@ def _plan_components(project: Project, graph: Record, name: str) -> Step:
     slug = graph["workflows"][name]["slug"]
     folder = project.folder / "components" / slug
 
-    def build() -> tuple[Record, dict[str, str]]:
+    def build(old: Record | None) -> tuple[Record, dict[str, str]]:
         reference = f"{name_repository(project)}:{project.settings.image.tag}"
-        return components.make(graph, name, reference, preview=project.settings.kfp.preview)
+        grouping = find_grouping(project, name, old)
+        preview = project.settings.kfp.preview
+        record, files = components.make(graph, name, reference, grouping, preview=preview)
+        return {**record, "grouping": describe_grouping(grouping)}, files
 
     def list_reasons(old: Record | None) -> list[str]:
         if old is None or old.get("graph") != _name_graph(project, graph, name):
-            return _compare(old, components.VERSION, build()[0]["inputs"])
+            return _compare(old, components.VERSION, build(old)[0]["inputs"])
         return [f"{file} was changed or removed" for file in _find_changed(folder, old["files"])]
 
     def make() -> Record:
-        record, files = build()
+        record, files = build(read_record(project.record_path("components", name)))
         for file in set(_list_yaml(folder)) - set(files):
             (folder / file).unlink()
         for file, text in files.items():
@@ -184,7 +188,7 @@ def _plan_components(project: Project, graph: Record, name: str) -> Step:
         needs=project.list_needs("components", name),
         list_reasons=list_reasons,
         make=make,
-        describe=lambda record: f"{len(record['files'])} components in {_shorten(project, folder)}",
+        describe=lambda record: f"{describe_tasks(record)} in {_shorten(project, folder)}",
     )
 
 
@@ -336,9 +340,8 @@ def _name_graph(project: Project, graph: Record, name: str) -> str:
         for node in workflow["nodes"]
     }
     image = name_repository(project), project.settings.image.tag
-    return digest_json(
-        [nodes, workflow["parameters"], graph["file"], image, project.settings.kfp.preview]
-    )
+    choice = project.settings.kfp.preview, name_choice(project, name)
+    return digest_json([nodes, workflow["parameters"], graph["file"], image, choice])
 
 
 def _compare(old: Record | None, version: int, inputs: Inputs) -> list[str]:

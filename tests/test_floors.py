@@ -13,7 +13,7 @@ FLOORS = {
     4: (
         "tasks", "dispatcher", "attempt", "project", "assembly", "connect", "recipe",
         "pinning", "plan", "data",
-        "reporter", "database", "commands", "dropin", "results", "table",
+        "reporter", "database", "commands", "dropin", "results", "table", "grouping",
         "cluster", "doctor",
         "overview", "page",
     ),

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fftasks.errors import NodeError
 from fftasks.runtime.call import list_outputs, number_inputs
@@ -53,6 +54,7 @@ class Group:
     """Nodes that run in one container, each when those that it needs are done.
 
     nodes: each behind those that it needs; given: what is there already; folder: takes the artifacts
+    parameters: run parameter -> its value
     """
 
     def __init__(
@@ -61,8 +63,9 @@ class Group:
         given: Mapping[tuple[str, str], Value],
         folder: Path,
         means: Means,
+        parameters: Mapping[str, Any],
     ) -> None:
-        self.nodes, self.folder, self.means = nodes, folder, means
+        self.nodes, self.folder, self.means, self.parameters = nodes, folder, means, parameters
         self.values = dict(given)
         self.made = Made()
         names = {node.name for node in nodes}
@@ -113,6 +116,7 @@ class Group:
                 output: str(self.folder / f"{self._begun}.{output}")
                 for output in list_outputs(node)
             },
+            values=self.parameters,
             timeout_s=self.means.timeout_s,
         )
 

@@ -18,16 +18,17 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fftasks.errors import WorkflowError
-from fftasks.runtime.call import list_outputs, number_inputs
+from fftasks.runtime.call import list_outputs, number_inputs, number_parameters
 from fftasks.runtime.executor_input import locate_all, write_answer
 from fftasks.runtime.group import Group, Means, Values
 from fftasks.runtime.members import Members
 from fftasks.runtime.pack import Pack, Place, Value, is_pack, read_pack, write_pack
+from fftasks.runtime.restore import fit
 from fftasks.workflow.node import Node
 
 KEPT = ("kept", "kept_inner")
@@ -59,8 +60,12 @@ def name_group_input(group: str) -> str:
 
 
 def read_means() -> Means:
-    """Return what the container has, from its environment: it is no part of what KFP's cache looks at."""
-    return Means(**json.loads(os.environ.get("FFMEANS", "{}")))
+    """Return what the container has, from its environment: it is no part of what KFP's cache looks at.
+
+    Where the pod itself is tried again, no node is.
+    """
+    means = Means(**json.loads(os.environ.get("FFMEANS", "{}")))
+    return replace(means, retries=0) if os.environ.get("KFP_RETRY_INDEX", "0") != "0" else means
 
 
 def run_task(
@@ -77,7 +82,8 @@ def run_task(
     rest = [node for node in members if (node.name, list_outputs(node)[0]) not in kept]
     given = _take_given(rest, set(task.members.nodes), inputs)
     with tempfile.TemporaryDirectory(prefix="fftasks-") as folder:
-        group = Group(rest, {**given, **kept}, Path(folder), means)
+        parameters = _read_parameters(document, rest)
+        group = Group(rest, {**given, **kept}, Path(folder), means, parameters)
         made = group.run()
         _write(task, {**kept, **made.values}, made.seconds, outputs)
     metadata = {name: {"display_name": f"{task.group} ({name})"} for name in outputs}
@@ -125,6 +131,13 @@ def _take_given(
                 )
             given[one] = Value(Place(inputs[name]), "")
     return given
+
+
+def _read_parameters(document: Mapping[str, Any], nodes: Sequence[Node]) -> dict[str, Any]:
+    """Return the values of run parameters, with the types of their defaults."""
+    values = document.get("inputs", {}).get("parameterValues", {})
+    known = {p.name: p.default for node in nodes for p in number_parameters(node).values()}
+    return {name: fit(name, value, known[name]) for name, value in values.items() if name in known}
 
 
 def _write(

@@ -87,6 +87,16 @@ class KFPSettings:
     preview: bool = _setting(
         True, "show the beginning of each result in the page of a run, beside its type and shape"
     )
+    fuse: str = _setting(
+        "limit",
+        "which nodes share a pod: none; chains of them; auto: what is over first; limit: auto for what"
+        " is too large for the cluster",
+        choices=("none", "chains", "auto", "limit"),
+    )
+    pod_overhead_s: float = _setting(
+        20.0, "seconds that a pod costs before its first node runs, for fuse", least=0
+    )
+    parallel_pods: int = _setting(50, "how many pods run at a time, for fuse", least=1)
     token: str = _setting("", "bearer token, better ${NAME}", secret=True)
     token_file: str = _setting("", "a file that holds the bearer token, read at each submit")
     cookies: str = _setting(

@@ -1,4 +1,6 @@
-"""Stage components: graph record -> one Kubeflow Pipelines component per node, without the image.
+"""Stage components: graph record -> one Kubeflow Pipelines component per task, without the image.
+
+A task runs a node, or a group of nodes.
 
 VERSION counts changes of what `make` gives for the same inputs.
 """
@@ -14,6 +16,8 @@ from fftasks.errors import WorkflowError
 from fftasks.record import Record, digest_bytes, digest_json
 from fftasks.runtime.executor_input import NAME_ONLY, NO_VALUE, PREVIEW
 from fftasks.stages.emitter import format_yaml
+from fftasks.stages.group_task import ARTIFACT, Plan, define, make_group_task, make_plan
+from fftasks.stages.groups import Group, Grouping
 from fftasks.stages.messages import load_messages
 from fftasks.workflow.instance import OUTPUTS
 from fftasks.workflow.page import KINDS
@@ -22,7 +26,7 @@ VERSION = 1
 
 Document = dict[str, Any]
 
-_ARTIFACT = {"artifactType": {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}}
+_COMMAND = ("python3", "-m", "fftasks.runtime")
 _MAX_DESCRIBED = 100  # inputs of a task whose types and previews find room in its one argument
 _MAX_CONSTANT_LENGTH = 2048  # characters of its JSON
 # KFP's launcher replaces {{...}} wherever it stands, and Kubernetes reads $(NAME) and $$ in everything that
@@ -31,32 +35,32 @@ _REPLACED = re.compile(r"\{\{|\$\(|\$\$")
 
 
 def make(
-    graph: Record, workflow: str, image: str, *, preview: bool = True
+    graph: Record,
+    workflow: str,
+    image: str,
+    grouping: Grouping | None = None,
+    *,
+    preview: bool = True,
 ) -> tuple[Record, dict[str, str]]:
     """Return the record of a workflow's components and their files, file name -> YAML.
 
     graph: the graph record of the file that builds the workflow
     workflow: the workflow's name
     image: repository:tag, what a component runs in somebody else's pipeline; our own pipeline runs a digest
+    grouping: which nodes share a task; none do without it
     preview: whether values are shown, shortened, in the page of a run
 
-    The record's `files` gives each file's digest. Its `tasks` is what the pipeline stage works with: task
-    name -> name shown, nodes, component specification, command, args, env, artifacts (input -> upstream
-    task and its output), parameters (constants), run_parameters (input -> run parameter), upstream tasks.
-    Its `parameters` are the definitions of the run parameters, by name.
+    The record's `files` gives each file's digest. Its `tasks` is what the pipeline stage works with, see
+    make_tasks. Its `parameters` are the definitions of the run parameters, by name.
 
     Raises WorkflowError for a node that a container could not run.
     """
-    nodes = [graph["nodes"][node] for node in graph["workflows"][workflow]["nodes"]]
-    names = {node: name_task(graph["nodes"][node]["slug"]) for node in graph["nodes"]}
-    tasks = {}
+    tasks = make_tasks(graph, workflow, grouping.groups if grouping else None)
     files = {}
-    for node, key in zip(nodes, graph["workflows"][workflow]["nodes"], strict=True):
-        _check_node(node, graph["file"], workflow)
-        tasks[names[key]] = task = _make_task(node, key, names, graph["file"], workflow)
-        document = _make_document(node["slug"], task, image)
+    for task in tasks.values():
+        document = _make_document(task["slug"], task, image)
         check_document(document)
-        files[f"{node['slug']}.yaml"] = format_document(document, _describe(node, workflow))
+        files[f"{task['slug']}.yaml"] = format_document(document, _describe(task, graph, workflow))
     inputs = {"file": graph["file"], "workflow": workflow, "image": image}
     digests = {name: digest_bytes(text.encode()) for name, text in files.items()}
     _limit_previews(tasks, preview=preview)
@@ -74,9 +78,46 @@ def make(
         "slug": graph["workflows"][workflow]["slug"],
         "files": digests,
         "tasks": tasks,
-        "parameters": {name: _define(p) for name, p in parameters.items()},
+        "parameters": {name: define(p) for name, p in parameters.items()},
     }
     return record, files
+
+
+def make_tasks(
+    graph: Record, workflow: str, groups: Sequence[Group] | None = None
+) -> dict[str, Document]:
+    """Return the tasks of a workflow by their names.
+
+    A task has a name that is shown, the ids of its nodes, component specification, command, args, env,
+    artifacts (input -> upstream task and its output), parameters (constants), run_parameters (input -> run
+    parameter), and upstream tasks.
+
+    Raises WorkflowError for a node that a container could not run.
+    """
+    ids = graph["workflows"][workflow]["nodes"]
+    for identity in ids:
+        _check_node(graph["nodes"][identity], graph["file"], workflow)
+    if groups is None:
+        groups = [_make_single(graph, identity) for identity in ids]
+    plan = make_plan(graph, workflow, groups, name_task)
+    return {plan.names[group.name]: _make_any_task(plan, group) for group in groups}
+
+
+def _make_single(graph: Record, identity: str) -> Group:
+    node = graph["nodes"][identity]
+    return Group(
+        name=node["name"],
+        nodes=(identity,),
+        upstream=tuple(graph["nodes"][other]["name"] for other in node["upstream"]),
+    )
+
+
+def _make_any_task(plan: Plan, group: Group) -> Document:
+    if not plan.is_plain(group):
+        return make_group_task(plan, group, _COMMAND)
+    graph, (key,) = plan.graph, group.nodes
+    names = {other: plan.names[plan.owner[other].name] for other in graph["nodes"][key]["upstream"]}
+    return _make_task(graph["nodes"][key], key, names, graph["file"], plan.workflow)
 
 
 def name_task(slug: str) -> str:
@@ -175,7 +216,7 @@ def _make_task(
         "nodes": [key],
         "slug": node["slug"],
         "component": _make_component(node, [needed["input"] for needed in inputs], definitions),
-        "command": ["python3", "-m", "fftasks.runtime"],
+        "command": list(_COMMAND),
         "args": [
             *("--file", file, "--workflow", workflow, "--node", node["name"]),
             *("--executor-input", "{{$}}"),
@@ -217,9 +258,9 @@ def _make_component(
 ) -> Document:
     definitions: Document = {}
     if inputs:
-        definitions["artifacts"] = dict.fromkeys(inputs, _ARTIFACT)
+        definitions["artifacts"] = dict.fromkeys(inputs, ARTIFACT)
     if parameters:
-        definitions["parameters"] = {name: _define(p) for name, p in parameters.items()}
+        definitions["parameters"] = {name: define(p) for name, p in parameters.items()}
     return {
         "executorLabel": f"exec-{node['slug']}",
         **({"inputDefinitions": definitions} if definitions else {}),
@@ -233,17 +274,7 @@ def _define_outputs(node: Record) -> Document:
         kind: {"artifactType": {"schemaTitle": KINDS[kind], "schemaVersion": "0.0.1"}}
         for kind in node["shows"]
     }
-    return {**dict.fromkeys(OUTPUTS[node["kind"]], _ARTIFACT), **shown}
-
-
-def _define(parameter: Record) -> Document:
-    """Return the definition of an input: its type, its default, and what it is for."""
-    return {
-        "parameterType": parameter["type"],
-        "defaultValue": parameter["default"],
-        "isOptional": True,
-        **({"description": parameter["help"]} if parameter.get("help") else {}),
-    }
+    return {**dict.fromkeys(OUTPUTS[node["kind"]], ARTIFACT), **shown}
 
 
 def _make_document(slug: str, task: Document, image: str) -> Document:
@@ -289,7 +320,10 @@ def _make_document(slug: str, task: Document, image: str) -> Document:
     }
 
 
-def _describe(node: Record, workflow: str) -> str:
+def _describe(task: Document, graph: Record, workflow: str) -> str:
+    node = graph["nodes"][task["nodes"][0]]
     function = node["function"]
     where = f"{function['qualname']} in {function['file']}"
+    if len(task["nodes"]) > 1:
+        return f"{len(task['nodes'])} nodes of workflow {workflow!r}, the first is {node['name']!r}: {where}"
     return f"node {node['name']!r} of workflow {workflow!r}: {where}"

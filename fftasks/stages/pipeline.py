@@ -20,6 +20,7 @@ from fftasks.stages.components import (
     is_carried,
 )
 from fftasks.stages.kubernetes import check_platform, make_platform
+from fftasks.stages.means import share
 from fftasks.stages.resources import settle
 
 VERSION = 2
@@ -145,8 +146,11 @@ def _choose_settings(
 ) -> dict[str, NodeSettings]:
     """Return the settings of each task; nodes that share one have the same."""
     plain = NodeSettings()
-    tasks: dict[str, Document] = components["tasks"]
-    return {name: settings.get(task["nodes"][0], plain) for name, task in tasks.items()}
+    chosen = {}
+    for name, task in components["tasks"].items():
+        own = settings.get(task["nodes"][0], plain)
+        chosen[name] = share(own) if len(task["nodes"]) > 1 else own
+    return chosen
 
 
 def _name_executor(components: Record, task: str) -> str:

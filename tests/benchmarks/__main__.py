@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import array, compiling, edit, first_run, growth, image, no_op
+from tests.benchmarks import array, compiling, edit, first_run, fusion, growth, image, no_op
 from tests.benchmarks.table import print_table
 
 BENCHMARKS = {
@@ -19,6 +19,7 @@ BENCHMARKS = {
     "array": array,
     "growth": growth,
     "image": image,
+    "fusion": fusion,
 }
 
 

@@ -10,7 +10,9 @@ from fftasks.stages.groups.cuts import cut
 from fftasks.stages.groups.dag import Dag, number_parts
 from fftasks.stages.groups.estimate import Limits, Pods, measure
 
-_FULL = 0.97  # the part of the pods that is used, as bundles are not all equal
+_LITTLE = 0.2  # the part of a pod's time that its overhead may be, to have more pods than places
+_MOST_ROUNDS = 4.0
+_FINE = 1.03
 _WORTH = 0.1  # the part of a pod's overhead that its work is worth at least
 _COARSER, _COARSEST = 1.25, 4.0  # how much larger bundles become in one step
 
@@ -78,11 +80,13 @@ def _list_rows(dag: Dag, stages: Sequence[int]) -> list[_Row]:
 def _fit(dag: Dag, row: _Row, pods: Pods) -> None:
     # what runs beside the longest costs no time; by powers of two, so that an edit hardly changes it
     longest = 2.0 ** math.floor(math.log2(max(map(dag.seconds, row.clusters))))
-    even = row.total_s / (pods.parallel * _FULL)
-    row.size_s = max(longest, even, _WORTH * pods.overhead_s)
+    even = row.total_s / pods.parallel
+    # where pods work long, more of them even out what is not as expected, for little
+    rounds = min(max(even * _LITTLE / max(pods.overhead_s, 1.0), 1.0), _MOST_ROUNDS)
+    row.size_s = max(longest, even / rounds, _WORTH * pods.overhead_s)
     row.bundles = cut(dag, row.clusters, row.size_s)
-    while len(row.bundles) > max(pods.parallel, 1):
-        row.size_s *= 2 - _FULL
+    while len(row.bundles) > max(pods.parallel * math.floor(rounds), 1):
+        row.size_s *= _FINE
         row.bundles = cut(dag, row.clusters, row.size_s)
 
 

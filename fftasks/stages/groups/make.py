@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fftasks.record import Record
 from fftasks.stages.groups.atoms import join_chains, keep_objects
@@ -60,6 +60,7 @@ class Grouping:
     mode: how they were made: none, chains or auto; why: a sentence if the setting did not say so
     grain: which of the ways that auto tries was taken; -1 elsewhere
     expected, unfused: what a run costs with them, and without
+    seconds: the durations of nodes that were known
     """
 
     groups: tuple[Group, ...]
@@ -68,6 +69,7 @@ class Grouping:
     grain: int
     expected: Estimate
     unfused: Estimate
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def group_nodes(  # noqa: PLR0913 - the last four are what a cluster is like
@@ -114,6 +116,7 @@ def group_nodes(  # noqa: PLR0913 - the last four are what a cluster is like
         grain=grain,
         expected=estimate(whole, pods, limits),
         unfused=unfused,
+        seconds={i: p.seconds for i, p in (places or {}).items() if p.seconds is not None},
     )
 
 
@@ -184,7 +187,8 @@ def _find_best(atoms: Dag, pods: Pods, limits: Limits, last: int) -> tuple[int, 
 
 def _list_grains(atoms: Dag, pods: Pods) -> Iterator[Grain]:
     loads = [work / cpu for work, cpu in zip(atoms.work, atoms.cpu, strict=True)]
-    for slack_s in (0.0, pods.overhead_s, sum(loads) / pods.parallel / 4, math.inf):
+    share_s = sum(loads) / pods.parallel
+    for slack_s in (0.0, pods.overhead_s, share_s / 4, share_s / 1.5, math.inf):
         yield Grain(slack_s)
     widest = max(sum(loads[atom] for atom in level) for level in list_levels(atoms))
     for times in (1, 2, 4):

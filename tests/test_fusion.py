@@ -1,0 +1,83 @@
+"""Fused runs on the cluster: several nodes in a container, and what comes out is what comes out here."""
+
+import re
+
+import pytest
+
+import fftasks
+from fftasks.record import read_record
+from fftasks.runtime.artifact import read_artifact
+from fftasks.runtime.pack import is_pack, read_pack
+from tests.sample import Sample
+from tests.test_submit import connect, find_run_id
+
+WORKFLOW = """
+import fftasks
+from fftasks import Parameter, Workflow, workflow
+
+@workflow
+def draw(seed, scale):
+    return [seed * scale, seed + 1]
+
+@workflow
+def square(pair):
+    return [value * value for value in pair]
+
+@workflow
+def add(parts, shift):
+    return sum(map(sum, parts)) + shift
+
+@workflow
+class Counter:
+    def __init__(self, start):
+        self.count = start
+
+    def add(self, n):
+        self.count += n
+        return self.count
+
+drawn = [draw(i, Parameter("scale", 2)).set_name(f"draw {i}") for i in range(COUNT)]
+squares = [square(pair).set_name(f"square {i}") for i, pair in enumerate(drawn)]
+total = add(squares, 1).set_name("total")
+counter = Counter(total)
+one = counter.add(squares[0][0]).set_name("one")
+two = counter.add(one).set_name("two")
+Workflow(total, two, squares[1][0], name="sweep")
+"""
+
+
+@pytest.fixture
+def sample(tmp_path, registry, kfp_cluster, base_image, monkeypatch):
+    project = Sample.make(tmp_path, WORKFLOW.replace("COUNT", "6"))
+    connect(project, registry, kfp_cluster, base_image, monkeypatch)
+    return project
+
+
+def find_value(cluster, project, run, node, output="result"):
+    """Return what a node left on the cluster, wherever it is."""
+    (record,) = [
+        read_record(path) for path in (project.root / ".fftasks/components").glob("*.json")
+    ]
+    (task,) = [name for name, task in record["tasks"].items() if node in task["nodes"]]
+    for name, artifact in run.tasks[task].executor_input["outputs"]["artifacts"].items():
+        path = cluster.store.get_path(artifact["artifacts"][0]["uri"])
+        if not is_pack(path) and name == output:
+            return read_artifact(path)
+        if is_pack(path) and (node, output) in read_pack(path).values:
+            return read_pack(path).values[node, output].place.read()
+    raise AssertionError(node)
+
+
+@pytest.mark.parametrize("mode", ["auto", "chains"])
+def test_a_fused_run_gives_what_the_run_here_gives(sample, kfp_cluster, cluster, mode):
+    environ = {"FFTASKS_KFP__FUSE": mode, "FFTASKS_KFP__PARALLEL_PODS": "2"}
+    sample.doit("run")
+
+    output = sample.doit("submit", **environ)
+    run = kfp_cluster.wait(find_run_id(output))
+
+    assert run.state == "SUCCEEDED", run.error
+    assert re.search(r"(\d+) components, fused from 16 nodes", output)
+    assert len(run.tasks) < 16
+    for node in ("total", "two", "square 1"):
+        assert find_value(cluster, sample, run, node) == fftasks.load(node, sample.root)
