@@ -1,5 +1,7 @@
 """Settings of nodes: patterns, layers, and what a wrong one is told."""
 
+from pathlib import Path
+
 import pytest
 
 from fftasks.errors import SettingsError
@@ -184,3 +186,13 @@ def test_json_has_what_differs_from_the_defaults():
 
 def test_every_setting_has_a_sentence():
     assert all(rule.says for rule in NODE_RULES.values())
+
+
+def test_the_example_of_the_how_to_is_right(folder):
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "settings-of-nodes.md"
+    block = page.read_text().partition("```yaml\n")[2].partition("```")[0]
+    write(folder, f"workflows: [wf.py]\n{block}")
+
+    assert settle(folder, "train_1").gpu == 1
+    assert settle(folder, "fetch").secret_env == {"DB_PASSWORD": "db/password"}
+    assert load(folder, environ={}).warnings == ()
