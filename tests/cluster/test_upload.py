@@ -6,7 +6,8 @@ from fftasks.cluster.cron import check_cron
 from fftasks.cluster.upload import name_schedule, schedule_workflow, upload_workflow
 from fftasks.errors import FFTasksError, SettingsError, ToolError
 from fftasks.ports.kfp_catalog import remove_schedules
-from tests.cluster.submitted import REFERENCE, make_project, submit_project
+from fftasks.project import open_project
+from tests.cluster.submitted import CHAIN, REFERENCE, make_project, submit_project
 from tests.services.kfp_server import Fault, KFPServer
 
 DAILY, HOURLY = "0 0 6 * * *", "0 0 * * * *"
@@ -86,6 +87,20 @@ def test_a_schedule_is_made_once_and_changed(server, project):
     assert row["trigger"]["cron_schedule"]["cron"] == HOURLY
     assert row["status"] == "ENABLED"
     assert row["pipeline_version_reference"]["pipeline_version_id"] == version.version_id
+
+
+def test_other_values_of_run_parameters_are_another_schedule(tmp_path, server):
+    text = CHAIN.replace("double(1)", 'double(Parameter("n", 1))')
+    text = text.replace("import Workflow", "import Parameter, Workflow")
+    project, _ = submit_project(make_project(tmp_path, server, text))
+    version = upload_workflow(project, "chain")
+    chosen = open_project(project.root, None, (("n", "3"),))
+
+    made = [schedule_workflow(one, "chain", version, DAILY) for one in (project, chosen, chosen)]
+
+    assert [schedule.is_new for schedule in made] == [True, True, False]
+    [row] = list_schedules(server)
+    assert row["runtime_config"]["parameters"] == {"n": 3}
 
 
 def test_a_schedule_that_is_refused_leaves_the_old_one(server, project):
