@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import array, compiling, edit, first_run, fusion, growth, image, no_op
+from tests.benchmarks import array, compiling, edit, first_run, fusion, growth, image, no_op, start
 from tests.benchmarks.table import print_table
 
 BENCHMARKS = {
@@ -20,6 +20,7 @@ BENCHMARKS = {
     "growth": growth,
     "image": image,
     "fusion": fusion,
+    "start": start,
 }
 
 

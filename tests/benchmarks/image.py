@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import itertools
 import random
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from fftasks.record import read_record
 from tests.benchmarks.measure import Cost, alternate, doit
-from tests.benchmarks.services import Services, start_services
+from tests.benchmarks.services import Services, apart, start_services
 from tests.benchmarks.table import Row
 
 TITLE = "one-line edit until the image is in the registry; 20 MB"
@@ -31,8 +32,8 @@ _DOCKERFILE = "FROM {base}\nWORKDIR /ffrun\nCOPY . /ffrun\n"
 def measure(folder: Path) -> Iterator[Row]:
     """Yield the time by the number of files, what is sent, and a push with nothing to do."""
     with start_services(folder) as services:
-        for count in (10,):
-            yield from _measure(folder / str(count), services, count)
+        for count in (10, 1000, 10_000):
+            yield from apart(functools.partial(_measure, folder / str(count), services, count))
 
 
 def _measure(folder: Path, services: Services, count: int) -> Iterator[Row]:
@@ -46,7 +47,7 @@ def _measure(folder: Path, services: Services, count: int) -> Iterator[Row]:
     values = itertools.count(1)
     _push_plain(plain, services, next(values))
     reference, docker, oci = alternate(
-        5,
+        3,
         lambda: _push_plain(plain, services, next(values)),
         lambda: _push(projects["docker"], next(values)),
         lambda: _push(projects["oci"], next(values)),
@@ -81,21 +82,27 @@ def _write_files(folder: Path, count: int) -> Path:
 
 
 def _make_project(folder: Path, services: Services, count: int, builder: str) -> Path:
-    registry = services.registry
     project = _write_files(folder, count)
     (project / "dodo.py").write_text("from fftasks.tasks import *\n")
     (project / "config").mkdir()
-    (project / "config" / "default.yaml").write_text(f"""\
+    settings = make_settings(services, builder, str(count))
+    (project / "config" / "default.yaml").write_text(settings)
+    return project
+
+
+def make_settings(services: Services, builder: str, name: str) -> str:
+    """Return the settings of a project of one file, wf.py."""
+    registry = services.registry
+    return f"""\
 workflows: [wf.py]
 context: {{ignore: [config/, benchmark.log]}}
 image: {{base: "{services.base}", builder: {builder}}}
 registry:
   server: {registry.server}
-  repository: benchmarks/{builder}-{count}
+  repository: benchmarks/{builder}-{name}
   username: {registry.username}
   password: {registry.password}
-""")
-    return project
+"""
 
 
 def _push(project: Path, value: int) -> Cost:

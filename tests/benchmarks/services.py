@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
-from collections.abc import Iterator
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.benchmarks.measure import Cost, run
+from tests.benchmarks.table import Row
 from tests.services.base_image import ensure_base_image
 from tests.services.engine import connect_engine, remove_images
 from tests.services.registry import Registry, make_registry
@@ -54,6 +58,33 @@ def start_services(folder: Path) -> Iterator[Services]:
         registry.stop()
         remove_images(engine, f"{registry.server}/")
         engine.close()
+
+
+def apart(rows: Callable[[], Iterable[Row]]) -> list[Row]:
+    """Return rows that are measured in a child process.
+
+    Who measures waits for all of its children in the end, and the registry must not be one of them.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        status = 1
+        try:
+            with os.fdopen(writer, "wb") as file:
+                pickle.dump(list(rows()), file)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        content = file.read()
+    if os.waitpid(child, 0)[1]:
+        sys.exit("the measurement failed")
+    measured: list[Row] = pickle.loads(content)
+    return measured
 
 
 def _log_in(registry: Registry, environment: dict[str, str]) -> None:
