@@ -3,7 +3,7 @@
     files                           layers
     files of 256 KiB and more       at the bottom: data, models
     all other files but Python      above them
-    Python files                    on top: what is edited most
+    Python files, and fingerprints  on top: what is edited most, and what changes with it
 
 Each kind has one layer for every 4 MiB that it holds, rounded up to a power of two, at most eight; a
 file's place among them is decided by its path alone. So it stays there when other files come and go.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
+from fftasks.runtime.manifest import FILE
 from fftasks.stages.layer import Entry
 
 VERSION = 1
@@ -37,7 +38,7 @@ def split(entries: Iterable[Entry]) -> list[tuple[Entry, ...]]:
 def _find_kind(entry: Entry) -> int:
     if entry.size >= _BIG_BYTES:
         return 0
-    return 2 if entry.path.endswith(".py") else 1
+    return 2 if entry.path.endswith(".py") or entry.path == FILE else 1
 
 
 def _divide(entries: list[Entry]) -> list[tuple[Entry, ...]]:
