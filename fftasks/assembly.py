@@ -26,6 +26,7 @@ from fftasks.record import (
     write_record,
     write_text,
 )
+from fftasks.smoke import try_image
 from fftasks.stages import base, components, context, image, pins, pipeline, push, report, submit
 
 Inputs = Mapping[str, Any]
@@ -112,13 +113,17 @@ def _plan_image(project: Project, *, update_base: bool = False) -> Step:
         wanted = project.settings.image.builder
         if not reasons and old is not None and wanted not in ("auto", old["builder"]):
             return [f"builder: {old['builder']} -> {wanted}"]
+        if not reasons and project.settings.image.check and not (old or {}).get("checked"):
+            return ["nobody has tried to import its workflows"]
         return reasons
 
     def make() -> Record:
         builder = make_builder(project, choose_builder(project))
         if update_base or make_recipe(project).resolved is None:
             _resolve_base(project, builder.resolve, update=update_base)
-        return image.make(make_recipe(project), build=builder.build, log=_find_log(project))
+        recipe = make_recipe(project)
+        record = image.make(recipe, build=builder.build, log=_find_log(project))
+        return try_image(project, recipe, record, _find_log(project))
 
     base_path = project.record_path("base")
     return Step(

@@ -12,7 +12,7 @@ PACKAGE = Path(fftasks.__file__).parent
 FLOORS = {
     4: (
         "tasks", "dispatcher", "attempt", "project", "assembly", "connect", "recipe",
-        "pinning", "plan", "data",
+        "pinning", "smoke", "plan", "data",
         "reporter", "database", "commands", "dropin", "results", "table", "grouping",
         "cluster", "doctor",
         "overview", "page",

@@ -6,6 +6,7 @@ FFFUNCTION=<group>        run the nodes of --nodes
   --job                   inputs and outputs from a JSON line on standard input
 --serve                   run many nodes: see worker.py
 --check                   look through the nodes of a file, and run none
+--try                     import all workflow files and find all nodes, as a pod would
 --show PATH               print the repr of an artifact
 """
 
@@ -63,6 +64,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--job", action="store_true", help="read a job from standard input")
     parser.add_argument("--serve", action="store_true", help="run nodes as a warm worker")
     parser.add_argument("--check", action="store_true", help="look through the nodes of a file")
+    parser.add_argument(
+        "--try", dest="tries", action="store_true", help="import all workflows, find all nodes"
+    )
     parser.add_argument("--show", default="", help="print the repr of an artifact")
     return parser.parse_args(argv)
 
@@ -71,8 +75,8 @@ def _run(arguments: argparse.Namespace) -> int:
     root = Path(arguments.root).resolve()
     if arguments.show:
         return _show(root, arguments)
-    if arguments.check:
-        return _check(root, arguments)
+    if arguments.tries or arguments.check:
+        return _try(root) if arguments.tries else _check(root, arguments)
     if arguments.serve:
         return serve(root, arguments.file)
     if arguments.job:
@@ -92,6 +96,15 @@ def _show(root: Path, arguments: argparse.Namespace) -> int:
         os.dup2(nowhere.fileno(), 1)  # what the user's modules print when they are imported
         text = repr(read_artifact(Path(arguments.show)))
         answers.write(text.encode("utf-8", "backslashreplace") + b"\n")
+    return 0
+
+
+def _try(root: Path) -> int:
+    from fftasks.runtime.trial import try_workflows
+
+    with take_stdout() as answers:  # what the user's modules print goes elsewhere
+        problems = try_workflows(root, os.environ.get("FFWORKFLOWS", "").split(":"))
+        answers.write(json.dumps(problems).encode())
     return 0
 
 

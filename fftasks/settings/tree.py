@@ -44,6 +44,9 @@ class ImageSettings:
     )
     python: str = _setting("", "the base's version of Python, such as 3.11; empty finds it out")
     tag: str = _setting("latest", "a name for people; runs take the image by its digest")
+    check: bool = _setting(
+        True, "import all workflows in it before it is pushed, so that what is missing is said here"
+    )
     pin: str = _setting(
         "node",
         "the image of a node: the one in which it last changed, or the newest for the whole pipeline",
