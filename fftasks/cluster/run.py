@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import graphlib
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -248,9 +249,13 @@ class _Details:
         pods = list(self._list_pods(row))
         if pods:
             return state == "SUCCEEDED" and all(pod.get("state") == "SKIPPED" for pod in pods)
-        # without ids: if the only pods within its time are skipped ones. In doubt it is not cached
-        inside = [pod.get("state") for pod in self._pods if _is_within(pod, row)]
-        return state == "SUCCEEDED" and bool(inside) and set(inside) == {"SKIPPED"}
+        # without ids: the pod whose times are nearest to those of the step. In doubt it is not cached
+        distances: dict[bool, float] = {}
+        for pod in self._pods:
+            is_skipped, distance = pod.get("state") == "SKIPPED", _measure(pod, row)
+            distances[is_skipped] = min(distance, distances.get(is_skipped, math.inf))
+        nearest = distances.get(True, math.inf)
+        return state == "SUCCEEDED" and nearest < distances.get(False, math.inf)
 
     def _list_pods(self, row: Json) -> Iterator[Json]:
         children = {_get_hash(child) for child in _list_children(row)}
@@ -272,9 +277,12 @@ def _list_children(row: Json) -> list[str]:
     return [str(child.get("pod_name", "")) for child in row.get("child_tasks") or ()]
 
 
-def _is_within(pod: Json, step: Json) -> bool:
-    begin, end = str(step.get("start_time", "")), str(step.get("end_time", ""))
-    return bool(begin) and begin <= str(pod.get("start_time", "")) <= end
+def _measure(pod: Json, step: Json) -> float:
+    """Return how far the begins and the ends of two entries are apart, in seconds."""
+    times = [
+        (read_time(pod.get(key)), read_time(step.get(key))) for key in ("start_time", "end_time")
+    ]
+    return sum(abs((a - b).total_seconds()) if a and b else math.inf for a, b in times)
 
 
 def _get_hash(name: str) -> str:

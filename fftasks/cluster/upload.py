@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from fftasks.assembly import keep_images
 from fftasks.cluster.run import refuse_name
 from fftasks.errors import StoreError
+from fftasks.ports.kfp import make_runtime_config
 from fftasks.ports.kfp_catalog import Package, Version, list_schedules, set_schedule, upload_version
 from fftasks.project import Project
 from fftasks.record import read_record
-from fftasks.stages.submit import describe
+from fftasks.stages.submit import check_values, describe
 
 
 @dataclass(frozen=True)
@@ -48,18 +51,24 @@ def schedule_workflow(project: Project, workflow: str, version: Version, cron: s
     """Let a version of a workflow run by the clock, unless it does so already, at these times."""
     settings, name = project.settings.kfp, name_schedule(workflow)
     values = project.list_values(workflow)
-    wanted = (version.version_id, cron, "ENABLED", values)
+    check_values(values)
     found = list_schedules(settings, name)
-    for schedule in found:
-        reference = schedule.get("pipeline_version_reference") or {}
-        trigger = (schedule.get("trigger") or {}).get("cron_schedule") or {}
-        given = (schedule.get("runtime_config") or {}).get("parameters") or {}
-        is_so = (
-            reference.get("pipeline_version_id"), trigger.get("cron"), schedule.get("status"), given
-        ) == wanted  # fmt: skip
-        if is_so and len(found) == 1:
-            return Schedule(name, str(schedule["recurring_run_id"]), is_new=False)
-    return Schedule(name, set_schedule(settings, name, version, cron, values), is_new=True)
+    wanted = (version.version_id, cron, "ENABLED", make_runtime_config(settings, values))
+    if len(found) == 1 and _describe(found[0]) == wanted:
+        return Schedule(name, str(found[0]["recurring_run_id"]), is_new=False)
+    identity = set_schedule(settings, name, version, cron, values)
+    return Schedule(name, identity, is_new=True)
+
+
+def _describe(schedule: Mapping[str, Any]) -> tuple[object, ...]:
+    reference = schedule.get("pipeline_version_reference") or {}
+    trigger = (schedule.get("trigger") or {}).get("cron_schedule") or {}
+    config = schedule.get("runtime_config") or {}
+    known = {key: config[key] for key in ("pipeline_root", "parameters") if config.get(key)}
+    return (
+        *(reference.get("pipeline_version_id"), trigger.get("cron")),
+        *(schedule.get("status"), known),
+    )
 
 
 def name_schedule(workflow: str) -> str:

@@ -82,7 +82,7 @@ def make(
             tip="run `doit forget pipeline` and `doit submit`; edit the workflow or config/, not the YAML",
         )
     values = dict(values or {})
-    _check_values(values)
+    check_values(values)
     inputs = list_inputs(pipeline, settings, values)
     description = describe(pipeline, settings)
     document, platform = parse_documents(text)
@@ -111,7 +111,8 @@ def read_description(text: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else ("", "")
 
 
-def _check_values(values: Mapping[str, Any]) -> None:
+def check_values(values: Mapping[str, Any]) -> None:
+    """Raise ParameterError for a value of a run parameter that would not arrive as it is."""
     for name, value in values.items():
         if not is_carried(value):
             raise ParameterError(

@@ -276,8 +276,13 @@ def test_nodes_that_share_a_container_are_nodes(tmp_path, monkeypatch):
 
     cluster = Cluster(LocalPods(tmp_path / "p"), tmp_path / "cluster")
     mount = {"FFTASKS_OBJECT_STORE__MOUNT": f"{cluster.folder}/bucket/minio"}
-    parse = submit.parse_document
-    monkeypatch.setattr(submit, "parse_document", lambda text: group_tasks(parse(text)))
+    parse = submit.parse_documents
+
+    def parse_grouped(text):
+        document, platform = parse(text)
+        return group_tasks(document), platform
+
+    monkeypatch.setattr(submit, "parse_documents", parse_grouped)
     with KFPServer(cluster) as server:
         sample = make_project(tmp_path / "p", server, GROUP)
         _, record = submit_project(sample)

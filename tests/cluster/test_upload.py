@@ -13,16 +13,28 @@ from tests.services.kfp_server import Fault, KFPServer
 DAILY, HOURLY = "0 0 6 * * *", "0 0 * * * *"
 
 
-@pytest.fixture
-def server():
+@pytest.fixture(scope="module")
+def _shared(tmp_path_factory):
     with KFPServer() as server:
-        yield server
+        folder = tmp_path_factory.mktemp("project")
+        sample = make_project(folder, server, kfp="  labels: {team: vision}")
+        yield server, submit_project(sample)[0]
 
 
 @pytest.fixture
-def project(tmp_path, server):
-    sample = make_project(tmp_path, server, kfp="  labels: {team: vision}")
-    return submit_project(sample)[0]
+def server(_shared):
+    """Give a server without pipelines and schedules."""
+    server, _ = _shared
+    for rows in (server.api.catalog.pipelines, server.api.catalog.versions):
+        rows.clear()
+    server.api.schedules.rows.clear()
+    server.faults.clear()
+    return server
+
+
+@pytest.fixture
+def project(_shared, server):
+    return _shared[1]
 
 
 def list_versions(server):

@@ -134,7 +134,7 @@ def test_a_run_that_succeeds_is_shown_node_by_node(tmp_path, capsys, tasks):
     code, out = watch(tmp_path, capsys, *steps)
 
     assert code == 0
-    lines = out.out.splitlines()
+    lines = [line for line in out.out.splitlines() if not line.endswith("running")]
     assert [line[2:].split(" in ")[0] for line in lines[:3]] == [
         "first node  cached",
         "second  ran",
@@ -267,3 +267,30 @@ def test_states_that_nobody_knows_yet_are_no_end():
 def test_run_without_a_document_has_no_nodes(tasks):
     assert ClusterRun({"run_id": "r", "run_details": None}).tasks == ()
     assert ClusterRun(SimpleNamespace().__dict__).nodes == {}
+
+
+def show_times(*rows):
+    """Return a run whose task `a` has succeeded, with what the interface shows beside it."""
+    document = {"root": {"dag": {"tasks": {"a": {"componentRef": {"name": "x"}}}}}}
+    details = [
+        {"display_name": name, "state": state, "start_time": f"2026-01-01T00:00:{begin:02}Z",
+         "end_time": f"2026-01-01T00:00:{end:02}Z"}
+        for name, state, begin, end in rows
+    ]  # fmt: skip
+    answer = {"pipeline_spec": document, "run_details": {"task_details": details}}
+    return ClusterRun(answer).tasks[0].state
+
+
+@pytest.mark.parametrize(
+    ("state", "rows"),
+    [
+        ("CACHED", [("a", "SUCCEEDED", 1, 1), ("executor", "SKIPPED", 1, 1)]),
+        ("CACHED", [("a", "SUCCEEDED", 1, 2), ("executor", "SKIPPED", 1, 1), ("executor", "FAILED", 2, 9)]),
+        ("SUCCEEDED", [("a", "SUCCEEDED", 1, 9), ("executor", "SKIPPED", 1, 1), ("executor", "X", 2, 9)]),
+        ("SUCCEEDED", [("a", "SUCCEEDED", 1, 9), ("executor", "SUCCEEDED", 1, 9)]),
+        ("SUCCEEDED", [("a", "SUCCEEDED", 1, 9)]),
+        ("CACHED", [("a", "SKIPPED", 1, 1)]),
+    ],
+)  # fmt: skip
+def test_a_cached_task_is_known_by_the_times_of_its_pod(state, rows):
+    assert show_times(*rows) == state
