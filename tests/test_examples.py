@@ -80,7 +80,9 @@ def test_the_examples_run_on_the_cluster(
 
     output = project.doit("submit", **environ)
 
-    digits, sums = (kfp_cluster.wait(run) for run in re.findall(r"run ([\w-]+): http", output))
+    digits, sums = (
+        kfp_cluster.wait(run, timeout_s=300) for run in re.findall(r"run ([\w-]+): http", output)
+    )
     assert (digits.state, sums.state) == ("SUCCEEDED", "SUCCEEDED"), digits.error or sums.error
     if "node2" in digits.tasks:
         digits, sums = sums, digits
