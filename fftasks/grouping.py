@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from fftasks.project import Project
-from fftasks.record import Record, digest_json
+from fftasks.record import Record, digest_json, read_record
 from fftasks.settings.nodes import NodeSettings
 from fftasks.stages.components import make_tasks
 from fftasks.stages.fit import find_excess
-from fftasks.stages.groups import Grouping, Limits, Place, Pods, group_nodes
+from fftasks.stages.groups import Estimate, Group, Grouping, Limits, Place, Pods, group_nodes
 from fftasks.stages.means import count_cpu
 from fftasks.stages.pipeline import Cluster
 
 _NO_MATTER = ("fuse", "display_name")  # settings that may differ in a pod
+_SHOWN = 3
+_HOUR = 3600
 _SIMILAR = 2.0  # a duration that changed by less changes no groups
 
 
@@ -34,16 +37,20 @@ def find_grouping(
     if mode == "none":
         return None
     before = (old or {}).get("grouping") or {}
-    found = group_nodes(
-        graph,
+    return replace(_group(project, workflow, mode, before), why=why)
+
+
+def _group(project: Project, workflow: str, mode: str, before: Record) -> Grouping:
+    kfp, cluster = project.settings.kfp, Cluster()
+    return group_nodes(
+        project.workflows[workflow],
         workflow,
         mode,
         places=_list_places(project, workflow, before.get("seconds", {})),
         pods=Pods(kfp.parallel_pods, kfp.pod_overhead_s),
-        limits=make_limits(Cluster()),
+        limits=Limits(cluster.tasks, cluster.inputs, cluster.argument_bytes),
         last=before.get("grain", -1),
     )
-    return replace(found, why=why)
 
 
 def find_unfused_excess(graph: Record, workflow: str) -> str:
@@ -76,6 +83,67 @@ def describe_tasks(components: Record) -> str:
     nodes = sum(len(task["nodes"]) for task in components["tasks"].values())
     why = f": {groups['why']}" if groups["why"] else ""
     return f"{count} components, fused from {nodes} nodes{why},"
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What a run of a workflow on the cluster is expected to be like.
+
+    groups: None if each node has a task of its own; unfused: what it would be like then
+    """
+
+    workflow: str
+    nodes: int
+    mode: str
+    why: str
+    groups: tuple[Group, ...]
+    expected: Estimate
+    unfused: Estimate
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return asdict(self)
+
+    def describe(self) -> Iterator[str]:
+        """Yield it in lines."""
+        yield f"{self.workflow}: {_describe_estimate(self.expected)}"
+        if self.expected.pods < self.nodes:
+            yield f"  {self.mode}{f': {self.why}' if self.why else ' (kfp.fuse)'}"
+            yield f"  unfused: {_describe_estimate(self.unfused)}"
+
+    def list_groups(self) -> Iterator[tuple[str, str]]:
+        """Yield the name of each group of several nodes, and which nodes these are."""
+        for group in self.groups:
+            if len(group.nodes) > 1:
+                shown = ", ".join(group.nodes[:_SHOWN])
+                more = f" and {len(group.nodes) - _SHOWN} more" if len(group.nodes) > _SHOWN else ""
+                yield group.name, f"{shown}{more}"
+
+
+def look_ahead(project: Project, workflow: str) -> Prospect:
+    """Return what a run of a workflow would be like, if it was submitted now."""
+    graph = project.workflows[workflow]
+    old = read_record(project.record_path("components", workflow))
+    found = find_grouping(project, workflow, old) or _group(project, workflow, "none", {})
+    count = len(graph["workflows"][workflow]["nodes"])
+    return Prospect(
+        workflow, count, found.mode, found.why, found.groups, found.expected, found.unfused
+    )
+
+
+def _describe_estimate(estimate: Estimate) -> str:
+    fits = "" if estimate.fits else "; the cluster would not take it"
+    return (
+        f"{estimate.pods} pods, {_describe_time(estimate.seconds)} expected, longest path"
+        f" {_describe_time(estimate.path_s)}, {_describe_time(estimate.pod_s)} of pods{fits}"
+    )
+
+
+def _describe_time(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < _HOUR:
+        return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"  # noqa: PLR2004
+    return f"{whole // _HOUR} h {whole % _HOUR // 60} min"
 
 
 def name_choice(project: Project, workflow: str) -> str:
@@ -124,8 +192,3 @@ def _find_seconds(project: Project, workflow: str) -> dict[str, float]:
             if trace is not None:
                 found[node.content["id"]] = trace.seconds
     return found
-
-
-def make_limits(cluster: Cluster) -> Limits:
-    """Return the limits of a cluster in the terms of groups."""
-    return Limits(cluster.tasks, cluster.inputs, cluster.argument_bytes)

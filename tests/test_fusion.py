@@ -1,6 +1,8 @@
 """Fused runs on the cluster: several nodes in a container, and what comes out is what comes out here."""
 
+import os
 import re
+import time
 
 import pytest
 
@@ -46,6 +48,10 @@ Workflow(total, two, squares[1][0], name="sweep")
 """
 
 
+# on demand with 10000, which takes minutes; read before the tests' environment is closed
+NODES = int(os.environ.get("FFTASKS_TEST_NODES", "1000"))
+
+
 @pytest.fixture
 def sample(tmp_path, registry, kfp_cluster, base_image, monkeypatch):
     project = Sample.make(tmp_path, WORKFLOW.replace("COUNT", "6"))
@@ -68,6 +74,10 @@ def find_value(cluster, project, run, node, output="result"):
     raise AssertionError(node)
 
 
+def list_failed(run):
+    return [task.log for task in run.tasks.values() if task.state == "FAILED"]
+
+
 @pytest.mark.parametrize("mode", ["auto", "chains"])
 def test_a_fused_run_gives_what_the_run_here_gives(sample, kfp_cluster, cluster, mode):
     environ = {"FFTASKS_KFP__FUSE": mode, "FFTASKS_KFP__PARALLEL_PODS": "2"}
@@ -76,8 +86,31 @@ def test_a_fused_run_gives_what_the_run_here_gives(sample, kfp_cluster, cluster,
     output = sample.doit("submit", **environ)
     run = kfp_cluster.wait(find_run_id(output))
 
-    assert run.state == "SUCCEEDED", run.error
+    assert run.state == "SUCCEEDED", list_failed(run)
     assert re.search(r"(\d+) components, fused from 16 nodes", output)
     assert len(run.tasks) < 16
     for node in ("total", "two", "square 1"):
         assert find_value(cluster, sample, run, node) == fftasks.load(node, sample.root)
+
+
+def test_a_graph_that_is_too_large_for_the_cluster_is_fused_and_runs(
+    sample, kfp_cluster, cluster, capsys
+):
+    sample.write("wf.py", WORKFLOW.replace("COUNT", str(NODES // 2)))
+    sample.doit("run")
+
+    begin = time.monotonic()
+    output = sample.doit(
+        "submit", FFTASKS_KFP__PARALLEL_PODS="4", FFTASKS_KFP__POD_OVERHEAD_S="0.05"
+    )
+    submitted = time.monotonic()
+    run = kfp_cluster.wait(find_run_id(output), timeout_s=900)
+
+    nodes = NODES // 2 * 2 + 4
+    assert f"fused from {nodes} nodes: {nodes} nodes, and a run holds about 300 tasks" in output
+    assert run.state == "SUCCEEDED", list_failed(run)
+    for node in ("total", "two", "square 1"):
+        assert find_value(cluster, sample, run, node) == fftasks.load(node, sample.root)
+    with capsys.disabled():
+        tasks, took = len(run.tasks), (submitted - begin, time.monotonic() - submitted)
+        print(f" {nodes} nodes in {tasks} tasks: submit {took[0]:.0f} s, run {took[1]:.0f} s")

@@ -32,8 +32,17 @@ class Logs(ClusterCommand):
         log = read_log(project.settings.kfp, dict(run.answer), task.pod) if task.pod else None
         if log is None:
             raise _refuse(project, run, task, node)
-        sys.stdout.write(log)
+        sys.stdout.write(_choose_lines(log, node) if len(task.nodes) > 1 else log)
         return 0
+
+
+def _choose_lines(log: str, node: str) -> str:
+    """Return what one node of a container has printed; all of it, if nothing is."""
+    head = f"{node} | "
+    lines = [
+        line.removeprefix(head) for line in log.splitlines(keepends=True) if line.startswith(head)
+    ]
+    return "".join(lines) or log
 
 
 def _check_begun(run: ClusterRun, task: Task, node: str) -> None:

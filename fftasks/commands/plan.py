@@ -9,6 +9,7 @@ from doit.cmd_base import DoitCmdBase
 from doit.exceptions import InvalidCommand
 
 from fftasks.errors import FFTasksError
+from fftasks.grouping import Prospect, look_ahead
 from fftasks.plan import STAGES, Forecast, plan_nodes, plan_stages
 from fftasks.project import Project, open_current
 from fftasks.table import Cell, Column, Row, print_json, print_table, show_state
@@ -40,16 +41,20 @@ class Plan(DoitCmdBase):  # type: ignore[misc]
         # doit's own parser stops at the first name
         verbose, as_json = verbose or "-v" in pos_args, as_json or "--json" in pos_args
         try:
-            parts = _forecast(open_current(), [a for a in pos_args if a not in ("-v", "--json")])
+            project = open_current()
+            parts = _forecast(project, [a for a in pos_args if a not in ("-v", "--json")])
+            prospects = _look_ahead(project, parts)
         except FFTasksError as error:
             sys.stderr.write(f"{error}\n")
             return error.exit_code
         finally:
             self.dep_manager.close()
         if as_json:
-            print_json({k: [f.to_json() for f in v] for k, v in parts.items()})
+            forecasts = {k: [f.to_json() for f in v] for k, v in parts.items()}
+            print_json({**forecasts, "cluster": [p.to_json() for p in prospects]})
         else:
             _print(parts, verbose=verbose)
+            _print_prospects(prospects, verbose=verbose)
             print("".join(f"{line}\n" for line in _list_notes(verbose=verbose)), end="")
         return 0
 
@@ -73,6 +78,22 @@ def _forecast(project: Project, tasks: list[str]) -> dict[str, list[Forecast]]:
         last = max(stages or STAGES[-1:], key=STAGES.index)
         parts[last] = plan_stages(project, last)
     return parts
+
+
+def _look_ahead(project: Project, parts: dict[str, list[Forecast]]) -> list[Prospect]:
+    """Return what runs on the cluster would be like, if any stage for them is asked about."""
+    if not {"components", "pins", "pipeline", "submit"}.intersection(parts):
+        return []
+    return [look_ahead(project, workflow) for workflow in project.workflows]
+
+
+def _print_prospects(prospects: list[Prospect], *, verbose: bool) -> None:
+    if prospects:
+        print("on the cluster:")
+    for prospect in prospects:
+        print("".join(f"  {line}\n" for line in prospect.describe()), end="")
+        if verbose:
+            print_table((Column(), Column(wraps=True)), prospect.list_groups(), indent=4)
 
 
 def _list_notes(*, verbose: bool) -> list[str]:

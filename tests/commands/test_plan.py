@@ -1,6 +1,7 @@
 """`doit plan` and `doit accept`."""
 
 import json
+import re
 
 import pytest
 
@@ -110,3 +111,35 @@ def test_verbose_says_what_could_not_be_resolved(chain):
 
     assert "counted as a whole, for it cannot be resolved:" in output
     assert "wf.py" in output.partition("cannot be resolved:")[2]
+
+
+FAN = """
+from fftasks import Workflow, workflow
+
+@workflow
+def train(i):
+    return i
+
+@workflow
+def best(scores):
+    return max(scores)
+
+Workflow(best([train(i).set_name(f"train_{i}") for i in range(400)]).set_name("best"), name="w")
+"""
+
+
+def test_the_plan_of_a_submit_shows_groups_beside_what_they_save(tmp_path):
+    sample = Sample.make(tmp_path, FAN)
+
+    output = sample.doit("plan", "-v", "submit")
+
+    assert "auto: 401 nodes, and a run holds about 300 tasks" in output
+    assert re.search(r"w: \d\d pods, .* expected, longest path .* of pods\n", output)
+    assert re.search(r"unfused: 401 pods, .*; the cluster would not take it", output)
+    assert re.search(r"train_0\+ +train_0, train_1, train_2 and \d+ more", output)
+    (found,) = json.loads(sample.doit("plan", "--json", "submit"))["cluster"]
+    assert (found["mode"], found["nodes"]) == ("auto", 401)
+
+    output = sample.doit("plan", "submit", FFTASKS_KFP__FUSE="none")
+    assert "w: 401 pods" in output
+    assert "unfused" not in output
