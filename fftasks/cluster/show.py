@@ -24,6 +24,7 @@ _WORDS = {
 }
 _DONE = frozenset({"SUCCEEDED", "CACHED", "SKIPPED", "FAILED", "CANCELED"})
 _LOG_LINES = 20
+_FAILURES = 3
 _MINUTE, _HOUR = 60, 3600
 COLUMNS = (Column(), Column("node", wraps=True), Column("state"), Column("time", right=True))
 
@@ -191,8 +192,10 @@ def tell_end(run: ClusterRun, read_log: Callable[[Task], str | None]) -> list[st
     word = name_state(run.state)
     lines = [f"run {run.name!r} {'was' if word == 'canceled' else 'has'} {word}{after}"]
     failed = [task for task in run.tasks if task.state == "FAILED"]
-    for task in failed:
+    for task in failed[:_FAILURES]:
         lines += tell_failure(run, task, read_log(task))
+    if len(failed) > _FAILURES:
+        lines.append(f"  and {len(failed) - _FAILURES} more: `doit status {run.run_id[:8]}`")
     if run.error and not failed:
         lines.append(f"  {run.error}")
     return lines
