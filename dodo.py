@@ -19,3 +19,11 @@ def task_lint():
 def task_types():
     """Check the types."""
     return {"actions": ["mypy"], "verbosity": 2}
+
+
+def task_docs():
+    """Build the documentation as a site, in build/docs."""
+    return {
+        "actions": ["python -m sphinx -W --keep-going -q -b html docs build/docs"],
+        "verbosity": 2,
+    }

@@ -1,0 +1,53 @@
+"""The pictures of the explanations, drawn as `doit graph` draws."""
+
+from fftasks.picture.dot import format_dot
+from fftasks.picture.drawing import Item, draw
+from fftasks.ports.graphviz import render
+
+
+def write(folder):
+    """Write all pictures into a folder."""
+    folder.mkdir(exist_ok=True)
+    for name, items in PICTURES.items():
+        content = render(format_dot(draw(items)), "svg")
+        if (
+            not (folder / f"{name}.svg").exists()
+            or (folder / f"{name}.svg").read_bytes() != content
+        ):
+            (folder / f"{name}.svg").write_bytes(content)
+
+
+def _items(workflow, *rows):
+    return [
+        Item(name, function, tuple(needs), workflow, state)
+        for name, function, state, *needs in rows
+    ]
+
+
+PICTURES = {
+    "stages": _items(
+        "stages",
+        ("context", "files", "ran"),
+        ("image", "base, requirements, code", "ran", "context"),
+        ("push", "registry", "ran", "image"),
+        ("components", "graph", "up to date"),
+        ("pins", "image of each node", "ran", "push", "components"),
+        ("pipeline", "YAML", "ran", "pins", "components"),
+        ("submit", "run", "ran", "pipeline"),
+    ),
+    "cutoff": _items(
+        "cutoff",
+        ("read", "read", "up to date"),
+        ("clean", "clean", "ran", "read"),
+        ("train", "train", "up to date", "clean"),
+        ("report", "report", "up to date", "train"),
+    ),
+    "descendants": _items(
+        "descendants",
+        ("read", "read", "cached"),
+        ("clean", "clean", "ran", "read"),
+        ("train", "train", "ran", "clean"),
+        ("plot", "plot", "cached", "read"),
+        ("report", "report", "ran", "train", "plot"),
+    ),
+}
