@@ -12,7 +12,13 @@ from fftasks.picture.drawing import Item, draw
 from fftasks.stages.secret import HIDDEN, hide_tokens
 from fftasks.state import STATES
 
-_LONGEST = {"log": 60_000, "error": 20_000, "preview": 2_000, "reason": 500}  # characters of a text
+_LONGEST = {
+    "log": 60_000,
+    "error": 20_000,
+    "preview": 2_000,
+    "text": 20_000,
+    "reason": 500,
+}  # characters of a text
 _LONGEST_VALUE = 500
 
 
@@ -31,7 +37,7 @@ class PageTask:
 
     state: a word of state.py; upstream: names of tasks that it needs
     place: where its function is; line: where the graph has it
-    pictures: as data: URLs
+    text: what its result says in Markdown; pictures: as data: URLs
     """
 
     name: str
@@ -49,6 +55,7 @@ class PageTask:
     arguments: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     preview: str = ""
+    text: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     pictures: tuple[str, ...] = ()
     error: str = ""
@@ -168,6 +175,7 @@ def _leave_values_out(task: PageTask) -> PageTask:
         reason=reason,
         arguments=dict.fromkeys(task.arguments, "not shown"),
         preview="",
+        text="",
         metrics={},
         pictures=(),
         error=task.error.partition("\n")[0],

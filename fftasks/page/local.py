@@ -13,7 +13,7 @@ from typing import Any
 from fftasks.errors import StoreError
 from fftasks.history import Event, Run, list_runs, read_graph, read_run
 from fftasks.page.content import PageRun, PageTask, Phase
-from fftasks.page.pictures import render_pictures
+from fftasks.page.pictures import Pages, read_pages, render_pictures
 from fftasks.project import NEEDS, Project
 
 _ROWS = 12  # runs that stand side by side
@@ -74,6 +74,10 @@ def show_tasks(
     for label, node in nodes.items():
         event = run.events.get(f"run:{label}") or Event(f"run:{label}", states[label])
         shown = known.get(event.task, event)
+        failed = event.state == "failed"
+        pages = (
+            Pages() if failed else read_pages(project.store.list_pages(node["slug"], shown.output))
+        )
         task = PageTask(
             name=label,
             state=states[label],
@@ -89,9 +93,10 @@ def show_tasks(
             upstream=tuple(node["upstream"]),
             arguments=node["arguments"],
             settings=_show_settings(project, label),
-            preview="" if event.state == "failed" else shown.preview,
-            metrics={} if event.state == "failed" else find_metrics(shown.preview),
-            pictures=() if event.state == "failed" else pictures.get(label, ()),
+            preview="" if failed else shown.preview,
+            text=pages.text,
+            metrics={} if failed else {**find_metrics(shown.preview), **pages.metrics},
+            pictures=() if failed else (*pictures.get(label, ()), *pages.pictures),
             error=event.error,
             log=_read_log(project.store.log_path(node["slug"]), event if event.begin else shown),
         )
@@ -101,6 +106,8 @@ def show_tasks(
 
 def find_metrics(preview: str) -> dict[str, float]:
     """Return the numbers that a result is, or that a dictionary of numbers holds, by what they are called."""
+    if preview.startswith("Metrics("):  # fftasks.Metrics, which is a dictionary
+        preview = preview[len("Metrics(") : -1]
     try:
         value = ast.literal_eval(preview)
     except (ValueError, SyntaxError, MemoryError, RecursionError):

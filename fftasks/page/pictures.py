@@ -8,9 +8,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,30 @@ def render_pictures(
     except (subprocess.TimeoutExpired, ValueError):
         return {}
     return {label: (url,) for label, url in drawn.items()}
+
+
+@dataclass(frozen=True)
+class Pages:
+    """What the files hold in which a result is shown; see runtime/show.py."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    text: str = ""
+    pictures: tuple[str, ...] = ()
+
+
+def read_pages(paths: Sequence[Path]) -> Pages:
+    """Return what files show: numbers, text, and the pictures in a page; its markup is not taken over."""
+    files = {path.name: path.read_text("utf-8", "replace") for path in paths if path.is_file()}
+    try:
+        metrics = json.loads(files.get("metrics.json", "{}"))
+    except ValueError:
+        metrics = {}
+    numbers = {str(k): v for k, v in dict(metrics).items() if isinstance(v, (int, float))}
+    found = re.findall(
+        r"data:image/(?:png|jpeg|gif);base64,[A-Za-z0-9+/=]+", files.get("page.html", "")
+    )
+    kept = tuple(url for url in found[:_MOST] if len(url) <= 2 * _LARGEST_BYTES)
+    return Pages(numbers, files.get("page.md", ""), kept)
 
 
 def draw_value(value: Any) -> str:

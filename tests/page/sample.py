@@ -6,7 +6,7 @@ HOSTILE = "<script>alert('x')</script>"
 TEXT = """
 import base64
 
-from fftasks import Workflow, workflow
+from fftasks import Markdown, Metrics, Workflow, workflow
 
 PNG = ("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
 
@@ -30,12 +30,17 @@ def divide(x):
 
 @workflow
 def score(x):
-    return {"mean": x / 4, "max": x + 0.5}
+    return Metrics({"mean": x / 4, "max": x + 0.5})
 
 
 @workflow
 def plot(x):
     return base64.b64decode(PNG)
+
+
+@workflow
+def tell(x):
+    return Markdown("# <i>A text</i>")
 
 
 @workflow
@@ -47,7 +52,8 @@ values = load(9).set_name("values HOSTILE")
 picked = [pick(values, at=i).set_name(f"pick {i}") for i in range(4)]
 scored = score(picked[2]).set_name("scored")
 bad = divide(picked[3]).set_name('"quotes" & <b>')
-Workflow(scored, plot(picked[1]).set_name("plot"), after(bad).set_name("after"), name="demo")
+told, plotted = tell(scored).set_name("told"), plot(picked[1]).set_name("plot")
+Workflow(scored, told, plotted, after(bad).set_name("after"), name="demo")
 """
 
 

@@ -135,6 +135,12 @@ def test_a_result_that_is_a_picture_is_one(page):
     assert page.run("return document.querySelector('#details img').naturalWidth") == 1
 
 
+def test_a_text_for_people_is_shown_as_text(page):
+    page.find('#table .row[data-name="told"]').click()
+
+    assert page.find("#details .text").text == "# <i>A text</i>"
+
+
 def test_metrics_and_the_last_runs_stand_side_by_side(page):
     page.find('#table .row[data-name="scored"]').click()
 
@@ -189,7 +195,7 @@ def test_on_paper_every_row_is_there_and_no_tool(page):
     page.run("window.dispatchEvent(new Event('beforeprint'))")
     page.use_media(media="print")
 
-    assert len(list_names(page)) == 8
+    assert len(list_names(page)) == 9
     assert not page.find(".tools").is_displayed()
 
 

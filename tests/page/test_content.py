@@ -118,6 +118,7 @@ def test_the_picture_is_drawn_of_the_items_and_folds_families():
     [
         ("0.5", {"": 0.5}),
         ("{'mean': 2, 'max': 3.5}", {"mean": 2, "max": 3.5}),
+        ("Metrics({'accuracy': 0.85})", {"accuracy": 0.85}),
         ("True", {}),
         ("{'a': 'text'}", {}),
         ("{}", {}),

@@ -177,6 +177,7 @@ function drawDetails(task) {
   addList(parts, "Arguments", task.arguments);
   addList(parts, "Settings", task.settings);
   addPart(parts, "Result", task.preview);
+  addPart(parts, "Text", task.text);
   addList(parts, "Metrics", task.metrics);
   for (const picture of task.pictures) {
     if (picture.startsWith("data:image/")) parts.push(make("img", { src: picture, alt: `picture of ${task.name}` }));
