@@ -191,7 +191,7 @@ def test_every_setting_has_a_sentence():
 def test_the_example_of_the_how_to_is_right(folder):
     page = Path(__file__).parents[2] / "docs" / "how-to" / "settings-of-nodes.md"
     block = page.read_text().partition(":caption: config/default.yaml\n")[2].partition("```")[0]
-    write(folder, block)
+    write(folder, block.replace("training.py", "wf.py"))
 
     assert settle(folder, "train_1").gpu == 1
     assert settle(folder, "fetch").secret_env == {"DB_PASSWORD": "db/password"}
