@@ -17,7 +17,7 @@ from fftasks.ports.log import Log, blame_in, open_log
 from fftasks.ports.registry import Manifest, Registry
 from fftasks.ports.remote_base import Name, RemoteBase, find_python, parse_name, read_base
 from fftasks.ports.wheels import FOLDER, Target, find_layer, install
-from fftasks.record import format_json, write_text
+from fftasks.record import format_json, read_record, write_record, write_text
 from fftasks.stages.base import Base
 from fftasks.stages.blob import Blob, Blobs
 from fftasks.stages.configuration import make_configuration, make_layers
@@ -91,14 +91,52 @@ class Builder:
             content = self._blobs.path(image).read_bytes()
         except FileNotFoundError as exc:
             raise _miss(image) from exc
-        manifest, registry = json.loads(content), self._connect(host)
-        source, count = self._read_source(image)
-        for layer in manifest["layers"][:count]:
-            self._give(registry, path, layer["digest"], source)
-        for layer in (*manifest["layers"][count:], manifest["config"]):
-            self._send(registry, path, layer["digest"], image)
-        whole = Manifest(manifest["mediaType"], content, image)
-        return [registry.write_manifest(path, tag, whole) for tag in tags][-1]
+        whole = Manifest(json.loads(content)["mediaType"], content, image)
+        registry, known = self._connect(host), self._read_pushed(repository)
+        try:
+            self._put(registry, path, whole, tags, known)
+        except ToolError:
+            if not known:
+                raise
+            # the registry may have lost what it had; now it is asked for each
+            self._put(registry, path, whole, tags, frozenset())
+        self._note_pushed(repository, whole)
+        return image
+
+    def _put(
+        self,
+        registry: Registry,
+        repository: str,
+        manifest: Manifest,
+        tags: Sequence[str],
+        known: frozenset[str],
+    ) -> None:
+        """Send what is missing, then the manifest; known: what need not be asked for."""
+        content = json.loads(manifest.content)
+        source, count = self._read_source(manifest.digest)
+        digests = [layer["digest"] for layer in (*content["layers"], content["config"])]
+        for k, digest in enumerate(digests):
+            if digest in known:
+                continue
+            if k < count:
+                self._give(registry, repository, digest, source)
+            else:
+                self._send(registry, repository, digest, manifest.digest)
+        for tag in tags:
+            registry.write_manifest(repository, tag, manifest)
+
+    def _read_pushed(self, repository: str) -> frozenset[str]:
+        """Return the blobs of the image that was pushed last, if it went to this repository."""
+        record = read_record(self._blobs.pushed)
+        if record is None or record.get("repository") != repository:
+            return frozenset()
+        return frozenset(record["blobs"])
+
+    def _note_pushed(self, repository: str, manifest: Manifest) -> None:
+        content = json.loads(manifest.content)
+        digests = [layer["digest"] for layer in (*content["layers"], content["config"])]
+        record = {"repository": repository, "blobs": digests, "output": manifest.digest}
+        write_record(self._blobs.pushed, record)
 
     def _build(self, recipe: Recipe, layers: Layers, log: Log) -> Built:
         remote = self._find_base(recipe)

@@ -44,6 +44,11 @@ class Blobs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @property
+    def pushed(self) -> Path:
+        """Where it is noted what was sent last."""
+        return self.folder / "pushed.json"
+
     def path(self, digest: str) -> Path:
         """Return where a blob is, if it is."""
         return self.folder / digest.removeprefix("sha256:")
@@ -106,7 +111,7 @@ class Blobs:
                 blob = self.find(path.stem)
                 is_wanted = blob is not None and blob.digest.removeprefix("sha256:") in wanted
             else:
-                is_wanted = path.name in wanted
+                is_wanted = path.name in wanted or path == self.pushed
             if not is_wanted:
                 path.unlink(missing_ok=True)
 

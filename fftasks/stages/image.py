@@ -7,6 +7,7 @@ split.py divides it into. An edit changes the layer that it is in. Nothing is in
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import posixpath
 import re
@@ -149,8 +150,9 @@ def collect_layers(recipe: Recipe) -> Layers:
     )
 
 
+@functools.cache
 def list_runtime() -> tuple[Entry, ...]:
-    """Return the modules that a container needs to run a node, in order."""
+    """Return the modules that a container needs to run a node, in order; read once in a process."""
     files = {
         f"{package}/{path.relative_to(folder).as_posix()}": path.read_bytes()
         for package in ("fftasks", "cloudpickle")

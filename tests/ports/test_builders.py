@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import requests
 
 from fftasks.errors import SettingsError, ToolError
 from fftasks.ports.docker import Engine
@@ -317,6 +318,27 @@ def test_a_base_that_only_an_engine_has_is_an_error(oci):
 
     with pytest.raises(ToolError, match="in no registry"):
         image.make(recipe, build=oci.builder.build, log=oci.log)
+
+
+def test_a_registry_that_has_lost_a_layer_gets_it_again(oci, login):
+    (oci.folder / "data.txt").write_text("x")
+    oci.push(oci.build())
+    (oci.folder / "sums.py").write_text("a = 2\n")
+    record = oci.build()
+    repository = oci.repository.partition("/")[2]
+    manifest = json.loads(read_blob(oci, record["output"]))
+    lost = manifest["layers"][-2]["digest"]
+    requests.delete(
+        f"http://127.0.0.1:{oci.registry.port}/v2/{repository}/blobs/{lost}",
+        auth=(login.username, login.password),
+        timeout=30,
+    ).raise_for_status()
+
+    assert oci.run(oci.push(record), "print(open('data.txt').read())") == "x\n"
+
+
+def read_blob(project, digest: str) -> bytes:
+    return (project.folder / ".fftasks/layers" / digest.removeprefix("sha256:")).read_bytes()
 
 
 @pytest.mark.parametrize("lost", ["manifest", "layer"])
