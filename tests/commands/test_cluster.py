@@ -43,7 +43,7 @@ def test_a_run_is_found_by_its_name(submitted):
 
 def test_a_beginning_of_many_ids_lists_them(submitted):
     sample, server, old, _ = submitted
-    twin = old[:4] + "-twin"
+    twin = old[:4] + "0" * 4 + old[8:]
     server.api.runs[twin] = dataclasses.replace(server.api.runs[old], run_id=twin)
     try:
         output = sample.doit("status", old[:4], code=1)
