@@ -10,12 +10,18 @@ from fftasks.history import Run, find_run, read_graph, read_run
 from fftasks.picture.drawing import Item
 from fftasks.plan import plan_nodes
 from fftasks.project import Project
+from fftasks.record import read_record
 
 
-def list_items(nodes: Mapping[str, Mapping[str, Any]], states: Mapping[str, str]) -> list[Item]:
+def list_items(
+    nodes: Mapping[str, Mapping[str, Any]],
+    states: Mapping[str, str],
+    groups: Mapping[str, str] | None = None,
+) -> list[Item]:
     """Return the items of a picture.
 
     nodes: as project.describe_nodes gives them; states: label -> a word of state.py
+    groups: label -> the name of the task that the node shares with others
     """
     return [
         Item(
@@ -25,10 +31,28 @@ def list_items(nodes: Mapping[str, Mapping[str, Any]], states: Mapping[str, str]
             node["workflow"],
             states[label],
             node["chain"],
-            node.get("group", ""),
+            (groups or {}).get(label, ""),
         )
         for label, node in nodes.items()
     ]
+
+
+def find_groups(project: Project) -> dict[str, str]:
+    """Return the task of each node that shares one with others on the cluster; see grouping.py."""
+    from fftasks.grouping import find_grouping
+
+    labels = {(n.workflow, n.content["id"]): label for label, n in project.nodes.items()}
+    groups: dict[str, str] = {}
+    for workflow in project.workflows:
+        found = find_grouping(
+            project, workflow, read_record(project.record_path("components", workflow))
+        )
+        for group in found.groups if found else ():
+            if len(group.nodes) > 1:
+                groups |= {
+                    labels[workflow, n]: group.name for n in group.nodes if (workflow, n) in labels
+                }
+    return groups
 
 
 def find_states(project: Project) -> dict[str, str]:

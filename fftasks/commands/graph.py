@@ -11,9 +11,9 @@ from doit.exceptions import InvalidCommand
 
 from fftasks.commands.command import Command
 from fftasks.errors import StoreError
-from fftasks.overview import find_states, list_items, read_items
+from fftasks.overview import find_groups, find_states, list_items, read_items
 from fftasks.picture.dot import format_dot
-from fftasks.picture.drawing import Drawing, Item, draw
+from fftasks.picture.drawing import LIMIT, Drawing, Item, draw
 from fftasks.picture.mermaid import format_mermaid
 from fftasks.project import FOLDER, Project
 
@@ -81,7 +81,10 @@ def _list_items(project: Project, names: list[str], run: str) -> list[Item]:
     if run:
         items = read_items(project, "" if run == "last" else run)
     else:
-        items = list_items(project.describe_nodes(), find_states(project))
+        groups = (
+            find_groups(project) if len(project.nodes) <= LIMIT else {}
+        )  # else they hide families
+        items = list_items(project.describe_nodes(), find_states(project), groups)
     return [item for item in items if not names or item.workflow in names]
 
 

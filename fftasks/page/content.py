@@ -20,6 +20,7 @@ _LONGEST = {
     "reason": 500,
 }  # characters of a text
 _LONGEST_VALUE = 500
+_ALL_LOGS = 10_000_000  # characters of those that did not fail
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,11 @@ def make_content(  # noqa: PLR0913 - a page has as many parts
     """
     privacy = privacy or Privacy()
     shown = [task if privacy.previews else _leave_values_out(task) for task in tasks]
+    most = {**_LONGEST, "log": max(500, min(_LONGEST["log"], _ALL_LOGS // max(1, len(tasks))))}
     content = {
         "title": title,
         "run": _show_run(run, privacy),
-        "tasks": [_cut(dataclasses.asdict(task)) for task in shown],
+        "tasks": [_cut(vars(task), most if task.state != "failed" else _LONGEST) for task in shown],
         "path": find_longest_path(tasks),
         "graph": _draw_graph(items, render),
         "history": [_show_run(one, privacy) for one in history],
@@ -183,9 +185,10 @@ def _leave_values_out(task: PageTask) -> PageTask:
     )
 
 
-def _cut(task: dict[str, Any]) -> dict[str, Any]:
+def _cut(task: Mapping[str, Any], longest: Mapping[str, int]) -> dict[str, Any]:
     """Keep the end of what is too long in a log, the beginning elsewhere, and say so."""
-    for name, most in _LONGEST.items():
+    task = {**task, "phases": [vars(phase) for phase in task["phases"]]}
+    for name, most in longest.items():
         text = task[name]
         if len(text) > most:
             left = f"[{len(text) - most:,} characters more]"

@@ -79,6 +79,16 @@ def test_a_run_is_drawn_as_it_went(sample):
     assert "✓ &lt;values&gt;" in text
 
 
+def test_nodes_that_share_a_task_on_the_cluster_are_in_a_box(sample):
+    sample.write("config/default.yaml", "workflows: [wf.py]\nkfp:\n  fuse: chains\n")
+
+    sample.doit("graph", "-o", "graph.svg")
+
+    texts = read_texts(sample.root / "graph.svg")
+    assert any(text.startswith("one pod: ") for text in texts)
+    assert "calls of counter" in texts
+
+
 def test_a_picture_in_the_project_is_no_data_of_its_nodes(sample):
     sample.doit()
 
