@@ -15,7 +15,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(
     path for part in ("tutorial", "how-to", "explanation") for path in (DOCS / part).glob("*.md")
 )
-MARK = "<!-- services: cluster -->"
+MARK = "<!-- services: cluster"
 ALONE = [path for path in PAGES if MARK not in path.read_text()]
 ON_CLUSTER = [path for path in PAGES if MARK in path.read_text()]
 
@@ -28,6 +28,7 @@ class Reader:
         self.environ = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
     def follow(self, page: Path) -> None:
+        self.home = self.folder
         for step in read_steps(page):
             place = f"{page.name}:{step.line}"
             if step.kind == "file":
@@ -63,9 +64,8 @@ def test_what_a_page_tells_is_what_happens(page, tmp_path):
     Reader(tmp_path).follow(page)
 
 
-@pytest.mark.parametrize("page", ON_CLUSTER, ids=lambda path: path.stem)
-def test_what_a_page_tells_of_the_cluster_is_what_happens(
-    page, tmp_path, registry, kfp_cluster, base_image
+def test_what_pages_tell_of_the_cluster_is_what_happens(
+    tmp_path, registry, kfp_cluster, base_image, cluster
 ):
     reader = Reader(tmp_path)
     reader.environ |= {
@@ -73,10 +73,14 @@ def test_what_a_page_tells_of_the_cluster_is_what_happens(
         "FFTASKS_REGISTRY__SERVER": registry.server,
         "FFTASKS_REGISTRY__USERNAME": registry.credentials["username"],
         "FFTASKS_IMAGE__BASE": base_image,
+        "FFTASKS_OBJECT_STORE__MOUNT": f"{cluster.folder}/bucket/minio",
         "REGISTRY_PASSWORD": registry.credentials["password"],
     }
 
-    reader.follow(page)
+    for page in sorted(
+        ON_CLUSTER, reverse=True
+    ):  # the tutorial, and then what goes on with its project
+        reader.follow(page)
 
 
 def test_the_site_builds_without_a_warning(tmp_path):
