@@ -14,6 +14,7 @@ from typing import Any
 from fftasks.connect import choose_builder, find_gone, make_builder, name_repository
 from fftasks.errors import StoreError
 from fftasks.grouping import describe_grouping, describe_tasks, find_grouping, name_choice
+from fftasks.keeping import find_kept, name_members
 from fftasks.pinning import choose, make_wish
 from fftasks.project import Project
 from fftasks.recipe import make_recipe
@@ -28,6 +29,7 @@ from fftasks.record import (
 )
 from fftasks.smoke import try_image
 from fftasks.stages import base, components, context, image, pins, pipeline, push, report, submit
+from fftasks.stages.kept import Kept
 
 Inputs = Mapping[str, Any]
 
@@ -220,13 +222,17 @@ def _plan_pipeline(project: Project, graph: Record, name: str) -> Step:
     def build() -> tuple[Record, str]:
         parts, pinned = map(_need, needs)
         caching = project.settings.kfp.caching
-        return pipeline.make(
+        old = read_record(project.record_path("pipeline", name)) or {}
+        known = find_kept(project, name, parts, pinned, old.get("kept", {})) if caching else {}
+        record, text = pipeline.make(
             parts,
             pinned,
             caching=caching,
             version=_version(),
             settings=project.list_settings(name),
+            kept={key: Kept(**one) for key, one in known.items() if one},
         )
+        return {**record, "kept": known}, text
 
     def list_reasons(old: Record | None) -> list[str]:
         parts, pinned = map(_need, needs)
@@ -277,7 +283,11 @@ def _plan_submit(project: Project, graph: Record, name: str, *, again: bool) -> 
 
         keep_images(project, name)
         text = (project.folder / "pipeline" / f"{slug}.yaml").read_text("utf-8")
-        return submit.make(_need(needed), text, settings, start_run, project.list_values(name))
+        record = submit.make(_need(needed), text, settings, start_run, project.list_values(name))
+        parts, pinned = (
+            _need(project.record_path(stage, name)) for stage in ("components", "pins")
+        )
+        return {**record, "groups": name_members(project, name, parts, pinned)}
 
     return Step(
         path=project.record_path("submit", name),

@@ -13,7 +13,7 @@ FLOORS = {
     4: (
         "tasks", "dispatcher", "attempt", "project", "assembly", "connect", "recipe",
         "pinning", "smoke", "plan", "data",
-        "reporter", "database", "commands", "dropin", "results", "table", "grouping",
+        "reporter", "database", "commands", "dropin", "results", "table", "grouping", "keeping",
         "cluster", "doctor",
         "overview", "page",
     ),

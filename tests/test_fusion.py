@@ -114,3 +114,34 @@ def test_a_graph_that_is_too_large_for_the_cluster_is_fused_and_runs(
     with capsys.disabled():
         tasks, took = len(run.tasks), (submitted - begin, time.monotonic() - submitted)
         print(f" {nodes} nodes in {tasks} tasks: submit {took[0]:.0f} s, run {took[1]:.0f} s")
+
+
+def test_an_edit_of_one_node_of_a_group_runs_that_node_and_what_follows(
+    sample, kfp_cluster, cluster
+):
+    sample.write("wf.py", WORKFLOW.replace("COUNT", "6").replace('Parameter("scale", 2)', "2"))
+    environ = {
+        "FFTASKS_KFP__FUSE": "auto",
+        "FFTASKS_KFP__PARALLEL_PODS": "1",
+        "FFTASKS_OBJECT_STORE__MOUNT": str(cluster.store.get_path("minio://mlpipeline").parent),
+    }
+    first = kfp_cluster.wait(find_run_id(sample.doit("submit", **environ)))
+    assert first.state == "SUCCEEDED", list_failed(first)
+    sample.edit("wf.py", "+ shift", "+ 2 * shift")
+    environ["FFTASKS_KFP__POD_OVERHEAD_S"] = "1"  # so that keeping pays off in so small a graph
+
+    second = kfp_cluster.wait(find_run_id(sample.doit("submit", **environ)))
+
+    assert second.state == "SUCCEEDED", list_failed(second)
+    log = "".join(task.log for task in second.tasks.values())
+    assert "draw 0 | -- unchanged, kept from the last run" in log
+    ran = sorted(re.findall(r"(.*) \| -- done", log))
+    assert ran == ["Counter_0000", "one", "total", "two"]
+    sample.doit("run")
+    for node in ("total", "two", "square 1"):
+        assert find_value(cluster, sample, second, node) == fftasks.load(node, sample.root)
+    assert find_run_id(sample.doit("submit", **environ)) == second.run_id
+    third = kfp_cluster.wait(find_run_id(sample.doit("submit", "--again", **environ)))
+    assert {task.is_cached for name, task in third.tasks.items() if "last-run" not in name} == {
+        True
+    }

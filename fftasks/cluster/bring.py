@@ -88,7 +88,7 @@ def bring_output(project: Project, run: ClusterRun, task: Task, output: str) -> 
     if not target.exists():
         store = ObjectStore(project.settings.object_store)
         importer = find_executor(run.document, task.name).get("importer")
-        uri = _read_uri(importer) if importer else _find_output(project, store, run, task, output)
+        uri = _read_uri(importer) if importer else find_output(project, store, run, task, output)
         store.fetch(uri, target)
     return target
 
@@ -98,7 +98,7 @@ def _read_uri(importer: Json) -> str:
     return str(uri.get("constant") or uri.get("runtimeValue", {}).get("constant") or "")
 
 
-def _find_output(
+def find_output(
     project: Project, store: ObjectStore, run: ClusterRun, task: Task, output: str
 ) -> str:
     """Return the uri of an output; of a cached one, that of the run which has computed it."""

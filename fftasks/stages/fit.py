@@ -10,6 +10,7 @@ from fftasks.stages.pipeline import Cluster
 
 # what the pipeline stage adds to a task besides what is counted here: cache key, retries, name shown
 _MORE_BYTES = 300
+_IMPORTERS_BYTES = 2000  # of two importers, and of the edges from them
 
 
 def find_excess(tasks: Mapping[str, Mapping[str, Any]], cluster: Cluster) -> str:
@@ -20,13 +21,24 @@ def find_excess(tasks: Mapping[str, Mapping[str, Any]], cluster: Cluster) -> str
         inputs = len(task["artifacts"])
         if inputs > cluster.inputs:
             return f"{task['name']} has {inputs} inputs, and a task takes about {cluster.inputs}"
-    size = sum(_measure(name, task) for name, task in tasks.items())
+    size = measure(tasks)
     if size > cluster.argument_bytes:
         return (
             f"nodes and edges take about {size} bytes, and KFP passes them as one argument of"
             f" {cluster.argument_bytes}"
         )
     return ""
+
+
+def measure(tasks: Mapping[str, Mapping[str, Any]]) -> int:
+    """Return about how many bytes tasks take in the one argument that describes a pipeline."""
+    return sum(_measure(name, task) for name, task in tasks.items())
+
+
+def count_room(tasks: Mapping[str, Mapping[str, Any]], cluster: Cluster) -> int:
+    """Return how many tasks may each take two artifacts from importers, besides what there is."""
+    by_count = (cluster.tasks - len(tasks)) // 2
+    return max(min(by_count, (cluster.argument_bytes - measure(tasks)) // _IMPORTERS_BYTES), 0)
 
 
 def _measure(name: str, task: Mapping[str, Any]) -> int:

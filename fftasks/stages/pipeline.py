@@ -19,6 +19,7 @@ from fftasks.stages.components import (
     format_document,
     is_carried,
 )
+from fftasks.stages.kept import Kept, add_importers, take_kept
 from fftasks.stages.kubernetes import check_platform, make_platform
 from fftasks.stages.means import share
 from fftasks.stages.resources import settle
@@ -52,6 +53,7 @@ def make(  # noqa: PLR0913 - what a pipeline is made of, by name
     caching: bool,
     version: str,
     settings: Mapping[str, NodeSettings] | None = None,
+    kept: Mapping[str, Kept] | None = None,
     cluster: Cluster | None = None,
 ) -> tuple[Record, str]:
     """Return the record of a workflow's pipeline and its YAML.
@@ -61,6 +63,7 @@ def make(  # noqa: PLR0913 - what a pipeline is made of, by name
     caching: whether KFP may take a task's result from an earlier run
     version: of fftasks
     settings: of nodes, by their ids in the graph record; those of a task are its first node's
+    kept: what tasks of several nodes take from their last run, by their fingerprints
 
     The record's output is the digest of the YAML, whose second document has what is for Kubernetes.
 
@@ -68,6 +71,14 @@ def make(  # noqa: PLR0913 - what a pipeline is made of, by name
     """
     _check_references(pins)
     cluster = cluster or Cluster()
+    taken = {
+        name: (kept or {})[pins["tasks"][name]["fingerprint"]]
+        for name in components["tasks"]
+        if pins["tasks"][name]["fingerprint"] in (kept or {})
+    }
+    made = components
+    tasks = {n: take_kept(components["tasks"][n], one) for n, one in taken.items()}
+    components = {**components, "tasks": {**components["tasks"], **tasks}}
     document = _make_document(components, pins, caching=caching)
     document["sdkVersion"] = f"fftasks-{version}"
     chosen = _choose_settings(components, settings or {})
@@ -78,6 +89,8 @@ def make(  # noqa: PLR0913 - what a pipeline is made of, by name
         executor = document["deploymentSpec"]["executors"][_name_executor(components, name)]
         _check_texts(node, chosen[name])
         settle(task, executor["container"], chosen[name])
+    for name, one in taken.items():
+        add_importers(document, components["tasks"][name]["slug"], one)
     platform = make_platform({_name_executor(components, n): s for n, s in chosen.items()})
     _check_limits(components, document, cluster)
     check_document(document)
@@ -89,7 +102,7 @@ def make(  # noqa: PLR0913 - what a pipeline is made of, by name
         "stage": "pipeline",
         "version": VERSION,
         "inputs": list_inputs(
-            components,
+            made,
             pins,
             caching=caching,
             version=version,

@@ -256,7 +256,10 @@ def _check_executors(pipeline: Pipeline) -> None:
     for name, component in sorted(pipeline.spec.components.items()):
         if component.executor_label not in pipeline.executors:
             continue
-        container = pipeline.executors[component.executor_label].container
+        executor = pipeline.executors[component.executor_label]
+        if executor.WhichOneof("spec") == "importer":  # it takes what is there, and no pod runs
+            continue
+        container = executor.container
         if not container.image:
             raise RefusalError(400, f"invalid v2 pipeline spec: component {name}: image is empty")
         face = format_message(component.input_definitions) + format_message(

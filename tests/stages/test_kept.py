@@ -1,0 +1,68 @@
+"""What groups take from their last run: importers in the pipeline document."""
+
+from fftasks.runtime.members import parse_members
+from fftasks.stages.components import make, make_tasks
+from fftasks.stages.fit import count_room, find_excess
+from fftasks.stages.groups import group_nodes
+from fftasks.stages.kept import Kept
+from fftasks.stages.pipeline import Cluster, parse_document
+from fftasks.stages.pipeline import make as make_pipeline
+from tests.stages.test_components import IMAGE, Ref, make_graph
+
+GRAPH = make_graph({"a": {"n": 1}, "b": {"x": Ref("a")}, "c": {"x": Ref("b")}})
+KEPT = Kept({"kept": "s3://b/values", "kept_inner": "s3://b/inner"}, ("a",), "sha256:old")
+
+
+def make_document(kept):
+    components, _ = make(GRAPH, "sums", IMAGE, group_nodes(GRAPH, "sums", "chains"))
+    (task,) = components["tasks"]
+    pin = {"reference": f"r@sha256:{'0' * 64}", "fingerprint": "sha256:new", "cache_key": "new"}
+    pins = {"output": "sha256:p", "tasks": {task: pin}}
+    record, text = make_pipeline(components, pins, caching=True, version="1", kept=kept)
+    return task, parse_document(text), record
+
+
+def test_what_is_kept_comes_from_importers():
+    task, document, _ = make_document({"sha256:new": KEPT})
+
+    tasks = document["root"]["dag"]["tasks"]
+    importers = {name for name in tasks if name != task}
+    assert set(tasks[task]["dependentTasks"]) == importers
+    uris = {
+        executor["importer"]["artifactUri"]["constant"]
+        for executor in document["deploymentSpec"]["executors"].values()
+        if "importer" in executor
+    }
+    assert uris == {"s3://b/values", "s3://b/inner"}
+    (args,) = [
+        e["container"]["args"]
+        for e in document["deploymentSpec"]["executors"].values()
+        if "container" in e
+    ]
+    assert parse_members(args[args.index("--nodes") + 1]).keeps == ("a",)
+    assert args[args.index("--kept") + 1] == "sha256:old"
+
+
+def test_what_was_kept_for_another_fingerprint_changes_nothing():
+    _, document, record = make_document({"sha256:another": KEPT})
+    _, plain, without = make_document(None)
+
+    assert document == plain
+    assert record["output"] == without["output"]
+
+
+def test_there_is_room_for_importers_only_where_the_cluster_has_some():
+    tasks = make_tasks(GRAPH, "sums")
+
+    assert count_room(tasks, Cluster(tasks=3)) == 0
+    assert count_room(tasks, Cluster(tasks=8)) == 2
+    assert count_room(tasks, Cluster(argument_bytes=2000)) == 0
+
+
+def test_what_does_not_fit_is_said():
+    tasks = make_tasks(GRAPH, "sums")
+
+    assert find_excess(tasks, Cluster()) == ""
+    assert find_excess(tasks, Cluster(tasks=2)) == "3 nodes, and a run holds about 2 tasks"
+    assert "b has 1 inputs" in find_excess(tasks, Cluster(inputs=0))
+    assert "bytes" in find_excess(tasks, Cluster(argument_bytes=500))
