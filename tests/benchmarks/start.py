@@ -44,13 +44,9 @@ def whole():
 
 compiler.Compiler().compile(whole, "pipeline.yaml")
 """
-_INPUT = {
-    "inputs": {},
-    "outputs": {
-        "artifacts": {"result": {"artifacts": [{"name": "result", "uri": "minio://b/r/result"}]}},
-        "outputFile": "/tmp/kfp/output_metadata.json",
-    },
-}
+_FILE = {"outputFile": "/tmp/kfp/output_metadata.json"}
+_RESULT = {"name": "result", "uri": "minio://b/r/result"}
+_INPUT = {"inputs": {}, "outputs": {"artifacts": {"result": {"artifacts": [_RESULT]}}, **_FILE}}
 _CALLED = "import time; print('called', time.time())"
 
 
@@ -93,7 +89,9 @@ def _read_command(pipeline: Path) -> list[str]:
     (executor,) = document["deploymentSpec"]["executors"].values()
     container = executor["container"]
     words = [*container["command"], *container.get("args", [])]
-    return [word.replace("{{$}}", json.dumps(_INPUT)) for word in words]
+    # kfp's executor takes only outputs that the function has
+    given = _INPUT if "fftasks.runtime" in words else {"inputs": {}, "outputs": _FILE}
+    return [word.replace("{{$}}", json.dumps(given)) for word in words]
 
 
 def _compile_kfp(folder: Path, services: Services) -> list[str]:
