@@ -9,9 +9,10 @@ from typing import Any
 
 from doit.exceptions import InvalidCommand
 
-from fftasks.commands.command import Command
+from fftasks.commands.command import CLUSTER, Command
 from fftasks.errors import StoreError
-from fftasks.overview import find_groups, find_states, list_items, read_items
+from fftasks.overview import find_groups, find_states, list_items
+from fftasks.page.make import list_items_of
 from fftasks.picture.dot import format_dot
 from fftasks.picture.drawing import LIMIT, Drawing, Item, draw
 from fftasks.picture.mermaid import format_mermaid
@@ -28,7 +29,7 @@ _OUTPUT = {
 }  # fmt: skip
 _RUN = {
     "name": "run", "short": "r", "long": "run", "type": str, "default": "",
-    "help": "show what became of the nodes in a run, by the beginning of its name, or `last`",
+    "help": "show what became of the nodes in a run: the beginning of its name or id, or `last`",
 }  # fmt: skip
 _ALL = {
     "name": "all", "short": "a", "long": "all", "type": bool, "default": False,
@@ -43,13 +44,19 @@ class Graph(Command):
     doc_usage = "[WORKFLOW...]"
     doc_description = "Nodes of one function are drawn as one where there are more than forty."
     name = "graph"
-    cmd_options = (_KIND, _OUTPUT, _RUN, _ALL)
+    cmd_options = (_KIND, _OUTPUT, _RUN, CLUSTER, _ALL)
     most = 1000
 
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
         """Write the picture, and say where it is."""
         kind = _choose_kind(options["kind"], options["output"])
-        items = _list_items(project, names, options["run"])
+        run, cluster = options["run"], options["cluster"]
+        _check_names(project, names)
+        if run or cluster:
+            items = list_items_of(project, "" if run == "last" else run, cluster=cluster)
+        else:
+            items = _list_items(project)
+        items = [item for item in items if not names or item.workflow in names]
         drawing = draw(items, len(items)) if options["all"] else draw(items)
         content = _render(drawing, kind)
         output = options["output"] or (
@@ -73,19 +80,17 @@ def _choose_kind(kind: str, output: str) -> str:
     return kind
 
 
-def _list_items(project: Project, names: list[str], run: str) -> list[Item]:
+def _check_names(project: Project, names: list[str]) -> None:
     unknown = [name for name in names if name not in project.workflows]
     if unknown:
         known = ", ".join(project.workflows)
         raise InvalidCommand(f"there is no workflow {unknown[0]!r}; there are: {known}")
-    if run:
-        items = read_items(project, "" if run == "last" else run)
-    else:
-        groups = (
-            find_groups(project) if len(project.nodes) <= LIMIT else {}
-        )  # else they hide families
-        items = list_items(project.describe_nodes(), find_states(project), groups)
-    return [item for item in items if not names or item.workflow in names]
+
+
+def _list_items(project: Project) -> list[Item]:
+    """Return the nodes as they are now."""
+    groups = find_groups(project) if len(project.nodes) <= LIMIT else {}  # else they hide families
+    return list_items(project.describe_nodes(), find_states(project), groups)
 
 
 def _render(drawing: Drawing, kind: str) -> bytes:

@@ -9,9 +9,10 @@ from typing import Any
 
 from fftasks.errors import ToolError
 from fftasks.history import find_run, list_runs, read_graph, read_run
-from fftasks.overview import list_items, list_states
+from fftasks.overview import list_items, list_states, read_items
 from fftasks.page.content import Privacy, make_content
 from fftasks.page.local import read_past, show_run, show_tasks
+from fftasks.picture.drawing import Item
 from fftasks.project import Project
 from fftasks.settings.tree import RULES
 
@@ -25,10 +26,24 @@ def describe_run(project: Project, name: str = "", *, cluster: bool = False) -> 
         the last one
     cluster: look there only
     """
-    known = list_runs(project.folder)
-    if cluster or (name and not any(run.startswith(name) for run in known)):
+    if cluster or not is_local(project, name):
         return describe_cluster(project, name)
     return describe_local(project, name)
+
+
+def is_local(project: Project, name: str) -> bool:
+    """Tell whether a name is meant for a run here: the last one, or one that begins so."""
+    return not name or any(run.startswith(name) for run in list_runs(project.folder))
+
+
+def list_items_of(project: Project, name: str, *, cluster: bool = False) -> list[Item]:
+    """Return the nodes of a run as the picture has them; name, cluster: as for describe_run."""
+    if not cluster and is_local(project, name):
+        return read_items(project, name)
+    from fftasks.cluster.choose import find_run as find_cluster_run
+    from fftasks.page.cluster import list_cluster_items
+
+    return list_cluster_items(project, find_cluster_run(project, name))
 
 
 def describe_cluster(project: Project, name: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import pytest
 from fftasks.cluster.watch import watch_runs
 from fftasks.errors import FFTasksError
 from fftasks.history import Journal
-from fftasks.page.make import describe_run
+from fftasks.page.make import describe_run, list_items_of
 from fftasks.project import open_project
 from tests.cluster.submitted import make_project, submit_project
 from tests.services.kfp_script import Script, list_steps
@@ -38,6 +38,8 @@ def describe(tmp_path, tasks):
             change(sample)
             open_project.cache_clear()
             project = open_project(tmp_path)
+            if name == "items":
+                return list_items_of(project, "", cluster=True)
             return describe_run(
                 project, record["run_id"] if name is None else name, cluster=not name
             )
@@ -60,6 +62,16 @@ def test_nodes_have_their_states_errors_and_logs(describe):
     assert tasks["second"]["begin"] <= tasks["second"]["end"]
     assert content["path"][-1] == "third"
     assert "◆ first node" in content["graph"]["svg"]
+
+
+def test_the_picture_of_a_run_shows_what_was_cached(describe):
+    items = describe(name="items")
+
+    assert [(item.name, item.state) for item in items] == [
+        ("first node", "cached"),
+        ("second", "ran"),
+        ("third", "failed"),
+    ]
 
 
 def test_it_leads_to_the_page_of_kubeflow_pipelines(describe):
