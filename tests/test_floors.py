@@ -13,7 +13,7 @@ FLOORS = {
     4: (
         "tasks", "dispatcher", "attempt", "project", "assembly", "connect", "recipe",
         "pinning", "smoke", "plan", "data",
-        "reporter", "database", "commands", "dropin", "results", "table", "grouping", "keeping",
+        "reporter", "database", "commands", "dropin", "results", "table", "grouping", "keeping", "rehearsal",
         "cluster", "doctor",
         "overview", "page",
     ),

@@ -16,17 +16,23 @@ _KEEP = {
     "help": "when it has ended, remove the least recently used results until this much is left, such as 5GB;"
     " what is up to date stays",
 }  # fmt: skip
+_GROUPS = {
+    "name": "groups", "short": "", "long": "groups", "type": bool, "default": False,
+    "help": "run all workflows here as the cluster would: nodes that share a pod in one process tree",
+}  # fmt: skip
 
 
 class Run(cmd_run.Run):  # type: ignore[misc]
     """Run tasks; then remove results that no node has any more, and follow what was submitted."""
 
     name = "run"
-    cmd_options = (*cmd_run.Run.cmd_options, _KEEP)
+    cmd_options = (*cmd_run.Run.cmd_options, _KEEP, _GROUPS)
 
     def execute(self, params: dict[str, Any], args: list[str]) -> int:
         """Run doit's own command; return its exit code, or that of what came afterwards."""
         try:
+            if params["groups"]:
+                return self._rehearse(params)
             keep_bytes = _read_size(params["keep"])
             code = self._run(params, args)  # it goes to the folder of dodo.py
             if keep_bytes is not None:
@@ -35,6 +41,16 @@ class Run(cmd_run.Run):  # type: ignore[misc]
         except FFTasksError as error:
             sys.stderr.write(f"{error}\n")
             return error.exit_code
+
+    def _rehearse(self, params: dict[str, Any]) -> int:
+        from fftasks.project import open_current
+        from fftasks.rehearsal import rehearse
+
+        self.loader.setup(params)  # it goes to the folder of dodo.py
+        project = open_current()
+        for workflow in project.workflows:
+            rehearse(project, workflow)
+        return 0
 
     def _run(self, params: dict[str, Any], args: list[str]) -> int:
         from fftasks.dispatcher import Dispatcher, Sequential
