@@ -156,11 +156,13 @@ def _draw_graph(items: Sequence[Item], render: Callable[[str], str]) -> dict[str
     if not items:
         return {"svg": "", "shapes": {}, "note": ""}
     drawing = draw(items)
-    note = ""
-    if len(drawing.shapes) < len(items):
+    svg, note = render(format_dot(drawing)), ""
+    if not svg:
+        note = "The picture could not be drawn: `doit graph` says why."
+    elif len(drawing.shapes) < len(items):
         note = f"{len(items):,} nodes, drawn as {len(drawing.shapes)}: nodes of one function are one shape."
     shapes = {key: list(shape.names) for key, shape in drawing.shapes.items()}
-    return {"svg": render(format_dot(drawing)), "shapes": shapes, "note": note}
+    return {"svg": svg, "shapes": shapes, "note": note}
 
 
 def _show_run(run: PageRun, privacy: Privacy) -> dict[str, Any]:

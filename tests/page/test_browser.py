@@ -91,6 +91,25 @@ def test_secrets_are_nowhere_in_the_file(page, sample):
     assert page.find("#details .log").text == "loading with ••• and •••"
 
 
+def test_values_are_nowhere_in_the_file_where_they_are_not_wanted(sample):
+    path = sample.root / ".fftasks" / "without.html"
+    sample.doit("report", "-o", str(path), FFTASKS_REPORT__PREVIEWS="false")
+
+    text = path.read_text()
+    assert "scored" in text
+    values = (
+        "&amp; co",
+        "& co",
+        "\\u0026 co",
+        "loading with",
+        '"mean"',
+        "[0, 1, 2",
+        "A text",
+        "base64",
+    )
+    assert [value for value in values if value in text.partition('id="data"')[2]] == []
+
+
 def test_a_click_on_a_title_sorts_and_a_second_one_turns_it(page):
     title = page.find("#table .head > :nth-child(2) button")
     before = list_names(page)

@@ -113,6 +113,14 @@ def test_the_picture_is_drawn_of_the_items_and_folds_families():
     assert len(content["graph"]["shapes"]["n0"]) == 100
 
 
+def test_a_picture_that_cannot_be_drawn_is_said_on_the_page():
+    items = [Item("a", "f", (), "w", "ran")]
+
+    graph = make_content("t", RUN, (), items=items, render=lambda _: "")["graph"]
+
+    assert "`doit graph` says why" in graph["note"]
+
+
 @pytest.mark.parametrize(
     ("preview", "metrics"),
     [
