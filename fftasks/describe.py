@@ -6,20 +6,18 @@ python -m fftasks.describe ROOT FILE DESCRIPTOR
 from __future__ import annotations
 
 import gc
-import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from fftasks.closure import Closure, Project, find_closure, find_code
+from fftasks.coder import Coder
 from fftasks.constant import describe_constant, digest_constant, kfp_value, name_type
 from fftasks.errors import FFTasksError, WorkflowError
-from fftasks.record import digest_json
 from fftasks.runtime.call import number_inputs, number_parameters
-from fftasks.runtime.source import find_import_root, import_workflows
+from fftasks.runtime.source import import_workflows
 from fftasks.settings.patterns import check_layer
 from fftasks.watch import list_modules, watch_reads
 from fftasks.workflow.graph import Workflow
@@ -34,7 +32,6 @@ from fftasks.workflow.node import (
     replace_pending,
 )
 from fftasks.workflow.parameter import Parameter
-from fftasks.workflow.plugin import bind_plugin
 from fftasks.workflow.shows import list_shows
 from fftasks.workflow.slug import make_slug
 
@@ -190,98 +187,6 @@ def _check_workflows(workflows: list[Workflow]) -> None:
                 found=[str(other.site), str(workflow.site)],
                 tip="give one of them another name",
             )
-
-
-class Coder:
-    """Digests of the code of nodes, each function looked at once.
-
-    pieces: digest -> what the code consists of, piece by piece
-    files: all files of the project that were read for it
-    notes: why something counts that a function does not name
-    """
-
-    def __init__(self, root: Path, file: str | None) -> None:
-        roots = [root] if file is None else [find_import_root(root, file), root]
-        cache = Path(os.environ.get("FFTASKS_FOLDER", root / ".fftasks")) / "closures"
-        self.root = root.resolve()
-        self.notes: dict[str, None] = {}
-        self.pieces: dict[str, dict[str, str]] = {}
-        self.files: set[str] = set()
-        self._project = Project(root, roots, cache)
-        self._entry = file
-        self._digests: dict[tuple[int, str], str] = {}
-        self._relative: dict[str, str | None] = {}
-
-    def digest(self, node: Node) -> str:
-        """Return the digest of the code that a node needs, its plugin's with it."""
-        if node.plugin is not None:
-            return self._add_plugin(node, self._digest_callee(node))
-        return self._digest_callee(node)
-
-    def _digest_callee(self, node: Node) -> str:
-        if isinstance(node, CallNode):  # whoever calls a method may use the whole class
-            return self.digest_function(node.object.func)
-        return self.digest_function(node.func)
-
-    def digest_function(self, func: Callable[..., Any]) -> str:
-        """Return the digest of the code that a function or class needs."""
-        func = getattr(func, "func", func) if inspect.isfunction(func) else func
-        key = id(func), getattr(func, "__qualname__", "")
-        if key not in self._digests:
-            closure = self._find(func)
-            self._digests[key] = closure.digest
-            self.pieces[closure.digest] = dict(closure.pieces)
-            self.files |= set(closure.files)
-            self.notes |= dict.fromkeys(closure.notes)
-        return self._digests[key]
-
-    def _add_plugin(self, node: Node, code: str) -> str:
-        # bound to the node: one that seeds by the node's name makes results that others must not take
-        bound = bind_plugin(node.plugin, node.name)
-        digest, stable = digest_constant(bound, code_of=self.digest_function)
-        if not stable:
-            raise WorkflowError(
-                f"the plugin of node {node.name!r} looks different in each process",
-                found=[describe_constant(bound)],
-                tip="give it plain data and functions, and open files and connections when it is called",
-            )
-        whole = digest_json([code, digest])
-        self.pieces[whole] = {**self.pieces[code], f"plugin {type(bound).__qualname__}": digest}
-        return whole
-
-    def locate(self, node: Node) -> dict[str, Any]:
-        """Return where a node's function is: module, qualname, file and line."""
-        func = inspect.unwrap(node.func)
-        file = self._find_file(func)
-        return {
-            "module": getattr(func, "__module__", "") or "",
-            "qualname": node.qualname,
-            "file": file or "",
-            "line": getattr(getattr(func, "__code__", None), "co_firstlineno", 0),
-        }
-
-    def _find(self, func: Callable[..., Any]) -> Closure:
-        func = inspect.unwrap(func)
-        file = self._find_file(func)
-        if file is None:
-            return find_code(func)
-        line = getattr(getattr(func, "__code__", None), "co_firstlineno", 0)
-        return find_closure(self._project, file, func.__qualname__, entry=self._entry, line=line)
-
-    def _find_file(self, func: Callable[..., Any]) -> str | None:
-        try:
-            source = inspect.getsourcefile(func) or ""
-        except TypeError:
-            return None
-        if source not in self._relative:
-            self._relative[source] = self.relate(Path(source))
-        return self._relative[source]
-
-    def relate(self, path: Path) -> str | None:
-        """Return a file's path relative to the project's folder; None for a file elsewhere."""
-        if path.is_file() and path.resolve().is_relative_to(self.root):
-            return path.resolve().relative_to(self.root).as_posix()
-        return None
 
 
 if __name__ == "__main__":

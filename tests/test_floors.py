@@ -20,7 +20,7 @@ FLOORS = {
     3: ("ports",),
     2: ("stages",),
     1: (
-        "settings", "graph", "values", "describe", "watch", "closure", "constant", "distribution",
+        "settings", "graph", "values", "describe", "coder", "watch", "closure", "constant", "distribution",
         "record", "signature", "store", "gc", "flush", "state",
         "picture", "history",
     ),

@@ -3,4 +3,5 @@
 from fftasks.closure.code import find_code as find_code
 from fftasks.closure.find import Closure as Closure
 from fftasks.closure.find import find_closure as find_closure
+from fftasks.closure.find import make_closure as make_closure
 from fftasks.closure.project import Project as Project

@@ -14,7 +14,7 @@ def find_code(function: Any) -> Closure:
     Of a code object count its instructions, constants, defaults, the values it closes over, and the
     globals that it names, in the same way. The instructions differ from one Python to the next.
     """
-    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
+    name = _name(function)
     digest, stable = digest_constant(function)
     origin = find_origin(function)
     if origin is not None:
@@ -23,3 +23,9 @@ def find_code(function: Any) -> Closure:
     if not stable:
         notes.append(f"{name} uses a value that has no stable digest")
     return make_closure({f"{name} (code object)": digest}, {}, notes)
+
+
+def _name(function: Any) -> str:
+    """Return what a user knows a function by; a partial or another object by its type."""
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return ".".join(filter(None, (getattr(named, "__module__", None), named.__qualname__)))

@@ -58,6 +58,15 @@ def digest_constant(value: Any, code_of: CodeOf | None = None) -> tuple[str, boo
     return _seal(token), digester.stable
 
 
+def digest_made(value: Any, code_of: CodeOf) -> tuple[str, bool]:
+    """Return the digest of what a function, class or method is beyond its text, and whether it is stable.
+
+    That is its instructions, defaults, and the values that it closes over; its attributes; its object.
+    """
+    digester = _Digester(code_of)
+    return _seal(digester.digest_made(value)), digester.stable
+
+
 class _Digester:
     """Digests values and all that is in them; each value of which nothing is open only once."""
 
@@ -89,6 +98,14 @@ class _Digester:
             self._known[key] = token
             self._alive.append(value)
         return token
+
+    def digest_made(self, value: Any) -> bytes:
+        """Return bytes for what a function, class or method is beyond the text that makes it."""
+        if isinstance(value, types.FunctionType):
+            return self._compose_made(value)
+        if isinstance(value, type):
+            return self._compose_own(value)
+        return self._compose(value)
 
     def _compose(self, value: Any) -> bytes:
         kind = type(value)
@@ -140,10 +157,14 @@ class _Digester:
         # one text makes many functions: a lambda, a function in a function
         is_one = value.__closure__ is None and "<" not in value.__qualname__
         if not is_one or (origin is None and not self._code_of):
-            cells = [_read_cell(cell) for cell in value.__closure__ or ()]
-            parts.append(self._compose_code(value.__code__, value.__doc__))
-            parts.append(self._list("kept", (value.__defaults__, value.__kwdefaults__, cells)))
+            parts.append(self._compose_made(value))
         return _join("function", *parts)
+
+    def _compose_made(self, value: types.FunctionType) -> bytes:
+        cells = [_read_cell(cell) for cell in value.__closure__ or ()]
+        code = self._compose_code(value.__code__, value.__doc__)
+        kept = self._list("kept", (value.__defaults__, value.__kwdefaults__, cells))
+        return _join("made", code, kept)
 
     def _compose_globals(self, value: types.FunctionType) -> bytes:
         known = value.__globals__
@@ -173,9 +194,12 @@ class _Digester:
         if self._code_of:
             parts.append(_encode(self._code_of(value)))
         if not self._code_of or "<" in value.__qualname__:
-            own = {k: v for k, v in vars(value).items() if k not in _NOT_CODE and not _is_slot(v)}
-            parts.append(self._list("class", (value.__bases__, own)))
+            parts.append(self._compose_own(value))
         return _join("class", *parts)
+
+    def _compose_own(self, value: type) -> bytes:
+        own = {k: v for k, v in vars(value).items() if k not in _NOT_CODE and not _is_slot(v)}
+        return self._list("class", (value.__bases__, own))
 
     def _compose_method(self, value: types.MethodType) -> bytes:
         return _name_global(value) or self._list("method", (value.__func__, value.__self__))

@@ -15,7 +15,7 @@ from fftasks.runtime.artifact import digest_artifact, read_artifact, write_artif
 from fftasks.workflow.slug import make_slug
 
 if TYPE_CHECKING:
-    from fftasks.describe import Coder
+    from fftasks.coder import Coder
     from fftasks.runtime.call import Input
     from fftasks.workflow.graph import Workflow
     from fftasks.workflow.node import Node
@@ -171,7 +171,7 @@ def _list_names(described: Mapping[str, Any]) -> set[str]:
 
 
 def _make_coder(file: str) -> Coder:
-    from fftasks.describe import Coder
+    from fftasks.coder import Coder
 
     # a script that stands beside its modules; a notebook has no file, and its functions no source there
     folder, path = Path.cwd().resolve(), Path(file).resolve()
