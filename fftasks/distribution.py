@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fftasks.record import digest_json, read_record, write_record
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from importlib import metadata
 
 _KINDS = (".dist-info", ".egg-info")
+_MODULES = (".py", ".so", ".pyd")
 _PACKAGES = {"site-packages", "dist-packages"}
 
 
@@ -83,26 +84,45 @@ def _read_all() -> tuple[dict[str, list[str]], list[str]]:
     tops: dict[str, set[str]] = {}
     editable = []
     for distribution in metadata.distributions():
-        name = distribution.metadata["Name"]
+        name, version = _read_name(distribution)
         if not name:
             continue  # a folder that pip left behind half removed
         for top in _list_tops(distribution):
-            tops.setdefault(top, set()).add(f"{name} {distribution.version}")
+            tops.setdefault(top, set()).add(f"{name} {version}")
         editable += _find_source(distribution) if name != "fftasks" else []
     return {top: sorted(names) for top, names in sorted(tops.items())}, sorted(set(editable))
+
+
+def _read_name(distribution: metadata.Distribution) -> tuple[str, str]:
+    """Return name and version; the library would parse all of a README each time that it is asked."""
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    head = text.partition("\n\n")[0].splitlines()
+    fields = dict(line.split(": ", 1) for line in head if line.startswith(("Name: ", "Version: ")))
+    if len(fields) == len(("Name", "Version")):
+        return fields["Name"].strip(), fields["Version"].strip()
+    return distribution.metadata["Name"], distribution.metadata["Version"]
 
 
 def _list_tops(distribution: metadata.Distribution) -> set[str]:
     tops = set((distribution.read_text("top_level.txt") or "").split())
     if tops:
         return {top.partition("/")[0] for top in tops}
-    paths = [PurePosixPath(str(path)) for path in distribution.files or ()]
-    firsts = {path.parts[0].partition(".")[0] for path in paths if _is_module(path)}
-    return {first for first in firsts if first.isidentifier() and first != "__pycache__"}
+    firsts = {
+        path.partition("/")[0] for path in _list_files(distribution) if path.endswith(_MODULES)
+    }
+    names = {first.partition(".")[0] for first in firsts if not first.endswith(_KINDS)}
+    return {name for name in names if name.isidentifier() and name != "__pycache__"}
 
 
-def _is_module(path: PurePosixPath) -> bool:
-    return path.suffix in (".py", ".so", ".pyd") and not path.parts[0].endswith(_KINDS)
+def _list_files(distribution: metadata.Distribution) -> Iterator[str]:
+    record = distribution.read_text("RECORD")
+    if record is None:
+        yield from (str(path) for path in distribution.files or ())
+        return
+    for (
+        line
+    ) in record.splitlines():  # an object for each would take as long as a small project's run
+        yield line.partition(",")[0].strip('"')
 
 
 def _find_source(distribution: metadata.Distribution) -> list[str]:
