@@ -56,6 +56,7 @@ class Dispatcher(_Counting, MRunner):  # type: ignore[misc]
     def run_tasks(self, task_dispatcher: TaskDispatcher) -> None:
         """Run all tasks that are not up to date."""
         self._run_tasks_init(task_dispatcher)
+        self._project = open_current()
         self._completed: deque[ExecNode] = deque()  # doit has yet to hear of them
         # when to go on with a node that another run has, or that is to be tried again, and how
         self._later: list[tuple[float, Callable[[], None]]] = []
@@ -136,7 +137,7 @@ class Dispatcher(_Counting, MRunner):  # type: ignore[misc]
 
     def _begin(self, node: ExecNode) -> dict[str, Any] | None:
         """Return what doit keeps of a node whose result is there, or None: it is on its way."""
-        project, label = open_current(), _find_label(node)
+        project, label = self._project, _find_label(node)
         try:
             attempt = Attempt(project, label, wait=False)
         except BlockingIOError:
@@ -196,7 +197,7 @@ class Dispatcher(_Counting, MRunner):  # type: ignore[misc]
         if self._flusher is None:
             from fftasks.flush import Flusher
 
-            self._flusher = Flusher(open_current().folder)
+            self._flusher = Flusher(self._project.folder)
         self._flusher.note()
 
     def _start_other(self, node: ExecNode) -> None:

@@ -44,10 +44,11 @@ def format_json(value: Any) -> str:
     return _format(value)
 
 
-def read_record(path: Path) -> Record | None:
+def read_record(path: Path | str) -> Record | None:
     """Return the record at path, or None where there is none that can be read as one."""
     try:
-        record = json.loads(path.read_bytes())
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - for each node
+            record = json.loads(file.read())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return record if isinstance(record, dict) and "output" in record else None
@@ -86,25 +87,34 @@ def write_text(path: Path, text: str) -> bool:
     return True
 
 
-def put_text(path: Path, text: str) -> int:
+def put_text(path: Path | str, text: str) -> int:
     """Put text at path by rename, also if it is there already; return the inode that it has there."""
+    # texts and descriptors, as each node has two: paths and file objects take longer than the system does
+    folder, name = os.path.split(path)
     # the process id keeps two runs on one project from writing into the same temporary file
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}")  # noqa: PTH118
     try:
         inode = _write_new(temporary, text.encode())
-        temporary.replace(path)
+        os.replace(temporary, path)  # noqa: PTH105
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         raise
     return inode
 
 
-def _write_new(path: Path, data: bytes) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        return os.fstat(file.fileno()).st_ino
+def _write_new(path: str, data: bytes) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except FileNotFoundError:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, flags, 0o666)
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+        return os.fstat(descriptor).st_ino
+    finally:
+        os.close(descriptor)
 
 
 def explain(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Iterator[str]:

@@ -73,7 +73,11 @@ class Store:
 
     def node_path(self, slug: str) -> Path:
         """Return where a node's record is."""
-        return self.folder / "nodes" / f"{slug}.json"
+        return Path(self.spell_node(slug))
+
+    def spell_node(self, slug: str) -> str:
+        """Return the same as text."""
+        return f"{self.folder}/nodes/{slug}.json"
 
     def log_path(self, slug: str) -> Path:
         """Return the file that takes what a node prints."""
@@ -146,7 +150,7 @@ class Store:
     def recall_outputs(self, slug: str, fingerprint: str) -> dict[str, str] | None:
         """Return what a node's record gives for a fingerprint, or None: then the record must be read."""
         try:
-            known = self._records.recall(f"{self.folder}/nodes/{slug}.json")
+            known = self._records.recall(self.spell_node(slug))
         except FileNotFoundError:
             return None
         noted, *outputs = (known or "").split(",")
@@ -158,13 +162,13 @@ class Store:
         self, slug: str, fingerprint: str, outputs: Mapping[str, str], stat: os.stat_result
     ) -> None:
         """Note what a node's record gives; stat: what stat() said of the file before it was read."""
-        self._records.note(self.node_path(slug), _format_outputs(fingerprint, outputs), stat)
+        self._records.note(self.spell_node(slug), _format_outputs(fingerprint, outputs), stat)
 
     def write_node(self, slug: str, fingerprint: str, record: Record) -> None:
         """Put a node's record on disk, and note what it gives."""
-        path = self.node_path(slug)
+        path = self.spell_node(slug)
         inode = put_text(path, format_record(record))
-        stat = path.stat()
+        stat = os.stat(path)  # noqa: PTH116
         if stat.st_ino == inode:  # else another run has just put its own there
             known = _format_outputs(fingerprint, record["outputs"])
             self._records.note(path, known, stat, is_own=True)
@@ -172,7 +176,8 @@ class Store:
     def read_trace(self, fingerprint: str) -> Trace | None:
         """Return what is known of a fingerprint, if all of its artifacts are there and whole."""
         try:
-            trace = Trace(**json.loads(self._trace_path(fingerprint).read_bytes()))
+            with open(self._trace_path(fingerprint), "rb", buffering=0) as file:  # noqa: PTH123
+                trace = Trace(**json.loads(file.read()))
         except (FileNotFoundError, ValueError, TypeError):
             return None
         return (
@@ -190,7 +195,7 @@ class Store:
 
     def touch_trace(self, fingerprint: str) -> None:
         """Note that a trace has been used now; the least recently used results go first."""
-        self._trace_path(fingerprint).touch()
+        os.utime(self._trace_path(fingerprint))
 
     def read_code(self, digest: str) -> dict[str, str] | None:
         """Return the pieces of a node's code, if a node ran with it."""
@@ -203,13 +208,18 @@ class Store:
     def write_code(self, digest: str, pieces: Mapping[str, str]) -> None:
         """Keep the pieces of a node's code, so that a change of it can be explained."""
         path = self._code_path(digest)
-        if not path.exists():
+        if digest not in self._kept_codes and not path.exists():
             write_text(path, json.dumps(dict(pieces), indent=1, sort_keys=True) + "\n")
+        self._kept_codes.add(digest)  # that of a function with a thousand nodes is asked for once
+
+    @cached_property
+    def _kept_codes(self) -> set[str]:
+        return set()
 
     def note_files(self, read: Iterable[str], written: Iterable[str]) -> None:
         """Remember which files of the project nodes were seen to read and to write."""
         seen = {*(f"r {path}" for path in read), *(f"w {path}" for path in written)}
-        new = sorted(line for line in seen - self._read_seen() if "\n" not in line)
+        new = seen and sorted(line for line in seen - self._read_seen() if "\n" not in line)
         if new:
             data = "".join(f"{line}\n" for line in new).encode("utf-8", "surrogateescape")
             with (_need(self.folder) / "files.seen").open("ab", buffering=0) as file:
@@ -252,8 +262,8 @@ class Store:
     def _code_path(self, digest: str) -> Path:
         return self.folder / "codes" / f"{digest.removeprefix('sha256:')}.json"
 
-    def _trace_path(self, fingerprint: str) -> Path:
-        return self.folder / "traces" / f"{fingerprint.removeprefix('sha256:')}.json"
+    def _trace_path(self, fingerprint: str) -> str:
+        return f"{self.folder}/traces/{fingerprint.removeprefix('sha256:')}.json"
 
 
 def remove_leftovers(folder: Path) -> None:

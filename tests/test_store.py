@@ -120,6 +120,7 @@ def test_a_record_that_another_run_replaced_is_not_taken_for_ones_own(store, mon
 
 def put_and_replace(path, text):
     """Write a record and let somebody else write another one at once; return the first inode."""
+    path = Path(path)
     path.parent.mkdir(parents=True)
     mine, other = path.with_name("mine"), path.with_name("other")
     mine.write_text(text)

@@ -124,9 +124,9 @@ def find_record(
 def _read_outputs(
     slug: str, inputs: dict[str, str], fingerprint: str, store: Store
 ) -> dict[str, str]:
-    path = store.node_path(slug)
+    path = store.spell_node(slug)
     try:
-        stat = path.stat()
+        stat = os.stat(path)  # noqa: PTH116 - a text
     except FileNotFoundError:
         return {}
     record = read_record(path)
@@ -166,7 +166,7 @@ def list_reasons(
     unstable = [a["name"] for a in node["arguments"] if not a.get("stable", True)]
     if unstable:
         return [f"constant {name} looks different each time" for name in unstable]
-    record = read_record(store.node_path(node["slug"]))
+    record = read_record(store.spell_node(node["slug"]))
     if record is None or "inputs" not in record:
         return ["never ran"]
     old = record["inputs"]
