@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +65,7 @@ class Attempt:
         if not report.error:
             return None
         self._errors.append(report.error)
-        self.job = replace(self.job, is_retry=True)
+        self.job = self.job._replace(is_retry=True)
         return node_stage.plan_wait(self._project.settings_of(self._node), len(self._errors))
 
     def finish(self, report: Report) -> dict[str, Any]:

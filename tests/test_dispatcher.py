@@ -2,6 +2,7 @@
 
 import os
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ def mixed(tmp_path_factory):
         root,
         textwrap.dedent("""\
             import os, signal, time
+            from pathlib import Path
             from fftasks import Workflow, workflow
 
             @workflow
@@ -32,8 +34,9 @@ def mixed(tmp_path_factory):
 
             @workflow
             def kill():
+                Path("pid.txt").write_text(str(os.getpid()))
                 os.kill(os.getppid(), signal.SIGKILL)
-                time.sleep(3)
+                time.sleep(30)
 
             Workflow(*[number(i).set_name(f"n{i}") for i in range(4)], name="w")
             Workflow(talk(100_000).set_name("talk"), leave().set_name("leave"), name="bad")
@@ -90,6 +93,14 @@ def test_a_node_that_leaves_without_a_word_has_failed(mixed):
 
 def test_a_worker_that_is_killed_is_a_failure_and_no_endless_wait(mixed):
     assert "the worker ended with exit code -9" in mixed.doit("run", "run:kill", code=1)
+    assert not _runs(int((mixed.root / "pid.txt").read_text()))  # the node that was running in it
+
+
+def _runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_what_was_written_is_put_on_the_disk_behind_the_run(mixed, tmp_path):

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from fftasks.errors import NodeError
-from fftasks.runtime.end import describe_end, end_tree
-from fftasks.runtime.job import Job, Report
-from fftasks.runtime.worker import LENGTH, describe_timeout
+from fftasks.runtime.end import describe_end, end_session, end_tree
+from fftasks.runtime.job import Job, Report, write_outputs
+from fftasks.runtime.worker import Messages, describe_timeout, format_message
 
 _LOOK_S = 0.5
+_REPORTED_BYTES = 2048  # with the rest of a report it fits into a piece that pipes write at once
 _numbers = itertools.count(1)
 _workers: dict[tuple[object, ...], Worker] = {}
 
@@ -77,7 +78,13 @@ class Worker:
     def __init__(self, interpreter: Interpreter, env: Mapping[str, str]) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         self._process = subprocess.Popen(
-            [*_command(interpreter), "--serve"],
+            [
+                sys.executable,
+                "-m",
+                "fftasks.runtime.worker",
+                str(interpreter.root),
+                interpreter.file,
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -86,9 +93,9 @@ class Worker:
             start_new_session=True,  # Ctrl-C is for doit, which ends its workers
         )
         self.questions, self.answers = _need(self._process.stdin), _need(self._process.stdout)
-        self._left = b""
-        self._running: dict[int, str] = {}  # number of a job -> its node
-        self._ask({"files": dict(interpreter.files)})
+        self._messages = Messages(self.answers.fileno())
+        self._running: dict[int, Job] = {}  # by their numbers
+        self._ask(dict(interpreter.files))
         while not (messages := self._read()):
             pass
         if "error" in messages[0]:
@@ -98,8 +105,8 @@ class Worker:
     def start(self, job: Job) -> int:
         """Begin a job, and return its number: no other one has it."""
         number = next(_numbers)
-        self._running[number] = job.node
-        self._ask({"number": number, **vars(job)})
+        self._running[number] = job
+        self._ask((number, tuple(job._replace(reported_bytes=_REPORTED_BYTES))))
         return number
 
     def receive(self) -> Iterator[tuple[int, Report]]:
@@ -108,10 +115,13 @@ class Worker:
         Raises NodeError if the worker itself is gone.
         """
         for number, said in self._read():
-            name = self._running.pop(number, None)
-            if name is not None:  # else it has sent its report, and has now ended
-                error = f"{name} {describe_end(said)}" if not isinstance(said, dict) else ""
-                yield number, Report({}, error=error) if error else Report(**said)
+            job = self._running.pop(number, None)
+            if job is None:  # it has sent its report, and has now ended
+                continue
+            if isinstance(said, tuple):
+                yield number, write_outputs(job.node, job, Report(*said))
+            else:
+                yield number, Report({}, error=f"{job.node} {describe_end(said)}")
 
     def run(self, job: Job) -> Report:
         """Run a job to its end; raises NodeError if the worker itself is gone."""
@@ -125,38 +135,28 @@ class Worker:
         """Tell whether the process is there."""
         return self._process.poll() is None
 
-    def _ask(self, message: dict[str, object]) -> None:
+    def _ask(self, message: object) -> None:
+        data = format_message(message)
         with contextlib.suppress(BrokenPipeError):  # the missing answer tells
-            self.questions.write(json.dumps(message).encode() + b"\n")
-            self.questions.flush()
+            while data:
+                data = data[os.write(self.questions.fileno(), data) :]
 
     def _read(self) -> list[Any]:
         # nodes hold the pipe as well: that it is closed says nothing of the worker
         while not select.select([self.answers], [], [], _LOOK_S)[0]:
             if not self.is_alive():
                 self._raise_gone()
-        piece = os.read(self.answers.fileno(), 1 << 16)
-        if not piece:
+        messages = [_fetch(message) for message in self._messages.read()]
+        if self._messages.ended:
             self._raise_gone()
-        return list(self._split(piece))
-
-    def _split(self, piece: bytes) -> Iterator[Any]:
-        self._left += piece
-        while len(self._left) >= LENGTH.size:
-            end = LENGTH.size + LENGTH.unpack_from(self._left)[0]
-            if len(self._left) < end:
-                break
-            message, self._left = marshal.loads(self._left[LENGTH.size : end]), self._left[end:]
-            if isinstance(message, str):  # it did not fit, and is in a file
-                path = Path(message)
-                message = marshal.loads(path.read_bytes())
-                path.unlink()
-            yield message
+        return messages
 
     def _raise_gone(self) -> NoReturn:
         self._errors.seek(0)
+        code = self._process.wait()
+        end_session(self._process.pid)  # its nodes: their results would be taken by nobody
         raise NodeError(
-            f"the worker ended with exit code {self._process.wait()}",
+            f"the worker ended with exit code {code}",
             found=[self._errors.read().decode(errors="replace")[-2000:]],
         )
 
@@ -171,7 +171,7 @@ def run_fresh(interpreter: Interpreter, job: Job) -> Report:
         cwd=interpreter.root,
         env={**_environment(job.env), "FFFUNCTION": job.node},
     )
-    question = json.dumps({"files": dict(interpreter.files), "job": vars(job)}).encode() + b"\n"
+    question = json.dumps({"files": dict(interpreter.files), "job": job._asdict()}).encode() + b"\n"
     try:
         answer, errors = process.communicate(question, timeout=job.timeout_s or None)
     except subprocess.TimeoutExpired:
@@ -182,6 +182,15 @@ def run_fresh(interpreter: Interpreter, job: Job) -> Report:
         return Report(**json.loads(answer))
     end = describe_end(process.returncode)
     return Report({}, error=f"{job.node} {end}\n{errors.decode(errors='replace')[-2000:]}")
+
+
+def _fetch(message: Any) -> Any:
+    if not isinstance(message, str):
+        return message
+    path = Path(message)  # it did not fit, and is in a file
+    message = marshal.loads(path.read_bytes())
+    path.unlink()
+    return message
 
 
 def _command(interpreter: Interpreter) -> list[str]:

@@ -4,7 +4,6 @@ FFFUNCTION=<node>         run this node
 FFFUNCTION=<group>        run the nodes of --nodes
   --executor-input JSON   inputs and outputs as Kubeflow Pipelines' launcher gives them
   --job                   inputs and outputs from a JSON line on standard input
---serve                   run many nodes: see worker.py
 --check                   look through the nodes of a file, and run none
 --try                     import all workflow files and find all nodes, as a pod would
 --show PATH               print the repr of an artifact
@@ -17,7 +16,6 @@ import json
 import os
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from fftasks.errors import FFTasksError, NodeError, WorkflowError
@@ -33,7 +31,7 @@ from fftasks.runtime.source import (
     find_node,
     import_workflows,
 )
-from fftasks.runtime.worker import redirect_output, serve, take_stdout
+from fftasks.runtime.worker import redirect_output, take_stdout
 from fftasks.workflow.graph import Workflow
 from fftasks.workflow.guard import building
 from fftasks.workflow.node import Node
@@ -62,7 +60,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--executor-input", default="", help="Kubeflow Pipelines' ExecutorInput")
     parser.add_argument("--pdb", action="store_true", help="debug what the node's function raises")
     parser.add_argument("--job", action="store_true", help="read a job from standard input")
-    parser.add_argument("--serve", action="store_true", help="run nodes as a warm worker")
     parser.add_argument("--check", action="store_true", help="look through the nodes of a file")
     parser.add_argument(
         "--try", dest="tries", action="store_true", help="import all workflows, find all nodes"
@@ -77,8 +74,6 @@ def _run(arguments: argparse.Namespace) -> int:
         return _show(root, arguments)
     if arguments.tries or arguments.check:
         return _try(root) if arguments.tries else _check(root, arguments)
-    if arguments.serve:
-        return serve(root, arguments.file)
     if arguments.job:
         return _run_local(root, arguments)
     if arguments.nodes:
@@ -169,7 +164,7 @@ def _run_local(root: Path, arguments: argparse.Namespace) -> int:
         if job.log:
             redirect_output(job.log, is_new=not job.is_retry)
         node = _find_node(root, arguments)
-        answers.write(json.dumps(run_job(node, job, checked).to_json()).encode())
+        answers.write(json.dumps(run_job(node, job, checked)._asdict()).encode())
     return 0
 
 
@@ -181,7 +176,7 @@ def _run_on_cluster(node: Node, executor_input: str, examine: Examine | None) ->
         )
     document = json.loads(executor_input)
     with tempfile.TemporaryDirectory(prefix="fftasks-") as folder:
-        job = replace(read_job(document, node), pages=folder)
+        job = read_job(document, node)._replace(pages=folder)
         report: Report = run_job(node, job, examine=examine)
         if report.error:
             raise NodeError(report.error)

@@ -32,6 +32,7 @@ from fftasks.errors import StoreError
 _MAGIC = b"fftasks1"
 _ALIGNMENT = 64
 _CHUNK = 1 << 24
+_PAGE = 1 << 12
 _STEP = 1 << 18  # what stays in a core's cache between hashing and writing
 _Bytes = bytes | memoryview
 
@@ -42,7 +43,12 @@ def write_artifact(path: Path, value: Any) -> str:
     Raises what pickling raises if the value cannot be stored, and OSError if the disk is full; the file is
     then not complete, so write to a temporary name and rename.
     """
-    pieces = _lay_out(dump(value))
+    return write_parts(path, dump(value))
+
+
+def write_parts(path: Path, parts: Sequence[_Bytes]) -> str:
+    """Do the same with what dump gave."""
+    pieces = _lay_out(parts)
     # no file object: a trivial node would spend more on it than on its data
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
@@ -62,19 +68,29 @@ def digest_artifact(path: Path | str) -> str:
         )
 
 
-def read_artifact(path: Path, offset: int = 0, length: int = -1) -> Any:
+def read_artifact(path: Path | str, offset: int = 0, length: int = -1) -> Any:
     """Return the value in an artifact file, or in a part of a file; length -1: to its end.
 
     Its buffers are mapped copy-on-write: nothing is read before it is used, and a function may change
     what it was given without harm to the file. Raises StoreError if the file is no artifact.
     """
-    with path.open("rb") as file:
-        try:
-            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
-            parts = _split(content[offset : offset + length if length >= 0 else None])
-        except (ValueError, struct.error) as error:
-            raise StoreError(f"{path} is not an artifact of fftasks", found=[str(error)]) from error
+    # no file object: see write_parts
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        content = _map(descriptor)
+        parts = _split(content[offset : offset + length if length >= 0 else None])
+    except (ValueError, struct.error) as error:
+        raise StoreError(f"{path} is not an artifact of fftasks", found=[str(error)]) from error
+    finally:
+        os.close(descriptor)
     return pickle.loads(parts[0], buffers=parts[1:])
+
+
+def _map(descriptor: int) -> memoryview:
+    content = os.read(descriptor, _PAGE)
+    if len(content) < _PAGE:  # to map it takes longer than to read it
+        return memoryview(bytearray(content))
+    return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY))
 
 
 def _lay_out(parts: Sequence[_Bytes]) -> list[_Bytes]:
@@ -140,16 +156,13 @@ def _hash(descriptor: int, offset: int) -> bytes:
 
 def dump(value: Any) -> Sequence[bytes | memoryview]:
     """Return the parts of an artifact: a pickle and its out-of-band buffers; raise what pickling raises."""
-    try:
-        return _dump_with(pickle.dumps, value)
-    except (pickle.PicklingError, AttributeError, TypeError):
-        return _dump_with(_dump_further, value)
-
-
-def _dump_with(dumps: Any, value: Any) -> Sequence[_Bytes]:
     buffers: list[pickle.PickleBuffer] = []
-    stream: bytes = dumps(value, protocol=5, buffer_callback=buffers.append)
-    return [stream, *(buffer.raw() for buffer in buffers)]
+    try:
+        stream = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        buffers.clear()
+        stream = _dump_further(value, protocol=5, buffer_callback=buffers.append)
+    return [stream, *map(pickle.PickleBuffer.raw, buffers)]
 
 
 def _dump_further(value: Any, **options: Any) -> bytes:

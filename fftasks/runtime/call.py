@@ -104,14 +104,16 @@ def call_node(
     Raises whatever the function raises, and NodeError if an item is not there.
     """
     args, kwargs = _take_arguments(node, _take(load, values or {}), parameters or {})
-    if not isinstance(node, CallNode) or node.after is None:
+    if node.after is None:
         with calling():
-            _prepare(node)
+            if node.plugin is not None:
+                initialize(node.plugin, node.name)
             return {"result": node.func(*args, **kwargs)}
     state = load(_find_object(node.after))
     with calling():
-        _prepare(node)
-        result = getattr(state, node.method)(*args, **kwargs)
+        if node.plugin is not None:
+            initialize(node.plugin, node.name)
+        result = getattr(state, cast("CallNode", node).method)(*args, **kwargs)
     return {"result": result, "state": state}
 
 
@@ -129,11 +131,6 @@ def find_user_traceback(error: BaseException) -> TracebackType | None:
     return trace or error.__traceback__
 
 
-def _prepare(node: Node) -> None:
-    if node.plugin is not None:
-        initialize(node.plugin, node.name)
-
-
 def _find_object(after: Node) -> Input:
     return Input(after, "result" if after.kind == "object" else "state")
 
@@ -144,7 +141,9 @@ def _take_arguments(
     if parameters:
         values = {**node.arguments, **parameters}
         return node.replace_arguments({k: replace_pending(v, take) for k, v in values.items()})
-    args = tuple(replace_pending(value, take) for value in node.args)
+    args = tuple([replace_pending(value, take) for value in node.args])
+    if not node.kwargs:
+        return args, {}
     return args, {name: replace_pending(value, take) for name, value in node.kwargs.items()}
 
 

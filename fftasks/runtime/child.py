@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from fftasks.runtime.call import number_inputs
 from fftasks.runtime.end import describe_end, end_tree
@@ -120,10 +121,10 @@ def _run(run: Callable[[], Report], job: Job, write_end: int) -> None:
         reseed()
         if job.log:
             redirect_output(job.log, is_new=not job.is_retry)
-        report = run()
+        report: tuple[Any, ...] = run()
         # not JSON: its encoder is a lot to copy for a process that lives a millisecond
         with os.fdopen(write_end, "wb") as pipe:
-            marshal.dump(report.to_json(), pipe)
+            marshal.dump(report[:], pipe)
         sys.stdout.flush()
         code = 0
     finally:
@@ -134,5 +135,5 @@ def _run(run: Callable[[], Report], job: Job, write_end: int) -> None:
 def _read_report(job: Job, content: bytes, status: int) -> Report:
     """Return the report of a process that has ended: content as it wrote it, status as waitpid gives it."""
     if status == 0 and content:
-        return Report(**marshal.loads(content))
+        return Report(*marshal.loads(content))
     return Report({}, error=f"{job.node} {describe_end(os.waitstatus_to_exitcode(status))}")

@@ -20,22 +20,33 @@ def end_tree(pid: int) -> None:
             os.kill(one, signal.SIGKILL)
 
 
+def end_session(leader: int) -> None:
+    """Kill what is left of the session of a process that has ended; its group where there is no /proc."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+    for pid, fields in _list_processes():
+        if int(fields[3]) == leader:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
 def _list_descendants(pid: int) -> list[int]:
     """Return the processes below one; only its group is known where there is no /proc."""
     children: dict[int, list[int]] = {}
-    for child, parent in _list_parents():
-        children.setdefault(parent, []).append(child)
+    for child, fields in _list_processes():
+        children.setdefault(int(fields[1]), []).append(child)
     found = [pid]
     for one in found:
         found += children.get(one, [])
     return found[1:]
 
 
-def _list_parents() -> Iterator[tuple[int, int]]:
+def _list_processes() -> Iterator[tuple[int, list[bytes]]]:
+    """Yield each process, and what the system says behind its name: state, parent, group, session, …"""
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has ended since
             # the name, in brackets, may hold anything
-            yield int(path.parent.name), int(path.read_bytes().rpartition(b")")[2].split()[1])
+            yield int(path.parent.name), path.read_bytes().rpartition(b")")[2].split()
 
 
 def describe_end(code: int | str) -> str:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 NOT_THE_PROJECTS = frozenset({".fftasks", ".git", "__pycache__", ".venv", "venv", "site-packages"})
+_EVENTS = frozenset({"open", "import", "os.rename"})
 _watch: Callable[[str, tuple[Any, ...]], None] | None = None
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -27,8 +27,8 @@ class Observed:
     imported: whether anything may have been imported
     """
 
-    read: set[str] = field(default_factory=set)
-    written: set[str] = field(default_factory=set)
+    read: set[str]
+    written: set[str]
     imported: bool = False
 
 
@@ -40,20 +40,26 @@ def relate(root: Path, path: str) -> str | None:
     return relative.as_posix()
 
 
-@contextmanager
-def observe_files(root: Path) -> Iterator[Observed]:
+class observe_files:  # noqa: N801 - contextmanager would be more to copy for each node's process
     """Collect what this process opens, code aside."""
-    global _watch
-    install_hook()
-    observed = Observed()
-    before, _watch = (
-        _watch,
-        functools.partial(_note, root, f"{root}{os.sep}.fftasks{os.sep}", observed),
-    )
-    try:
-        yield observed
-    finally:
-        _watch = before
+
+    def __init__(self, root: Path) -> None:
+        install_hook()
+        self._root, self._own = root, f"{root}{os.sep}.fftasks{os.sep}"
+        self._observed = Observed(set(), set())
+
+    def __enter__(self) -> Observed:
+        global _watch
+        self._before, _watch = _watch, self._note
+        return self._observed
+
+    def __exit__(self, *_error: object) -> None:
+        global _watch
+        _watch = self._before
+
+    def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event in _EVENTS:
+            _note(self._root, self._own, self._observed, event, arguments)
 
 
 @functools.cache

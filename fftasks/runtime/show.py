@@ -35,7 +35,7 @@ class Found(NamedTuple):
     page: Any
 
 
-def write_pages(result: Any, folder: Path) -> list[str]:
+def write_pages(result: Any, path: str | Path) -> list[str]:
     """Write what a result has to show; return the names of the files, none for most results.
 
     The folder is made if it is needed. What cannot be drawn is said on standard output, and fails nothing.
@@ -43,6 +43,7 @@ def write_pages(result: Any, folder: Path) -> list[str]:
     found = find_pages(result)
     if not found:
         return []
+    folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     texts = dict(_make_files(found))
     for name, text in texts.items():

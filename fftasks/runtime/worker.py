@@ -1,18 +1,23 @@
 """A warm worker: imports the user's file once, and forks for each node.
 
-It reads jobs from its standard input, a JSON line each, and forks for each at once: how many run at a time
-is for whoever sends them. Each node has a process of its own, so that one that crashes, leaks or changes
+    python -m fftasks.runtime.worker ROOT FILE
+
+It reads jobs from its standard input, and forks for each at once: how many run at a time is for whoever
+sends them. Each node has a process of its own, so that one that crashes, leaks or changes
 globals harms no other. That process answers with its report itself; the worker says how it ended. It ends
 when its input ends; nodes that are then running are killed, for nobody waits for them.
 
-An answer is four bytes of length, and marshal: {"forks": …}, {"error": …}, (job's number, report), or
-(job's number, exit code). JSON's encoder would be a lot to copy for a process that lives a millisecond.
+Questions and answers are four bytes of length, and marshal. JSON's encoder would be a lot to copy for a
+process that lives a millisecond; for its sake nothing is imported here that not each node needs.
+
+question            answer
+{path: digest}      {"forks": …} or {"error": …}; the project's files as the graph record saw them
+(number, job)       (number, report), and (number, exit code) when its process has ended
 """
 
 from __future__ import annotations
 
 import gc
-import json
 import marshal
 import os
 import select
@@ -20,36 +25,42 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from fftasks.errors import FFTasksError
-from fftasks.runtime.call import Input, number_inputs
+from fftasks.runtime.call import number_inputs
 from fftasks.runtime.end import end_tree
 from fftasks.runtime.job import Job, Report, run_job
 from fftasks.runtime.observe import install_hook
 from fftasks.runtime.source import CheckedModules, import_workflows
-from fftasks.workflow.node import Node
+from fftasks.workflow.guard import building
+from fftasks.workflow.node import Node, Site
 
-LENGTH = struct.Struct("<I")  # of an answer, before it
+_LENGTH = struct.Struct("<I")  # of a message, before it
 # the function in C: what Python wraps around it touches 70 pages, each of which a child has to copy
 _set_handler = getattr(signal.signal, "__wrapped__", signal.signal)
+_REHEARSALS = 20  # Python takes eight to be done with what it does to fast code
+_SIGCHLD = int(signal.SIGCHLD)
 
 
 def serve(root: Path, file: str) -> int:
     """Import the file, say so, and run jobs until the input ends.
 
-    The first line asked is {"files": {path: digest}}, the files as the graph record saw them. The first
-    answer is {"forks": true}, or {"error": "…"} if the file cannot be imported or is another one now.
-    "forks" is false where forking is not safe, since the user's file started threads.
+    The first answer is {"forks": true}, or {"error": "…"} if the file cannot be imported or is another one
+    now. "forks" is false where forking is not safe, since the user's file started threads.
     """
     with take_stdout() as stream:
         return _serve(root, file, stream.fileno())
 
 
 def _serve(root: Path, file: str, answers: int) -> int:
-    checked = CheckedModules(root, json.loads(sys.stdin.buffer.readline())["files"])
+    questions = Messages(0)
+    while not (first := list(questions.read())):
+        if questions.ended:
+            return 0
+    checked = CheckedModules(root, first[0])
     try:
         workflows = import_workflows(root, file)
         checked.check()
@@ -60,8 +71,41 @@ def _serve(root: Path, file: str, answers: int) -> int:
     _answer(answers, {"forks": forks})
     if forks:
         nodes = {(w.name, node.name): node for w in workflows for node in w.nodes}
-        _Nursery(answers, nodes, checked).serve()
+        _Nursery(answers, nodes, checked).serve(questions)
     return 0
+
+
+class Messages:
+    """What the other side writes to a pipe, piece by piece.
+
+    ended: whether nothing more will come
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.ended = False
+        self._descriptor = descriptor
+        self._left = b""
+
+    def read(self) -> Iterator[Any]:
+        """Wait for a piece, and yield the messages that are complete with it."""
+        piece = os.read(self._descriptor, 1 << 16)
+        if not piece:
+            self.ended = True
+        left, begin = self._left + piece, 0
+        while begin + _LENGTH.size <= len(left):
+            end = begin + _LENGTH.size + _LENGTH.unpack_from(left, begin)[0]
+            if end > len(left):
+                break
+            message = marshal.loads(left[begin + _LENGTH.size : end])
+            begin = end
+            yield message
+        self._left = left[begin:]
+
+
+def format_message(message: Any) -> bytes:
+    """Return a message as it goes through a pipe."""
+    data = marshal.dumps(message)
+    return _LENGTH.pack(len(data)) + data
 
 
 def take_stdout() -> IO[bytes]:
@@ -93,7 +137,9 @@ class _Nursery:
     def __init__(
         self, answers: int, nodes: Mapping[tuple[str, str], Node], checked: CheckedModules
     ) -> None:
-        self._answers, self._nodes, self._checked = answers, nodes, checked
+        self._answers, self._checked = answers, checked
+        # here: each child would have to copy the memory that it touches
+        self._nodes = {key: (node, number_inputs(node)) for key, node in nodes.items()}
         self._children: dict[int, int] = {}  # process -> number of its job
         self._deadlines: dict[int, tuple[float, Job]] = {}  # of those that have one
         self._nowhere = os.open(os.devnull, os.O_RDONLY)
@@ -101,43 +147,33 @@ class _Nursery:
         os.set_blocking(self._woken, False)
         os.set_blocking(waking, False)
         # the end of a child is told by a byte in a pipe: nothing is done in a handler
-        self._before = _set_handler(signal.SIGCHLD, lambda *_: None)
+        self._before = _set_handler(_SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
 
-    def serve(self) -> None:
+    def serve(self, questions: Messages) -> None:
         """Start jobs and reap them, until the input ends."""
         install_hook()
+        _rehearse(self._checked)
         gc.freeze()  # a child that collects garbage would copy every page that it looks at
-        left = b""
-        while True:
+        while not questions.ended:
             ready, _, _ = select.select([0, self._woken], [], [], self._end_late())
             if self._woken in ready:
                 os.read(self._woken, 1 << 12)
                 self._reap()
             if 0 in ready:
-                piece = os.read(0, 1 << 16)
-                if not piece:
-                    break
-                *lines, left = (left + piece).split(b"\n")
-                for line in lines:
-                    self._start(json.loads(line))
+                for number, job in questions.read():
+                    self._start(number, Job(*job))
         for child in self._children:
             end_tree(child)
 
-    def _start(self, question: dict[str, Any]) -> None:
-        number = question.pop("number")
-        job = Job(**question)
-        node = self._nodes[job.workflow, job.node]
-        inputs = number_inputs(
-            node
-        )  # here: the child would have to copy the memory that it touches
+    def _start(self, number: int, job: Job) -> None:
         try:
             child = os.fork()
         except OSError as error:
             _answer(self._answers, (number, f"could not be started: {error.strerror}"))
             return
         if child == 0:
-            self._live(number, node, job, inputs)
+            self._live(number, job)
         self._children[child] = number
         if job.timeout_s:
             self._deadlines[child] = time.monotonic() + job.timeout_s, job
@@ -150,24 +186,24 @@ class _Nursery:
         for child in [c for c, (deadline, _) in self._deadlines.items() if deadline <= now]:
             _, job = self._deadlines.pop(child)
             end_tree(child)
-            _answer(self._answers, (self._children[child], describe_timeout(job).to_json()))
+            _answer(self._answers, (self._children[child], tuple(describe_timeout(job))))
         return max(0.0, min((d for d, _ in self._deadlines.values()), default=now) - now) or None
 
-    def _live(self, number: int, node: Node, job: Job, inputs: Mapping[str, Input]) -> NoReturn:
+    def _live(self, number: int, job: Job) -> NoReturn:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
-            _set_handler(signal.SIGCHLD, self._before)
+            _set_handler(_SIGCHLD, self._before)
             if job.timeout_s:
                 os.setpgid(0, 0)  # so that what has lost its parent is found as well
             os.dup2(self._nowhere, 0)
             reseed()
             if job.log:
                 redirect_output(job.log, is_new=not job.is_retry)
+            node, inputs = self._nodes[job.workflow, job.node]
             report = run_job(node, job, self._checked, inputs)
             sys.stdout.flush()
-            folder = os.path.dirname(job.outputs["result"])  # noqa: PTH120 - in each node
-            _answer(self._answers, (number, report.to_json()), folder)
+            _answer(self._answers, (number, tuple(report)), job.outputs["result"])
             code = 0
         finally:
             # never back into the loop that serves jobs, and no exit handlers of the parent's
@@ -182,18 +218,37 @@ class _Nursery:
                 _answer(self._answers, (number, os.waitstatus_to_exitcode(status)))
 
 
-def _answer(descriptor: int, message: Any, folder: str = "") -> None:
+def _rehearse(checked: CheckedModules) -> None:
+    """Run a node of no use some times, with all that comes with it.
+
+    What Python and the system find out when something is done for the first time, each child would find out
+    for itself otherwise: it would take half as long again.
+    """
+    node = Node(_do_nothing, (0, [None]), {}, Site("", 0))
+    job = Job("", node.name, {}, {"result": ""}, reported_bytes=1 << 10)
+    nowhere = os.open(os.devnull, os.O_RDWR | os.O_APPEND, 0o666)
+    for number in range(_REHEARSALS):
+        report = run_job(node, job, checked, {})
+        sys.stdout.flush()
+        _answer(nowhere, (number, tuple(report)), job.outputs["result"])
+    os.close(nowhere)
+
+
+def _do_nothing(value: int, _upstream: object) -> int:
+    return value
+
+
+def _answer(descriptor: int, message: Any, beside: str = "") -> None:
     """Write a message in one piece, as other processes write beside this one.
 
-    folder: takes what does not fit into one piece
+    beside: a path; what does not fit into one piece is put into a file in the same folder
     """
-    data = marshal.dumps(message)
-    if folder and len(data) > select.PIPE_BUF - LENGTH.size:
-        path = f"{folder}/.report.{os.getpid()}"
+    data = format_message(message)
+    if beside and len(data) > select.PIPE_BUF:
+        path = f"{os.path.dirname(beside)}/.report.{os.getpid()}"  # noqa: PTH120
         with open(path, "wb") as file:  # noqa: PTH123 - a trivial node shall not need pathlib
-            file.write(data)
-        data = marshal.dumps(path)
-    data = LENGTH.pack(len(data)) + data
+            marshal.dump(message, file)
+        data = format_message(path)
     while data:
         data = data[os.write(descriptor, data) :]
 
@@ -217,3 +272,17 @@ def reseed() -> None:
     unseeded = 0x80000000, 624  # what the generator's own start leaves there
     if (int(words[0]), position) == unseeded:
         numpy.random.seed()
+
+
+def main(root: str, file: str) -> int:
+    """Serve; return the exit code."""
+    try:
+        with building():  # reading a result may import a file of the user's that starts a workflow
+            return serve(Path(root).resolve(), file)
+    except FFTasksError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

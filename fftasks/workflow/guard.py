@@ -28,15 +28,16 @@ def building() -> Iterator[list[Workflow]]:
         _noted = before
 
 
-@contextmanager
-def calling() -> Iterator[None]:
+class calling:  # noqa: N801 - contextmanager would be more to copy for a process that lives a millisecond
     """Let decorated functions called inside be plain functions: a node's function is running."""
-    global _calling
-    before, _calling = _calling, True
-    try:
-        yield
-    finally:
-        _calling = before
+
+    def __enter__(self) -> None:
+        global _calling
+        self._before, _calling = _calling, True
+
+    def __exit__(self, *_error: object) -> None:
+        global _calling
+        _calling = self._before
 
 
 def note_workflow(workflow: Workflow) -> None:

@@ -7,7 +7,6 @@ import inspect
 import itertools
 import os
 import sys
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 _serial = itertools.count()
 _calls: dict[str, itertools.count[int]] = {}
 _CONTAINERS = (list, tuple, set, frozenset)
+_PLAIN = frozenset({int, float, bool, str, bytes, type(None)})  # nothing can be in these
 _PACKAGE = f"{Path(__file__).resolve().parents[1]}{os.sep}"
 
 
@@ -99,12 +99,15 @@ class Result(Pending):
         )
 
 
-class Unpassable(ABC):
-    """A thing of the graph that is no value and cannot be an argument."""
+class Unpassable:
+    """A thing of the graph that is no value and cannot be an argument.
 
-    @abstractmethod
+    No ABC: whether something is one is asked for each argument, also in a process that lives a millisecond.
+    """
+
     def refuse(self) -> NoReturn:
         """Raise WorkflowError with what to do instead."""
+        raise NotImplementedError
 
 
 class Item(Result):
@@ -308,13 +311,15 @@ def replace_results(value: Any, replace: Callable[[Result], Any]) -> Any:
     return replace_pending(value, lambda p: replace(p) if isinstance(p, Result) else p)
 
 
-def replace_pending(value: Any, replace: Callable[[Pending], Any]) -> Any:
+def replace_pending(value: Any, replace: Callable[[Pending], Any]) -> Any:  # noqa: PLR0911 - a table
     """Return value with all that is pending in it replaced; what holds none is kept as it is."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
     if isinstance(value, Pending):
         return replace(value)
     if isinstance(value, Unpassable):
         value.refuse()
-    kind = type(value)
     if kind is list or kind is tuple:
         return _rebuild(value, [replace_pending(item, replace) for item in value], kind)
     if isinstance(value, tuple) and hasattr(kind, "_make"):  # a namedtuple
