@@ -22,7 +22,7 @@ def read_results(folder, wanted):
 
 
 def test_groups_run_here_as_on_the_cluster(tmp_path):
-    sample = Sample.make(tmp_path, WORKFLOW.replace("COUNT", "6"))
+    sample = Sample.make(tmp_path, WORKFLOW.replace("COUNT", "4"))
     sample.doit("run")
 
     output = sample.doit("run", "--groups", FFTASKS_KFP__FUSE="chains")

@@ -61,7 +61,7 @@ def check(record, groups):
         seen.add(group.name)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(graphs(), st.sampled_from(MODES), st.sampled_from([Limits(), SMALL]))
 def test_each_node_is_in_one_group_and_groups_are_convex(drawn, mode, limits):
     record, places = drawn
@@ -87,7 +87,7 @@ def test_a_graph_of_equal_settings_fits_any_limits(drawn):
     assert max(len(group.upstream) for group in found.groups) <= SMALL.inputs
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(graphs(keys=1), st.sampled_from(["chains", "auto"]))
 def test_the_calls_of_an_object_stay_together(drawn, mode):
     record, _ = drawn
@@ -159,9 +159,9 @@ def test_a_fan_in_of_5000_alone_takes_from_few_groups():
 
 
 @pytest.mark.parametrize("shape", sorted(SHAPES))
-@pytest.mark.parametrize("count", [100, 2000])
+@pytest.mark.parametrize("count", [100, 1500])
 def test_usual_shapes_fit_and_are_over_sooner_than_one_pod_after_the_other(shape, count):
-    if (shape, count) == ("shuffles", 2000):
+    if (shape, count) == ("shuffles", 1500):
         count = 300  # its edges grow with the square
     record = make_record(SHAPES[shape](count))
 
@@ -208,15 +208,15 @@ def edit(needs, place, *, inserts):
 
 @pytest.mark.parametrize("inserts", [True, False])
 @pytest.mark.parametrize(
-    # where neighbours need each other, what moves at the beginning moves at all that needs it
+    # at most a stretch of eight groups of fifty; more where neighbours need each other
     ("make", "most"),
-    [(make_sweep, 0.1), (make_map_reduce, 0.1), (make_tree, 0.1), (make_layers, 0.5)],
+    [(make_sweep, 0.2), (make_map_reduce, 0.2), (make_tree, 0.2), (make_layers, 0.5)],
 )
 def test_an_edit_moves_few_nodes_to_other_groups(make, most, inserts):
-    needs = make(2000)
+    needs = make(1500)
     record = make_record(needs)
 
-    moved = [find_moved(record, edit(needs, place, inserts=inserts)) for place in (7, 1001)]
+    moved = [find_moved(record, edit(needs, place, inserts=inserts)) for place in (7, 801)]
 
     assert max(moved) <= most, moved
 
