@@ -20,6 +20,7 @@ from fftasks.cluster.run import (
     find_executor,
     list_outputs,
 )
+from fftasks.cluster.show import name_state
 from fftasks.errors import ToolError
 from fftasks.ports.kfp_runs import list_runs, read_run
 from fftasks.ports.object_store import ObjectStore
@@ -80,7 +81,7 @@ def bring_output(project: Project, run: ClusterRun, task: Task, output: str) -> 
         raise ToolError(
             f"{', '.join(task.nodes)} has no result in run {run.run_id}",
             found=[
-                f"its state is {task.state or 'waiting'}",
+                f"its state is {name_state(task.state)}",
                 *([task.error] if task.error else []),
             ],
         )
@@ -112,8 +113,14 @@ def find_output(
     raise ToolError(
         f"cannot find the {output} of {', '.join(task.nodes)} in run {run.run_id}",
         found=looked,
-        tip="kfp.pipeline_root: where the cluster keeps results, if it is not KFP's own place",
+        tip=_tell_where_to_look(project),
     )
+
+
+def _tell_where_to_look(project: Project) -> str:
+    own = "kfp.pipeline_root: where the cluster keeps results, if it is not KFP's own place"
+    mount = project.settings.object_store.mount
+    return f"object_store.mount: {mount} must hold the buckets; {own}" if mount else own
 
 
 def find_root(project: Project, run: ClusterRun) -> str:

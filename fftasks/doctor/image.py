@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fftasks.connect import make_engine, make_registry, name_repository
+from fftasks.connect import choose_builder, make_builder, make_registry, name_repository
 from fftasks.doctor.finding import FAIL, OK, WARN, Finding
 from fftasks.errors import ToolError
 from fftasks.project import Project
 
+_NOWHERE = "not looked at: registry.server is not set"
 _SPELLINGS = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def check_engine(project: Project) -> Iterator[Finding]:
-    """Look for a container engine, and whether it builds for the cluster's platform by itself."""
+    """Look for a container engine, and whether it builds for the cluster's platform by itself.
+
+    Where the image is made without one, none is needed.
+    """
+    if choose_builder(project) == "oci":
+        chosen = project.settings.image.builder
+        why = "" if chosen == "oci" else ", as no engine answers"
+        yield Finding("engine", OK, f"not needed: image.builder is {chosen}{why}")
+        return
     from fftasks.ports.engine import blame_engine, open_engine
 
     with open_engine() as client, blame_engine("docker: the engine does not say what it is"):
@@ -33,7 +42,7 @@ def check_engine(project: Project) -> Iterator[Finding]:
 def check_base(project: Project) -> Iterator[Finding]:
     """Look the base image up, as the build will."""
     settings = project.settings.image
-    base = make_engine(project).resolve(
+    base = make_builder(project, choose_builder(project)).resolve(
         settings.base,
         settings.platform,
         origin=project.settings.origin("image.base"),
@@ -45,6 +54,9 @@ def check_base(project: Project) -> Iterator[Finding]:
 
 def check_registry(project: Project) -> Iterator[Finding]:
     """Start an upload and end it: nothing else shows that a push is allowed."""
+    if _is_nowhere(project):
+        yield Finding("registry", WARN, _NOWHERE)
+        return
     host, _, repository = name_repository(project).partition("/")
     make_registry(project, host, wait=False).check_write(repository)
     yield Finding("registry", OK, f"{host}/{repository} takes what is pushed")
@@ -52,6 +64,9 @@ def check_registry(project: Project) -> Iterator[Finding]:
 
 def check_pull(project: Project) -> Iterator[Finding]:
     """Tell whether pods may pull what only the owner of a login may read."""
+    if _is_nowhere(project):
+        yield Finding("pull secret", WARN, _NOWHERE)
+        return
     from fftasks.ports.engine import Login
     from fftasks.ports.registry import Registry
 
@@ -85,12 +100,18 @@ def check_settings(project: Project) -> Iterator[Finding]:
     """Repeat what the settings warn of."""
     for warning in project.settings.warnings:
         yield Finding("settings", WARN, warning)
-    registry = project.settings.registry
-    if not registry.server and "/" not in registry.repository:  # else it is at Docker's own
+    if _is_nowhere(project):
         cure = "registry.server: host and port of your registry, such as registry.example.com:5000"
         yield Finding("settings", FAIL, "registry.server is not set", cure)
     elif not project.settings.warnings:
-        yield Finding("settings", OK, f"{len(project.settings.workflows)} workflow files")
+        count = len(project.settings.workflows)
+        yield Finding("settings", OK, f"{count} workflow file{'s' * (count != 1)}")
+
+
+def _is_nowhere(project: Project) -> bool:
+    """Tell whether no registry is set, and the image is not to go to Docker's own."""
+    registry = project.settings.registry
+    return not registry.server and "/" not in registry.repository
 
 
 def _give_up(_seconds: float) -> None:

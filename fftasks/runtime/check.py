@@ -8,7 +8,7 @@ from typing import Any
 
 from fftasks.runtime.artifact import dump
 from fftasks.runtime.source import import_workflows
-from fftasks.workflow.node import Node, replace_results
+from fftasks.workflow.node import Node, replace_pending
 
 
 def check_file(root: Path, file: str) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def _list_problems(node: Node) -> Iterator[str]:
 
 def _find_problem(value: Any) -> str:
     try:
-        dump(replace_results(value, lambda _result: None))
+        dump(replace_pending(value, lambda _pending: None))
     except Exception as error:  # noqa: BLE001 - whatever a class of the user's raises
         return f"{type(error).__name__}: {error}".splitlines()[0]
     return ""

@@ -79,7 +79,7 @@ def test_a_result_that_there_is_none_of_says_why(runs):
     output = runs.sample.doit("result", "check", runs.bad, code=1)
 
     assert "check has no result" in output
-    assert "its state is FAILED" in output
+    assert "its state is failed" in output
     assert "exit status 1" in output
 
 
@@ -143,6 +143,7 @@ def test_where_results_are_not_is_said(runs):
 
     assert f"nothing at minio://mlpipeline/v2/artifacts/scaling/{runs.good}" in output
     assert "kfp.pipeline_root" in output
+    assert "must hold the buckets" in output
 
 
 def test_a_replay_looks_at_no_fingerprint_of_an_image(runs, monkeypatch):

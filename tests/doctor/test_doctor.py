@@ -7,6 +7,13 @@ import pytest
 
 from fftasks.commands.doctor import CHECKS
 from fftasks.doctor.finding import run_checks
+from fftasks.doctor.image import (
+    check_base,
+    check_engine,
+    check_pull,
+    check_registry,
+    check_settings,
+)
 from fftasks.doctor.kfp import check_kfp
 from fftasks.doctor.nodes import check_graphs, check_nodes, check_pipeline
 from fftasks.errors import ToolError
@@ -105,6 +112,34 @@ def test_a_constant_that_cannot_be_pickled_is_named(tmp_path, server):
     )
 
 
+def test_run_parameters_are_no_constants(tmp_path, server):
+    text = CHAIN.replace("double(1)", 'double(fftasks.Parameter("x", default=1))')
+    found = check(make_project(tmp_path, server, "import fftasks\n" + text), check_nodes)
+
+    assert list(found) == ["nodes: ok"]
+
+
+def test_without_a_registry_none_is_asked(tmp_path, server):
+    project = make_project(tmp_path, server)
+
+    found = check(project, check_settings, check_registry, check_pull)
+
+    assert "settings: fail" in found
+    assert found["registry: warn"].found == "not looked at: registry.server is not set"
+    assert found["pull secret: warn"].found == "not looked at: registry.server is not set"
+
+
+@pytest.mark.parametrize("builder", ["auto", "oci"])
+def test_without_an_engine_none_is_needed(tmp_path, server, monkeypatch, builder):
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
+    monkeypatch.setenv("FFTASKS_IMAGE__BUILDER", builder)
+
+    found = check(make_project(tmp_path, server), check_engine, check_base)
+
+    assert f"image.builder is {builder}" in found["engine: ok"].found
+    assert "no container engine" not in found["1: fail"].found
+
+
 def test_a_file_that_does_not_import_is_found(tmp_path, server):
     found = check(make_project(tmp_path, server, "1 / 0\n"), check_graphs, check_kfp)
 
@@ -164,6 +199,7 @@ kfp: {{host: "{server.url}"}}
 
     sample.write("config/prod.yaml", "nodes: {__default__: {pull_secrets: [regcred]}}\n")
     wrong = {"FFTASKS_REGISTRY__PASSWORD": "wr0ng", "DOCKER_HOST": "unix:///nowhere", **os.environ}
+    wrong["FFTASKS_IMAGE__BUILDER"] = "docker"
     output = sample.doit("doctor", code=1, **{"FFTASKS_PROFILE": "prod", **wrong})
 
     assert "ok    pull secret" in output
