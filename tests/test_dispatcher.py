@@ -1,6 +1,8 @@
 """Nodes beside tasks of the user's own, and what goes wrong between doit and the warm worker."""
 
 import os
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -114,3 +116,23 @@ def test_what_was_written_is_put_on_the_disk_behind_the_run(mixed, tmp_path):
     mixed.doit("run", "run:n0", "run:n2", PATH=path)  # nothing was written
 
     assert mark.read_text() == f"-f {mixed.root / '.fftasks'}\n"
+
+
+def test_a_project_without_fftasks_keeps_doits_own_runner(tmp_path):
+    (tmp_path / "dodo.py").write_text(
+        textwrap.dedent("""\
+            import sys
+
+            def look():
+                print([name for name in ("fftasks.dispatcher", "yaml") if name in sys.modules])
+
+            def task_look():
+                return {"actions": [look], "verbosity": 2}
+        """)
+    )
+
+    said = subprocess.run(
+        [sys.executable, "-m", "doit"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+
+    assert "[]" in said.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class Run(cmd_run.Run):  # type: ignore[misc]
             if params["groups"]:
                 return self._rehearse(params)
             keep_bytes = _read_size(params["keep"])
-            code = self._run(params, args)  # it goes to the folder of dodo.py
+            code = int(super().execute(params, args))  # it goes to the folder of dodo.py
             if keep_bytes is not None:
                 _make_room(keep_bytes)
             return code or _watch(self.control)
@@ -52,14 +53,18 @@ class Run(cmd_run.Run):  # type: ignore[misc]
             rehearse(project, workflow)
         return 0
 
-    def _run(self, params: dict[str, Any], args: list[str]) -> int:
+    @functools.wraps(cmd_run.Run._execute)  # doit looks at its signature
+    def _execute(self, **params: Any) -> int:
+        """Run the tasks of dodo.py, which has been loaded."""
+        if "fftasks.tasks" not in sys.modules:  # somebody's dodo.py who only has fftasks installed
+            return int(super()._execute(**params))
         from fftasks.dispatcher import Dispatcher, Sequential
 
         # doit has no place where a runner could be given
         own = cmd_run.MRunner, cmd_run.Runner
         cmd_run.MRunner, cmd_run.Runner = Dispatcher, Sequential
         try:
-            return int(super().execute(params, args))
+            return int(super()._execute(**params))
         finally:
             cmd_run.MRunner, cmd_run.Runner = own
 
