@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from fftasks.errors import SettingsError
+from fftasks.ports.kfp_identity import identify, read_token
 
 if TYPE_CHECKING:
     from fftasks.settings import KFPSettings
@@ -43,8 +44,6 @@ def read_access(settings: KFPSettings) -> Access:
     token = (settings.token or _read_token(settings)).strip()
     found = None
     if settings.auth and not token:
-        from fftasks.ports.kfp_identity import identify
-
         found = identify(settings)
     host = (found and found.host) or _check_host(settings.host)
     access = Access(
@@ -130,12 +129,3 @@ def _read_token(settings: KFPSettings) -> str:
     if not path or settings.auth == "service-account":  # which reads it itself
         return ""
     return read_token(path, "kfp.token_file")
-
-
-def read_token(path: str, key: str) -> str:
-    """Return what a file holds; raise SettingsError with the setting's name, key."""
-    try:
-        return Path(path).expanduser().read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise SettingsError(f"{key}: cannot read {path}", found=[reason]) from error

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fftasks.errors import SettingsError
-from fftasks.ports.kfp_access import read_token
 
 if TYPE_CHECKING:
     from fftasks.settings import KFPSettings
@@ -58,6 +57,15 @@ def identify(settings: KFPSettings) -> Identity:
         return Identity(token, SERVICE.format(settings.kube_namespace))
     ask = {"kubeconfig": _ask_kubectl, "iap": _ask_proxy, "google": _ask_google}[settings.auth]
     return _keep(settings, ask)
+
+
+def read_token(path: str, key: str) -> str:
+    """Return what a file holds; raise SettingsError with the setting's name, key."""
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise SettingsError(f"{key}: cannot read {path}", found=[reason]) from error
 
 
 def _keep(settings: KFPSettings, ask: Callable[[KFPSettings], Identity]) -> Identity:
