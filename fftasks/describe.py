@@ -65,7 +65,7 @@ def describe_graph(
         "nodes": nodes,
         "codes": coder.pieces,
         "notes": list(coder.notes),
-        "input_names": sorted({"python"} | names | files | list_modules(root)),
+        "input_names": sorted({"python", "installed"} | names | files | list_modules(root)),
     }
 
 

@@ -32,6 +32,15 @@ def is_installed_path(path: Path) -> bool:
     return not _PACKAGES.isdisjoint(path.parts)
 
 
+def list_installed() -> list[str]:
+    """Return the names of what says which distributions are installed, such as "numpy-2.4.6.dist-info".
+
+    Only folders of packages are looked into: the others on the path depend on how Python was started.
+    """
+    folders = [folder for folder in dict.fromkeys(sys.path) if is_installed_path(Path(folder))]
+    return sorted({name for names in _list_names(folders)[1:] for name in names})
+
+
 class Distributions:
     """The installed distributions.
 

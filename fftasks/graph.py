@@ -11,17 +11,19 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from fftasks.distribution import list_installed
 from fftasks.errors import WorkflowError
 from fftasks.record import Record, digest_json, read_record, write_record
 from fftasks.signature import Signatures
 from fftasks.watch import list_importable
 from fftasks.workflow.slug import make_slug
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,16 @@ def load_graph(source: GraphFile) -> Record:
     return record
 
 
+def name_function(node: Mapping[str, Any]) -> str:
+    """Return the name of what a node of a graph record calls: "features.py: clean()".
+
+    It counts beside the code: two functions whose code is counted by whole files have the same code, and
+    so have two methods of a class.
+    """
+    function = node["function"]
+    return f"{function['file'] or function['module']}: {function['qualname']}()"
+
+
 def _is_whole(record: Record | None) -> TypeGuard[Record]:
     return (
         record is not None
@@ -68,6 +80,7 @@ def read_inputs(source: GraphFile, names: list[str]) -> dict[str, str | None]:
     folder:data      digest of the names in it
     modules:.        digest of the names of the modules and packages in a folder
     env:ALPHA        digest of the variable's value; a value itself may be a secret
+    installed        digest of the names of all installed distributions, with their versions
     python           version of the interpreter and of this module
     """
     signatures = Signatures(source.folder / "graph" / "files.signatures")
@@ -87,7 +100,8 @@ def _read_input(root: Path, name: str, signatures: Signatures) -> str | None:
             return digest_json(os.environ[rest])
     except (OSError, KeyError):
         return None
-    return f"{sys.version.split()[0]} {VERSION}"
+    python = f"{sys.version.split()[0]} {VERSION}"
+    return digest_json(list_installed()) if kind == "installed" else python
 
 
 def _make_in_child(source: GraphFile) -> Record:

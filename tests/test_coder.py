@@ -1,5 +1,7 @@
 """One text makes many functions: each node has the result of its own."""
 
+import shutil
+
 import pytest
 
 import fftasks
@@ -150,3 +152,82 @@ def test_what_wraps_a_function_counts_and_nothing_beside_it(tmp_path):
     assert sample.ran() == []
     sample.edit("lib.py", "def help(x):\n    return x", "def help(x):\n    return -x")
     assert sample.ran() == ["three", "two"]
+
+
+ALIKE = """
+from fftasks import Workflow, workflow
+
+@workflow(reads=[])
+def one():
+    return eval("1")
+
+@workflow(reads=[])
+def two():
+    return eval("2")
+
+@workflow(version="1")
+def three():
+    return 3
+
+@workflow(version="1")
+def four():
+    return 4
+
+@workflow(reads=[])
+class Box:
+    def five(self):
+        return 5
+    def six(self):
+        return 6
+
+box = Box()
+nodes = [one(), two(), three(), four(), box.five(), box.six()]
+names = ["one", "two", "three", "four", "five", "six"]
+Workflow(*[node.set_name(name) for node, name in zip(nodes, names)], name="w")
+"""
+
+
+def test_functions_that_are_alike_in_all_but_their_names_do_not_share_a_result(tmp_path):
+    sample = Sample.make(tmp_path, ALIKE)
+    names = ("one", "two", "three", "four", "five", "six")
+
+    for name in ("run:one", "run:three", "run:five", "run"):  # one after the other
+        sample.doit("run", name)
+
+    assert [fftasks.load(name, tmp_path) for name in names] == [1, 2, 3, 4, 5, 6]
+
+
+PACKAGE = """
+import tiny
+from fftasks import Workflow, workflow
+
+@workflow
+def user():
+    return tiny.f()
+
+@workflow
+def other():
+    return 1
+
+Workflow(user().set_name("user"), other().set_name("other"), name="w")
+"""
+
+
+def test_another_version_of_a_package_runs_what_uses_it_and_nothing_else(tmp_path):
+    site = tmp_path / "site-packages"
+    sample = Sample.make(tmp_path / "project", PACKAGE)
+
+    def install(version: str) -> None:
+        info = site / f"tiny-{version}.dist-info"
+        info.mkdir(parents=True)
+        (site / "tiny.py").write_text("def f():\n    return 1\n")
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: tiny\nVersion: {version}\n")
+        (info / "RECORD").write_text("tiny.py,,\n")
+
+    install("1.0")
+    assert sample.ran(PYTHONPATH=str(site)) == ["other", "user"]
+    shutil.rmtree(site)
+    install("2.0")
+
+    assert "tiny 1.0 is not there any more" in sample.doit("plan", "user", PYTHONPATH=str(site))
+    assert sample.ran(PYTHONPATH=str(site)) == ["user"]

@@ -137,6 +137,7 @@ class FileStorage:
         values: of the workflow's run parameters, by name
         """
         from fftasks.describe import describe_node
+        from fftasks.graph import name_function
         from fftasks.runtime.call import number_inputs
 
         coder = _make_coder(workflow.site.file)
@@ -149,7 +150,9 @@ class FileStorage:
             constants = [[a["name"], a["digest"]] for a in described["arguments"]]
             upstream = [[name, saved[i].digest] for name, i in number_inputs(node).items()]
             chosen = [[name, values[name]] for name in sorted(_list_names(described))]
-            return digest_json([described["code"], constants, upstream, *chosen])
+            return digest_json(
+                [name_function(described), described["code"], constants, upstream, *chosen]
+            )
 
         return make_key
 

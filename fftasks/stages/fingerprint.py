@@ -4,6 +4,7 @@ It is known before a run, so it holds the fingerprints of the nodes upstream ins
 
 piece                value
 place                file, workflow and node: what the entry point in the container is told
+function             the name of the function, and the file in which it stands
 code                 digest of the code that the function needs
 data                 digest of all of the context that nodes may read, or
 data <path>          digest of a file that the node says it reads
@@ -23,11 +24,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from fftasks.graph import name_function
 from fftasks.record import Record, digest_json
 from fftasks.runtime.manifest import PROTOCOL
 from fftasks.settings.nodes import NodeSettings, list_env_pieces
 
-VERSION = 1
+VERSION = 2
 
 
 class Contents(Protocol):
@@ -70,6 +72,7 @@ def list_fingerprints(
         node = graph["nodes"][identity]
         pieces = {
             "place": digest_json([graph["file"], workflow, node["name"], node["kind"]]),
+            "function": name_function(node),
             **_list_own(node, contents, surroundings),
             **_list_constants(node),
             **list_env_pieces(settings.get(identity, NodeSettings())),

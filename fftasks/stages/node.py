@@ -1,6 +1,7 @@
 """The stage of a node: from its code, its constants and what is upstream to its result.
 
 inputs of its record     value
+function                 the name of the function, and the file in which it stands
 code                     digest of the code that the function needs
 python                   minor version, such as "3.11"
 requirements             digest of what requirements.txt asks for
@@ -23,6 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fftasks.errors import NodeError, StoreError
+from fftasks.graph import name_function
 from fftasks.record import Record, digest_json, read_record
 from fftasks.settings.nodes import NodeSettings, list_env_pieces
 from fftasks.store import Store, Trace
@@ -31,8 +33,9 @@ from fftasks.workflow.instance import OUTPUTS
 if TYPE_CHECKING:
     from fftasks.runtime.job import Job, Report
 
-VERSION = 1
+VERSION = 2
 _LAST_LINES = 10
+_PLAIN = ("function", "version", "python")  # pieces that are no digests
 _LONGEST_LINE = 500
 
 
@@ -58,6 +61,7 @@ def list_inputs(
     upstream: node id -> record
     """
     inputs = {"version": node["version"]} if node["version"] else _list_surroundings(node, data)
+    inputs["function"] = name_function(node)
     inputs |= list_env_pieces(settings)
     for argument in node["arguments"]:
         inputs[f"constant {argument['name']}"] = argument["digest"]
@@ -169,39 +173,55 @@ def list_reasons(
     record = read_record(store.spell_node(node["slug"]))
     if record is None or "inputs" not in record:
         return ["never ran"]
+    if record.get("version") != VERSION:
+        return ["fftasks counts in another way now"]
     old = record["inputs"]
     changed = [name for name in inputs.keys() | old.keys() if inputs.get(name) != old.get(name)]
     reasons = [
         reason
         for name in sorted(changed)
-        for reason in _explain_input(name, node, record, pieces, store)
+        for reason in _explain_input(name, node, record, inputs, pieces, store)
     ]
     return reasons or ["its result is gone or damaged"]
 
 
-def _explain_input(
+def _explain_input(  # noqa: PLR0913, PLR0917 - two states, and where to look
     name: str,
     node: Mapping[str, Any],
     record: Record,
+    inputs: Mapping[str, str],
     pieces: Mapping[str, str],
     store: Store,
 ) -> Iterator[str]:
+    old, new = record["inputs"], inputs
     kind, _, rest = name.partition(" ")
     if name in ("code", "data"):
         before = store.read_code(_name_pieces(record["inputs"]))
         yield from _compare_pieces(before, pieces, name) if before else [f"its {name} changed"]
     elif kind == "constant":
-        old, new = record.get("shown", {}).get(rest), _show_constants(node).get(rest)
-        yield f"{name}: {old} -> {new}" if old != new else f"{name} changed"
+        was, now = record.get("shown", {}).get(rest), _show_constants(node).get(rest)
+        yield f"{name}: {was} -> {now}" if was != now else f"{name} changed"
     elif kind == "parameter":
         yield _compare_values(rest, record.get("values", {}), node["values"])
     elif kind == "data":
-        yield f"{rest} changed"
+        yield f"{rest} {_compare_files(old.get(name), new.get(name))}"
+    elif kind in _PLAIN and name in old and name in new:
+        yield f"{name}: {old[name]} -> {new[name]}"
     elif kind == "input":
         sources = {needed["input"]: needed["node"] for needed in node["inputs"]}
         yield f"result of {sources[rest]} changed" if rest in sources else f"{name} is gone"
     else:
         yield f"{name} changed"
+
+
+def _compare_files(old: str | None, new: str | None) -> str:
+    if _is_missing(old) or _is_missing(new):
+        return "is not there any more" if _is_missing(new) else "is new"
+    return "changed"
+
+
+def _is_missing(digest: str | None) -> bool:
+    return digest in (None, "missing")
 
 
 def _compare_values(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ def make_node(name, *upstream, code="sha256:code", **changes):
     return {
         "name": name,
         "kind": "function",
+        "function": {"file": "flows/sums.py", "module": "sums", "qualname": name},
         "code": code,
         "inputs": inputs,
         "upstream": list(upstream),
