@@ -322,6 +322,16 @@ class Project:
             records[one] = record
         return records[label]
 
+    def list_chosen(self, label: str) -> dict[str, Any]:
+        """Return the run parameters that a result was made with, where they are others now."""
+        chosen: dict[str, Any] = {}
+        for one in self.list_needed({label}):
+            content = self.nodes[one].content
+            record = read_record(self.store.node_path(content["slug"]))
+            now, made = content["values"], record.get("values", {}) if record else {}
+            chosen |= {name: v for name, v in made.items() if name in now and v != now[name]}
+        return chosen
+
     def find_trace(self, label: str) -> Trace | None:
         """Return what the last run of a node gave, if it has one and its artifacts are there."""
         record = read_record(self.store.node_path(self.nodes[label].content["slug"]))

@@ -35,7 +35,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
     def __init__(self, outstream: IO[str], options: Mapping[str, Any]) -> None:
         super().__init__(outstream, options)
         self._begin = time.monotonic()
-        self._counts = {"ran": 0, "up to date": 0, "failed": 0}
+        self._counts = {"ran": 0, "up to date": 0, "failed": 0, "not run": 0}
         self._seen: dict[str, None] = {}
         self._progress = _NoProgress()
         self._selected: list[str] = []
@@ -91,9 +91,11 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
 
     def add_failure(self, task: Task, fail: BaseFail) -> None:
         """Show a failure once, where it happens."""
-        if self._note(task):
-            self._count("failed", task)
-        if fail.get_name() == "UnmetDependency":
+        label = _find(task, "node")
+        skipped = fail.get_name() == "UnmetDependency"
+        if label:
+            self._count("not run" if skipped else "failed", task)
+        if skipped:
             if _is_ours(task):
                 self._journal.end_task(_name(task), "skipped", reason="what it needs has failed")
             return  # what it needed has failed, and was shown
@@ -120,7 +122,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         """Show the leaves' results, how many nodes ran, and the time."""
         self._progress.clear()
         self._journal.end(self._same)
-        if self._seen:
+        if any(self._counts.values()):
             self._show_leaves(open_current())
             counts = [f"{count} {what}" for what, count in self._counts.items() if count]
             self.write(f"{', '.join(counts)}; {time.monotonic() - self._begin:.1f} s\n")

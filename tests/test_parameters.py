@@ -62,6 +62,18 @@ def test_plan_and_result_mean_the_values_that_are_given(sample):
     assert "'model' has no result yet for alpha=7" in missing
 
 
+def test_a_result_of_another_value_is_not_accepted(sample):
+    sample.doit("run")
+    sample.doit("run", "alpha=0.2")
+    sample.edit("wf.py", "return sum(model), rates", "return sum(model) + 0, rates")
+
+    assert "made with alpha=0.2" in sample.doit("accept", "score", code=1)
+    sample.doit("accept", "score", "alpha=0.2")
+
+    assert sample.ran("run", "alpha=0.2") == []
+    assert sample.ran("run") == ["score"]
+
+
 def test_another_default_runs_what_it_reaches(sample):
     sample.doit("run")
     sample.edit("wf.py", "default=0.1", "default=0.5")

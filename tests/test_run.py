@@ -399,6 +399,32 @@ def test_the_traceback_begins_in_the_users_function(tmp_path):
     assert [Path(frame).name for frame in frames] == ["wf.py"]
 
 
+def test_a_result_that_could_not_be_made_anew_is_not_shown(tmp_path):
+    sample = Sample.make(
+        tmp_path,
+        """
+from fftasks import workflow, Workflow
+
+@workflow
+def first():
+    return 1
+
+@workflow
+def second(x):
+    return x
+
+Workflow(second(first()).set_name("second"), name="w")
+""",
+    )
+    assert "second = 1" in sample.doit()
+    sample.edit("wf.py", "return 1", "return 1 / 0")
+
+    output = sample.doit("run", "--continue", code=1)
+
+    assert "second = " not in output
+    assert "1 failed, 1 not run" in output
+
+
 def test_the_others_finish_with_continue(tmp_path):
     sample = Sample.make(
         tmp_path,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 from doit.cmd_base import DoitCmdBase
 from doit.exceptions import InvalidCommand
 
-from fftasks.errors import FFTasksError
-from fftasks.project import open_current
+from fftasks.errors import FFTasksError, StoreError
+from fftasks.project import Project, open_current
 from fftasks.tasks import find_label
+from fftasks.values import format_values
 
 
 class Accept(DoitCmdBase):  # type: ignore[misc]
@@ -32,6 +34,7 @@ class Accept(DoitCmdBase):  # type: ignore[misc]
             raise InvalidCommand(f"there is no node {pos_args[labels.index(None)]!r}")
         try:
             for label in (label for label in labels if label is not None):
+                _check_values(project, label)
                 project.accept(label)
                 print(f"{label}: its result is kept")
         except FFTasksError as error:
@@ -40,3 +43,13 @@ class Accept(DoitCmdBase):  # type: ignore[misc]
         finally:
             self.dep_manager.close()
         return 0
+
+
+def _check_values(project: Project, label: str) -> None:
+    """Raise StoreError if a node's result was made with other values of run parameters: it is another one."""
+    chosen = format_values(project.list_chosen(label))
+    if chosen:
+        values = shlex.join(chosen)
+        raise StoreError(
+            f"{label} has a result that was made with {values}", tip=f"doit accept {label} {values}"
+        )

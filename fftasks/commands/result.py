@@ -8,14 +8,12 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from doit.cmd_base import DoitCmdBase
 from doit.exceptions import InvalidCommand
 
 from fftasks.errors import FFTasksError, StoreError
 from fftasks.project import Project, open_current
-from fftasks.record import read_record
 from fftasks.results import find_artifact
 from fftasks.tasks import find_label
 from fftasks.values import format_values
@@ -102,20 +100,9 @@ def _find(project: Project, label: str) -> Path:
         )
     path = find_artifact(project.store, label, project.nodes[label].content["slug"])
     if not project.is_current(label):
-        chosen = format_values(_list_chosen(project, label))
+        chosen = format_values(project.list_chosen(label))
         why = f"was made with {' '.join(chosen)}" if chosen else "is out of date"
         sys.stderr.write(f"{label} {why}: `doit run:{label}` makes it anew\n")
     for page in project.list_pages(label):
         sys.stderr.write(f"shown in {os.path.relpath(page)}\n")
     return path
-
-
-def _list_chosen(project: Project, label: str) -> dict[str, Any]:
-    """Return the run parameters, and their values, that were not what they are now when a result was made."""
-    chosen: dict[str, Any] = {}
-    for one in project.list_needed({label}):
-        record = read_record(project.store.node_path(project.nodes[one].content["slug"]))
-        now = project.nodes[one].content["values"]
-        made = record.get("values", {}) if record else {}
-        chosen |= {name: v for name, v in made.items() if name in now and v != now[name]}
-    return chosen
