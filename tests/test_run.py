@@ -56,6 +56,28 @@ def test_doits_own_options_work(chain, arguments):
     assert "report" in chain.ran(*arguments)
 
 
+def test_who_has_no_secrets_runs_and_looks_all_the_same(chain):
+    chain.write(
+        "config/default.yaml",
+        """
+workflows: [wf.py]
+image: {build_env: {PIP_INDEX_URL: "https://me:${NOPE}@host/simple"}}
+registry: {server: "localhost:1", username: me, password: "${NOPE}"}
+kfp: {token: "${NOPE}"}
+object_store: {secret_key: "${NOPE}"}
+""",
+    )
+
+    chain.doit("run")
+    for command in ("list", "run", "report", "graph"):
+        chain.doit(command)
+    assert "push: 3 to run" in chain.doit("plan", "push")
+    assert "registry.password needs the environment variable NOPE" in chain.doit(
+        "push", code=1, FFTASKS_IMAGE__BUILD_ENV="{}"
+    )
+    assert "kfp.token needs the environment variable NOPE" in chain.doit("runs", code=3)
+
+
 def test_one_node_can_be_run_with_what_it_needs(chain):
     assert chain.ran("run:total") == ["total", "values"]
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from fftasks.errors import ToolError
+from fftasks.errors import SettingsError, ToolError
 from fftasks.history import find_run, list_runs, read_graph, read_run
 from fftasks.overview import list_items, list_states, read_items
 from fftasks.page.content import Privacy, make_content
@@ -96,7 +96,10 @@ def _list_secrets(project: Project) -> Iterator[str]:
         if not rule.secret:
             continue
         section, _, name = key.partition(".")
-        value = getattr(getattr(project.settings, section), name)
+        try:
+            value = getattr(getattr(project.settings, section), name)
+        except SettingsError:
+            continue  # it is not there: nothing can show it
         for text in value.values() if isinstance(value, dict) else (value,):
             hidden = re.findall(r"://[^/@\s]*:([^/@\s]+)@", text) if "://" in text else [text]
             yield from (secret for secret in hidden if len(secret) >= _SHORTEST)

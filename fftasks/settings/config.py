@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from fftasks.errors import SettingsError
-from fftasks.settings.rule import Rules, Spot, Value, has_variable, suggest
+from fftasks.settings.rule import (
+    MissingVariableError,
+    Rules,
+    Spot,
+    Value,
+    has_variable,
+    suggest,
+)
 
 Node = Any  # of yaml; what tells its kinds apart, `id`, is not in its types
 
@@ -63,9 +70,22 @@ def read_file(root: Node, name: str, rules: Rules, environ: Mapping[str, str]) -
     Raises SettingsError with file, line, key, what is allowed and the nearest name.
     """
     return {
-        key: read_value(Spot(key, rules[key], origin, environ), node)
+        key: _read_or_leave(Spot(key, rules[key], origin, environ), node)
         for key, origin, node in _list_settings(root, name, rules)
     }
+
+
+def _read_or_leave(spot: Spot, node: Node) -> Value:
+    """Return the value of a setting; a secret that is not there is an error where it is used.
+
+    Who has no password of the registry may still run the workflow here.
+    """
+    try:
+        return read_value(spot, node)
+    except MissingVariableError as error:
+        if not spot.rule.secret:
+            raise
+        return Value(error.with_traceback(None), spot.origin)
 
 
 def read_tree(folder: Path, name: str) -> Node:

@@ -23,6 +23,10 @@ _KINDS: dict[type, str] = {
 _SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
+class MissingVariableError(SettingsError):
+    """A setting takes a variable from the environment, and it is not there."""
+
+
 class Rule(NamedTuple):
     """What a setting is: its default (whose type is the setting's), its sentence, its limits.
 
@@ -60,7 +64,7 @@ class Value(NamedTuple):
     is_written_out: a secret stands in a file as it is
     """
 
-    value: Any
+    value: Any  # of a secret that is not there, the error that says so
     origin: str
     items: tuple[str, ...] = ()
     is_written_out: bool = False
@@ -123,7 +127,7 @@ class Spot:
                 tip="write ${NAME} for a variable of the environment, $${ for a plain ${",
             )
         if self.environ is None or name not in self.environ:
-            raise SettingsError(
+            raise MissingVariableError(
                 f"{self.origin}: {self.key} needs the environment variable {name}, which is not set",
                 tip=f"export {name}=..., or write $${{ for a plain ${{",
             )

@@ -8,10 +8,24 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+from fftasks.errors import SettingsError
 from fftasks.settings.nodes import NODE_RULES, Layer
 from fftasks.settings.rule import Rule, Rules
 from fftasks.settings.rule import make_setting as _setting
+
+
+class _Section:
+    """A part of the settings; a value that is an error is raised where it is used."""
+
+    if not TYPE_CHECKING:  # else no wrong name would be found
+
+        def __getattribute__(self, name: str) -> Any:
+            value = super().__getattribute__(name)
+            if isinstance(value, SettingsError):
+                raise value
+            return value
 
 
 @dataclass(frozen=True)
@@ -27,7 +41,7 @@ class ContextSettings:
 
 
 @dataclass(frozen=True)
-class ImageSettings:
+class ImageSettings(_Section):
     """The image that all nodes run in."""
 
     base: str = _setting(
@@ -59,7 +73,7 @@ class ImageSettings:
 
 
 @dataclass(frozen=True)
-class RegistrySettings:
+class RegistrySettings(_Section):
     """Where the image goes."""
 
     server: str = _setting("", "host and port, such as registry.example.com:5000")
@@ -73,7 +87,7 @@ class RegistrySettings:
 
 
 @dataclass(frozen=True)
-class KFPSettings:
+class KFPSettings(_Section):
     """Kubeflow Pipelines."""
 
     host: str = _setting("http://localhost:8080", "address of Kubeflow Pipelines")
@@ -143,7 +157,7 @@ class KFPSettings:
 
 
 @dataclass(frozen=True)
-class ObjectStoreSettings:
+class ObjectStoreSettings(_Section):
     """Where the cluster keeps results, as it is reached from here; for doit result and doit replay."""
 
     mount: str = _setting("", "a folder that has the buckets in it, where the store is mounted")

@@ -209,8 +209,6 @@ def test_what_is_wrong_is_said_with_file_line_and_key(folder, text, said):
         "registry:\n  password: [hunter2]\n",
         "registry:\n  password: {hunter2}\n",
         "registry:\n  password: hunter2${\n",
-        "registry:\n  password: hunter2${NOPE}\n",
-        "registry:\n  password: ${PW}${NOPE}\n",
         "registry: hunter2\n",
         "kfp:\n  token: [hunter2\n",
         "kfp:\n  cookies: &hunter2 [a]\n",
@@ -227,6 +225,38 @@ def test_no_error_shows_a_secret_not_even_as_its_cause(folder, text):
     error = refuse(folder, environ={"PW": "hunter2"})
 
     assert "hunter2" not in "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("registry:\n  password: hunter2${NOPE}\n", "registry.password"),
+        ("registry:\n  password: ${PW}${NOPE}\n", "registry.password"),
+        ("kfp:\n  token: ${NOPE}\n", "kfp.token"),
+        ("image:\n  build_env: {A: 'hunter2${NOPE}'}\n", "image.build_env"),
+        ("object_store:\n  secret_key: ${NOPE}\n", "object_store.secret_key"),
+    ],
+)
+def test_a_secret_that_is_not_there_is_missed_where_it_is_used(folder, text, key):
+    write(folder, FIRST + text)
+    section, _, name = key.partition(".")
+
+    settings = load(folder, environ={"PW": "hunter2"})
+
+    assert settings.registry.server == ""
+    for _ in range(2):
+        with pytest.raises(SettingsError, match="export NOPE=") as caught:
+            getattr(getattr(settings, section), name)
+    assert f"default.yaml:3: {key}" in str(caught.value)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_secret_that_is_not_there_may_be_set_elsewhere(folder):
+    write(folder, f"{FIRST}registry:\n  password: ${{NOPE}}\n")
+
+    settings = load(folder, environ={"FFTASKS_REGISTRY__PASSWORD": "x"})
+
+    assert settings.registry.password == "x"
 
 
 def test_a_secret_number_is_asked_for_in_quotes_and_not_shown(folder):
