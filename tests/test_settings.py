@@ -61,10 +61,11 @@ def test_later_ones_win_and_know_where_they_came_from(folder):
 @pytest.mark.parametrize("key", [key for key in RULES if key != "workflows"])
 def test_each_setting_can_be_set_in_both_ways(folder, key):
     default = RULES[key].default
-    choice = (RULES[key].choices or ("fresh",))[-1]
+    choice = next(word for word in (*RULES[key].choices, "fresh") if word != default)
     text, value = {
         str: (choice, choice),
         bool: (str(not default).lower(), not default),
+        int: ("7", 7),
         float: ("1.5", 1.5),
         tuple: ("[a, b]", ("a", "b")),
         dict: ("{A: b}", {"A": "b"}),
@@ -287,7 +288,8 @@ def test_every_setting_has_a_sentence_and_a_default_of_its_type():
     hints = {"workflows": get_type_hints(Settings)["workflows"]}
     for section, kind in SECTIONS.items():
         hints |= {f"{section}.{name}": hint for name, hint in get_type_hints(kind).items()}
-    kinds = {str: str, bool: bool, float: float, tuple[str, ...]: tuple, dict[str, str]: dict}
+    kinds = {kind: kind for kind in (str, bool, int, float)}
+    kinds |= {tuple[str, ...]: tuple, dict[str, str]: dict}
 
     assert RULES.keys() == hints.keys()
     for key, rule in RULES.items():

@@ -106,8 +106,7 @@ class KFPSettings(_Section):
     )
     fuse: str = _setting(
         "limit",
-        "which nodes share a pod: none; chains of them; auto: what is over first; limit: auto for what"
-        " is too large for the cluster",
+        "nodes that share a pod: none; chains; auto: soonest over; limit: auto if it is too large",
         choices=("none", "chains", "auto", "limit"),
     )
     pod_overhead_s: float = _setting(
