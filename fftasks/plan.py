@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fftasks.assembly import list_references, plan
+from fftasks.assembly import plan
 from fftasks.connect import find_gone
 from fftasks.errors import FFTasksError
+from fftasks.pipeline_steps import list_references
 from fftasks.project import NEEDS, Project
 from fftasks.record import Record, read_record
 from fftasks.stages import node as node_stage

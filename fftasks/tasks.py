@@ -216,7 +216,8 @@ class StageLook:
         return f"the record of {self.stage} {self.workflow}".strip()
 
     def __call__(self) -> bool:
-        from fftasks.assembly import is_current, plan
+        from fftasks.assembly import plan
+        from fftasks.step import is_current
 
         try:
             return is_current(plan(open_current(), self.stage, self.workflow, again=self.again))
@@ -227,7 +228,8 @@ class StageLook:
 @while_running
 def run_stage(stage: str, workflow: str, again: bool) -> dict[str, Any]:  # noqa: FBT001 - doit passes it
     """Make a stage and record it, unless it turns out to be up to date; say whether, why, and when."""
-    from fftasks.assembly import is_current, plan, run_step
+    from fftasks.assembly import plan
+    from fftasks.step import is_current, run_step
 
     begin = time.time()
     step = plan(open_current(), stage, workflow, again=again)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fftasks.assembly import keep_images
 from fftasks.cluster.run import refuse_name
 from fftasks.errors import StoreError
+from fftasks.pipeline_steps import keep_images
 from fftasks.ports.kfp import make_runtime_config
 from fftasks.ports.kfp_catalog import Package, Version, list_schedules, set_schedule, upload_version
 from fftasks.project import Project

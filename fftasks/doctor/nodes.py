@@ -8,10 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from fftasks.assembly import is_current, plan, run_step
+from fftasks.assembly import plan
 from fftasks.doctor.finding import FAIL, OK, WARN, Finding, make_failure
 from fftasks.errors import FFTasksError
 from fftasks.project import Project
+from fftasks.step import is_current, run_step
 
 
 def check_graphs(project: Project) -> Iterator[Finding]:

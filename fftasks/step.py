@@ -1,0 +1,63 @@
+"""A stage of a project as something to look at and to make, from its record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fftasks.errors import StoreError
+from fftasks.project import Project
+from fftasks.record import Record, explain, read_record, write_record
+
+Inputs = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of one project, or of one workflow in it.
+
+    path: its record; needs: the records that it reads
+    list_reasons: why it must be made, given its record (or None); empty if it is up to date
+    make: does it, and returns the record
+    describe: what the record holds, for people
+    """
+
+    path: Path
+    needs: tuple[Path, ...]
+    list_reasons: Callable[[Record | None], list[str]]
+    make: Callable[[], Record]
+    describe: Callable[[Record], str]
+
+
+def run_step(step: Step) -> None:
+    """Make what the step makes, and record it."""
+    write_record(step.path, step.make())
+
+
+def is_current(step: Step) -> bool:
+    """Tell whether a step is up to date; one whose needs are not there is not."""
+    if not all(read_record(path) for path in step.needs):
+        return False
+    return not step.list_reasons(read_record(step.path))
+
+
+def compare(old: Record | None, version: int, inputs: Inputs) -> list[str]:
+    """Return why a record with these inputs would be another one; see record.explain()."""
+    if old is not None and old.get("version") != version:
+        return ["fftasks makes it in another way now"]
+    return list(explain(old and old["inputs"], inputs))
+
+
+def need(path: Path) -> Record:
+    """Return the record of a stage that has been made; raise StoreError if it is gone."""
+    record = read_record(path)
+    if record is None:
+        raise StoreError(f"{path} is gone or damaged", tip="it is made again: run once more")
+    return record
+
+
+def shorten(project: Project, path: Path) -> str:
+    """Return a path as it is shown: from the project's folder."""
+    return path.relative_to(project.root).as_posix()
