@@ -59,6 +59,7 @@ class Ignore:
     def __init__(self, patterns: Iterable[Pattern] = ()) -> None:
         self.patterns = tuple(patterns)
         self.exceptions = tuple(pattern for pattern in self.patterns if pattern.exception)
+        self._nothing = Verdict(ignored=False, matched=(False,) * len(self.patterns))
 
     @property
     def digest(self) -> str:
@@ -71,9 +72,10 @@ class Ignore:
         above: None for what lies at the top of the context.
         """
         ignored = False
+        inherited = self._nothing.matched if above is None else above.matched
         matched = []
-        for index, pattern in enumerate(self.patterns):
-            match = above is not None and above.matched[index]
+        for pattern, above_matched in zip(self.patterns, inherited, strict=True):
+            match = above_matched
             # an exception is only asked while the path is out, and the others while it is in:
             # which of them the children inherit depends on this, so it is not only a short cut
             if not match and pattern.exception == ignored:
@@ -81,7 +83,8 @@ class Ignore:
             if match:
                 ignored = not pattern.exception
             matched.append(match)
-        return Verdict(ignored, tuple(matched))
+        # most paths meet none of them
+        return Verdict(ignored, tuple(matched)) if True in matched else self._nothing
 
     def reopens(self, folder: str) -> bool:
         """Return whether an exception spells out this ignored folder or something below it."""

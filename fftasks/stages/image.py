@@ -11,10 +11,10 @@ import functools
 import importlib.util
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from fftasks.errors import SettingsError
 from fftasks.record import Record, digest_json
@@ -108,7 +108,7 @@ def make(recipe: Recipe, *, build: Build, log: Path) -> Record:
     return {
         "stage": "image",
         "version": VERSION,
-        "inputs": _name_inputs(recipe, layers),
+        "inputs": _name_inputs(recipe, layers.requirements, layers.runtime),
         "output": built.image,
         "base": built.base,
         "builder": built.builder,
@@ -117,7 +117,7 @@ def make(recipe: Recipe, *, build: Build, log: Path) -> Record:
 
 def find_inputs(recipe: Recipe) -> dict[str, str]:
     """Return the inputs that a record of this recipe would have; touches no engine."""
-    return _name_inputs(recipe, collect_layers(recipe))
+    return _name_inputs(recipe, _collect_requirements(recipe), list_runtime())
 
 
 def digest_surroundings(recipe: Recipe) -> str:
@@ -133,21 +133,23 @@ def digest_surroundings(recipe: Recipe) -> str:
 
 def collect_layers(recipe: Recipe) -> Layers:
     """Return what goes into the image; file contents stay where they are."""
-    _check_workflows(recipe)
-    files = {path: entry for path, *entry in recipe.context["files"]}
+    return Layers(
+        requirements=_collect_requirements(recipe),
+        runtime=list_runtime(),
+        code=(*_list_code(recipe), *_make_manifest(recipe)),
+    )
+
+
+def _collect_requirements(recipe: Recipe) -> tuple[Entry, ...]:
+    files = {row[0]: row for row in recipe.context["files"]}
+    _check_workflows(recipe, files)
     paths = collect(recipe.requirements, files, recipe.folder)
     if not paths and recipe.requirements not in (*files, "", _DEFAULT_REQUIREMENTS):
         raise SettingsError(
             f"image: there is no {recipe.requirements} in the context",
             tip="check image.requirements, and whether .dockerignore keeps it out",
         )
-    code = _list_code(recipe)
-    wanted = set(paths)
-    return Layers(
-        requirements=tuple(entry for entry in code if entry.path in wanted),
-        runtime=list_runtime(),
-        code=(*code, *_make_manifest(recipe)),
-    )
+    return tuple(_make_file(recipe, files[path]) for path in paths)
 
 
 @functools.cache
@@ -180,33 +182,37 @@ def describe_build_env(build_env: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _name_inputs(recipe: Recipe, layers: Layers) -> dict[str, str]:
+def _name_inputs(
+    recipe: Recipe, requirements: Iterable[Entry], runtime: Iterable[Entry]
+) -> dict[str, str]:
     return {
         "context": recipe.context["output"],
         "base": recipe.resolved.image if recipe.resolved else recipe.base,
         "platform": recipe.platform,
-        "requirements": _digest(layers.requirements),
-        "runtime": _digest(layers.runtime),
+        "requirements": _digest(requirements),
+        "runtime": _digest(runtime),
         "workflows": ":".join(recipe.workflows),
         "build_env": digest_json(describe_build_env(recipe.build_env)),
         "fingerprints": digest_json(recipe.fingerprints),
     }
 
 
-def _digest(entries: tuple[Entry, ...]) -> str:
+def _digest(entries: Iterable[Entry]) -> str:
     return digest_json([[entry.path, entry.digest] for entry in entries])
 
 
 def _list_code(recipe: Recipe) -> list[Entry]:
     context = recipe.context
     return [
-        *(
-            Entry(path, recipe.folder / path, size, digest, executable)
-            for path, size, digest, executable in context["files"]
-        ),
+        *(_make_file(recipe, row) for row in context["files"]),
         *(Entry(path, to=to) for path, to in context["links"]),
         *(Entry(path) for path in context["folders"]),
     ]
+
+
+def _make_file(recipe: Recipe, row: Sequence[Any]) -> Entry:
+    path, size, digest, executable = row
+    return Entry(path, recipe.folder / path, size, digest, executable)
 
 
 def _make_manifest(recipe: Recipe) -> list[Entry]:
@@ -223,8 +229,7 @@ def _find_package(name: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _check_workflows(recipe: Recipe) -> None:
-    paths = {path for path, *_ in recipe.context["files"]}
+def _check_workflows(recipe: Recipe, paths: Collection[str]) -> None:
     for file in recipe.workflows:
         if ":" in file or "\n" in file:
             raise SettingsError(

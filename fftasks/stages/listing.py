@@ -75,8 +75,8 @@ def list_folder(folder: Path, ignore: Ignore) -> Listing:
         waiting += _list_one(root, waiting.pop(), ignore, found)
     holding = list_parents([*found.files, *found.links, *found.folders])
     return Listing(
-        dict(sorted(found.files.items())),
-        dict(sorted(found.links.items())),
+        {path: found.files[path] for path in sorted(found.files)},
+        {path: found.links[path] for path in sorted(found.links)},
         sorted(set(found.folders) - holding),
     )
 

@@ -20,6 +20,7 @@ has a NUL near its beginning) is known by its name only. The value never leaves 
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -52,13 +53,24 @@ class Rule:
     """What to look for; `paths` limits it to files that are called so.
 
     keywords: no file without one of them can match; none: any file can
-    pattern: its group "value", if it has one, must be no placeholder
+    source: of the pattern; its group "value", if it has one, must be no placeholder
+    Compiled when they are first needed: where nothing changed, nothing is searched.
     """
 
     name: str
     keywords: tuple[bytes, ...]
-    pattern: re.Pattern[bytes]
-    paths: re.Pattern[str] | None = None
+    source: bytes
+    paths: str = ""
+
+    @functools.cached_property
+    def pattern(self) -> re.Pattern[bytes]:
+        """What is looked for."""
+        return re.compile(self.source)
+
+    @functools.cached_property
+    def names(self) -> re.Pattern[str]:
+        """What a file must be called."""
+        return re.compile(self.paths, re.IGNORECASE | re.VERBOSE)
 
 
 @dataclass(frozen=True)
@@ -70,8 +82,7 @@ class Finding:
 
 
 def _rule(name: str, keywords: str, pattern: bytes, paths: str = "") -> Rule:
-    compiled = re.compile(paths, re.IGNORECASE | re.VERBOSE) if paths else None
-    return Rule(name, tuple(keywords.encode().split()), re.compile(pattern), compiled)
+    return Rule(name, tuple(keywords.encode().split()), pattern, paths)
 
 
 _RULES = (
@@ -192,23 +203,19 @@ _RULES = (
     _rule("key-store", "", rb"(?s)\A.", _STORES),
 )
 
-DIGEST = digest_json(
-    [[r.name, repr(r.keywords), repr(r.pattern), r.paths and r.paths.pattern] for r in _RULES]
-)
+DIGEST = digest_json([[r.name, repr(r.keywords), repr(r.source), r.paths] for r in _RULES])
 
-_PLACEHOLDER = re.compile(
-    rb"""(?ix) example | placeholder | dummy | changeme | change[_-]me | redacted | your[_-]
+_PLACEHOLDER = rb"""(?ix) example | placeholder | dummy | changeme | change[_-]me | redacted | your[_-]
     | (.)\1{5} | 12345678 | abcdefgh | \.\.\.
     | ^ (?: [$%{<!*&] | .*\$ $ | ENC\[ | vault: | env: )
     | ^ (?: pass | password | passwd | passphrase | pwd | pw | secret | token | user | username
-          | string | str | null | none | true | false | test | admin | root | x+ | \*+ ) $""",
-)
+          | string | str | null | none | true | false | test | admin | root | x+ | \*+ ) $"""
 
 
 def hide_tokens(text: str) -> str:
     """Return a text with what is a token, a key or a password in any file taken out of it."""
     data = text.encode("utf-8", "surrogatepass")
-    if not _KEYWORDS.search(data):
+    if not _compile_keywords().search(data):
         return text
     for rule in _ANYWHERE:
         if _may_match(rule, data):
@@ -219,7 +226,7 @@ def hide_tokens(text: str) -> str:
 def _hide(match: re.Match[bytes]) -> bytes:
     if "value" not in match.re.groupindex:
         return HIDDEN.encode()
-    if _PLACEHOLDER.search(match["value"]):
+    if _is_placeholder(match["value"]):
         return match[0]
     begin, end = (at - match.start() for at in match.span("value"))
     return match[0][:begin] + HIDDEN.encode() + match[0][end:]
@@ -231,8 +238,8 @@ class Search:
     def __init__(self, path: str) -> None:
         """Begin; path is the file's, relative to the folder, with "/"."""
         self._rules: tuple[Rule, ...] = _ANYWHERE
-        if _NAMES.search(path):
-            self._rules += tuple(r for r in _NAMED if r.paths and r.paths.search(path))
+        if _compile_names().search(path):
+            self._rules += tuple(r for r in _NAMED if r.names.search(path))
         self._data = b""
         self._begin = -1  # where in the data to go on
         self._line = 1
@@ -261,7 +268,7 @@ class Search:
         for match in rule.pattern.finditer(data, self._begin):
             if match.start() >= end or len(self._found) > _MOST:
                 return
-            if "value" not in rule.pattern.groupindex or not _PLACEHOLDER.search(match["value"]):
+            if "value" not in rule.pattern.groupindex or not _is_placeholder(match["value"]):
                 line = self._line + data.count(b"\n", 0, match.start(rule.pattern.groups))
                 self._found.setdefault(line, rule.name)
 
@@ -274,9 +281,20 @@ def _may_match(rule: Rule, data: bytes) -> bool:
     return not rule.keywords
 
 
-_ANYWHERE = tuple(rule for rule in _RULES if rule.paths is None)
-_NAMED = tuple(rule for rule in _RULES if rule.paths is not None)
-_KEYWORDS = re.compile(b"|".join(re.escape(word) for rule in _ANYWHERE for word in rule.keywords))
-_NAMES = re.compile(
-    "|".join(f"(?:{r.paths.pattern})" for r in _NAMED if r.paths), re.IGNORECASE | re.VERBOSE
-)
+def _is_placeholder(value: bytes) -> bool:
+    return re.search(_PLACEHOLDER, value) is not None
+
+
+@functools.cache
+def _compile_keywords() -> re.Pattern[bytes]:
+    return re.compile(b"|".join(re.escape(word) for rule in _ANYWHERE for word in rule.keywords))
+
+
+@functools.cache
+def _compile_names() -> re.Pattern[str]:
+    """Return what finds the files that any of the rules for some files is for."""
+    return re.compile("|".join(f"(?:{r.paths})" for r in _NAMED), re.IGNORECASE | re.VERBOSE)
+
+
+_ANYWHERE = tuple(rule for rule in _RULES if not rule.paths)
+_NAMED = tuple(rule for rule in _RULES if rule.paths)
