@@ -62,6 +62,13 @@ def test_plan_and_result_mean_the_values_that_are_given(sample):
     assert "'model' has no result yet for alpha=7" in missing
 
 
+def test_a_result_of_the_cluster_is_of_a_run_not_of_values(sample):
+    output = sample.doit("result", "model", "--cluster", "alpha=0.2", code=3)
+
+    assert "alpha" in output
+    assert "name the run" in output
+
+
 def test_a_result_of_another_value_is_not_accepted(sample):
     sample.doit("run")
     sample.doit("run", "alpha=0.2")

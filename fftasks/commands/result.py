@@ -68,6 +68,11 @@ def show_artifact(project: Project, file: str, path: Path) -> int:
 
 
 def _show_of_cluster(project: Project, name: str, wanted: str) -> int:
+    if project.given:  # else the result of other values would be taken for that of these
+        raise InvalidCommand(
+            f"{', '.join(project.given)}: a result on Kubeflow Pipelines is of a run, not of values;"
+            " name the run, `doit runs` lists them"
+        )
     from fftasks.cluster.bring import bring_result
     from fftasks.cluster.choose import find_run
 
