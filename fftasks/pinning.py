@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from fftasks.connect import make_registry
 from fftasks.errors import FFTasksError
@@ -12,20 +12,34 @@ from fftasks.recipe import read_fingerprints
 from fftasks.record import Record
 from fftasks.runtime.manifest import combine
 from fftasks.stages import pins
+from fftasks.stages.fingerprint import Fingerprint
 
 
 def make_wish(project: Project, workflow: str, components: Record, pushed: Record) -> pins.Wish:
     """Return what images are to be chosen for, given the records of components and push."""
     found = read_fingerprints(project, workflow)
-    tasks = {name: task["nodes"] for name, task in components["tasks"].items()}
+    return wish_for(project, components["tasks"], found, pushed["reference"])
+
+
+def wish_for(
+    project: Project,
+    tasks: Mapping[str, Record],
+    found: Mapping[str, Fingerprint],
+    newest: str,
+) -> pins.Wish:
+    """Return the wish for some tasks; found: the fingerprints of nodes; newest: the newest image."""
+    nodes_of = {name: task["nodes"] for name, task in tasks.items()}
     return pins.Wish(
         fingerprints={
-            name: combine([found[node].digest for node in nodes]) for name, nodes in tasks.items()
+            name: combine([found[node].digest for node in nodes])
+            for name, nodes in nodes_of.items()
         },
         free=frozenset(
-            name for name, nodes in tasks.items() if any(found[node].parameters for node in nodes)
+            name
+            for name, nodes in nodes_of.items()
+            if any(found[node].parameters for node in nodes)
         ),
-        newest=pushed["reference"],
+        newest=newest,
         pin=project.settings.image.pin,
     )
 

@@ -134,11 +134,14 @@ def plan_submit(project: Project, graph: Record, name: str, *, again: bool) -> S
         return [f"its run is {state}"] if submit.is_lost(state) else []
 
     def make() -> Record:
+        from fftasks.cluster.forecast import remember
         from fftasks.ports.kfp import start_run
 
         keep_images(project, name)
         text = (project.folder / "pipeline" / f"{slug}.yaml").read_text("utf-8")
+        last = read_record(project.record_path("submit", name))
         record = submit.make(need(needed), text, settings, start_run, project.list_values(name))
+        remember(project, name, last)
         parts, pinned = (need(project.record_path(stage, name)) for stage in ("components", "pins"))
         return {**record, "groups": name_members(project, name, parts, pinned)}
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from fftasks.cluster.follow import Patience, follow
+from fftasks.cluster.memory import note_run
 from fftasks.cluster.run import ClusterRun, Task
 from fftasks.cluster.show import Lines, make_show, tell_end
 from fftasks.errors import FFTasksError
@@ -66,6 +67,7 @@ def _watch(project: Project, run_id: str) -> int:
             show,
             Patience(settings.watch_timeout_s, settings.away_s),
         )
+    note_run(project, run)
     print("\n".join(tell_end(run, find_log(project, run))), flush=True)
     return 0 if run.state == "SUCCEEDED" else 1
 

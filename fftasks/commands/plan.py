@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from doit.cmd_base import DoitCmdBase
 from doit.exceptions import InvalidCommand
 
+from fftasks.cluster.forecast import Forecast as ClusterForecast
+from fftasks.cluster.forecast import Outlook, forecast
+from fftasks.commands.command import JSON, Command
 from fftasks.errors import FFTasksError
 from fftasks.grouping import Prospect, look_ahead
 from fftasks.plan import STAGES, Forecast, plan_nodes, plan_stages
-from fftasks.project import Project, open_current
+from fftasks.project import Project
 from fftasks.table import Cell, Column, Row, print_json, print_table, show_state
 from fftasks.tasks import find_label
 
@@ -19,14 +22,10 @@ _VERBOSE = {
     "name": "verbose", "short": "v", "long": "verbose", "type": bool, "default": False,
     "help": "show all reasons, the settings of each node, and what its code consists of",
 }  # fmt: skip
-_JSON = {
-    "name": "as_json", "short": "", "long": "json", "type": bool, "default": False,
-    "help": "print JSON, for tools",
-}  # fmt: skip
 _COLUMNS = (Column(), Column(wraps=True), Column(wraps=True))
 
 
-class Plan(DoitCmdBase):  # type: ignore[misc]
+class Plan(Command):
     """Print what a run would do; nothing is run, built or sent."""
 
     doc_purpose = "show what would run, and why"
@@ -35,27 +34,23 @@ class Plan(DoitCmdBase):  # type: ignore[misc]
         "TASK: run (all nodes), a node, or a stage such as submit; all of them by default."
     )
     name = "plan"
-    cmd_options = (_VERBOSE, _JSON)
+    cmd_options = (_VERBOSE, JSON)
+    most = sys.maxsize
 
-    def _execute(self, pos_args: list[str], verbose: bool, as_json: bool) -> int:  # noqa: FBT001
-        # doit's own parser stops at the first name
-        verbose, as_json = verbose or "-v" in pos_args, as_json or "--json" in pos_args
-        try:
-            project = open_current()
-            parts = _forecast(project, [a for a in pos_args if a not in ("-v", "--json")])
-            prospects = _look_ahead(project, parts)
-        except FFTasksError as error:
-            sys.stderr.write(f"{error}\n")
-            return error.exit_code
-        finally:
-            self.dep_manager.close()
-        if as_json:
+    def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
+        """Print the plan; the exit code says only whether there is one."""
+        verbose, parts = options["verbose"], _forecast(project, names)
+        prospects, clusters = _look_ahead(project, parts), _look_at_clusters(project, parts)
+        if options["as_json"]:
             forecasts = {k: [f.to_json() for f in v] for k, v in parts.items()}
-            print_json({**forecasts, "cluster": [p.to_json() for p in prospects]})
-        else:
-            _print(parts, verbose=verbose)
-            _print_prospects(prospects, verbose=verbose)
-            print("".join(f"{line}\n" for line in _list_notes(verbose=verbose)), end="")
+            runs = [p.to_json() for p in prospects]
+            nodes = [one.to_json() for one in clusters]
+            print_json({**forecasts, "cluster": runs, "cluster_nodes": nodes})
+            return 0
+        _print(parts, verbose=verbose)
+        _print_prospects(prospects, verbose=verbose)
+        _print_clusters(clusters, verbose=verbose)
+        print("".join(f"{line}\n" for line in _list_notes(project, verbose=verbose)), end="")
         return 0
 
 
@@ -87,6 +82,44 @@ def _look_ahead(project: Project, parts: dict[str, list[Forecast]]) -> list[Pros
     return [look_ahead(project, workflow) for workflow in project.workflows]
 
 
+def _look_at_clusters(project: Project, parts: dict[str, list[Forecast]]) -> list[ClusterForecast]:
+    """Return what the next run of each workflow would compute; nothing of those that start none."""
+    stages = parts.get("submit", [])
+    current = frozenset(stage.name for stage in stages if not stage.runs)
+    names = [name for name in project.workflows if f"submit:{name}" not in current]
+    return [_look_at_cluster(project, name, current) for name in names] if stages else []
+
+
+def _look_at_cluster(project: Project, name: str, current: frozenset[str]) -> ClusterForecast:
+    try:
+        return forecast(project, name, current)
+    except (
+        FFTasksError
+    ) as error:  # no image can be made of the folder; the plan of the stages says it too
+        return ClusterForecast(name, (), error.attempted)
+
+
+def _print_clusters(clusters: list[ClusterForecast], *, verbose: bool) -> None:
+    for cluster in clusters:
+        print(f"  {cluster.describe()}")
+        rows = (row for node in cluster.nodes for row in _list_node_rows(node, verbose=verbose))
+        print_table(_COLUMNS, rows, indent=4)
+
+
+def _list_node_rows(node: Outlook, *, verbose: bool) -> Iterator[Row]:
+    if node.computes:
+        yield show_state("will run"), node.node, _shorten(node.reasons, verbose=verbose)
+        if verbose:
+            yield from (("", "", reason) for reason in node.reasons[1:])
+    elif verbose:
+        yield show_state("cached"), node.node, f"as in run {node.run_id[:8]}"
+
+
+def _shorten(reasons: Sequence[str], *, verbose: bool) -> str:
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 and not verbose else ""
+    return f"{reasons[0]}{more}"
+
+
 def _print_prospects(prospects: list[Prospect], *, verbose: bool) -> None:
     if prospects:
         print("on the cluster:")
@@ -96,9 +129,9 @@ def _print_prospects(prospects: list[Prospect], *, verbose: bool) -> None:
             print_table((Column(), Column(wraps=True)), prospect.list_groups(), indent=4)
 
 
-def _list_notes(*, verbose: bool) -> list[str]:
+def _list_notes(project: Project, *, verbose: bool) -> list[str]:
     """Return why more code counts than the nodes name: what could not be resolved."""
-    notes = [note for graph in open_current().graphs for note in graph["notes"]] if verbose else []
+    notes = [note for graph in project.graphs for note in graph["notes"]] if verbose else []
     return (
         ["counted as a whole, for it cannot be resolved:", *(f"  {n}" for n in notes)]
         if notes
@@ -117,9 +150,8 @@ def _print(parts: dict[str, list[Forecast]], *, verbose: bool) -> None:
 
 def _list_rows(forecast: Forecast, *, verbose: bool) -> Iterator[Row]:
     reasons = forecast.reasons or ("up to date",)
-    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 and not verbose else ""
     state = show_state("will run" if forecast.runs else "up to date")
-    yield state, forecast.name, f"{reasons[0]}{more}"
+    yield state, forecast.name, _shorten(reasons, verbose=verbose)
     if verbose:
         yield from (("", "", reason) for reason in reasons[1:])
         yield from (("", "", f"  {shown}") for shown in forecast.settings)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fftasks.cluster.choose import find_run
+from fftasks.cluster.memory import note_run
 from fftasks.cluster.run import ClusterRun, Task
 from fftasks.cluster.show import COLUMNS, make_row, name_state, tell_head, to_json
 from fftasks.commands.command import JSON, ClusterCommand
@@ -25,6 +26,7 @@ class Status(ClusterCommand):
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
         """Print the run; the exit code says only whether it could be read."""
         run = find_run(project, *names)
+        note_run(project, run)
         if options["as_json"]:
             print_json(to_json(run))
             return 0

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from fftasks.doctor.finding import FAIL, OK, WARN, Finding, make_failure
 from fftasks.errors import FFTasksError
 from fftasks.ports.kfp import find_experiment
-from fftasks.ports.kfp_connection import Connection, Json, Question, connect
+from fftasks.ports.kfp_connection import Connection, Json, connect
+from fftasks.ports.kfp_runs import ask_version
 from fftasks.project import Project
 from fftasks.settings import KFPSettings
 
-_OLD = "/apis/v1beta1/healthz"  # which says the version; the newer one does not
 _OLDEST = (2, 0)
 _KEYS_FROM = (2, 18)
 _REST = ("KFP version", "KFP namespace", "KFP access")
@@ -36,7 +36,7 @@ def check_kfp(project: Project) -> Iterator[Finding]:
 
 
 def _check_version(kfp: Connection) -> Finding:
-    text = _read_version(kfp)
+    text = ask_version(kfp)
     found = re.match(r"v?(\d+)\.(\d+)", text)
     if found is None:
         return Finding("KFP version", OK, "not said; 2.0 or newer, as it has the interface v2beta1")
@@ -46,14 +46,6 @@ def _check_version(kfp: Connection) -> Finding:
         return Finding("KFP version", FAIL, text, cure)
     keys = "" if version >= _KEYS_FROM else ", caches by image and arguments"
     return Finding("KFP version", OK, f"{text}{keys}")
-
-
-def _read_version(kfp: Connection) -> str:
-    try:
-        answer = kfp.ask("no version", Question("GET", _OLD))
-    except FFTasksError:  # the version is worth a line, and nothing depends on it
-        return ""
-    return str(answer.get("tag_name") or answer.get("apiServerTagName") or "")
 
 
 def _check_namespace(settings: KFPSettings, health: Json) -> Finding:

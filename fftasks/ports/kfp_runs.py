@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from fftasks.errors import FFTasksError
 from fftasks.ports.kfp import find_experiment, in_namespace
 from fftasks.ports.kfp_connection import API, Connection, Json, Question, connect
 from fftasks.ports.kfp_errors import NotFoundError
@@ -13,6 +14,7 @@ from fftasks.ports.kfp_errors import NotFoundError
 if TYPE_CHECKING:
     from fftasks.settings import KFPSettings
 
+_OLD = "/apis/v1beta1/healthz"  # which says the version; the newer one does not
 _LATEST = {"sort_by": "created_at desc"}
 
 
@@ -32,6 +34,21 @@ def list_runs(settings: KFPSettings, most: int) -> list[Json]:
         query["page_size"] = str(min(most, 100))
         runs = kfp.list_all("cannot list runs", "/runs", "runs", query)
         return list(itertools.islice(runs, most))
+
+
+def read_version(settings: KFPSettings) -> str:
+    """Return the version of the host, "" if it does not say it."""
+    with connect(settings) as kfp:
+        return ask_version(kfp)
+
+
+def ask_version(kfp: Connection) -> str:
+    """Return the version of a host, "" if it does not say it."""
+    try:
+        answer = kfp.ask("no version", Question("GET", _OLD))
+    except FFTasksError:  # nobody has to say it
+        return ""
+    return str(answer.get("tag_name") or answer.get("apiServerTagName") or "")
 
 
 def cancel_run(settings: KFPSettings, run_id: str) -> None:

@@ -27,6 +27,10 @@ class Contents:
         """The digests of all data files by their paths; one that can be executed says so."""
         return {path: digest for path, digest in self._digests.items() if self._counts(path)}
 
+    def list_all(self) -> dict[str, str]:
+        """Return the digests of all data files by their paths."""
+        return self.files
+
     def digest_all(self) -> str:
         """Return the digest of all of it, "" if there is nothing."""
         return self._all

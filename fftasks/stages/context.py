@@ -58,6 +58,17 @@ def make(folder: Path, target: Path, settings: ContextSettings = _DEFAULTS) -> R
     )
 
 
+def measure(folder: Path, target: Path, settings: ContextSettings = _DEFAULTS) -> Record:
+    """Return the record that make() would give now; writes nothing. Raises as make() does."""
+    patterns = read_ignore(folder, settings.ignore)
+    listing = list_folder(folder, patterns)
+    try:
+        rows, allowed = _measure(Mirror(folder, target), listing, settings, remember=False)
+    except MovedError as exc:
+        raise ContextError(f"context: {str(exc)!r} is changing", tip="ask again") from exc
+    return _describe(patterns, listing, rows, allowed)
+
+
 def look(
     folder: Path, target: Path, settings: ContextSettings = _DEFAULTS, *, previous: Record | None
 ) -> list[str]:
@@ -103,13 +114,14 @@ def _update(folder: Path, target: Path, settings: ContextSettings, patterns: Ign
 
 
 def _measure(
-    mirror: Mirror, listing: Listing, settings: ContextSettings
+    mirror: Mirror, listing: Listing, settings: ContextSettings, *, remember: bool = True
 ) -> tuple[list[Row], list[gate.Row]]:
     """Return what is in the files, and the secrets among it that are allowed."""
     size.check({path: found.st_size for path, found in listing.files.items()}, settings.max_size)
     rows = mirror.measure(listing)
-    with suppress(OSError):  # it would only save work
-        mirror.remember(rows)
+    if remember:
+        with suppress(OSError):  # it would only save work
+            mirror.remember(rows)
     return rows, gate.check(mirror.find_secrets(rows), settings.allow)
 
 

@@ -127,8 +127,13 @@ def digest_surroundings(recipe: Recipe) -> str:
     decides, and the runtime. Known before anything is built; touches no engine.
     Raises SettingsError as collect_layers() does.
     """
+    return digest_json(list_surroundings(recipe))
+
+
+def list_surroundings(recipe: Recipe) -> dict[str, str]:
+    """Return what digest_surroundings() is made of, by name."""
     inputs = find_inputs(recipe)
-    return digest_json({name: inputs[name] for name in _SURROUNDINGS})
+    return {name: inputs[name] for name in _SURROUNDINGS}
 
 
 def collect_layers(recipe: Recipe) -> Layers:

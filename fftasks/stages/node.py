@@ -20,7 +20,7 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fftasks.errors import NodeError, StoreError
@@ -39,10 +39,14 @@ _PLAIN = ("function", "version", "python")  # pieces that are no digests
 _LONGEST_LINE = 500
 
 
-class DataFiles(Protocol):
-    """Whoever knows the project's data files; see data.py."""
+class ListFiles(Protocol):
+    """Whoever knows all files that nodes may read."""
 
     def list_all(self) -> dict[str, str]: ...
+
+
+class DataFiles(ListFiles, Protocol):
+    """Whoever knows the project's data files; see data.py."""
 
     def list_matching(self, reads: Iterable[str], /) -> dict[str, str | None]: ...
 
@@ -73,7 +77,7 @@ def list_inputs(
 
 
 def list_pieces(
-    node: Mapping[str, Any], code: Mapping[str, str], data: DataFiles
+    node: Mapping[str, Any], code: Mapping[str, str], data: ListFiles
 ) -> dict[str, str]:
     """Return what code and data of a node consist of: "features.py: function clean()" -> digest."""
     if node["version"]:
@@ -167,39 +171,54 @@ def list_reasons(
 
     pieces: as list_pieces gives them
     """
-    unstable = [a["name"] for a in node["arguments"] if not a.get("stable", True)]
+    unstable = list_unstable(node)
     if unstable:
-        return [f"constant {name} looks different each time" for name in unstable]
+        return unstable
     record = read_record(store.spell_node(node["slug"]))
     if record is None or "inputs" not in record:
         return ["never ran"]
     if record.get("version") != VERSION:
         return ["fftasks counts in another way now"]
-    old = record["inputs"]
-    changed = [name for name in inputs.keys() | old.keys() if inputs.get(name) != old.get(name)]
+    old = functools.cache(lambda: store.read_code(_name_pieces(record["inputs"])))
     reasons = [
         reason
-        for name in sorted(changed)
-        for reason in _explain_input(name, node, record, inputs, pieces, store)
+        for name in list_changed(record["inputs"], inputs)
+        for reason in explain_input(name, node, record, inputs, pieces, lambda _: old())
     ]
     return reasons or ["its result is gone or damaged"]
 
 
-def _explain_input(  # noqa: PLR0913, PLR0917 - two states, and where to look
+def list_unstable(node: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each constant of a node that keeps it from ever having a known result."""
+    names = [a["name"] for a in node["arguments"] if not a.get("stable", True)]
+    return [f"constant {name} looks different each time" for name in names]
+
+
+def list_changed(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """Return the names of the pieces that two fingerprints do not share, in order."""
+    return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+
+
+def explain_input(  # noqa: PLR0913, PLR0917 - two states, and where to look
     name: str,
     node: Mapping[str, Any],
-    record: Record,
+    record: Mapping[str, Any],
     inputs: Mapping[str, str],
     pieces: Mapping[str, str],
-    store: Store,
+    read_pieces: Callable[[str], Mapping[str, str] | None],
 ) -> Iterator[str]:
+    """Yield what changed in one piece of a node's fingerprint, in the user's words.
+
+    record: says what it was; inputs: what it is; pieces: of code and data, as list_pieces gives them
+    read_pieces: gives what "code" or "data" was, None if nobody knows
+    """
     old, new = record["inputs"], inputs
     kind, _, rest = name.partition(" ")
     if name in ("code", "data"):
-        before = store.read_code(_name_pieces(record["inputs"]))
+        before = read_pieces(name)
         yield from _compare_pieces(before, pieces, name) if before else [f"its {name} changed"]
     elif kind == "constant":
-        was, now = record.get("shown", {}).get(rest), _show_constants(node).get(rest)
+        was, now = record.get("shown", {}).get(rest), show_constants(node).get(rest)
         yield f"{name}: {was} -> {now}" if was != now else f"{name} changed"
     elif kind == "parameter":
         yield _compare_values(rest, record.get("values", {}), node["values"])
@@ -248,7 +267,8 @@ def _name_pieces(inputs: Mapping[str, str]) -> str:
     return digest_json([inputs.get("code"), inputs.get("data")])
 
 
-def _show_constants(node: Mapping[str, Any]) -> dict[str, str]:
+def show_constants(node: Mapping[str, Any]) -> dict[str, str]:
+    """Return how a node's constants look, for explanations."""
     return {argument["name"]: argument["repr"] for argument in node["arguments"]}
 
 
@@ -349,7 +369,7 @@ def _make_record(
         "inputs": inputs,
         "output": outputs["result"],
         "outputs": dict(outputs),
-        "shown": _show_constants(node),
+        "shown": show_constants(node),
         **({"values": node["values"]} if node["values"] else {}),
     }
 

@@ -71,14 +71,8 @@ def make(  # noqa: PLR0913 - what a pipeline is made of, by name
     """
     _check_references(pins)
     cluster = cluster or Cluster()
-    taken = {
-        name: (kept or {})[pins["tasks"][name]["fingerprint"]]
-        for name in components["tasks"]
-        if pins["tasks"][name]["fingerprint"] in (kept or {})
-    }
-    made = components
-    tasks = {n: take_kept(components["tasks"][n], one) for n, one in taken.items()}
-    components = {**components, "tasks": {**components["tasks"], **tasks}}
+    taken, made = _find_taken(components, pins, kept or {}), components
+    components = _take(components, taken)
     document = _make_document(components, pins, caching=caching)
     document["sdkVersion"] = f"fftasks-{version}"
     chosen = _choose_settings(components, settings or {})
@@ -113,6 +107,26 @@ def make(  # noqa: PLR0913 - what a pipeline is made of, by name
         "workflow": components["workflow"],
     }
     return record, text
+
+
+def sketch(
+    components: Record,
+    pins: Record,
+    *,
+    caching: bool,
+    settings: Mapping[str, NodeSettings],
+    kept: Mapping[str, Kept],
+) -> Document:
+    """Return the document that `make` would write, of tasks with a container only.
+
+    What is shown, and what is for Kubernetes, is not in it.
+    """
+    components = _take(components, _find_taken(components, pins, kept))
+    document = _make_document(components, pins, caching=caching)
+    for name, chosen in _choose_settings(components, settings).items():
+        executor = document["deploymentSpec"]["executors"][_name_executor(components, name)]
+        settle(document["root"]["dag"]["tasks"][name], executor["container"], chosen)
+    return document
 
 
 def list_inputs(  # noqa: PLR0913 - as of make
@@ -152,6 +166,17 @@ def parse_documents(text: str) -> tuple[Document, Document]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     document, *platform = yaml.load_all(text, Loader=loader)
     return document, platform[0] if platform else {}
+
+
+def _find_taken(components: Record, pins: Record, kept: Mapping[str, Kept]) -> dict[str, Kept]:
+    """Return what each task takes from its last run; kept: by the fingerprints of tasks."""
+    fingerprints = {name: pins["tasks"][name]["fingerprint"] for name in components["tasks"]}
+    return {name: kept[one] for name, one in fingerprints.items() if one in kept}
+
+
+def _take(components: Record, taken: Mapping[str, Kept]) -> Record:
+    tasks = {name: take_kept(components["tasks"][name], one) for name, one in taken.items()}
+    return {**components, "tasks": {**components["tasks"], **tasks}}
 
 
 def _choose_settings(

@@ -1,0 +1,156 @@
+"""What the cache of a cluster is known to hold, and what nodes were made of when they were last submitted.
+
+The truth is at the host: its latest runs are asked. What was learned of earlier ones is in
+`.fftasks/cluster/`, one file for each workflow and cluster; without it, less can be said, no more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from fftasks.cluster.run import ClusterRun
+from fftasks.errors import FFTasksError
+from fftasks.ports.kfp_runs import list_runs, read_run, read_version
+from fftasks.project import Project
+from fftasks.record import Record, digest_json, read_record, write_record
+from fftasks.stages.keys import list_keys
+
+VERSION = 1
+
+_LATEST = 20
+_TIMEOUT_S = 5.0
+_MAX_KNOWN = 4000
+_KEYS_FROM = (2, 18)
+_DONE = frozenset({"SUCCEEDED", "CACHED", "SKIPPED"})
+
+
+@dataclass
+class Memory:
+    """What is known of the runs of one workflow.
+
+    finished: name of a key -> the run that gave what is kept under it
+    unfinished: name of a key -> the state of a task that has not finished in its latest run, OVER if that
+        ended before it
+    tasks: names of tasks that have finished in some run
+    nodes: name of a node -> "inputs", "shown" and "values" of when it was last submitted from here
+    surroundings: what these nodes stood on
+    takes_given: whether the backend heeds cacheKey
+    silence: why the host was not asked, "" if it was
+    """
+
+    finished: dict[str, str] = field(default_factory=dict)
+    unfinished: dict[str, str] = field(default_factory=dict)
+    tasks: set[str] = field(default_factory=set)
+    nodes: dict[str, Record] = field(default_factory=dict)
+    surroundings: dict[str, str] = field(default_factory=dict)
+    takes_given: bool = False
+    silence: str = ""
+
+    def note_run(self, run: ClusterRun) -> None:
+        """Learn which tasks of a run have finished; of two runs, the later one is to be noted later."""
+        config = run.answer.get("runtime_config") or {}
+        keys = list_keys(run.document, config.get("parameters") or {})
+        for task in run.tasks:
+            key = keys.get(task.name)
+            if key is None:
+                continue
+            if task.state in _DONE:
+                self.tasks.add(task.name)
+            for name in key.names:
+                if task.state not in _DONE:
+                    self.unfinished[name] = task.state or ("OVER" if run.is_over else "")
+                elif task.state == "SUCCEEDED" or name not in self.finished:
+                    self.finished[name] = run.run_id
+
+
+def recall(project: Project, workflow: str) -> Memory:
+    """Return what is known here, and what the host says of its latest runs; writes nothing."""
+    memory = _read(project, workflow)
+    settings = project.settings.kfp
+    hasty = replace(settings, timeout_s=min(settings.timeout_s, _TIMEOUT_S))
+    try:
+        runs = [ClusterRun(answer) for answer in list_runs(hasty, _LATEST)]
+        memory.takes_given = _is_later(read_version(hasty))
+    except FFTasksError as error:
+        memory.silence = error.attempted
+        return memory
+    slug = project.workflows[workflow]["workflows"][workflow]["slug"]
+    for run in reversed(runs):
+        if run.pipeline_name == slug:
+            memory.note_run(run)
+    return memory
+
+
+def note_submitted(
+    project: Project,
+    workflow: str,
+    nodes: Mapping[str, Record],
+    surroundings: Mapping[str, str],
+    last: Record | None,
+) -> None:
+    """Write down of what nodes are made that were submitted, and how the run before, if any, has ended."""
+    memory = _read(project, workflow)
+    if last is not None:
+        with suppress(FFTasksError):  # the next plan asks again
+            memory.note_run(ClusterRun(read_run(project.settings.kfp, last["run_id"])))
+    memory.nodes = {**memory.nodes, **nodes}
+    memory.surroundings = dict(surroundings)
+    _write(project, workflow, memory)
+
+
+def note_run(project: Project, run: ClusterRun) -> None:
+    """Write down which tasks of a run have finished, if it is one of this project's workflows."""
+    path = _find_path(project, run.pipeline_name)
+    record = read_record(path)
+    if record is not None and record.get("version") == VERSION:
+        memory = _parse(record)
+        memory.note_run(run)
+        write_record(path, _format(memory))
+
+
+def _read(project: Project, workflow: str) -> Memory:
+    slug = project.workflows[workflow]["workflows"][workflow]["slug"]
+    record = read_record(_find_path(project, slug))
+    return _parse(record) if record is not None and record.get("version") == VERSION else Memory()
+
+
+def _write(project: Project, workflow: str, memory: Memory) -> None:
+    slug = project.workflows[workflow]["workflows"][workflow]["slug"]
+    write_record(_find_path(project, slug), _format(memory))
+
+
+def _parse(record: Record) -> Memory:
+    return Memory(
+        finished=dict(record["finished"]),
+        tasks=set(record["tasks"]),
+        nodes=dict(record["nodes"]),
+        surroundings=dict(record["surroundings"]),
+        takes_given=record["takes_given"],
+    )
+
+
+def _format(memory: Memory) -> Record:
+    content: dict[str, Any] = {
+        "finished": [list(pair) for pair in memory.finished.items()][-_MAX_KNOWN:],
+        "tasks": sorted(memory.tasks),
+        "nodes": memory.nodes,
+        "surroundings": memory.surroundings,
+        "takes_given": memory.takes_given,
+    }
+    return {"stage": "cluster", "version": VERSION, "output": digest_json(content), **content}
+
+
+def _find_path(project: Project, slug: str) -> Path:
+    kfp = project.settings.kfp
+    place = digest_json([kfp.host.rstrip("/"), kfp.namespace]).removeprefix("sha256:")[:12]
+    return project.folder / "cluster" / f"{slug}-{place}.json"
+
+
+def _is_later(version: str) -> bool:
+    found = re.match(r"v?(\d+)\.(\d+)", version)
+    return found is not None and (int(found[1]), int(found[2])) >= _KEYS_FROM

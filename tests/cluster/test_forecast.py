@@ -1,0 +1,226 @@
+"""`doit plan submit`: which nodes the cluster will compute, and why; and that it is what then happens."""
+
+import json
+import shutil
+
+import pytest
+
+from tests.sample import Sample
+from tests.services.cluster import Cluster
+from tests.services.kfp_server import Fault, KFPServer
+from tests.services.launcher import Ending
+from tests.test_caching import list_computed, put_result
+from tests.test_submit import connect, find_run_id
+
+FLOW = """
+import os
+from fftasks import Parameter, Workflow, workflow
+
+
+def scale(x):
+    return x * 2
+
+
+@workflow(reads=["data.txt"])
+def load(path):
+    return len(open(path).read())
+
+
+@workflow(reads=[])
+def clean(data, alpha):
+    return data + alpha
+
+
+@workflow(reads=[])
+def train(data):
+    return scale(data)
+
+
+@workflow(reads=[])
+def tune(data, rate):
+    return data * rate
+
+
+@workflow(reads=[])
+def report(model, tuned):
+    return [model, tuned]
+
+
+loaded = load("data.txt").set_name("load")
+model = train(clean(loaded, 0.1).set_name("clean")).set_name("train")
+tuned = tune(loaded, Parameter("rate", 1)).set_name("tune")
+Workflow(report(model, tuned).set_name("report"), name="flow")
+"""
+
+
+class Pods:
+    """Pods that fail where they are told to."""
+
+    def __init__(self):
+        self.failing = set()
+
+    def __call__(self, pod):
+        failing = any(f"{task}-0" == pod.name for task in self.failing)
+        return Ending(exit_code=1) if failing else put_result(pod)
+
+
+@pytest.fixture
+def pods():
+    return Pods()
+
+
+@pytest.fixture
+def server(tmp_path, pods, request):
+    version = getattr(request, "param", "2.17.0")
+    cluster = Cluster(pods, tmp_path / "cluster", honours_cache_key=version == "2.18.0")
+    with KFPServer(cluster, version=version) as server:
+        yield server
+
+
+@pytest.fixture
+def sample(tmp_path, registry, server, base_image, monkeypatch):
+    project = Sample.make(tmp_path / tmp_path.name, FLOW)
+    project.write("data.txt", "abc")
+    connect(project, registry, server, base_image, monkeypatch)
+    return project
+
+
+def read_state(sample):
+    """Return all that may not change while something is planned."""
+    seen = {"graph", "closures", "logs"}  # graphs are made when they are looked at
+    files = (path for path in (sample.root / ".fftasks").rglob("*.json"))
+    return {path: path.read_bytes() for path in files if not seen & set(path.parts)}
+
+
+def plan(sample, *arguments, **environ):
+    """Return what is said of the workflow's nodes."""
+    before = read_state(sample)
+    output = json.loads(sample.doit("plan", "submit", "--json", *arguments, **environ))
+    assert read_state(sample) == before
+    return output["cluster_nodes"]
+
+
+def foretell(sample, *arguments, **environ):
+    """Return the nodes that would be computed, and why."""
+    [found] = plan(sample, *arguments, **environ)
+    assert not found["known_here_only"]
+    return {node["node"]: node["reasons"] for node in found["nodes"] if node["computes"]}
+
+
+def submit(sample, server, *arguments):
+    """Submit, wait, and return which tasks ran."""
+    return list_computed(server.wait(find_run_id(sample.doit("submit", *arguments))))
+
+
+def after(*nodes):
+    return [f"upstream {node} will be computed" for node in nodes]
+
+
+NEVER = ["never ran there"]
+FIRST = {
+    "load": NEVER,
+    "clean": NEVER + after("load"),
+    "train": NEVER + after("clean"),
+    "tune": NEVER + after("load"),
+    "report": NEVER + after("train", "tune"),
+}
+EDITS = (
+    # file, what is replaced, by what, arguments, and why nodes are computed then
+    (
+        *("wf.py", "x * 2", "x * 3", ()),
+        {"train": ["wf.py: function scale() changed"], "report": after("train")},
+    ),
+    ("wf.py", "x * 3", "x * 2", (), {}),  # it is known from the first run
+    (
+        *("wf.py", "0.1", "0.2", ("rate=2",)),
+        {
+            "clean": ["constant alpha: 0.1 -> 0.2"],
+            "train": after("clean"),
+            "tune": ["parameter rate: 1 -> 2"],
+            "report": after("train", "tune"),
+        },
+    ),
+    (
+        *("data.txt", "abc", "abcd", ()),
+        {
+            "load": ["data.txt changed"],
+            "clean": after("load"),
+            "train": after("clean"),
+            "tune": ["parameter rate: 2 -> 1", *after("load")],
+            "report": after("train", "tune"),
+        },
+    ),
+)
+
+
+def test_what_is_foretold_is_what_happens(sample, server):
+    assert foretell(sample) == FIRST
+    assert submit(sample, server) == set(FIRST)
+    assert plan(sample) == []  # there would be no run
+
+    for path, old, new, arguments, reasons in EDITS:
+        sample.edit(path, old, new)
+        assert foretell(sample, *arguments) == reasons, new
+        assert submit(sample, server, *arguments) == set(reasons), new
+
+    check_settings(sample)
+    check_others(sample)
+    check_silence(sample, server)
+
+
+def check_settings(sample):
+    """See what settings do, which need no run to be believed."""
+    off = ["setting kfp.caching is false"]
+    assert foretell(sample, FFTASKS_KFP__CACHING="false")["load"] == off
+    sample.write("requirements.txt", "wheel\n")
+    assert foretell(sample)["load"] == ["requirements changed"]
+    (sample.root / "requirements.txt").unlink()
+    sample.edit("wf.py", "0.2", "(i for i in ())")
+    assert foretell(sample)["clean"] == ["constant alpha looks different each time"]
+    sample.edit("wf.py", "(i for i in ())", "0.2")
+
+
+def check_others(sample):
+    """See what somebody else is told, who has the same files and none of our state."""
+    others = Sample(sample.root.parent / "others")
+    shutil.copytree(sample.root, others.root, ignore=shutil.ignore_patterns(".fftasks"))
+    [found] = plan(others)
+    assert (found["nodes"], found["known_here_only"][:20]) == ([], "the base was not loo")
+
+    (others.root / ".fftasks" / "base.json").write_bytes(
+        (sample.root / ".fftasks" / "base.json").read_bytes()
+    )
+    others.edit("wf.py", "x * 2", "x * 4")
+    assert foretell(others) == {
+        "train": ["it ran there as something else, submitted from elsewhere"],
+        "report": ["it ran there as something else, submitted from elsewhere", *after("train")],
+    }
+
+
+def check_silence(sample, server):
+    """See what is said without the host: what was learned when a run was looked at."""
+    sample.doit("status")
+    sample.edit("wf.py", "x * 2", "x * 5")
+    server.faults.append(Fault(status=503, path="/experiments", times=10))
+    [found] = plan(sample)
+    assert {node["node"] for node in found["nodes"] if node["computes"]} == {"train", "report"}
+    assert "as far as known here: " in sample.doit("plan", "submit")
+    server.faults.clear()
+
+
+@pytest.mark.parametrize("server", ["2.18.0"], indirect=True)
+def test_a_later_backend_does_not_mind_how_the_inputs_were_made(sample, server, pods):
+    pods.failing.add("train")
+    server.wait(find_run_id(sample.doit("submit")))
+    pods.failing.clear()
+
+    failed = ["it failed in its last run"]
+    assert foretell(sample) == {"train": failed, "report": after("train")}
+    assert submit(sample, server) == {"train", "report"}
+
+    with (sample.root / "config" / "default.yaml").open("a") as file:
+        file.write("nodes: {clean: {cache: false}}\n")
+    assert foretell(sample) == {"clean": ["its setting cache is false"]}
+    output = sample.doit("plan", "submit", "-v")
+    assert "flow: 1 to compute, 4 from the cluster's cache" in output
+    assert submit(sample, server) == {"clean"}
