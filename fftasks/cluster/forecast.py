@@ -6,7 +6,6 @@ is as good as what is known of earlier runs; see memory.py.
 
 from __future__ import annotations
 
-import graphlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -93,14 +92,13 @@ def forecast(project: Project, workflow: str, up_to_date: Collection[str]) -> Fo
         return Forecast(workflow, (), "the base was not looked up here yet; `doit image` does it")
     now = _Now(project, workflow, up_to_date)
     keys = now.list_keys(memory)
-    pinned = {key.image for key in keys.values() if key.own in memory.finished}
-    gone = find_gone(project, pinned, wait=False) if pinned else set()
-    if gone:
+    pinned = {key.image for key in keys.values() if key.name in memory.finished} - {now.newest}
+    gone = find_gone(project, pinned, wait=False)  # the newest would be pushed again
+    moved = {task for task, key in keys.items() if key.image in gone}
+    if moved:
         keys = now.list_keys(memory, gone)
-    judge = _Judge(now, memory, keys, gone)
-    upstream = {name: sorted(key.upstream) for name, key in sorted(keys.items())}
-    order = graphlib.TopologicalSorter(upstream).static_order()
-    nodes = tuple(one for task in order for one in judge.list_outlooks(task))
+    judge = _Judge(now, memory, keys, moved)
+    nodes = tuple(one for task in keys for one in judge.list_outlooks(task))
     return Forecast(workflow, nodes, memory.silence)
 
 
@@ -141,9 +139,8 @@ class _Ingredients:
         }
 
     def list_values(self, identity: str) -> dict[str, Any]:
-        """Return the values of the run parameters that a node takes."""
-        named = self.graph["nodes"][identity]["parameters"].values()
-        return {each["name"]: self._values[each["name"]] for each in named}
+        """Return the values of the run parameters that reach a node."""
+        return {name: self._values[name] for name in sorted(self.found[identity].parameters)}
 
     def list_pieces(self, identity: str) -> Iterator[tuple[str, str, dict[str, str]]]:
         """Yield "code" and "data" of a node: which, its digest, and its pieces."""
@@ -202,7 +199,7 @@ class _Now(_Ingredients):
         document = sketch(
             components, pinned, caching=caching, settings=self.settings, kept=self._kept
         )
-        return list_keys(document, self.values)
+        return list_keys(document, self.values, takes_given=memory.takes_given)
 
     def _find_tags(self, repository: str, tags: Sequence[str]) -> dict[str, str]:
         from fftasks.ports.registry_tags import Tags
@@ -218,9 +215,9 @@ class _Judge:
     """Says of each task whether it is computed, upstream first."""
 
     def __init__(
-        self, now: _Now, memory: Memory, keys: Mapping[str, Key], gone: Collection[str]
+        self, now: _Now, memory: Memory, keys: Mapping[str, Key], moved: Collection[str]
     ) -> None:
-        self._now, self._memory, self._keys, self._gone = now, memory, keys, gone
+        self._now, self._memory, self._keys, self._moved = now, memory, keys, moved
         self._computed: set[str] = set()
         self._surroundings = list_surroundings(now.recipe)
         self._names = {i: now.graph["nodes"][i]["name"] for i in now.found}
@@ -229,15 +226,14 @@ class _Judge:
     def list_outlooks(self, task: str) -> list[Outlook]:
         """Return what will become of the nodes of a task."""
         key, nodes = self._keys[task], self._now.tasks[task]["nodes"]
-        name = key.choose_name(takes_given=self._memory.takes_given)
-        run_id = self._memory.finished.get(name, "") if key.asked else ""
-        if name != key.given and any(other in self._computed for other in key.upstream):
+        run_id = self._memory.finished.get(key.name, "") if key.asked else ""
+        if not key.given and not self._computed.isdisjoint(key.upstream):
             run_id = ""
         if run_id:
             return [Outlook(self._names[node], task, False, (), run_id) for node in nodes]
         self._computed.add(task)
         reasons = {node: list(self._explain(node)) for node in nodes}
-        shared = next((r for r in reasons.values() if r), []) or [self._explain_run(key)]
+        shared = next((r for r in reasons.values() if r), []) or [self._explain_run(task, key)]
         first = f"shares a pod with {self._names[next((n for n in nodes if reasons[n]), nodes[0])]}"
         return [
             Outlook(
@@ -281,6 +277,8 @@ class _Judge:
             for piece, digest in found.items()
         }
 
+        own = {each["name"] for each in content["parameters"].values()}
+
         def read(kind: str) -> Mapping[str, str] | None:
             return self._now.project.store.read_code(before["inputs"].get(kind, ""))
 
@@ -292,6 +290,8 @@ class _Judge:
                 yield "its name, file or workflow changed"
             elif kind in ("input", "after"):
                 yield from self._compare_input(content, rest)
+            elif kind == "parameter" and rest not in own and any(self._list_upstream(node)):
+                continue  # it is a reason of theirs
             else:
                 yield from node_stage.explain_input(
                     name, content, before, now["inputs"], pieces, read
@@ -317,15 +317,15 @@ class _Judge:
             if self._owners[other] in self._computed - {self._owners[node]}:
                 yield f"upstream {self._names[other]} will be computed"
 
-    def _explain_run(self, key: Key) -> str:
+    def _explain_run(self, task: str, key: Key) -> str:
         """Return why a task is computed whose nodes have not changed."""
-        state = self._memory.unfinished.get(key.choose_name(takes_given=self._memory.takes_given))
-        if self._gone:
+        if task in self._moved:
             return "its image was removed from the registry"
+        if key.name in self._memory.unfinished:
+            state = self._memory.unfinished[key.name]
+            return _STATES.get(state, "it has not finished there yet")
         if self._now.project.settings.image.pin == "pipeline":
             return "image.pin is pipeline, and there is another image"
-        if state is not None:
-            return _STATES.get(state, "it has not finished there yet")
         return "no run is known in which it has finished like this"
 
 

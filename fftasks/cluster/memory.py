@@ -54,18 +54,20 @@ class Memory:
     def note_run(self, run: ClusterRun) -> None:
         """Learn which tasks of a run have finished; of two runs, the later one is to be noted later."""
         config = run.answer.get("runtime_config") or {}
-        keys = list_keys(run.document, config.get("parameters") or {})
-        for task in run.tasks:
-            key = keys.get(task.name)
-            if key is None:
-                continue
-            if task.state in _DONE:
-                self.tasks.add(task.name)
-            for name in key.names:
-                if task.state not in _DONE:
-                    self.unfinished[name] = task.state or ("OVER" if run.is_over else "")
-                elif task.state == "SUCCEEDED" or name not in self.finished:
-                    self.finished[name] = run.run_id
+        values = config.get("parameters") or {}
+        states = {task.name: task.state or ("OVER" if run.is_over else "") for task in run.tasks}
+        self.tasks.update(name for name, state in states.items() if state in _DONE)
+        for takes_given in (False, True):  # the host may not have said which it is
+            keys = list_keys(run.document, values, takes_given=takes_given)
+            for task, key in keys.items():
+                if key.asked:
+                    self._note(key.name, states[task], run.run_id)
+
+    def _note(self, name: str, state: str, run_id: str) -> None:
+        if state not in _DONE:
+            self.unfinished[name] = state
+        elif state == "SUCCEEDED" or name not in self.finished:
+            self.finished[name] = run_id
 
 
 def recall(project: Project, workflow: str) -> Memory:

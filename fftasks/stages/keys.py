@@ -7,8 +7,9 @@ results of an upstream task that is computed again have new ids, also if they ar
 
 from __future__ import annotations
 
+import graphlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from fftasks.record import digest_json
@@ -20,65 +21,66 @@ Json = Mapping[str, Any]
 class Key:
     """What a task's results are kept under.
 
+    name: holds all that is known of the key beforehand, the names of the tasks upstream among it
     asked: whether the cache is to be asked, and told, at all
-    fingerprint: of the task, "" if it has none; image: what it runs
-    own: name for image, command and parameters; given: name for its cacheKey, "" if it has none
-    upstream: the tasks that it needs, and that have a container
+    given: whether it is the task's cacheKey, so that it does not matter how its inputs were made
+    image: what the task runs; upstream: the tasks that it needs, and that have a container
     """
 
+    name: str
     asked: bool
-    fingerprint: str
+    given: bool
     image: str
-    own: str
-    given: str
     upstream: tuple[str, ...]
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names under which a finished task is known; none if the cache does not hear of it."""
-        return tuple(name for name in (self.own, self.given) if name) if self.asked else ()
 
-    def choose_name(self, *, takes_given: bool) -> str:
-        """Return the name that counts; takes_given: whether the backend heeds cacheKey."""
-        return self.given if takes_given and self.given else self.own
-
-
-def list_keys(document: Json, values: Json) -> dict[str, Key]:
-    """Return the key of each task of a pipeline document that has a container.
+def list_keys(document: Json, values: Json, *, takes_given: bool) -> dict[str, Key]:
+    """Return the key of each task of a pipeline document that has a container, upstream first.
 
     values: of run parameters, by name; one that is not there has its default
+    takes_given: whether the backend heeds cacheKey
     """
     root = document.get("root", {})
     defined = root.get("inputDefinitions", {}).get("parameters", {})
     known = {name: one.get("defaultValue") for name, one in defined.items()} | dict(values)
-    executors = document.get("deploymentSpec", {}).get("executors", {})
+    tasks = root.get("dag", {}).get("tasks", {})
+    needs = {name: sorted(task.get("dependentTasks", ())) for name, task in sorted(tasks.items())}
     found: dict[str, Key] = {}
-    for name, task in root.get("dag", {}).get("tasks", {}).items():
-        component = task["componentRef"]["name"]
-        label = document["components"][component].get("executorLabel", "")
-        container = executors.get(label, {}).get("container")
+    for name in graphlib.TopologicalSorter(needs).static_order():
+        container = _find_container(document, tasks[name])
         if container:
-            found[name] = _make_key(task, component, container, known)
-    # what an importer brings in has the same id each time
-    return {
-        name: replace(key, upstream=tuple(other for other in key.upstream if other in found))
-        for name, key in found.items()
-    }
+            # what an importer brings in has the same id each time
+            upstream = {other: found[other].name for other in needs[name] if other in found}
+            found[name] = _make_key(tasks[name], container, known, upstream, takes_given)
+    return found
 
 
-def _make_key(task: Json, component: str, container: Json, values: Json) -> Key:
-    options, args = task.get("cachingOptions", {}), list(container.get("args", ()))
-    given = options.get("cacheKey", "")
-    command = [*container.get("command", ()), *args]
+def _find_container(document: Json, task: Json) -> Json:
+    component = document["components"][task["componentRef"]["name"]]
+    executors = document.get("deploymentSpec", {}).get("executors", {})
+    container: Json = executors.get(component.get("executorLabel"), {}).get("container", {})
+    return container
+
+
+def _make_key(
+    task: Json,
+    container: Json,
+    values: Json,
+    upstream: Mapping[str, str],
+    takes_given: bool,  # noqa: FBT001 - handed down
+) -> Key:
+    options = task.get("cachingOptions", {})
+    given = options.get("cacheKey", "") if takes_given else ""
+    command = [*container.get("command", ()), *container.get("args", ())]
     parameters = task.get("inputs", {}).get("parameters", {})
     resolved = {name: _resolve(source, values) for name, source in parameters.items()}
+    parts = [container["image"], command, resolved, upstream]
     return Key(
+        name=digest_json([task["componentRef"]["name"], given] if given else parts),
         asked=bool(options.get("enableCache")),
-        fingerprint=_read_option(args, "--fingerprint"),
+        given=bool(given),
         image=container["image"],
-        own=digest_json([container["image"], command, resolved]),
-        given=digest_json([component, given]) if given else "",
-        upstream=tuple(task.get("dependentTasks", ())),
+        upstream=tuple(upstream),
     )
 
 
@@ -96,7 +98,3 @@ def _even_out(value: Any) -> Any:
         return [_even_out(one) for one in value]
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return float(value) if is_number else value
-
-
-def _read_option(args: list[str], name: str) -> str:
-    return args[args.index(name) + 1] if name in args[:-1] else ""
