@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fftasks.stages.groups.cuts import cut
+from fftasks.stages.groups.cuts import cut, split
 from fftasks.stages.groups.dag import Dag, number_parts
 from fftasks.stages.groups.estimate import Limits, Pods, measure
 
 _LITTLE = 0.2  # the part of a pod's time that its overhead may be, to have more pods than places
 _MOST_ROUNDS = 4.0
+_NEARLY = 0.5  # what is there of the last round, at least
 _FINE = 1.03
 _WORTH = 0.1  # the part of a pod's overhead that its work is worth at least
 _COARSER, _COARSEST = 1.25, 4.0  # how much larger bundles become in one step
@@ -21,12 +22,13 @@ _COARSER, _COARSEST = 1.25, 4.0  # how much larger bundles become in one step
 class _Row:
     """Clusters of one stage and one key, in the order of the workflow.
 
-    size_s: what a bundle of them is to take
+    size_s: what a bundle of them is to take, on average; least_s: what each one is to take at least
     """
 
     clusters: list[int] = field(default_factory=list)
     total_s: float = 0.0
     size_s: float = 0.0
+    least_s: float = 0.0
     bundles: list[list[int]] = field(default_factory=list)
 
 
@@ -55,7 +57,7 @@ def bundle_clusters(dag: Dag, stages: Sequence[int], pods: Pods, limits: Limits)
             return number_parts(bundle_of)
         for row in chosen:
             row.size_s *= min(max(excess, _COARSER), _COARSEST)
-            row.bundles = cut(dag, row.clusters, row.size_s)
+            row.bundles = _taper(dag, row, pods)
 
 
 def _choose(rows: list[_Row], pressure: list[float]) -> list[_Row]:
@@ -83,11 +85,32 @@ def _fit(dag: Dag, row: _Row, pods: Pods) -> None:
     even = row.total_s / pods.parallel
     # where pods work long, more of them even out what is not as expected, for little
     rounds = min(max(even * _LITTLE / max(pods.overhead_s, 1.0), 1.0), _MOST_ROUNDS)
-    row.size_s = max(longest, even / rounds, _WORTH * pods.overhead_s)
-    row.bundles = cut(dag, row.clusters, row.size_s)
+    row.least_s = max(longest, _WORTH * pods.overhead_s)
+    row.size_s = max(row.least_s, even / rounds)
+    row.bundles = _taper(dag, row, pods)
     while len(row.bundles) > max(pods.parallel * math.floor(rounds), 1):
         row.size_s *= _FINE
-        row.bundles = cut(dag, row.clusters, row.size_s)
+        row.bundles = _taper(dag, row, pods)
+
+
+def _taper(dag: Dag, row: _Row, pods: Pods) -> list[list[int]]:
+    """Return the bundles of a row: where there are several to a place, each round half of what is left.
+
+    The last ones are small, and even out by how much the ones before took longer than expected.
+
+    Source: factoring in Hummel, Schonberg, Flynn, 'Factoring: a method for scheduling parallel loops', 1992.
+    """
+    rounds = math.floor(row.total_s / (pods.parallel * row.size_s) + _NEARLY)
+    if rounds <= 1:
+        return cut(dag, row.clusters, row.size_s)
+    bundles, left = list[list[int]](), row.clusters
+    share_s = row.size_s * rounds
+    for _ in range(rounds - 1):
+        share_s /= 2
+        size_s = max(share_s, row.least_s)
+        first, left = split(dag, left, share_s * pods.parallel, size_s)
+        bundles += cut(dag, first, size_s)
+    return [*bundles, *cut(dag, left, max(share_s, row.least_s))]
 
 
 def _number(count: int, rows: list[_Row]) -> tuple[list[int], list[int]]:

@@ -35,6 +35,15 @@ def cut(dag: Dag, row: Sequence[int], size_s: float) -> list[list[int]]:
     return pieces
 
 
+def split(
+    dag: Dag, row: Sequence[int], first_s: float, size_s: float
+) -> tuple[list[int], list[int]]:
+    """Return a row of things in two, where about first_s of it are over, within half a piece of size_s."""
+    row = list(row)
+    end = _find_end(dag, row, _add_up(dag, row), first_s, size_s / 2)
+    return row[:end], row[end:]
+
+
 def _round(size_s: float) -> float:
     """Return the next of some sizes: an edit that changes a little what is wanted changes nothing."""
     return 2 ** (math.ceil(math.log2(size_s) * _SIZES) / _SIZES)
