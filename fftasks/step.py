@@ -38,9 +38,13 @@ def run_step(step: Step) -> None:
 
 def is_current(step: Step) -> bool:
     """Tell whether a step is up to date; one whose needs are not there is not."""
-    if not all(read_record(path) for path in step.needs):
-        return False
-    return not step.list_reasons(read_record(step.path))
+    return not list_reasons(step)
+
+
+def list_reasons(step: Step) -> list[str]:
+    """Return why a step must be made, one sentence each; empty if it is up to date."""
+    gone = [f"{path.name} is gone" for path in step.needs if not read_record(path)]
+    return gone or step.list_reasons(read_record(step.path))
 
 
 def compare(old: Record | None, version: int, inputs: Inputs) -> list[str]:

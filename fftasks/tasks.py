@@ -23,7 +23,6 @@ from fftasks.attempt import Attempt
 from fftasks.database import ONCE, RecordChecker
 from fftasks.errors import FFTasksError, StoreError
 from fftasks.project import FOLDER, Project, open_current
-from fftasks.record import read_record
 from fftasks.reporter import Reporter
 
 __all__ = [
@@ -229,15 +228,15 @@ class StageLook:
 def run_stage(stage: str, workflow: str, again: bool) -> dict[str, Any]:  # noqa: FBT001 - doit passes it
     """Make a stage and record it, unless it turns out to be up to date; say whether, why, and when."""
     from fftasks.assembly import plan
-    from fftasks.step import is_current, run_step
+    from fftasks.step import list_reasons, run_step
 
     begin = time.time()
     step = plan(open_current(), stage, workflow, again=again)
-    if is_current(step):
+    reasons = list_reasons(step)
+    if not reasons:
         return {"ran": False}
-    reasons = step.list_reasons(read_record(step.path))
     run_step(step)
-    return {"ran": True, "reason": next(iter(reasons), ""), ONCE: {"begin": begin}}
+    return {"ran": True, "reason": reasons[0], ONCE: {"begin": begin}}
 
 
 def name_task(label: str) -> str:
