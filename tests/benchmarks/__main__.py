@@ -8,7 +8,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import array, compiling, edit, first_run, fusion, growth, image, no_op, start
+from tests.benchmarks import (
+    array,
+    compiling,
+    edit,
+    first_run,
+    fusion,
+    growth,
+    image,
+    no_op,
+    start,
+    submit,
+)
 from tests.benchmarks.table import print_table
 
 BENCHMARKS = {
@@ -21,6 +32,7 @@ BENCHMARKS = {
     "image": image,
     "fusion": fusion,
     "start": start,
+    "submit": submit,
 }
 
 
