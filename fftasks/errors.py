@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class FFTasksError(Exception):
@@ -69,3 +69,11 @@ class ToolError(FFTasksError):
 
 class StoreError(FFTasksError):
     """Look at .fftasks/ and the disk that it is on."""
+
+
+def suggest_name(name: str, names: Iterable[str]) -> str:
+    """Return the sentence that offers the nearest of some names for one that is none, "" if none is near."""
+    import difflib
+
+    near = difflib.get_close_matches(name, list(names), n=1)
+    return f"did you mean {near[0]!r}?" if near else ""

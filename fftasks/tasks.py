@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from doit import task_params
-from doit.exceptions import InvalidDodoFile, TaskFailed
+from doit.exceptions import InvalidCommand, InvalidDodoFile, TaskFailed
 
 from fftasks.attempt import Attempt
 from fftasks.database import ONCE, RecordChecker
-from fftasks.errors import FFTasksError, StoreError
+from fftasks.errors import FFTasksError, StoreError, suggest_name
 from fftasks.project import FOLDER, Project, open_current
 from fftasks.reporter import Reporter
 
@@ -254,6 +254,15 @@ def find_label(project: Project, name: str) -> str | None:
     if name in project.nodes:
         return name
     return next((label for label in project.nodes if name == name_task(label)), None)
+
+
+def read_label(project: Project, name: str) -> str:
+    """Return the label of the node that is meant; raise InvalidCommand with the nearest name if none is."""
+    label = find_label(project, name)
+    if label is None:
+        hint = suggest_name(name, project.nodes) or f"nodes: {', '.join(project.nodes)}"
+        raise InvalidCommand(f"there is no node {name!r}; {hint}")
+    return label
 
 
 class NodeLook:

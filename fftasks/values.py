@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fftasks.constant.parameter import name_type
-from fftasks.errors import ParameterError
+from fftasks.errors import ParameterError, suggest_name
 from fftasks.runtime.restore import fit
 from fftasks.workflow.parameter import KINDS
 
@@ -69,12 +68,11 @@ def check_names(given: Iterable[str], known: Iterable[str]) -> None:
     names = list(known)
     for name in given:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
             listed = f"parameters: {', '.join(names)}" if names else "the workflows have none"
             raise ParameterError(
                 f"there is no run parameter {name!r}",
                 found=[listed],
-                tip=f"did you mean {near[0]!r}?" if near else "",
+                tip=suggest_name(name, names),
             )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from fftasks.errors import FFTasksError, ToolError
+from fftasks.errors import FFTasksError, ToolError, suggest_name
 from fftasks.runtime.members import parse_members
 from fftasks.stages.submit import read_description
 
@@ -144,12 +144,10 @@ class ClusterRun:
 
 def refuse_name(problem: str, name: str, names: list[str]) -> FFTasksError:
     """Return the error for a name that is none, with the nearest one."""
-    import difflib
-
-    near = difflib.get_close_matches(name, names, n=1)
-    tip = f"did you mean {near[0]!r}?" if near else ""
     shown = ", ".join(names[:20]) + (" ..." if len(names) > 20 else "")  # noqa: PLR2004
-    return ToolError(problem, found=[f"there are: {shown or 'none'}"], tip=tip)
+    return ToolError(
+        problem, found=[f"there are: {shown or 'none'}"], tip=suggest_name(name, names)
+    )
 
 
 def list_nodes(document: Json, task: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from doit.exceptions import InvalidCommand
 
 from fftasks.errors import FFTasksError, StoreError
 from fftasks.project import Project, open_current
-from fftasks.tasks import find_label
+from fftasks.tasks import read_label
 from fftasks.values import format_values
 
 
@@ -29,11 +29,9 @@ class Accept(DoitCmdBase):  # type: ignore[misc]
         if not pos_args:
             raise InvalidCommand("doit accept takes the names of nodes")
         project = open_current()
-        labels = [find_label(project, name) for name in pos_args]
-        if None in labels:
-            raise InvalidCommand(f"there is no node {pos_args[labels.index(None)]!r}")
+        labels = [read_label(project, name) for name in pos_args]
         try:
-            for label in (label for label in labels if label is not None):
+            for label in labels:
                 _check_values(project, label)
                 project.accept(label)
                 print(f"{label}: its result is kept")

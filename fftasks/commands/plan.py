@@ -11,7 +11,7 @@ from doit.exceptions import InvalidCommand
 from fftasks.cluster.forecast import Forecast as ClusterForecast
 from fftasks.cluster.forecast import Outlook, forecast
 from fftasks.commands.command import JSON, Command
-from fftasks.errors import FFTasksError
+from fftasks.errors import FFTasksError, suggest_name
 from fftasks.grouping import Prospect, look_ahead
 from fftasks.plan import STAGES, Forecast, plan_nodes, plan_stages
 from fftasks.project import Project
@@ -64,8 +64,9 @@ def _forecast(project: Project, tasks: list[str]) -> dict[str, list[Forecast]]:
         if task not in (*STAGES, "run") and find_label(project, task.removeprefix("run:")) is None
     ]
     if unknown:
-        known = ", ".join(("run", *STAGES, *project.nodes))
-        raise InvalidCommand(f"there is nothing to plan for {unknown[0]!r}; there are: {known}")
+        known = ("run", *STAGES, *project.nodes)
+        hint = suggest_name(unknown[0], known) or f"there are: {', '.join(known)}"
+        raise InvalidCommand(f"there is nothing to plan for {unknown[0]!r}; {hint}")
     if not tasks or "run" in tasks or labels:
         everything = not tasks or "run" in tasks
         parts["run"] = plan_nodes(project, None if everything else {str(label) for label in labels})

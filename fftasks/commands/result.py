@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import shlex
 import subprocess
@@ -15,7 +14,7 @@ from doit.exceptions import InvalidCommand
 from fftasks.errors import FFTasksError, StoreError
 from fftasks.project import Project, open_current
 from fftasks.results import find_artifact
-from fftasks.tasks import find_label
+from fftasks.tasks import read_label
 from fftasks.values import format_values
 
 _CLUSTER = {
@@ -82,11 +81,7 @@ def _show_of_cluster(project: Project, name: str, wanted: str) -> int:
 
 
 def _show(project: Project, name: str) -> int:
-    label = find_label(project, name)
-    if label is None:
-        near = difflib.get_close_matches(name, project.nodes, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"nodes: {', '.join(project.nodes)}"
-        raise InvalidCommand(f"there is no node {name!r}; {hint}")
+    label = read_label(project, name)
     node = project.nodes[label]
     path = _find(project, label)
     return show_artifact(project, node.graph["file"], path)

@@ -104,6 +104,11 @@ def test_only_what_has_a_result_can_be_accepted(chain):
     assert "there is no node 'x'" in chain.doit("accept", "x", code=3)
 
 
+@pytest.mark.parametrize("command", ["accept", "plan"])
+def test_a_typo_gets_the_nearest_node(chain, command):
+    assert "did you mean 'report'?" in chain.doit(command, "repor", code=3)
+
+
 def test_verbose_says_what_could_not_be_resolved(chain):
     chain.edit("wf.py", "return 10 * x", "return eval('10 * x')")
 
