@@ -1,4 +1,4 @@
-"""`doit run`: doit's own, and what comes when all tasks have ended: room on the disk, a run to follow."""
+"""`doit run`: doit's own for tasks and nodes; when all have ended: room on the disk, a run to follow."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 from doit import cmd_run
 from doit.control import TaskControl
+from doit.exceptions import InvalidCommand
 
-from fftasks.errors import FFTasksError
+from fftasks.errors import FFTasksError, suggest_name
 
 _KEEP = {
     "name": "keep", "short": "", "long": "keep", "type": str, "default": "",
@@ -61,12 +62,45 @@ class Run(cmd_run.Run):  # type: ignore[misc]
         from fftasks.dispatcher import Dispatcher, Sequential
 
         # doit has no place where a runner could be given
-        own = cmd_run.MRunner, cmd_run.Runner
-        cmd_run.MRunner, cmd_run.Runner = Dispatcher, Sequential
+        own = cmd_run.MRunner, cmd_run.Runner, cmd_run.TaskControl
+        cmd_run.MRunner, cmd_run.Runner, cmd_run.TaskControl = Dispatcher, Sequential, _Control
         try:
             return int(super()._execute(**params))
         finally:
-            cmd_run.MRunner, cmd_run.Runner = own
+            cmd_run.MRunner, cmd_run.Runner, cmd_run.TaskControl = own
+
+
+class _Control(TaskControl):  # type: ignore[misc]
+    """Take the name of a node for its task; what is a task or a target already stays that."""
+
+    def _process_filter(self, task_selection: list[str]) -> list[str]:
+        """Return the names that are selected, which have no options behind them any more."""
+        return [self._find_task(name) for name in super()._process_filter(task_selection)]
+
+    def _filter_tasks(self, task_selection: list[str]) -> list[str]:
+        """Return the tasks that are selected; raise InvalidCommand with the nearest name for none."""
+        try:
+            return list(super()._filter_tasks(task_selection))
+        except InvalidCommand as error:
+            if error.not_found is None:
+                raise
+            name, known = error.not_found, (*self._name_nodes(), *self.tasks)
+            hint = suggest_name(name, known) or "`doit list --all` shows what there is"
+            raise InvalidCommand(f"there is no command, task or node {name!r}; {hint}") from None
+
+    def _find_task(self, name: str) -> str:
+        is_known = name in self.tasks or name in self.targets
+        return name if is_known else self._name_nodes().get(name, name)
+
+    def _name_nodes(self) -> dict[str, str]:
+        """Return the task of each node, by the node's name and by how doit spells it."""
+        nodes = {
+            task: task_meta["node"]
+            for task in self.tasks
+            if "node" in (task_meta := (self.tasks[task].meta or {}).get("fftasks", {}))
+        }
+        spelled = {task.partition(":")[2]: task for task in nodes}
+        return {**spelled, **{label: task for task, label in nodes.items()}}
 
 
 def _read_size(text: str) -> int | None:

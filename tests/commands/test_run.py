@@ -1,4 +1,4 @@
-"""`doit run --keep`: room on the disk after a run."""
+"""`doit run`: names of nodes, and with --keep, room on the disk after a run."""
 
 from __future__ import annotations
 
@@ -52,3 +52,34 @@ def test_the_exit_code_is_that_of_the_run(chain):
 
     assert "ZeroDivisionError" in output
     assert "bytes are left" in output
+
+
+@pytest.mark.parametrize("words", [("run", "total"), ("total",), ("-n1", "total")])
+def test_the_name_of_a_node_stands_for_its_task(chain, words):
+    assert chain.ran(*words) == ["total", "values"]
+
+
+def test_a_name_that_doit_would_take_for_a_pattern_is_one_in_its_spelling(chain):
+    chain.edit("wf.py", 'set_name("total")', 'set_name("a*b")')
+
+    assert chain.ran("run", "a%2Ab") == ["a%2Ab", "values"]
+
+
+def test_a_task_goes_before_a_node_of_the_same_name(chain):
+    chain.edit("wf.py", 'set_name("total")', 'set_name("context")')
+
+    assert chain.ran("run", "context") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [(("run", "totl"), "total"), (("totl",), "total"), (("run", "run:totl"), "run:total")],
+)
+def test_a_typo_gets_the_nearest_node_or_task(chain, words, near):
+    assert f"did you mean '{near}'?" in chain.doit(*words, code=3)
+
+
+def test_a_name_like_no_other_is_said_with_how_to_find_one(chain):
+    output = chain.doit("run", "xyzzy", code=3)
+
+    assert "no command, task or node 'xyzzy'; `doit list --all` shows" in output
