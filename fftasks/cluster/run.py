@@ -127,6 +127,12 @@ class ClusterRun:
         """The task of each node, by the node's name."""
         return {node: task for task in self.tasks for node in task.nodes}
 
+    def has_left_out(self, task: Task) -> bool:
+        """Tell whether it failed, or was canceled, before a task began; False if it has no details at all."""
+        has_details = bool((self.answer.get("run_details") or {}).get("task_details"))
+        ended = self.state in ("FAILED", "CANCELED") and has_details
+        return ended and task.state in ("", "PENDING")
+
     def find_task(self, node: str) -> Task:
         """Return the task that runs a node; raise ToolError with the nearest name if there is none."""
         if node in self.nodes:

@@ -34,9 +34,14 @@ def name_state(state: str) -> str:
     return _WORDS.get(state, "waiting")
 
 
-def make_row(task: Task, node: str, stream: TextIO) -> tuple[str | Cell, ...]:
+def name_task_state(run: ClusterRun, task: Task) -> str:
+    """Return the word for a task's state: skipped, not waiting, if the run has ended without it."""
+    return "skipped" if run.has_left_out(task) else name_state(task.state)
+
+
+def make_row(run: ClusterRun, task: Task, node: str, stream: TextIO) -> tuple[str | Cell, ...]:
     """Return a row of COLUMNS for a node."""
-    word = name_state(task.state)
+    word = name_task_state(run, task)
     return (show_state(word, stream), node, Cell(word, STATES[word].ansi), format_time(task))
 
 
@@ -92,7 +97,7 @@ def to_json(run: ClusterRun) -> dict[str, Any]:
                 "node": node,
                 "task": task.name,
                 "state": task.state,
-                "shown": name_state(task.state),
+                "shown": name_task_state(run, task),
                 "cached": task.state == "CACHED",
                 "began": task.began and task.began.isoformat(),
                 "ended": task.ended and task.ended.isoformat(),

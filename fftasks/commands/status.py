@@ -32,7 +32,9 @@ class Status(ClusterCommand):
             return 0
         print(tell_head(run))
         rows = [(task, node) for task in run.tasks for node in task.nodes]
-        print_table(COLUMNS, [make_row(task, node, sys.stdout) for task, node in rows], indent=2)
+        print_table(
+            COLUMNS, [make_row(run, task, node, sys.stdout) for task, node in rows], indent=2
+        )
         for line in _list_problems(run):
             print(line)
         return 0

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from fftasks.cluster.run import ClusterRun, Task
-from fftasks.cluster.show import name_state
+from fftasks.cluster.show import name_state, name_task_state
 from fftasks.errors import FFTasksError
 from fftasks.history import list_runs, read_run
 from fftasks.page.content import PageRun, PageTask, Phase
@@ -59,7 +59,7 @@ def list_cluster_items(project: Project, run: ClusterRun) -> list[Item]:
             node["function"],
             tuple(node["upstream"]),
             run.workflow or run.pipeline_name,
-            name_state(run.nodes[name].state),
+            name_task_state(run, run.nodes[name]),
             node["chain"],
             run.nodes[name].name if len(run.nodes[name].nodes) > 1 else "",
         )
@@ -82,7 +82,7 @@ def show_cluster_tasks(project: Project, run: ClusterRun) -> list[PageTask]:
         tasks.append(
             PageTask(
                 name=name,
-                state=name_state(task.state),
+                state=name_task_state(run, task),
                 reason="an earlier run has computed it" if cached else "",
                 begin=begin,
                 end=end,

@@ -13,7 +13,7 @@ import pytest
 
 from fftasks.cluster.follow import Patience, StillRunningError, follow
 from fftasks.cluster.run import ClusterRun
-from fftasks.cluster.show import make_show
+from fftasks.cluster.show import make_show, name_task_state
 from fftasks.cluster.watch import watch_runs
 from fftasks.errors import ToolError
 from fftasks.ports.kfp_errors import AwayError
@@ -294,3 +294,25 @@ def show_times(*rows):
 )  # fmt: skip
 def test_a_cached_task_is_known_by_the_times_of_its_pod(state, rows):
     assert show_times(*rows) == state
+
+
+@pytest.mark.parametrize(
+    ("state", "rows", "word"),
+    [
+        ("RUNNING", [("b", "FAILED")], "waiting"),
+        ("FAILED", [("b", "FAILED")], "skipped"),
+        ("CANCELED", [("b", "CANCELED")], "skipped"),
+        ("CANCELED", [("a", "CANCELED")], "canceled"),
+        ("FAILED", [("a-driver", "FAILED")], "failed"),
+        ("SUCCEEDED", [("b", "SUCCEEDED")], "waiting"),
+        ("FAILED", [], "waiting"),  # its details are gone: nobody knows
+    ],
+)
+def test_what_never_began_is_skipped_when_the_run_has_failed_or_was_canceled(state, rows, word):
+    document = {"root": {"dag": {"tasks": {"a": {"componentRef": {"name": "x"}}}}}}
+    details = [{"display_name": name, "state": word} for name, word in rows]
+    run = ClusterRun(
+        {"state": state, "pipeline_spec": document, "run_details": {"task_details": details}}
+    )
+
+    assert name_task_state(run, run.tasks[0]) == word
