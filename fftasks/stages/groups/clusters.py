@@ -6,6 +6,7 @@ is every set of clusters of one stage.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,10 +22,13 @@ class Grain:
     slack_s: how much longer a cluster may take than its parts in pods of their own
     block_s: clusters begin as blocks of this size, which grow by what needs nothing but them and earlier
         stages; 0: what needs the same clusters, directly or by way of each other, joins them all
+    most_s: what a cluster takes at most: a block at the border of a layer, where nothing ends it, would else
+        grow far beyond those that are to run beside it
     """
 
     slack_s: float = 0.0
     block_s: float = 0.0
+    most_s: float = math.inf
 
 
 def find_clusters(dag: Dag, pods: Pods, grain: Grain) -> tuple[list[int], list[int]]:
@@ -129,6 +133,8 @@ class _State:
         old = sum(self.work[cluster] for cluster in clusters)
         new = sum(dag.work[atom] for atom in atoms)
         span = max(*(self.span[c] for c in clusters), *(self.ends[atom] for atom in atoms))
+        if (old + new) / cpu > self.grain.most_s:
+            return False
         capacity = cpu * self.pods.parallel
         first = max(*(_last(self.work[c], self.span[c], cpu) for c in clusters), old / capacity)
         then = max(*(_last(dag.work[a], dag.span[a], cpu) for a in atoms), new / capacity)

@@ -18,6 +18,8 @@ MODES = ("none", "chains", "auto", "limit")
 _LEAST_S = 0.001  # also what takes no time has a part in the pods' sizes
 _ABOUT_EQUAL = 1.03  # a plan that is so much slower is not, as long as it takes fewer pods
 _AS_GOOD = 1.15  # what is kept of the groups before may be so much slower than the best
+# how large blocks begin, in parts of what a place would have of the widest level, and how far they grow
+_BLOCKS = ((0.6, math.inf), (0.75, 4.0), (2.0, 2.1), (4.0, 4.0))
 
 
 @dataclass(frozen=True)
@@ -168,12 +170,17 @@ def _join_atoms(graph: Record, ids: Sequence[str], dag: Dag) -> list[int]:
 def _find_best(atoms: Dag, pods: Pods, limits: Limits, last: int) -> tuple[int, list[int]]:
     """Return which grain lets the last pod end first, and its groups of atoms."""
     found = [(estimate(atoms, pods, limits), list(range(len(atoms))))]
+    known: dict[
+        tuple[int, ...], tuple[Estimate, list[int]]
+    ] = {}  # many grains give the same clusters
     for grain in _list_grains(atoms, pods):
         clusters, stages = find_clusters(atoms, pods, grain)
-        whole = contract(atoms, clusters)
-        bundles = bundle_clusters(whole, stages, pods, limits)
-        parts = _compose(clusters, bundles)
-        found.append((estimate(contract(whole, bundles), pods, limits), parts))
+        if (same := (*clusters, *stages)) not in known:
+            whole = contract(atoms, clusters)
+            bundles = bundle_clusters(whole, stages, pods, limits)
+            expected = estimate(contract(whole, bundles), pods, limits)
+            known[same] = expected, _compose(clusters, bundles)
+        found.append(known[same])
     fitting = [n for n, (expected, _) in enumerate(found) if expected.fits]
     if not fitting:  # the pipeline stage says by how much
         fitting = [min(range(len(found)), key=lambda n: found[n][0].pods)]
@@ -191,9 +198,9 @@ def _list_grains(atoms: Dag, pods: Pods) -> Iterator[Grain]:
     for slack_s in (0.0, pods.overhead_s, share_s / 4, share_s / 1.5, math.inf):
         yield Grain(slack_s)
     widest = max(sum(loads[atom] for atom in level) for level in list_levels(atoms))
-    for times in (1, 2, 4):
+    for times, most in _BLOCKS:
         block_s = times * widest / pods.parallel
-        yield Grain(max(block_s, pods.overhead_s), block_s)
+        yield Grain(max(block_s, pods.overhead_s), block_s, most * block_s)
 
 
 def _compose(parts: Sequence[int], further: Sequence[int]) -> list[int]:
