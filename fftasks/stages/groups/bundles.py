@@ -15,7 +15,7 @@ _MOST_ROUNDS = 4.0
 _NEARLY = 0.5  # what is there of the last round, at least
 _FINE = 1.03
 _WORTH = 0.1  # the part of a pod's overhead that its work is worth at least
-_COARSER, _COARSEST = 1.06, 4.0  # how much larger bundles become in one step
+_COARSER, _COARSEST = 1.12, 4.0  # how much larger bundles become in one step
 
 
 @dataclass
@@ -56,7 +56,7 @@ def bundle_clusters(dag: Dag, stages: Sequence[int], pods: Pods, limits: Limits)
         if not chosen:
             return number_parts(bundle_of)
         for row in chosen:
-            row.size_s *= min(max(excess, _COARSER), _COARSEST)
+            row.size_s *= min(max(math.sqrt(excess), _COARSER), _COARSEST)
             row.bundles = _taper(dag, row, pods)
 
 
