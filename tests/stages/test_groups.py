@@ -182,11 +182,12 @@ def test_known_durations_keep_long_nodes_apart():
     assert owner["node_3"] != owner["node_4"]
 
 
-def find_moved(record, edited):
+def find_moved(record, edited, seconds):
     """Return the part of the nodes in both that are in a group of others after the edit."""
     common = record["nodes"].keys() & edited["nodes"].keys()
-    old = group_nodes(record, "w", "auto")
-    new = group_nodes(edited, "w", "auto", last=old.grain)
+    places = dict.fromkeys({**record["nodes"], **edited["nodes"]}, Place(seconds=seconds))
+    old = group_nodes(record, "w", "auto", places=places)
+    new = group_nodes(edited, "w", "auto", places=places, last=old.grain)
     before, after = (
         {node: common.intersection(group.nodes) for group in found.groups for node in group.nodes}
         for found in (old, new)
@@ -209,14 +210,22 @@ def edit(needs, place, *, inserts):
 @pytest.mark.parametrize("inserts", [True, False])
 @pytest.mark.parametrize(
     # at most a stretch of eight groups of fifty; more where neighbours need each other
-    ("make", "most"),
-    [(make_sweep, 0.2), (make_map_reduce, 0.2), (make_tree, 0.2), (make_layers, 0.5)],
+    ("make", "seconds", "most"),
+    [
+        (make_sweep, 1, 0.2),
+        (make_map_reduce, 1, 0.1),
+        (make_tree, 1, 0.1),
+        (make_layers, 1, 0.5),
+        (make_sweep, 60, 0.1),
+        (make_map_reduce, 60, 0.1),
+        (make_tree, 60, 0.1),
+    ],
 )
-def test_an_edit_moves_few_nodes_to_other_groups(make, most, inserts):
+def test_an_edit_moves_few_nodes_to_other_groups(make, seconds, most, inserts):
     needs = make(1500)
     record = make_record(needs)
 
-    moved = [find_moved(record, edit(needs, place, inserts=inserts)) for place in (7, 801)]
+    moved = [find_moved(record, edit(needs, p, inserts=inserts), seconds) for p in (7, 801)]
 
     assert max(moved) <= most, moved
 

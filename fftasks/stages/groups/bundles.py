@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fftasks.stages.groups.cuts import cut, split
+from fftasks.stages.groups.cuts import SIZES, cut, round_size, split
 from fftasks.stages.groups.dag import Dag, number_parts
 from fftasks.stages.groups.estimate import Limits, Pods, measure
 
 _LITTLE = 0.2  # the part of a pod's time that its overhead may be, to have more pods than places
 _MOST_ROUNDS = 4.0
 _NEARLY = 0.5  # what is there of the last round, at least
-_FINE = 1.03
+_FINE = 2 ** (1 / SIZES)
 _WORTH = 0.1  # the part of a pod's overhead that its work is worth at least
 _COARSER, _COARSEST = 1.12, 4.0  # how much larger bundles become in one step
 
@@ -56,7 +56,8 @@ def bundle_clusters(dag: Dag, stages: Sequence[int], pods: Pods, limits: Limits)
         if not chosen:
             return number_parts(bundle_of)
         for row in chosen:
-            row.size_s *= min(max(math.sqrt(excess), _COARSER), _COARSEST)
+            step = min(max(math.sqrt(excess), _COARSER), _COARSEST)
+            row.size_s = round_size(row.size_s * step)
             row.bundles = _taper(dag, row, pods)
 
 
@@ -86,10 +87,10 @@ def _fit(dag: Dag, row: _Row, pods: Pods) -> None:
     # where pods work long, more of them even out what is not as expected, for little
     rounds = min(max(even * _LITTLE / max(pods.overhead_s, 1.0), 1.0), _MOST_ROUNDS)
     row.least_s = max(longest, _WORTH * pods.overhead_s)
-    row.size_s = max(row.least_s, even / rounds)
+    row.size_s = round_size(max(row.least_s, even / rounds))
     row.bundles = _taper(dag, row, pods)
     while len(row.bundles) > max(pods.parallel * math.floor(rounds), 1):
-        row.size_s *= _FINE
+        row.size_s = round_size(row.size_s * _FINE)
         row.bundles = _taper(dag, row, pods)
 
 

@@ -11,7 +11,8 @@ from fftasks.stages.groups.dag import Dag
 
 _WINDOW = 0.1  # how much further than wanted, in pieces, an end may be
 _STRETCH = 8  # how many pieces a stretch has
-_SIZES = 16  # how many sizes there are between one and its double
+_ALMOST = 1e-6  # what a size of these may be off
+SIZES = 16  # how many sizes there are between one and its double
 _STRETCHES = 0.25  # how much smaller or larger than wanted a stretch may be
 
 
@@ -24,7 +25,7 @@ def cut(dag: Dag, row: Sequence[int], size_s: float) -> list[list[int]]:
 
     Source: boundaries in the content, as in Xia et al., 'FastCDC', 2016.
     """
-    row, pieces, size_s = list(row), [], _round(size_s)
+    row, pieces, size_s = list(row), [], round_size(size_s)
     for stretch in _cut_stretches(dag, row, size_s * _STRETCH):
         loads = _add_up(dag, stretch)
         count = max(math.ceil(loads[-1] / size_s - _WINDOW), 1)
@@ -44,9 +45,9 @@ def split(
     return row[:end], row[end:]
 
 
-def _round(size_s: float) -> float:
+def round_size(size_s: float) -> float:
     """Return the next of some sizes: an edit that changes a little what is wanted changes nothing."""
-    return 2 ** (math.ceil(math.log2(size_s) * _SIZES) / _SIZES)
+    return 2 ** (math.ceil(math.log2(size_s) * SIZES - _ALMOST) / SIZES)
 
 
 def _cut_stretches(dag: Dag, row: list[int], size_s: float) -> list[list[int]]:
