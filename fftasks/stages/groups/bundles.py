@@ -15,7 +15,7 @@ _MOST_ROUNDS = 4.0
 _NEARLY = 0.5  # what is there of the last round, at least
 _FINE = 2 ** (1 / SIZES)
 _WORTH = 0.1  # the part of a pod's overhead that its work is worth at least
-_COARSER, _COARSEST = 1.12, 4.0  # how much larger bundles become in one step
+_COARSER, _COARSEST = 1.04, 4.0  # how much larger bundles become in one step
 
 
 @dataclass

@@ -19,7 +19,7 @@ _LEAST_S = 0.001  # also what takes no time has a part in the pods' sizes
 _ABOUT_EQUAL = 1.03  # a plan that is so much slower is not, as long as it takes fewer pods
 _AS_GOOD = 1.15  # what is kept of the groups before may be so much slower than the best
 # how large blocks begin, in parts of what a place would have of the widest level, and how far they grow
-_BLOCKS = ((0.6, math.inf), (0.75, 4.0), (2.0, 2.1), (4.0, 4.0))
+_BLOCKS = ((0.53, math.inf), (0.75, 4.0), (2.0, 2.1), (4.0, 4.0))
 
 
 @dataclass(frozen=True)
