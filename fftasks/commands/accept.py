@@ -5,16 +5,16 @@ from __future__ import annotations
 import shlex
 import sys
 
-from doit.cmd_base import DoitCmdBase
 from doit.exceptions import InvalidCommand
 
+from fftasks.commands.usage import WithHelp
 from fftasks.errors import FFTasksError, StoreError
 from fftasks.project import Project, open_current
 from fftasks.tasks import read_label
 from fftasks.values import format_values
 
 
-class Accept(DoitCmdBase):  # type: ignore[misc]
+class Accept(WithHelp):
     """Take the result that a node has as the one for what its code and constants are now."""
 
     doc_purpose = "keep a node's result although its code has changed"

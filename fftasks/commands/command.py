@@ -11,9 +11,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from doit.cmd_base import DoitCmdBase
 from doit.exceptions import InvalidCommand
 
+from fftasks.commands.usage import WithHelp
 from fftasks.errors import FFTasksError
 from fftasks.project import Project, open_current
 
@@ -27,7 +27,7 @@ CLUSTER = {
 }  # fmt: skip
 
 
-class Command(DoitCmdBase):  # type: ignore[misc]
+class Command(WithHelp):
     """A command with up to `most` names and at least `least`."""
 
     least, most = 0, 1
@@ -37,7 +37,8 @@ class Command(DoitCmdBase):  # type: ignore[misc]
         self.loader.setup(params)
         options, names = self._split(dict(params), args)
         if not self.least <= len(names) <= self.most:
-            raise InvalidCommand(f"usage: doit {self.name} {self.doc_usage}")
+            usage = f"doit {self.name} {self.doc_usage}".rstrip()
+            raise InvalidCommand(f"usage: {usage}; `doit help {self.name}` says more")
         try:
             code = self.act(open_current(), names, options)
             sys.stdout.flush()

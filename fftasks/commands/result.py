@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from doit.cmd_base import DoitCmdBase
 from doit.exceptions import InvalidCommand
 
+from fftasks.commands.usage import WithHelp
 from fftasks.errors import FFTasksError, StoreError
 from fftasks.project import Project, open_current
 from fftasks.results import find_artifact
@@ -23,7 +23,7 @@ _CLUSTER = {
 }  # fmt: skip
 
 
-class Result(DoitCmdBase):  # type: ignore[misc]
+class Result(WithHelp):
     """Print the repr of a node's result and nothing else; a word on stderr if it is out of date."""
 
     doc_purpose = "print the result of a node"

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from doit import cmd_run
+from doit.cmd_help import Help
 from doit.control import TaskControl
 from doit.exceptions import InvalidCommand
 
+from fftasks.commands.usage import WithHelp
 from fftasks.errors import FFTasksError, suggest_name
 
 _KEEP = {
@@ -24,7 +26,7 @@ _GROUPS = {
 }  # fmt: skip
 
 
-class Run(cmd_run.Run):  # type: ignore[misc]
+class Run(WithHelp, cmd_run.Run):  # type: ignore[misc]
     """Run tasks; then remove results that no node has any more, and follow what was submitted."""
 
     name = "run"
@@ -43,6 +45,18 @@ class Run(cmd_run.Run):  # type: ignore[misc]
         except FFTasksError as error:
             sys.stderr.write(f"{error}\n")
             return error.exit_code
+
+    def print_help(self, words: list[str]) -> None:
+        """Print the usage of the task that --help stood behind, or of this command."""
+        names = set()
+        if self.sel_tasks:  # else doit has not come to the options of tasks, nor to dodo.py
+            self.task_list = self.loader.load_tasks(cmd=self, pos_args=[])
+            names = {task.name for task in self.task_list}
+        task = next((word for word in reversed(words) if word in names), None)
+        if task is None:
+            super().print_help(words)
+        else:
+            Help._execute(self, [task])  # all that it reads of itself is the list of tasks
 
     def _rehearse(self, params: dict[str, Any]) -> int:
         from fftasks.project import open_current

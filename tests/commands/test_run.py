@@ -83,3 +83,24 @@ def test_a_name_like_no_other_is_said_with_how_to_find_one(chain):
     output = chain.doit("run", "xyzzy", code=3)
 
     assert "no command, task or node 'xyzzy'; `doit list --all` shows" in output
+
+
+@pytest.mark.parametrize(
+    "words", [("run", "--help"), ("plan", "--help"), ("plan", "total", "-h"), ("accept", "--help")]
+)
+def test_help_behind_a_command_is_its_usage(chain, words):
+    assert chain.doit(*words) == chain.doit("help", words[0])
+
+
+@pytest.mark.parametrize("words", [("submit", "--help"), ("run", "submit", "--again", "--help")])
+def test_help_behind_a_task_is_about_the_task(chain, words):
+    assert chain.doit(*words) == chain.doit("help", "submit")
+    assert not (chain.root / ".fftasks" / "context").exists()
+
+
+def test_a_wrong_option_is_still_an_error(chain):
+    assert "--hlep not recognized" in chain.doit("run", "--hlep", code=3)
+
+
+def test_too_many_names_are_answered_with_the_usage(chain):
+    assert "usage: doit doctor; `doit help doctor` says more" in chain.doit("doctor", "kfp", code=3)
