@@ -90,7 +90,8 @@ def test_the_examples_run_on_the_cluster(
     assert find_result(cluster, digits, "best") == fftasks.load("best", project.root)
     assert find_result(cluster, digits, "confusion") == fftasks.load("confusion", project.root)
     shown = digits.tasks["confusion"].outputs["artifacts"]["classification"]
-    assert shown.type.instance_schema or shown.type.schema_title == "system.ClassificationMetrics"
+    declared = digits.pipeline.get_component("confusion").output_definitions.artifacts
+    assert declared["classification"].artifact_type.schema_title == "system.ClassificationMetrics"
     (row, *_) = shown.metadata["confusionMatrix"]["struct"]["rows"]
     assert sum(row["row"]) == 89
     page = digits.tasks["picture"].outputs["artifacts"]["html"]
