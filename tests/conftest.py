@@ -41,6 +41,7 @@ _CACHE = Path(os.environ.get("FFTASKS_TEST_CACHE") or Path.home() / ".cache" / "
 _SERVICES = frozenset({"engine", "registry", "base_image", "cluster", "kfp_cluster"})
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups in a hook of its own
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests that use a service, and put them behind the fast ones.
 

@@ -799,7 +799,7 @@ def test_files_that_nodes_make_are_no_data(reading):
     [
         ("data/a.txt", ["all"], "(data file data/a.txt changed)"),
         ("data/b.txt", ["all", "some"], "(data/b.txt changed)"),
-        ("data/b2.txt", ["all", "some"], "(data/b2.txt changed)"),
+        ("data/b2.txt", ["all", "some"], "(data/b2.txt is new)"),
         ("data/c.txt", ["all"], "(data file data/c.txt is new)"),
         ("notes.md", [], ""),
         ("config/prod.yaml", [], ""),
