@@ -134,6 +134,7 @@ def test_a_replay_has_the_parameters_of_the_run(runs):
 
 def test_where_results_are_not_is_said(runs):
     nowhere = {"FFTASKS_OBJECT_STORE__MOUNT": str(runs.sample.root / "docs")}
+    runs.sample.doit("result", "check", runs.good)
     folder = runs.sample.root / ".fftasks" / "cluster"
     folder.rename(folder.with_name("kept"))
     try:
