@@ -14,7 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from doit import task_params
 from doit.exceptions import InvalidCommand, InvalidDodoFile, TaskFailed
@@ -36,6 +36,9 @@ __all__ = [
     "task_push",
     "task_submit",
 ]
+
+if TYPE_CHECKING:
+    from doit.task import Task
 
 T = TypeVar("T")
 
@@ -225,16 +228,24 @@ class StageLook:
 
 
 @while_running
-def run_stage(stage: str, workflow: str, again: bool) -> dict[str, Any]:  # noqa: FBT001 - doit passes it
-    """Make a stage and record it, unless it turns out to be up to date; say whether, why, and when."""
+def run_stage(stage: str, workflow: str, again: bool, task: Task) -> dict[str, Any]:  # noqa: FBT001 - doit passes it
+    """Make a stage and record it, unless it turns out to be up to date; say whether, why, and when.
+
+    task: of doit; commands/run.py has noted in that of the image what it is made for
+    """
     from fftasks.assembly import plan
     from fftasks.step import list_reasons, run_step
 
-    begin = time.time()
-    step = plan(open_current(), stage, workflow, again=again)
+    begin, project = time.time(), open_current()
+    step = plan(project, stage, workflow, again=again)
     reasons = list_reasons(step)
     if not reasons:
         return {"ran": False}
+    goal = task.meta["fftasks"].get("goal")
+    if goal:
+        from fftasks.preflight import check_goal
+
+        check_goal(project, goal)
     run_step(step)
     return {"ran": True, "reason": reasons[0], ONCE: {"begin": begin}}
 

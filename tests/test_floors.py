@@ -13,7 +13,7 @@ FLOORS = {
     4: (
         "tasks", "dispatcher", "attempt", "project", "assembly", "connect", "recipe",
         "step", "image_steps", "pipeline_steps",
-        "pinning", "smoke", "plan", "data",
+        "pinning", "smoke", "plan", "data", "preflight",
         "reporter", "database", "commands", "dropin", "results", "table", "grouping", "keeping", "rehearsal",
         "cluster", "doctor",
         "overview", "page",

@@ -11,9 +11,11 @@ from doit import cmd_run
 from doit.cmd_help import Help
 from doit.control import TaskControl
 from doit.exceptions import InvalidCommand
+from doit.task import Task
 
 from fftasks.commands.usage import WithHelp
 from fftasks.errors import FFTasksError, suggest_name
+from fftasks.preflight import choose_goal
 
 _KEEP = {
     "name": "keep", "short": "", "long": "keep", "type": str, "default": "",
@@ -31,6 +33,7 @@ class Run(WithHelp, cmd_run.Run):  # type: ignore[misc]
 
     name = "run"
     cmd_options = (*cmd_run.Run.cmd_options, _KEEP, _GROUPS)
+    goal = ""  # the stage that tasks are run for, if it is none of them
 
     def execute(self, params: dict[str, Any], args: list[str]) -> int:
         """Run doit's own command; return its exit code, or that of what came afterwards."""
@@ -77,7 +80,8 @@ class Run(WithHelp, cmd_run.Run):  # type: ignore[misc]
 
         # doit has no place where a runner could be given
         own = cmd_run.MRunner, cmd_run.Runner, cmd_run.TaskControl
-        cmd_run.MRunner, cmd_run.Runner, cmd_run.TaskControl = Dispatcher, Sequential, _Control
+        control = functools.partial(_Control, self.goal)
+        cmd_run.MRunner, cmd_run.Runner, cmd_run.TaskControl = Dispatcher, Sequential, control
         try:
             return int(super()._execute(**params))
         finally:
@@ -86,6 +90,17 @@ class Run(WithHelp, cmd_run.Run):  # type: ignore[misc]
 
 class _Control(TaskControl):  # type: ignore[misc]
     """Take the name of a node for its task; what is a task or a target already stays that."""
+
+    def __init__(self, goal: str, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._goal = goal
+
+    def process(self, task_selection: list[str] | None) -> None:
+        """Select the tasks, and note what the image is made for, if it is to be made."""
+        super().process(task_selection)
+        stages = {meta.get("stage", "") for meta in _list_metas(self)} | {self._goal}
+        if "image" in self.tasks:
+            _get_meta(self.tasks["image"])["goal"] = choose_goal(stages)
 
     def _process_filter(self, task_selection: list[str]) -> list[str]:
         """Return the names that are selected, which have no options behind them any more."""
@@ -111,7 +126,7 @@ class _Control(TaskControl):  # type: ignore[misc]
         nodes = {
             task: task_meta["node"]
             for task in self.tasks
-            if "node" in (task_meta := (self.tasks[task].meta or {}).get("fftasks", {}))
+            if "node" in (task_meta := _get_meta(self.tasks[task]))
         }
         spelled = {task.partition(":")[2]: task for task in nodes}
         return {**spelled, **{label: task for task, label in nodes.items()}}
@@ -132,13 +147,23 @@ def _make_room(keep_bytes: int) -> None:
     print(remove_unused(Path(FOLDER), keep_bytes))
 
 
-def _watch(control: TaskControl) -> int:
-    """Follow the runs of the selected tasks that say so."""
+def _get_meta(task: Task) -> dict[str, Any]:
+    """Return what is ours of a task; empty for a task of somebody else."""
+    found: dict[str, Any] = (task.meta or {}).get("fftasks", {})
+    return found
+
+
+def _list_metas(control: TaskControl) -> list[dict[str, Any]]:
+    """Return what is ours of the selected tasks, and of those in groups that are selected."""
     names = list(control.selected_tasks)
     for name in names:
         names += control.tasks[name].task_dep if control.tasks[name].has_subtask else ()
-    metas = [(control.tasks[name].meta or {}).get("fftasks", {}) for name in names]
-    workflows = [meta["workflow"] for meta in metas if meta.get("watch")]
+    return [_get_meta(control.tasks[name]) for name in names]
+
+
+def _watch(control: TaskControl) -> int:
+    """Follow the runs of the selected tasks that say so."""
+    workflows = [meta["workflow"] for meta in _list_metas(control) if meta.get("watch")]
     if not workflows:
         return 0
     from fftasks.cluster.watch import watch_runs

@@ -21,6 +21,7 @@ class Upload(Run):
         "All workflows by default. What is stored already, by its digest, is not stored again."
     )
     name = "upload"
+    goal = "submit"
 
     def execute(self, params: dict[str, Any], args: list[str]) -> int:
         """Run doit's own command on the pipelines, and then the rest."""

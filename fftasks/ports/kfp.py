@@ -126,8 +126,7 @@ def check_host(kfp: Connection, settings: KFPSettings) -> Json:
 
 def make_experiment(kfp: Connection, settings: KFPSettings) -> str:
     """Return the experiment's id; make the experiment if there is none."""
-    if not settings.experiment.strip():
-        raise SettingsError("kfp.experiment is empty", tip='use "Default"')
+    check_experiment(settings)
     found = find_experiment(kfp, settings)
     if found:
         return found
@@ -143,6 +142,12 @@ def make_experiment(kfp: Connection, settings: KFPSettings) -> str:
         if not found:
             raise
         return found
+
+
+def check_experiment(settings: KFPSettings) -> None:
+    """Raise SettingsError for an experiment that has no name."""
+    if not settings.experiment.strip():
+        raise SettingsError("kfp.experiment is empty", tip='use "Default"')
 
 
 def find_experiment(kfp: Connection, settings: KFPSettings) -> str:

@@ -46,7 +46,7 @@ def make(image: Record, *, push: Push, repository: str, tag: str) -> Record:
             f"push: {tag!r} is no tag",
             tip="set image.tag to letters, digits, and _ . - after the first, at most 128",
         )
-    _check_owner(repository)
+    check_owner(repository)
     own_tag = f"image-{image['output'].removeprefix('sha256:')[:16]}"
     digest = push(image["output"], repository, (own_tag, tag))
     return {
@@ -77,7 +77,7 @@ def name_repository(server: str, repository: str) -> str:
     return f"{host}/{path}"
 
 
-def _check_owner(repository: str) -> None:
+def check_owner(repository: str) -> None:
     """Refuse a repository of Docker's own registry that is nobody's; other registries have such."""
     host, _, path = repository.partition("/")
     if host in (HUB, f"index.{HUB}") and "/" not in path:
