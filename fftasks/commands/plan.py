@@ -45,11 +45,14 @@ class Plan(Command):
             forecasts = {k: [f.to_json() for f in v] for k, v in parts.items()}
             runs = [p.to_json() for p in prospects]
             nodes = [one.to_json() for one in clusters]
-            print_json({**forecasts, "cluster": runs, "cluster_nodes": nodes})
+            settings = _list_settings(project)
+            print_json({**forecasts, "cluster": runs, "cluster_nodes": nodes, "settings": settings})
             return 0
         _print(parts, verbose=verbose)
         _print_prospects(prospects, verbose=verbose)
         _print_clusters(clusters, verbose=verbose)
+        if verbose and "run" not in parts:  # it has them beside each node
+            _print_settings(_list_settings(project))
         print("".join(f"{line}\n" for line in _list_notes(project, verbose=verbose)), end="")
         return 0
 
@@ -105,6 +108,24 @@ def _print_clusters(clusters: list[ClusterForecast], *, verbose: bool) -> None:
         print(f"  {cluster.describe()}")
         rows = (row for node in cluster.nodes for row in _list_node_rows(node, verbose=verbose))
         print_table(_COLUMNS, rows, indent=4)
+
+
+def _list_settings(project: Project) -> dict[str, list[str]]:
+    """Return what is set for each node, with the places; nothing of a node for which nothing is."""
+    found = {
+        label: list(project.settings_of(node.content).describe())
+        for label, node in project.nodes.items()
+    }
+    return {label: settings for label, settings in found.items() if settings}
+
+
+def _print_settings(settings: Mapping[str, Sequence[str]]) -> None:
+    if settings:
+        print("settings of nodes:")
+    rows = (
+        (label if i == 0 else "", line) for label, s in settings.items() for i, line in enumerate(s)
+    )
+    print_table((Column(wraps=True), Column(wraps=True)), rows, indent=2)
 
 
 def _list_node_rows(node: Outlook, *, verbose: bool) -> Iterator[Row]:

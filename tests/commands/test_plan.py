@@ -66,6 +66,23 @@ def test_verbose_shows_what_the_code_consists_of(chain):
     assert "code: wf.py: function scale()" in output
 
 
+def test_verbose_shows_settings_and_their_places_also_of_a_run_on_the_cluster(chain):
+    chain.write(
+        "config/default.yaml", "workflows: [wf.py]\nnodes:\n  total: {cpu: 2, env: {A: x}}\n"
+    )
+
+    for stage in ("submit", "components"):
+        output = chain.doit("plan", "-v", stage)
+        assert re.search(
+            r"settings of nodes:\n  total +cpu: 2 \(config/default.yaml:3\)"
+            r"\n +env.A: x \(config/default.yaml:3\)\n",
+            output,
+        )
+    assert json.loads(chain.doit("plan", "submit", "--json"))["settings"] == {
+        "total": ["cpu: 2 (config/default.yaml:3)", "env.A: x (config/default.yaml:3)"]
+    }
+
+
 def test_json_is_for_tools(chain):
     parts = json.loads(chain.doit("plan", "--json"))
 
