@@ -1,55 +1,64 @@
-"""`doit schedule "0 0 6 * * *" [WORKFLOW...]`: let pipelines run by the clock."""
+"""`doit schedule ["0 0 6 * * *"] [WORKFLOW...]`: let pipelines run by the clock, and see which do."""
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from doit.exceptions import InvalidCommand
 
 from fftasks.cluster.cron import check_cron
-from fftasks.cluster.upload import (
-    choose_workflows,
-    name_schedule,
-    schedule_workflow,
-    upload_workflow,
-)
+from fftasks.cluster.schedule import Schedule as Scheduled
+from fftasks.cluster.schedule import list_scheduled, schedule_workflow, unschedule
+from fftasks.cluster.upload import choose_workflows, upload_workflow
+from fftasks.commands.command import JSON
 from fftasks.commands.upload import Upload
 from fftasks.errors import FFTasksError
-from fftasks.ports.kfp_catalog import remove_schedules
 from fftasks.project import Project, open_current
+from fftasks.table import Cell, Column, Row, print_json, print_table
+from fftasks.values import format_values
 
 _OFF = {
     "name": "off", "short": "", "long": "off", "type": bool, "default": False,
-    "help": "remove the schedule",
+    "help": "remove the schedules of the workflows, of all by default",
 }  # fmt: skip
+_COLUMNS = (
+    *(Column("workflow", wraps=True), Column("time (UTC)"), Column("state")),
+    *(Column("pipeline"), Column("parameters", wraps=True), Column("recurring run")),
+)
+_FLAGS = {"--off": "off", "--json": "as_json"}
 
 
 class Schedule(Upload):
-    """Upload the pipelines, and make or change their recurring runs."""
+    """List recurring runs; or upload the pipelines, and make or change theirs."""
 
-    doc_purpose = "let pipelines run by the clock on Kubeflow Pipelines"
-    doc_usage = 'CRON [WORKFLOW...], such as "0 0 6 * * *"'
+    doc_purpose = "let pipelines run by the clock on Kubeflow Pipelines, or list which do"
+    doc_usage = '[CRON [WORKFLOW...]], such as "0 0 6 * * *"'
     doc_description = (
-        "CRON has six fields: second minute hour day month weekday, in UTC. All workflows by default. "
-        "With --off and no CRON, schedules are removed."
+        "Without CRON, what runs by the clock is listed; with --off, it is ended. "
+        "CRON has six fields: second minute hour day month weekday, in UTC. All workflows by default."
     )
     name = "schedule"
-    cmd_options = (*Upload.cmd_options, _OFF)
+    cmd_options = (*Upload.cmd_options, _OFF, JSON)
 
     def execute(self, params: dict[str, Any], args: list[str]) -> int:
         """Check the times before anything is built, and do the rest."""
-        names = [arg for arg in args if arg != "--off"]
+        names = [arg for arg in args if arg not in _FLAGS]  # doit's parser stops at the first name
+        for flag in set(args) - set(names):
+            params[_FLAGS[flag]] = True
         try:
-            if params["off"] or names != args:
+            if params["off"] or not names:
                 self.loader.setup(params)
-                return _remove(open_current(), names)
-            if not names:
-                raise InvalidCommand(
-                    f"usage: doit schedule {self.doc_usage}, or doit schedule --off"
-                )
+                project = open_current()
+                return _end(project, names) if params["off"] else _list(project, params)
+            if params["as_json"]:
+                raise InvalidCommand("--json lists what is scheduled: leave CRON out")
             self._cron = check_cron(names[0])
         except FFTasksError as error:
+            sys.stdout.flush()
             sys.stderr.write(f"{error}\n")
             return error.exit_code
         return super().execute(params, names[1:])
@@ -58,13 +67,36 @@ class Schedule(Upload):
         """Store the pipelines, and schedule the versions."""
         for workflow in choose_workflows(project, names):
             version = upload_workflow(project, workflow)
-            schedule = schedule_workflow(project, workflow, version, self._cron)
-            how = "scheduled" if schedule.is_new else "is scheduled already"
-            print(f'{workflow}: {how}, "{self._cron}" (UTC), recurring run {schedule.identity}')
+            made = schedule_workflow(project, workflow, version, self._cron)
+            how = "scheduled" if made.is_new else "is scheduled already"
+            print(f'{workflow}: {how}, "{self._cron}" (UTC), recurring run {made.identity}')
 
 
-def _remove(project: Project, names: list[str]) -> int:
-    for workflow in choose_workflows(project, names):
-        count = remove_schedules(project.settings.kfp, name_schedule(workflow))
-        print(f"{workflow}: {'its schedule is removed' if count else 'it had no schedule'}")
+def _end(project: Project, names: list[str]) -> int:
+    for workflow, was_on in unschedule(project, names):
+        print(f"{workflow}: {'its schedule is removed' if was_on else 'it had no schedule'}")
     return 0
+
+
+def _list(project: Project, params: dict[str, Any]) -> int:
+    schedules = list(list_scheduled(project))
+    if params["as_json"]:
+        print_json([dataclasses.asdict(schedule) for schedule in schedules])
+        return 0
+    if not schedules:
+        where = f"experiment {project.settings.kfp.experiment!r}"
+        print(
+            f'nothing runs by the clock in {where}; `doit schedule "0 0 6 * * *"` lets it, each day'
+        )
+    print_table(_COLUMNS, list(_make_rows(schedules)))
+    if not all(schedule.is_current for schedule in schedules):
+        print("another: than the one in .fftasks/pipeline/, which `doit schedule CRON` takes")
+    return 0
+
+
+def _make_rows(schedules: list[Scheduled]) -> Iterator[Row]:
+    for one in schedules:
+        state = Cell("on", "32") if one.is_on else Cell("off", "2")
+        version = f"{one.version or 'removed'}{'' if one.is_current else ' (another)'}"
+        values = shlex.join(format_values(one.values))
+        yield one.workflow, f'"{one.cron}"', state, version, values, one.identity

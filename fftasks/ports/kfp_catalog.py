@@ -61,11 +61,23 @@ def upload_version(settings: KFPSettings, package: Package) -> Version:
         return _describe(kfp, pipeline_id, made, is_new=True)
 
 
-def list_schedules(settings: KFPSettings, name: str) -> list[Json]:
-    """Return the recurring runs of a name in the settings' experiment."""
+def read_version_name(settings: KFPSettings, reference: Mapping[str, Any]) -> str:
+    """Return the name of a version, "" if it is not there any more; reference: as a recurring run has it."""
+    ids = [_quote(str(reference.get(key, ""))) for key in ("pipeline_id", "pipeline_version_id")]
+    path = f"/pipelines/{ids[0]}/versions/{ids[1]}"
+    with connect(settings) as kfp:
+        try:
+            answer = kfp.get("schedule: cannot look for a version", path)
+        except NotFoundError:
+            return ""
+    return str(answer.get("name") or answer.get("display_name") or "")
+
+
+def list_schedules(settings: KFPSettings) -> list[Json]:
+    """Return the recurring runs in the settings' experiment."""
     with connect(settings) as kfp:
         experiment_id = find_experiment(kfp, settings)
-        return _list_schedules(kfp, settings, experiment_id, name) if experiment_id else []
+        return _list_schedules(kfp, settings, experiment_id) if experiment_id else []
 
 
 def set_schedule(
@@ -80,7 +92,7 @@ def set_schedule(
     """
     with connect(settings) as kfp:
         experiment_id = make_experiment(kfp, settings)
-        old = _list_schedules(kfp, settings, experiment_id, name)
+        old = _choose(_list_schedules(kfp, settings, experiment_id), name)
         body = {
             "display_name": name,
             "experiment_id": experiment_id,
@@ -110,7 +122,8 @@ def remove_schedules(settings: KFPSettings, name: str) -> int:
     """Remove the recurring runs of a name; return how many there were."""
     with connect(settings) as kfp:
         experiment_id = find_experiment(kfp, settings)
-        found = _list_schedules(kfp, settings, experiment_id, name) if experiment_id else []
+        rows = _list_schedules(kfp, settings, experiment_id) if experiment_id else []
+        found = _choose(rows, name)
         for schedule in found:
             _delete(kfp, schedule)
         return len(found)
@@ -168,13 +181,15 @@ def _describe(kfp: Connection, pipeline_id: str, version_id: str, *, is_new: boo
     return Version(pipeline_id, version_id, url, is_new)
 
 
-def _list_schedules(
-    kfp: Connection, settings: KFPSettings, experiment_id: str, name: str
-) -> list[Json]:
+def _list_schedules(kfp: Connection, settings: KFPSettings, experiment_id: str) -> list[Json]:
     query = {"experiment_id": experiment_id, **in_namespace(settings)}
     attempted = "schedule: cannot list recurring runs"
     rows = kfp.list_all(attempted, "/recurringruns", "recurringRuns", query)
-    return [row for row in rows if row.get("display_name") == name and row.get("recurring_run_id")]
+    return [row for row in rows if row.get("recurring_run_id")]
+
+
+def _choose(schedules: list[Json], name: str) -> list[Json]:
+    return [row for row in schedules if row.get("display_name") == name]
 
 
 def _delete(kfp: Connection, schedule: Json) -> None:

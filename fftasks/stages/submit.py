@@ -105,6 +105,11 @@ def describe(pipeline: Record, settings: KFPSettings) -> str:
     return f"fftasks: workflow {pipeline['workflow']}, pipeline {pipeline['output']}{labels}"
 
 
+def name_version(pipeline: Record) -> str:
+    """Return what a pipeline is called as a stored version: the first digits of its digest."""
+    return str(pipeline["output"].removeprefix("sha256:")[:12])
+
+
 def read_description(text: str) -> tuple[str, str]:
     """Return the workflow and the pipeline's digest that `describe` wrote; "" and "" if it did not."""
     found = _DESCRIPTION.match(text)
