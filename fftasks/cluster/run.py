@@ -26,6 +26,7 @@ _POD_TEMPLATE = (
     "system-container-impl"  # of KFP's compiler for Argo, for what runs a task's container
 )
 _PODS = f"-{_POD_TEMPLATE}-"
+_NEAR_S = 4.0  # how far the times of a task and of its pod may be apart, begin and end together
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,9 @@ class Task:
 
     name: in the document; nodes: the names of those that it runs
     state: of KFP's states, "" if it has not begun, "CACHED" if its results are of an earlier run
-    began, ended: None if it has not; pod_began: when its pod did, as far as that is said
+    began, ended: None if it has not
     pod: the name of its pod, "" if it cannot be known
+    driver, step: what KFP says of its driver, and of the step that is its pod; {} for nothing
     """
 
     name: str
@@ -45,7 +47,8 @@ class Task:
     ended: datetime | None = None
     error: str = ""
     pod: str = ""
-    pod_began: datetime | None = None
+    driver: Json = field(default_factory=dict, repr=False)
+    step: Json = field(default_factory=dict, repr=False)
 
     @property
     def seconds(self) -> float | None:
@@ -200,6 +203,7 @@ def list_outputs(document: Json, task: str) -> list[str]:
     return sorted(definitions.get("artifacts", {}))
 
 
+@functools.lru_cache(maxsize=4096)
 def read_time(text: object) -> datetime | None:
     """Return a time of the interface; None for none, and for the year 1970, which stands for none."""
     if not isinstance(text, str):
@@ -237,15 +241,15 @@ class _Details:
         driver = self._rows.get(f"{name}-driver", {})
         if row is None:
             failed = driver.get("state") == "FAILED"
-            return Task(name, nodes, "FAILED" if failed else "", error=_read_error(driver))
+            state = "FAILED" if failed else ""
+            return Task(name, nodes, state, error=_read_error(driver), driver=driver)
         state = str(row.get("state", ""))
         began, ended = read_time(row.get("start_time")), read_time(row.get("end_time"))
         if self._is_cached(row, state):
             state = "CACHED"
         error = _read_error(row) or _read_error(driver)
-        pod = next(self._list_pods(row), {})
-        pod_began = read_time(pod.get("start_time"))
-        return Task(name, nodes, state, began, ended, error, self._find_pod(row), pod_began)
+        pod = self._find_pod(row)
+        return Task(name, nodes, state, began, ended, error, pod, driver, self._find_step(row))
 
     def _is_cached(self, row: Json, state: str) -> bool:
         if state == "SKIPPED":
@@ -267,6 +271,16 @@ class _Details:
             pod for pod in self._pods if _get_hash(str(pod.get("pod_name", ""))) in children
         )
 
+    def _find_step(self, row: Json) -> Json:
+        """Return the entry of a task's pod; where several may be it, what they have in common."""
+        for pod in self._list_pods(row):
+            return pod
+        near = [pod for pod in self._pods if _measure(pod, row) <= _NEAR_S]
+        least = min((_measure(pod, row) for pod in near), default=0.0)
+        found = [pod for pod in near if _measure(pod, row) == least]
+        kept = ("start_time", "end_time", "state", "state_history")
+        return {key: found[0].get(key) for key in kept if found and _is_common(key, found)}
+
     def _find_pod(self, row: Json) -> str:
         for pod in self._list_pods(row):
             return str(pod["pod_name"])
@@ -277,16 +291,24 @@ class _Details:
         return ""
 
 
+def _is_common(key: str, rows: list[Json]) -> bool:
+    return all(row.get(key) == rows[0].get(key) for row in rows)
+
+
 def _list_children(row: Json) -> list[str]:
     return [str(child.get("pod_name", "")) for child in row.get("child_tasks") or ()]
 
 
 def _measure(pod: Json, step: Json) -> float:
     """Return how far the begins and the ends of two entries are apart, in seconds."""
-    times = [
-        (read_time(pod.get(key)), read_time(step.get(key))) for key in ("start_time", "end_time")
-    ]
-    return sum(abs((a - b).total_seconds()) if a and b else math.inf for a, b in times)
+    distance = 0.0
+    for key in ("start_time", "end_time"):
+        one, other = read_time(pod.get(key)), read_time(step.get(key))
+        if one and other:
+            distance += abs((one - other).total_seconds())
+        elif one or other:
+            return math.inf
+    return distance
 
 
 def _get_hash(name: str) -> str:

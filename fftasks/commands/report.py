@@ -6,16 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fftasks.commands.command import CLUSTER, Command
+from fftasks.commands.command import CLUSTER, JSON, Command
 from fftasks.errors import StoreError
 from fftasks.page.html import format_page
 from fftasks.page.make import describe_run
 from fftasks.project import FOLDER, Project
+from fftasks.table import print_json
 
 _OUTPUT = {
     "name": "output", "short": "o", "long": "output", "type": str, "default": "",
     "help": f"the file to write; {FOLDER}/report.html by default",
 }  # fmt: skip
+
+
+_DATA = ("title", "run", "tasks", "path", "spent", "history")
 
 
 class Report(Command):
@@ -28,11 +32,15 @@ class Report(Command):
         " the last one here by default."
     )
     name = "report"
-    cmd_options = (_OUTPUT, CLUSTER)
+    cmd_options = (_OUTPUT, CLUSTER, JSON)
 
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
-        """Write the page, and say where it is."""
-        page = format_page(describe_run(project, *names, cluster=options["cluster"]))
+        """Write the page, and say where it is; as JSON, print what stands on it."""
+        content = describe_run(project, *names, cluster=options["cluster"])
+        if options["as_json"]:
+            print_json({key: content[key] for key in _DATA})
+            return 0
+        page = format_page(content)
         path = Path(options["output"] or f"{FOLDER}/report.html")
         project.note_made(path)
         try:

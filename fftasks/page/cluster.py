@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fftasks.cluster.run import ClusterRun, Task
+from fftasks.cluster.run import ClusterRun
 from fftasks.cluster.show import name_state, name_task_state
+from fftasks.cluster.spans import list_spans
 from fftasks.errors import FFTasksError
 from fftasks.history import list_runs, read_run
 from fftasks.page.content import PageRun, PageTask, Phase
 from fftasks.page.local import show_stage
+from fftasks.page.settings import show_run_settings
 from fftasks.picture.drawing import Item
 from fftasks.project import Project
 
@@ -67,39 +70,52 @@ def list_cluster_items(project: Project, run: ClusterRun) -> list[Item]:
     ]
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What was asked for at other places: logs by node, pods by name, the tasks that have sent the run."""
+
+    logs: Mapping[str, str]
+    pods: Mapping[str, Any]
+    sent: tuple[str, ...]
+
+
 def show_cluster_tasks(project: Project, run: ClusterRun) -> list[PageTask]:
     """Return the nodes of a run, behind the stages that led to it, if these were made here."""
     stages = _find_stages(project, run)
-    sent = tuple(stage.name for stage in stages if stage.name.startswith("submit"))
+    sent = tuple(stage.name for stage in stages if stage.stage == "submit")
+    known = _Known(_read_logs(project, run), _read_pods(project, run), sent)
     nodes = _describe_nodes(project, run)
-    logs = _read_logs(project, run)
-    tasks = [*stages]
-    for name, node in nodes.items():
-        task = run.nodes[name]
-        begin, end = _seconds(task.began), _seconds(task.ended)
-        cached = task.state == "CACHED"
-        now = end if end is not None or begin is None else time.time()
-        tasks.append(
-            PageTask(
-                name=name,
-                state=name_task_state(run, task),
-                reason="an earlier run has computed it" if cached else "",
-                begin=begin,
-                end=end,
-                seconds=None if cached or begin is None or now is None else now - begin,
-                phases=_list_phases(task),
-                function=node["function"],
-                place=node.get("place", ""),
-                line=node.get("line", ""),
-                workflow=run.workflow or run.pipeline_name,
-                upstream=tuple(node["upstream"]) or sent,
-                arguments=node.get("arguments", {}),
-                settings=node.get("settings", {}),
-                error=task.error if name_state(task.state) == "failed" else "",
-                log=logs.get(name, ""),
-            )
-        )
-    return tasks
+    return [*stages, *(_show_node(run, name, node, known) for name, node in nodes.items())]
+
+
+def _show_node(run: ClusterRun, name: str, node: Mapping[str, Any], known: _Known) -> PageTask:
+    task = run.nodes[name]
+    spans = list_spans(task.driver, task.step, known.pods.get(task.pod))
+    began, end = _seconds(task.began), _seconds(task.ended)
+    now = time.time() if end is None else end
+    is_cached = task.state == "CACHED"
+    return PageTask(
+        name=name,
+        state=name_task_state(run, task),
+        reason="an earlier run has computed it" if is_cached else "",
+        begin=min([*(span.begin for span in spans), *([began] if began else [])], default=None),
+        end=end,
+        seconds=None if is_cached or began is None else max(now - began, 0.0),
+        phases=tuple(
+            Phase(span.name, span.begin, now if span.end is None else span.end)
+            for span in spans
+            if span.name != "run"
+        ),
+        function=node["function"],
+        place=node.get("place", ""),
+        line=node.get("line", ""),
+        workflow=run.workflow or run.pipeline_name,
+        upstream=tuple(node["upstream"]) or known.sent,
+        arguments=node.get("arguments", {}),
+        settings=show_run_settings(run, task, node.get("settings")),
+        error=task.error if name_state(task.state) == "failed" else "",
+        log=known.logs.get(name, ""),
+    )
 
 
 def _describe_nodes(project: Project, run: ClusterRun) -> dict[str, dict[str, Any]]:
@@ -114,7 +130,11 @@ def _describe_nodes(project: Project, run: ClusterRun) -> dict[str, dict[str, An
             own = {n: described[labels[n]] for n in run.nodes if n in labels}
             names = {label: name for name, label in labels.items()}
             known = {
-                name: {**node, "upstream": [names[other] for other in node["upstream"]]}
+                name: {
+                    **node,
+                    "upstream": [names[other] for other in node["upstream"]],
+                    "settings": project.settings_of(project.nodes[labels[name]].content),
+                }
                 for name, node in own.items()
             }
     if known.keys() == run.nodes.keys():
@@ -131,12 +151,13 @@ def _describe_nodes(project: Project, run: ClusterRun) -> dict[str, dict[str, An
     }
 
 
-def _list_phases(task: Task) -> tuple[Phase, ...]:
-    """Return the time before a task's pod began: its driver, and the queue."""
-    begin, pod_began = _seconds(task.began), _seconds(task.pod_began)
-    if begin is None or pod_began is None or task.state == "CACHED" or pod_began <= begin:
-        return ()
-    return (Phase("driver, queue", begin, pod_began),)
+def _read_pods(project: Project, run: ClusterRun) -> dict[str, Any]:
+    from fftasks.ports.kfp_runs import read_pods
+
+    names = [task.pod for task in run.tasks if task.pod and task.state not in ("", "CACHED")]
+    with suppress(FFTasksError):
+        return read_pods(project.settings.kfp, names)
+    return {}
 
 
 def _read_logs(project: Project, run: ClusterRun) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ _LONGEST = {
     "reason": 500,
 }  # characters of a text
 _LONGEST_VALUE = 500
+_LEFT_OUT = "not shown"
 _ALL_LOGS = 10_000_000  # characters of those that did not fail
 
 
@@ -37,6 +38,7 @@ class PageTask:
     """A node or a stage on the page; times are seconds since the epoch, None where they are not known.
 
     state: a word of state.py; upstream: names of tasks that it needs
+    stage: which one it is, "" for a node
     place: where its function is; line: where the graph has it
     text: what its result says in Markdown; pictures: as data: URLs
     """
@@ -49,6 +51,7 @@ class PageTask:
     seconds: float | None = None
     phases: tuple[Phase, ...] = ()
     function: str = ""
+    stage: str = ""
     place: str = ""
     line: str = ""
     workflow: str = ""
@@ -110,11 +113,13 @@ def make_content(  # noqa: PLR0913 - a page has as many parts
     privacy = privacy or Privacy()
     shown = [task if privacy.previews else _leave_values_out(task) for task in tasks]
     most = {**_LONGEST, "log": max(500, min(_LONGEST["log"], _ALL_LOGS // max(1, len(tasks))))}
+    path = find_longest_path(tasks)
     content = {
         "title": title,
         "run": _show_run(run, privacy),
         "tasks": [_cut(vars(task), most if task.state != "failed" else _LONGEST) for task in shown],
-        "path": find_longest_path(tasks),
+        "path": path,
+        "spent": measure_path(tasks, path),
         "graph": _draw_graph(items, render),
         "history": [_show_run(one, privacy) for one in history],
         "states": {word: vars(state) for word, state in STATES.items()},
@@ -148,6 +153,36 @@ def find_longest_path(tasks: Sequence[PageTask]) -> list[str]:
         path.append(now.name)
 
 
+def measure_path(tasks: Sequence[PageTask], path: Sequence[str]) -> dict[str, float]:
+    """Return what the time from the begin of a path to its end was for: seconds, by what they went into.
+
+    That is the name of a stage or of a phase, "run" for functions, and "between" where nothing was at work.
+    """
+    known = {task.name: task for task in tasks}
+    spent: dict[str, float] = {}
+    now: float | None = None
+    for name in path:
+        for what, begin, end in _list_parts(known[name]):
+            now = begin if now is None else now
+            if begin > now:
+                spent["between"] = spent.get("between", 0.0) + begin - now
+                now = begin
+            spent[what] = spent.get(what, 0.0) + max(end - now, 0.0)
+            now = max(now, end)
+    return {what: seconds for what, seconds in spent.items() if seconds > 0}
+
+
+def _list_parts(task: PageTask) -> Iterator[tuple[str, float, float]]:
+    """Yield the parts of a task that has begun and ended, one behind the other."""
+    now, own = task.begin or 0.0, task.stage or "run"
+    for phase in sorted(task.phases, key=lambda phase: phase.begin):
+        if phase.begin > now:
+            yield own, now, phase.begin
+        yield phase.name, phase.begin, phase.end
+        now = max(now, phase.end)
+    yield own, now, max(_end(task), now)
+
+
 def _end(task: PageTask) -> float:
     return task.end or 0.0
 
@@ -177,7 +212,11 @@ def _leave_values_out(task: PageTask) -> PageTask:
     return dataclasses.replace(
         task,
         reason=reason,
-        arguments=dict.fromkeys(task.arguments, "not shown"),
+        arguments=dict.fromkeys(task.arguments, _LEFT_OUT),
+        settings={
+            name: _LEFT_OUT if name.startswith("env.") else value
+            for name, value in task.settings.items()
+        },
         preview="",
         text="",
         metrics={},

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import time
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from fftasks.errors import StoreError
 from fftasks.history import Event, Run, list_runs, read_graph, read_run
 from fftasks.page.content import PageRun, PageTask, Phase
 from fftasks.page.pictures import Pages, read_pages, render_pictures
+from fftasks.page.settings import show_settings
 from fftasks.project import NEEDS, Project
 
 _ROWS = 12  # runs that stand side by side
@@ -135,6 +134,7 @@ def show_stage(event: Event, run: Run) -> PageTask:
         end=event.end,
         seconds=_measure(event),
         function=f"stage {stage}",
+        stage=stage,
         workflow=workflow,
         upstream=tuple(name for name in needs if name in run.events),
         error=event.error,
@@ -160,16 +160,7 @@ def _show_settings(project: Project, label: str) -> dict[str, str]:
     node = project.nodes.get(label)
     if node is None:  # of an older graph
         return {}
-    settings = project.settings_of(node.content)
-    return dict(_list_settings(settings))
-
-
-def _list_settings(settings: Any) -> Iterator[tuple[str, str]]:
-    for leaf in dataclasses.fields(settings):
-        value = getattr(settings, leaf.name)
-        if leaf.name != "origins" and value != leaf.metadata["rule"].default:
-            origin = settings.origins.get(leaf.name, "")
-            yield leaf.name, f"{value}  ({origin})" if origin else str(value)
+    return show_settings(project.settings_of(node.content))
 
 
 def _find_last_end(run: Run) -> float | None:

@@ -1,8 +1,10 @@
-"""Port kfp: runs that were started: read, listed, canceled, and the logs of their pods."""
+"""Port kfp: runs that were started: read, listed, canceled, and their pods with their logs."""
 
 from __future__ import annotations
 
 import itertools
+import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from fftasks.settings import KFPSettings
 
 _OLD = "/apis/v1beta1/healthz"  # which says the version; the newer one does not
+_MOST_MISSES = 2
 _LATEST = {"sort_by": "created_at desc"}
 
 
@@ -71,6 +74,27 @@ def read_log(settings: KFPSettings, run: Json, pod: str) -> str | None:
         return _ask_page(kfp, pod, run_id, namespace, created) or _ask_api(kfp, pod, run_id)
 
 
+def read_pods(settings: KFPSettings, names: Iterable[str]) -> dict[str, Json]:
+    """Return pods as Kubernetes has them, by name, as far as they are there and the page's server gives them.
+
+    Raises ToolError if the host does not answer at all.
+    """
+    namespace, found, misses = settings.namespace or "kubeflow", {}, 0
+    with connect(settings) as kfp:
+        for name in names:
+            text = _read_text(kfp, "/k8s/pod", {"podname": name, "podnamespace": namespace}, "")
+            try:
+                pod = json.loads(text or "")
+            except ValueError:
+                pod = None
+            if isinstance(pod, dict):
+                found[name] = pod
+            misses += name not in found
+            if misses > _MOST_MISSES and not found:
+                break  # whoever answers there does not know of pods
+    return found
+
+
 def _ask_page(kfp: Connection, pod: str, run_id: str, namespace: str, created: str) -> str | None:
     query = {"podname": pod, "runid": run_id, "podnamespace": namespace, "createdat": created}
     return _read_text(kfp, "/k8s/pod/logs", query)
@@ -81,10 +105,10 @@ def _ask_api(kfp: Connection, pod: str, run_id: str) -> str | None:
     return _read_text(kfp, path, {})
 
 
-def _read_text(kfp: Connection, path: str, query: Json) -> str | None:
+def _read_text(kfp: Connection, path: str, query: Json, page: str = "html") -> str | None:
     answer = kfp.send("cannot read a log", Question("GET", path, query), check=False)
     # whoever does not know the path may answer with its page
-    is_page = "html" in answer.headers.get("Content-Type", "")
+    is_page = page and page in answer.headers.get("Content-Type", "")
     if answer.status != 200 or is_page:  # noqa: PLR2004 - HTTP
         return None
     return answer.data.decode("utf-8", "replace")

@@ -8,8 +8,11 @@ from fftasks.history import Journal
 from fftasks.page.make import describe_run, list_items_of
 from fftasks.project import open_project
 from tests.cluster.submitted import make_project, submit_project
+from tests.services.cluster import Cluster, Pace
 from tests.services.kfp_script import Script, list_steps
 from tests.services.kfp_server import KFPServer
+from tests.services.launcher import Ending
+from tests.services.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +65,77 @@ def test_nodes_have_their_states_errors_and_logs(describe):
     assert tasks["second"]["begin"] <= tasks["second"]["end"]
     assert content["path"][-1] == "third"
     assert "◆ first node" in content["graph"]["svg"]
+
+
+def test_it_shows_where_the_minutes_went(tmp_path):
+    pace = Pace(driver_s=0.1, queue_s=0.05, pull_s=0.15)
+    with KFPServer(Cluster(lambda _: Ending(), tmp_path / "cluster", pace=pace)) as server:
+        sample = make_project(tmp_path / "project", server)
+        project, record = submit_project(sample)
+        server.wait(record["run_id"])
+
+        content = describe_run(project, record["run_id"])
+
+    spent = content["spent"]
+    assert list(spent) == ["driver", "queue", "pull", "run", "between"]
+    for what, seconds in (("driver", 0.1), ("queue", 0.05), ("pull", 0.15)):
+        assert 3 * seconds - 0.01 <= spent[what] < 3 * seconds + 1
+    took = content["tasks"][-1]["end"] - content["tasks"][0]["begin"]
+    assert sum(spent.values()) == pytest.approx(took, abs=0.001)
+
+
+def test_a_server_that_knows_no_pods_leaves_queue_and_pull_together(tmp_path, tasks):
+    with KFPServer(
+        Script(*list_steps(tasks[:1], "PENDING", "RUNNING")), log_servers=frozenset()
+    ) as server:
+        project, record = submit_project(make_project(tmp_path, server))
+        wait_until(lambda: server.runs[0].finished, what="the run")
+
+        tasks = describe_run(project, record["run_id"])["tasks"]
+
+    assert [phase["name"] for phase in tasks[0]["phases"]] == ["driver", "queue, pull"]
+    asked = [request.query["podname"] for request in server.list_requests("GET", "/k8s/pod")]
+    assert len(asked) == 1
+
+
+SETTINGS = """
+nodes:
+  second: {memory: 2Gi, retries: 1, env: {MODE: fast}, node_selector: {disk: ssd}}
+"""
+
+
+def test_it_shows_the_settings_of_nodes_and_where_they_were_made(describe_settings):
+    second = describe_settings(lambda _: None)
+
+    assert second["memory"] == "2Gi (config/default.yaml:6)"
+    assert second["env.MODE"] == "fast (config/default.yaml:6)"
+    assert second["image"].startswith("registry.test/image@sha256:")
+
+
+def test_settings_that_have_changed_since_are_shown_as_the_run_has_them(describe_settings):
+    second = describe_settings(lambda sample: sample.edit("config/default.yaml", "2Gi", "4Gi"))
+
+    assert second["memory"] == "2Gi"
+    assert second["retries"] == "1"
+    assert second["env.MODE"] == "fast"
+    assert second["nodeSelector"] == '{"labels": {"disk": "ssd"}}'
+
+
+@pytest.fixture
+def describe_settings(tmp_path):
+    """Give a function that submits a node with settings, changes the project, and shows the node."""
+
+    def submit_and_describe(change):
+        with KFPServer() as server:
+            sample = make_project(tmp_path, server, kfp=SETTINGS)
+            _, record = submit_project(sample)
+            server.wait(record["run_id"])
+            change(sample)
+            open_project.cache_clear()
+            tasks = describe_run(open_project(tmp_path), record["run_id"])["tasks"]
+        return next(task["settings"] for task in tasks if task["name"] == "second")
+
+    return submit_and_describe
 
 
 def test_the_picture_of_a_run_shows_what_was_cached(describe):

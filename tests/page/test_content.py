@@ -4,7 +4,15 @@ import json
 
 import pytest
 
-from fftasks.page.content import PageRun, PageTask, Phase, Privacy, find_longest_path, make_content
+from fftasks.page.content import (
+    PageRun,
+    PageTask,
+    Phase,
+    Privacy,
+    find_longest_path,
+    make_content,
+    measure_path,
+)
 from fftasks.page.html import format_data, format_page
 from fftasks.page.local import find_metrics
 from fftasks.picture.drawing import Item
@@ -35,6 +43,19 @@ def test_the_longest_path_goes_back_over_what_was_waited_for():
 def test_a_path_begins_where_what_is_needed_was_there_already():
     assert find_longest_path([task("b", 2, 3, "a")]) == ["b"]
     assert find_longest_path([PageTask("a", "up to date")]) == []
+
+
+def test_the_time_of_the_longest_path_is_parted_by_what_it_was_for():
+    tasks = [
+        task("image", 0, 5, stage="image"),
+        task("a", 7, 12, "image", phases=(Phase("driver", 7, 8), Phase("queue", 8, 10))),
+        task("b", 11, 14, "a", phases=(Phase("queue", 11, 13),)),
+    ]
+
+    spent = measure_path(tasks, ["image", "a", "b"])
+
+    assert spent == {"image": 5, "between": 2, "driver": 1, "queue": 3, "run": 3}
+    assert sum(spent.values()) == 14
 
 
 def test_a_circle_of_times_ends():

@@ -25,6 +25,15 @@ MAX_INPUT_ARTIFACTS = 230
 _DONE = frozenset({"SUCCEEDED", "SKIPPED"})
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How many seconds a task takes before its command runs: its driver, the queue, the pull of its image."""
+
+    driver_s: float = 0.0
+    queue_s: float = 0.0
+    pull_s: float = 0.0
+
+
 @dataclass
 class Cluster:
     """One cluster: a callable that executes a run (see kfp_run.Execute).
@@ -36,6 +45,7 @@ class Cluster:
     honours_cache_key  cachingOptions.cacheKey counts, as from release 2.18 on
     workers            pods at a time
     objects            secrets and config maps
+    pace               how slow it is
     pods               all that were started, in order
     """
 
@@ -46,6 +56,7 @@ class Cluster:
     honours_cache_key: bool = False
     workers: int = 2
     objects: Objects = field(default_factory=Objects)
+    pace: Pace = field(default_factory=Pace)
     pods: list[Pod] = field(default_factory=list)
     _cache: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
     _imported: dict[str, Any] = field(default_factory=dict)
@@ -67,7 +78,7 @@ class Cluster:
         with ThreadPoolExecutor(self.workers) as pool:
             while not run.is_terminated.is_set():
                 for name in _list_ready(run, order):
-                    run.get_task(name).move("PENDING")
+                    run.get_task(name).drive()
                     doing[pool.submit(self._run_task, run, run.tasks[name])] = name
                 if not doing:
                     break
@@ -84,6 +95,7 @@ class Cluster:
             message = make_executor_input(run, task.name, self.paths)
             task.executor_input = to_value(message)
             self._check_limits(message)
+            run.is_terminated.wait(self.pace.driver_s)
             if not self._reuse(run, task, message):
                 self._run_pod(run, task, message)
         except (DriverError, LauncherError) as exc:
@@ -135,6 +147,10 @@ class Cluster:
         component = run.pipeline.get_component(task.name)
         policy = run.pipeline.tasks[task.name].retry_policy
         attempts = 1 + policy.max_retry_count
+        task.move("PENDING")
+        run.is_terminated.wait(self.pace.queue_s)
+        task.place()
+        run.is_terminated.wait(self.pace.pull_s)
         task.move("RUNNING")
         for attempt in range(attempts):
             if attempt:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from tests.services.kfp_pipeline import Pipeline
 
+_NEVER = "1970-01-01T00:00:00Z"
 FINAL = frozenset({"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"})
 
 
@@ -31,7 +32,10 @@ class Task:
     error: str = ""
     log: str = ""
     started: str = ""
+    driven: str = ""
+    placed: str = ""
     ended: str = ""
+    history: list[dict[str, Any]] = field(default_factory=list)
     attempts: int = 0
     fingerprint: str = ""
     is_cached: bool = False
@@ -44,11 +48,38 @@ class Task:
         """Return the number that ends the names of its step and its pod."""
         return uuid.UUID(self.task_id).int % 10**9
 
+    def drive(self) -> None:
+        """Let the task's driver begin; the task's pod is made when it moves on."""
+        self.state, self.started = "PENDING", now()
+
+    def place(self) -> None:
+        """Give the task's pod a machine."""
+        self.placed = now()
+
     def move(self, state: str, error: str = "") -> None:
         """Go into a state of v2beta1RuntimeState."""
         self.state, self.error = state, error
         self.started = self.started or now()
+        self.driven = self.driven or now()
         self.ended = now() if state in FINAL else ""
+        self.history.append({"update_time": now(), "state": state})
+
+    def describe_pod(self, name: str) -> dict[str, Any]:
+        """Return the task's pod as Kubernetes has it."""
+        ran = next((one["update_time"] for one in self.history if one["state"] == "RUNNING"), "")
+        state: dict[str, Any] = {"waiting": {"reason": "PodInitializing"}}
+        if ran:
+            state = {"running": {"startedAt": ran}}
+        if ran and self.ended:
+            state = {"terminated": {"startedAt": ran, "finishedAt": self.ended, "exitCode": 0}}
+        placed = {"type": "PodScheduled", "status": "True" if self.placed else "False"}
+        return {
+            "metadata": {"name": name, "creationTimestamp": self.driven},
+            "status": {
+                "conditions": [{**placed, "lastTransitionTime": self.placed or self.driven}],
+                "containerStatuses": [{"name": "wait"}, {"name": "main", "state": state}],
+            },
+        }
 
 
 @dataclass
@@ -122,7 +153,7 @@ class Run:
             "storage_state": "AVAILABLE",
             "created_at": self.created,
             "scheduled_at": self.created,
-            "finished_at": self.finished or "1970-01-01T00:00:00Z",
+            "finished_at": self.finished or _NEVER,
             "state": self.state,
             "run_details": {"task_details": self._list_details()},
             "state_history": list(self.history),
@@ -167,9 +198,15 @@ class Run:
                 continue
             step = self._show(task.name, "SUCCEEDED" if task.is_cached else task.state, task)
             step["child_tasks"] = [{"pod_name": f"{self.argo_name}-{task.number}"}]
-            details.append(self._show(f"{task.name}-driver", "SUCCEEDED", task))
-            details.append(step)
-            details.append(self._show("executor", task.state, task))
+            driver = self._show(
+                f"{task.name}-driver", "SUCCEEDED" if task.driven else "RUNNING", task
+            )
+            details.append(
+                {**driver, "start_time": task.started, "end_time": task.driven or _NEVER}
+            )
+            if task.driven:
+                executor = self._show("executor", task.state, task)
+                details += [step, {**executor, "state_history": list(task.history)}]
         return details
 
     def _show(self, name: str, state: str, task: Task | None = None) -> dict[str, Any]:
@@ -180,12 +217,12 @@ class Run:
             "task_id": task.task_id if is_task else str(uuid.uuid5(uuid.UUID(self.run_id), place)),
             "display_name": name,
             "create_time": task.started if task else self.created,
-            "start_time": task.started if task else self.created,
+            "start_time": (task.driven or task.started) if task else self.created,
             "state": state,
             "state_history": [{"update_time": now(), "state": state}],
         }
         # the interface writes no time as the beginning of all times
-        shown["end_time"] = (task.ended if task else self.finished) or "1970-01-01T00:00:00Z"
+        shown["end_time"] = (task.ended if task else self.finished) or _NEVER
         if is_task and task.error:
             shown["error"] = {"code": 13, "message": task.error}
         return shown

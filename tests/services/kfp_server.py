@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.services.kfp_api import Api
 from tests.services.kfp_forms import find_problem
-from tests.services.kfp_listing import Request
+from tests.services.kfp_listing import Json, Request
 from tests.services.kfp_run import Execute, Run, succeed
 from tests.services.missing import find_program
 from tests.services.refusal import RefusalError
@@ -183,6 +183,17 @@ class KFPServer:
                 401, "Request header error: there is no valid user identity in the request"
             )
 
+    def find_pod(self, request: Request) -> Json | None:
+        """Return the pod that a request to the page's server asks for, None if it asks for none."""
+        if request.path != "/k8s/pod" or "page" not in self.log_servers:
+            return None
+        name = request.query.get("podname", "")
+        for run in self.runs:
+            task = run.find_pod(name)
+            if task is not None:
+                return task.describe_pod(name)
+        raise RefusalError(500, f"Could not get pod {name} in namespace")
+
     def find_log(self, request: Request) -> str | None:
         """Return the log that a request asks for, None if it asks for none; RefusalError as the real ones.
 
@@ -278,6 +289,10 @@ class _Handler(BaseHTTPRequestHandler):
             log = kfp.find_log(request)
             if log is not None:
                 self._send(200, log.encode(), "text/plain")
+                return
+            pod = kfp.find_pod(request)
+            if pod is not None:
+                self._send(200, json.dumps(pod).encode(), "text/html")  # as express does
                 return
             kind, answer = kfp.api.answer(request)
         except RefusalError as refusal:

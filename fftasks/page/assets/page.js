@@ -122,13 +122,37 @@ function drawTimes() {
   const left = drawn.hidden ? ` ${drawn.hidden} bars are too short to be seen.` : "";
   const steps = data.path.map((name) => byName.get(name)).filter(Boolean);
   $("#time .note").textContent = `${drawn.count} stages and nodes took part, within ${formatSeconds(drawn.seconds)}.${left}`
-    + (steps.length ? " The longest path, which a shorter run must shorten, has a frame:" : "");
+    + (steps.length ? " The longest path, which a shorter run must shorten, has a frame." : "");
+  const waits = [...new Set(data.tasks.flatMap((task) => task.phases.map((phase) => phase.name)))];
+  drawSpent();
   $("#legend").replaceChildren(...[...new Set(data.tasks.filter((task) => task.begin != null).map((task) => task.state))]
-    .map((word) => showState(word)));
+    .map((word) => showState(word)), ...waits.map((name) => 
+    make("span", { className: "wait" }, [make("i", { className: nameWait(name) }), name])));
   $("#path").replaceChildren(...steps.slice(0, 50).map((task) => {
-    const waits = task.phases.map((phase) => `${phase.name} ${formatSeconds(phase.end - phase.begin)}`);
+    const waits = Object.entries(listParts(task)).map(([name, seconds]) => `${name} ${formatSeconds(seconds)}`);
     const took = task.end == null ? "" : formatSeconds(task.end - task.begin);
     return make("li", { textContent: [task.name, took, ...waits].filter(Boolean).join(" · ") });
+  }));
+}
+
+// What the time of a task was for: its waits, and what is left.
+function listParts(task) {
+  const parts = Object.fromEntries(task.phases.map((phase) => [phase.name, phase.end - phase.begin]));
+  const waited = Object.values(parts).reduce((sum, seconds) => sum + seconds, 0);
+  const rest = task.end == null || !task.phases.length ? 0 : task.end - task.begin - waited;
+  return rest > 0 ? { ...parts, run: rest } : parts;
+}
+
+// What the time along the longest path was for, the largest part first.
+function drawSpent() {
+  const parts = Object.entries(data.spent).sort(([, one], [, other]) => other - one);
+  const whole = parts.reduce((sum, [, seconds]) => sum + seconds, 0);
+  $("#longest").textContent = parts.length ? `The longest path took ${formatSeconds(whole)}:` : "";
+  $("#spent").replaceChildren(...parts.flatMap(([name, seconds]) => {
+    const bar = make("i", { className: nameWait(name) });
+    bar.style.width = `${(100 * seconds) / whole}%`;
+    const share = `${formatSeconds(seconds)} · ${Math.round((100 * seconds) / whole)} %`;
+    return [make("dt", { textContent: name }), make("dd", {}, [make("span", { textContent: share }), make("b", {}, [bar])])];
   }));
 }
 
@@ -170,7 +194,7 @@ function drawDetails(task) {
   parts.push(makeList({
     Function: [task.function, task.place].filter(Boolean).join(" in "), Workflow: task.workflow, Made: task.line,
     Needs: task.upstream.join(", "), Began: formatTime(task.begin), Took: formatSeconds(task.seconds),
-    ...Object.fromEntries(task.phases.map((phase) => [phase.name, formatSeconds(phase.end - phase.begin)])),
+    ...Object.fromEntries(Object.entries(listParts(task)).map(([name, seconds]) => [name, formatSeconds(seconds)])),
   }));
   if (task.link) parts.push(make("p", {}, [makeLink(task.link, "on Kubeflow Pipelines")]));
   addPart(parts, "Error", task.error);

@@ -3,6 +3,7 @@
 
 const LANE = 24; // pixels from one lane to the next
 const TOP = 20; // pixels for the times above the lanes
+const WAITS = ["driver", "queue", "pull", "between", "run"];
 const MOST_BARS = 3000; // more are shorter than a pixel, and are left out
 
 function drawTimeline(box, tasks, path, choose) {
@@ -34,18 +35,24 @@ function drawTimeline(box, tasks, path, choose) {
 
 function makeBar(task, lane, share, begin, end, isOnPath, choose) {
   const length = (task.end ?? end) - task.begin;
-  const bar = make("button", { type: "button", className: isOnPath ? "path" : "", textContent: task.name.slice(0, 80) });
+  const bar = make("button", { type: "button", className: isOnPath ? "path" : "" });
   bar.title = `${task.name.slice(0, 200)}: ${task.state}, ${formatSeconds(length)}${isOnPath ? ", on the longest path" : ""}`;
   bar.style.setProperty("--state", STATES[task.state].colour);
   Object.assign(bar.style, { left: share(task.begin - begin), width: share(length), top: `${TOP + lane * LANE}px` });
-  for (const phase of task.phases) { // what is darker is waiting: queue, pull, start
-    const piece = make("i", { title: phase.name });
+  for (const phase of task.phases) { // what is striped is waiting: queue, pull, start
+    const piece = make("i", { title: phase.name, className: nameWait(phase.name) });
     piece.style.left = `${(100 * (phase.begin - task.begin)) / length}%`;
     piece.style.width = `${(100 * (phase.end - phase.begin)) / length}%`;
     bar.append(piece);
   }
+  bar.append(make("span", { textContent: task.name.slice(0, 80) }));
   bar.addEventListener("click", () => choose(task));
   return bar;
+}
+
+// The class of a part of a bar: each kind of waiting has its own stripes.
+function nameWait(name) {
+  return WAITS.includes(name) ? name : name.startsWith("queue, pull") ? "queue" : "other";
 }
 
 function makeTicks(whole, share) {

@@ -1,0 +1,97 @@
+"""What a node was given, beyond the defaults: as the settings have it, or as a run's own document does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fftasks.cluster.run import ClusterRun, Task, find_component, find_container
+from fftasks.settings.nodes import NodeSettings
+from fftasks.stages.kubernetes import make_executor
+from fftasks.stages.means import share
+from fftasks.stages.resources import make_resources, make_retry_policy
+
+_RESOURCES = {
+    "resourceCpuRequest": "cpu",
+    "resourceCpuLimit": "cpu_limit",
+    "resourceMemoryRequest": "memory",
+    "resourceMemoryLimit": "memory_limit",
+}
+_OWN = frozenset({"FFFUNCTION", "FFPREVIEW", "FFMEANS"})  # what the stages write into env
+
+
+def show_settings(settings: NodeSettings) -> dict[str, str]:
+    """Return the settings that somebody has made, with the places where."""
+    return dict(line.split(": ", 1) for line in settings.describe())
+
+
+def show_run_settings(
+    run: ClusterRun, task: Task, settings: NodeSettings | None = None
+) -> dict[str, str]:
+    """Return what a node of a run was given.
+
+    settings: those of now; if the run's document has others, these are shown
+    """
+    document, platform = run.document, _find_platform(run, task)
+    container = find_container(document, task.name)
+    step = document.get("root", {}).get("dag", {}).get("tasks", {}).get(task.name, {})
+    if settings is not None and _is_same(container, step, platform, settings, task):
+        found = show_settings(settings)
+    else:
+        found = {**dict(_list_container(container, step)), **_list_platform(platform)}
+    return {**found, **({"image": str(container["image"])} if "image" in container else {})}
+
+
+def _is_same(
+    container: Mapping[str, Any],
+    step: Mapping[str, Any],
+    platform: Mapping[str, Any],
+    settings: NodeSettings,
+    task: Task,
+) -> bool:
+    given = share(settings) if len(task.nodes) > 1 else settings
+    env = {one["name"]: one["value"] for one in container.get("env", ()) if one["name"] not in _OWN}
+    return (
+        make_resources(given) == container.get("resources", {})
+        and make_retry_policy(given) == step.get("retryPolicy", {})
+        and make_executor(given) == platform
+        and dict(settings.env) == env
+    )
+
+
+def _find_platform(run: ClusterRun, task: Task) -> Mapping[str, Any]:
+    given = run.answer.get("pipeline_spec") or {}
+    kubernetes = (given.get("platform_spec") or {}).get("platforms", {}).get("kubernetes", {})
+    executors = kubernetes.get("deploymentSpec", {}).get("executors", {})
+    found: Mapping[str, Any] = executors.get(
+        find_component(run.document, task.name).get("executorLabel"), {}
+    )
+    return found
+
+
+def _list_container(
+    container: Mapping[str, Any], step: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    resources = container.get("resources", {})
+    for key, name in _RESOURCES.items():
+        if key in resources:
+            yield name, str(resources[key])
+    accelerator = resources.get("accelerator", {})
+    if accelerator:
+        yield "gpu", f"{accelerator.get('resourceCount', '')} {accelerator.get('resourceType', '')}"
+    for variable in container.get("env", ()):
+        if variable["name"] not in _OWN:
+            yield f"env.{variable['name']}", str(variable["value"])
+    if step.get("retryPolicy"):
+        yield "retries", str(step["retryPolicy"].get("maxRetryCount", ""))
+    if not step.get("cachingOptions", {}).get("enableCache"):
+        yield "cache", "false"
+
+
+def _list_platform(platform: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is for Kubernetes, in Kubernetes' words."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        for key, value in sorted(platform.items())
+    }
