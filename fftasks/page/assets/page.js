@@ -152,7 +152,7 @@ function drawSpent() {
     const bar = make("i", { className: nameWait(name) });
     bar.style.width = `${(100 * seconds) / whole}%`;
     const share = `${formatSeconds(seconds)} · ${Math.round((100 * seconds) / whole)} %`;
-    return [make("dt", { textContent: name }), make("dd", {}, [make("span", { textContent: share }), make("b", {}, [bar])])];
+    return [make("dt", { textContent: name }), make("dd", {}, [make("span", { textContent: share }), make("div", {}, [bar])])];
   }));
 }
 
