@@ -27,6 +27,7 @@ class Coder:
     pieces: digest -> what the code consists of, piece by piece
     files: all files of the project that were read for it
     notes: why something counts that a function does not name
+    is_textual: whether all of it is told by the texts of files, and nothing by values that were made of them
     """
 
     def __init__(self, root: Path, file: str | None) -> None:
@@ -36,7 +37,8 @@ class Coder:
         self.notes: dict[str, None] = {}
         self.pieces: dict[str, dict[str, str]] = {}
         self.files: set[str] = set()
-        self._project = Project(root, roots, cache)
+        self.is_textual = True
+        self.project = Project(root, roots, cache)
         self._entry = file
         self._digests: dict[tuple[int, str], str] = {}
         self._alive: list[Callable[..., Any]] = []
@@ -61,13 +63,21 @@ class Coder:
             self._alive.append(func)  # or else its id could come again for another one
             closure = self._find(func)
             self._digests[key] = closure.digest  # the answer for a function that closes over itself
-            if closure.files and not self._is_written(func):
+            if not closure.files:
+                self.is_textual = False
+            elif not self._is_written(func):
+                self.is_textual = False
                 closure = self._add_made(func, closure)
             self._digests[key] = closure.digest
             self.pieces[closure.digest] = dict(closure.pieces)
             self.files |= set(closure.files)
             self.notes |= dict.fromkeys(closure.notes)
         return self._digests[key]
+
+    def digest_given(self, func: Callable[..., Any]) -> str:
+        """Return the same of a function or class that was found in a value."""
+        self.is_textual = False
+        return self.digest_function(func)
 
     def _is_written(self, func: Callable[..., Any]) -> bool:
         """Tell whether a file's text alone makes a function or class, once, and what it is wrapped in.
@@ -78,7 +88,7 @@ class Coder:
         base = inspect.unwrap(func)
         if inspect.ismethod(base):
             return False
-        source = self._project.load(self.root / (self._find_file(base) or ""))
+        source = self.project.load(self.root / (self._find_file(base) or ""))
         numbers = source.names.get(base.__qualname__, ()) if source else ()
         if source is None or [source.units[n]["kind"] for n in numbers] not in _ONCE:
             return False
@@ -90,7 +100,7 @@ class Coder:
     def _add_made(self, func: Callable[..., Any], closure: Closure) -> Closure:
         """Return a closure with the code of what wraps a function, and the values it was made with."""
         parts = [closure, *map(self._find_wrapper, _list_wrappers(func))]
-        digest, stable = digest_made(func, code_of=self.digest_function)
+        digest, stable = digest_made(func, code_of=self.digest_given)
         name = f"{self._find_file(inspect.unwrap(func))}: {func.__qualname__}()"
         notes = {note for part in parts for note in part.notes}
         if not stable:
@@ -107,12 +117,13 @@ class Coder:
         if file is None:
             return find_code(wrapper)
         line = wrapper.__code__.co_firstlineno
-        return find_closure(self._project, file, "", entry=self._entry, line=line)
+        return find_closure(self.project, file, "", entry=self._entry, line=line)
 
     def _add_plugin(self, node: Node, code: str) -> str:
+        self.is_textual = False
         # bound to the node: one that seeds by the node's name makes results that others must not take
         bound = bind_plugin(node.plugin, node.name)
-        digest, stable = digest_constant(bound, code_of=self.digest_function)
+        digest, stable = digest_constant(bound, code_of=self.digest_given)
         if not stable:
             raise WorkflowError(
                 f"the plugin of node {node.name!r} looks different in each process",
@@ -140,7 +151,7 @@ class Coder:
         if file is None:
             return find_code(func)
         line = getattr(getattr(func, "__code__", None), "co_firstlineno", 0)
-        return find_closure(self._project, file, func.__qualname__, entry=self._entry, line=line)
+        return find_closure(self.project, file, func.__qualname__, entry=self._entry, line=line)
 
     def _find_file(self, func: Callable[..., Any]) -> str | None:
         try:

@@ -9,13 +9,14 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from fftasks.coder import Coder
 from fftasks.constant import describe_constant, digest_constant, kfp_value, name_type
 from fftasks.errors import FFTasksError, WorkflowError
+from fftasks.retouch import describe_skeleton
 from fftasks.runtime.call import number_inputs, number_parameters
 from fftasks.runtime.source import import_workflows
 from fftasks.watch import list_modules, watch_reads
@@ -42,18 +43,19 @@ def main(root: Path, file: str) -> dict[str, Any]:
             warnings: list[str] = []
             workflows = import_workflows(root, file, notes=warnings)
         warnings += [warning for workflow in workflows for warning in workflow.warnings]
-        return describe_graph(root, file, workflows, names) | {"warnings": warnings}
+        return describe_graph(root, file, workflows, names, warnings)
     except FFTasksError as error:
         return {"error": [error.attempted, error.found, error.tip]}
 
 
 def describe_graph(
-    root: Path, file: str, workflows: list[Workflow], names: set[str]
+    root: Path, file: str, workflows: list[Workflow], names: set[str], warnings: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Return workflows and nodes as the graph record has them, and the names of all inputs.
 
     A node's `parameters` are the run parameters that reach it directly, not through what is upstream:
     {input of its component: {"name", "type", "default"}}; a workflow's are those of all its nodes, by name.
+    What `skeleton` is, see retouch.py.
     """
     _check_workflows(workflows)
     ids = name_nodes(workflows)
@@ -65,6 +67,8 @@ def describe_graph(
         "nodes": nodes,
         "codes": coder.pieces,
         "notes": list(coder.notes),
+        "warnings": list(warnings),
+        "skeleton": None if warnings else describe_skeleton(coder, file, workflows, nodes),
         "input_names": sorted({"python", "installed"} | names | files | list_modules(root)),
     }
 
@@ -137,7 +141,7 @@ def _describe_argument(
         return "fftasks.input", next(positions), cast("Result", pending).path
 
     template = replace_pending(value, mark)
-    digest, stable = digest_constant(template, code_of=coder.digest_function)
+    digest, stable = digest_constant(template, code_of=coder.digest_given)
     described: dict[str, Any] = {
         "name": name,
         "digest": digest,

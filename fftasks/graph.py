@@ -23,7 +23,7 @@ from fftasks.signature import Signatures
 from fftasks.watch import list_importable
 from fftasks.workflow.slug import make_slug
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,18 @@ def load_graph(source: GraphFile) -> Record:
     Raises WorkflowError with the user's traceback if the file cannot be imported.
     """
     record = read_record(source.path)
-    if not _is_whole(record) or read_inputs(source, list(record["inputs"])) != record["inputs"]:
-        record = _make_in_child(source)
-        write_record(source.path, record)
+    if not _is_whole(record):
+        return _keep(source, _make_in_child(source))
+    inputs = read_inputs(source, list(record["inputs"]))
+    if inputs == record["inputs"]:
+        return record
+    from fftasks.retouch import retouch  # reading code takes a while to import
+
+    return _keep(source, retouch(source, record, inputs) or _make_in_child(source))
+
+
+def _keep(source: GraphFile, record: Record) -> Record:
+    write_record(source.path, record)
     return record
 
 
@@ -68,7 +77,8 @@ def name_function(node: Mapping[str, Any]) -> str:
 def _is_whole(record: Record | None) -> TypeGuard[Record]:
     return (
         record is not None
-        and {"inputs", "workflows", "nodes", "codes", "warnings"} <= record.keys()
+        and record.get("version") == VERSION
+        and {"inputs", "workflows", "nodes", "codes", "warnings", "skeleton"} <= record.keys()
     )
 
 
@@ -77,6 +87,7 @@ def read_inputs(source: GraphFile, names: list[str]) -> dict[str, str | None]:
 
     name             value
     file:sums.py     digest of the file, relative to the project's folder
+    text:sums.py     the same of a file of code that the user's own code reads
     folder:data      digest of the names in it
     modules:.        digest of the names of the modules and packages in a folder
     env:ALPHA        digest of the variable's value; a value itself may be a secret
@@ -90,7 +101,7 @@ def read_inputs(source: GraphFile, names: list[str]) -> dict[str, str | None]:
 def _read_input(root: Path, name: str, signatures: Signatures) -> str | None:
     kind, _, rest = name.partition(":")
     try:
-        if kind == "file":
+        if kind in ("file", "text"):
             return signatures.digest(root / rest)
         if kind == "folder":
             return digest_json(sorted(path.name for path in (root / rest).iterdir()))

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fftasks.runtime.observe import NOT_THE_PROJECTS, relate
+from fftasks.runtime.source import import_workflows
 
+_READERS = ("pathlib", "pathlib._local", "pathlib._abc")
 _EVENTS = {"open": "file", "os.listdir": "folder", "os.scandir": "folder"}
 
 
@@ -70,7 +72,17 @@ def _note_read(root: Path, event: str, arguments: tuple[Any, ...], names: set[st
         caller = sys._getframe(2).f_globals.get("__name__", "")
         names.add(f"{'modules' if 'importlib' in caller else 'folder'}:{path}")
     elif (root / path).is_file():
-        names.add(f"file:{path}")
+        is_text = path.endswith(".py") and not _is_import()
+        names.add(f"{'text' if is_text else 'file'}:{path}")
+
+
+def _is_import() -> bool:
+    """Tell whether Python opens a file of code to execute it, and no line of the user's to read it."""
+    frame = sys._getframe(3)
+    while frame.f_back and frame.f_globals.get("__name__") in _READERS:
+        frame = frame.f_back
+    caller = frame.f_globals.get("__name__", "")
+    return "importlib" in caller or caller == import_workflows.__module__
 
 
 def _watch_environment(root: Path, names: set[str]) -> type[os._Environ[str]]:

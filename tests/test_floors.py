@@ -22,7 +22,7 @@ FLOORS = {
     2: ("stages",),
     1: (
         "settings", "graph", "values", "describe", "coder", "watch", "closure", "constant", "distribution",
-        "record", "signature", "store", "gc", "flush", "state",
+        "record", "retouch", "signature", "store", "gc", "flush", "state",
         "picture", "history",
     ),
     0: ("workflow", "runtime", "errors"),

@@ -5,3 +5,5 @@ from fftasks.closure.find import Closure as Closure
 from fftasks.closure.find import find_closure as find_closure
 from fftasks.closure.find import make_closure as make_closure
 from fftasks.closure.project import Project as Project
+from fftasks.closure.skeleton import Skeleton as Skeleton
+from fftasks.closure.skeleton import find_skeleton as find_skeleton

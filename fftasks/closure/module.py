@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from fftasks.closure.foreign import TOOLS
+from fftasks.closure.head import digest_head, is_tapping
 from fftasks.closure.names import Names, Root
 from fftasks.closure.reader import Reader
 from fftasks.closure.roots import Roots
@@ -78,6 +79,10 @@ class _Analyser:
         self._typed |= {m for c in self._typed if isinstance(c, ast.ClassDef) for m in c.body
                         if isinstance(m, FUNCTIONS)}  # fmt: skip
         self._stars: dict[str, int] = {}
+        stars = (s for s, _ in self._statements if isinstance(s, ast.ImportFrom))
+        has_star = any(alias.name == "*" for s in stars for alias in s.names)
+        # the names that a function may mean by a word; None for any
+        self._known = None if has_star else frozenset(scope.sources)
 
     def analyse(self) -> Analysis:
         units = [u for s, main in self._statements for u in self._make_units(s, main=main)]
@@ -151,13 +156,20 @@ class _Analyser:
         decorators = getattr(statement, "decorator_list", [])
         first = min([statement.lineno, *(d.lineno for d in decorators)])
         text = b"\n".join(self._lines[first - 1 : statement.end_lineno])
-        found = [reference for d in decorators for reference, _ in self._find_roots(d)]
+        roots = [self._find_roots(d) for d in decorators]
+        found = [reference for each in roots for reference, _ in each]
+        head = ""
+        if isinstance(statement, FUNCTIONS) and all(roots):
+            head = digest_head(statement, self._known)
+        taps = is_tapping(statement)
         strip(statement, self._typed)
         return make_unit(
             {
                 "line": first,
                 "digest": digest_tree(statement),
                 "text": hashlib.sha256(text).hexdigest(),
+                "head": head,
+                "taps": taps,
                 "decorators": found,
                 **names.to_json(),
                 **fields,

@@ -66,6 +66,7 @@ class Project:
     roots: the folders from which its modules are imported, the first first
     cache: folder in which analyses of files are kept by the digest of their text; None for nowhere
     path: further folders that are searched for modules, as in sys.path
+    further: those of them, and of editable installations, that are not Python's own
 
     surroundings: what importing a set of files does, worked out once by whoever asks for it
     """
@@ -82,7 +83,8 @@ class Project:
         self._path = list(sys.path if path is None else path)
         own = [folder.resolve() for folder in roots]
         self._own = list(dict.fromkeys([*own, self.root]))
-        self.roots = list(dict.fromkeys([*(own or self._own), *self._list_further()]))
+        self.further = list(self._list_further())
+        self.roots = list(dict.fromkeys([*(own or self._own), *self.further]))
         self.surroundings: dict[tuple[object, ...], Any] = {}
         self._files: dict[Path, SourceFile | None] = {}
         self._entries: dict[Path, dict[str, bool]] = {}

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 from fftasks.closure.names import Root
 
 # of the form and of what stands in it: an analysis that another version has kept is of no use
-VERSION = 1
+VERSION = 2
 
 
 class Value(TypedDict):
@@ -24,6 +24,9 @@ class Unit(TypedDict):
     kind: "function", "class", "constant", "import", "block" (an if, for, try, ... that binds), "effect"
     name: as a reader knows it, "function clean()"; target: what an import's name refers to
     digest: of what counts; text: of all its lines as they are
+    head: of a function, digest of what importing its file and describing its nodes need of it: see head.py;
+        "" for what has none
+    taps: it may call what a decorated function was made of, which fftasks does only to run a node
     aliases: names that imports inside a block bind -> references
     main: it stands under `if __name__ == "__main__":`
     """
@@ -33,6 +36,8 @@ class Unit(TypedDict):
     line: int
     digest: str
     text: str
+    head: str
+    taps: bool
     binds: list[str]
     target: str
     values: dict[str, Value]
@@ -74,7 +79,8 @@ def list_names(units: Iterable[Unit]) -> dict[str, list[int]]:
 
 
 _EMPTY: dict[str, Any] = {
-    "target": "", "aliases": {}, "decorators": [], "main": False, "reads": {}, "passed": {},
+    "head": "", "taps": False, "target": "", "aliases": {}, "decorators": [], "main": False, "reads": {},
+    "passed": {},
     "now": [[], []], "bodies": {}, "returns": [], "wide": [], "executed": [], "lazy": [], "strings": [],
     "values": {},
 }  # fmt: skip

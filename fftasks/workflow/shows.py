@@ -19,6 +19,8 @@ from fftasks.workflow.page import CLASSES, KINDS, Page
 
 _NAMES = {**{name: each.kind for name, each in CLASSES.items()}, "Figure": "html"}
 _TOOL, _DRAWING = "fftasks", "matplotlib"
+# a function of the project that does not have these words, nor other names of its module, shows the same
+WORDS = frozenset({*_NAMES, _TOOL, _DRAWING})
 _MAX_FUNCTIONS = 1000
 
 
