@@ -75,8 +75,8 @@ def never(x):
 data = load("1,2,3")
 counter = Counter(0)
 models = []
-for i in range(count_models(2)):
-    models.append(train(data, Parameter("alpha", default=0.5)).set_name(name_model(i)))
+for i, fit in enumerate([train] * count_models(2)):
+    models.append(fit(data, Parameter("alpha", default=0.5)).set_name(name_model(i)))
 total = counter.add(data)
 flow = Workflow(judge(models, total), name="flow")
 flow.query("model.*").set(

@@ -9,46 +9,58 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from fftasks.closure.scope import Scope, bind_parameters, bind_statements, iterate_scope
 from fftasks.closure.tree import FunctionNode, digest_tree
 from fftasks.workflow.shows import WORDS
 
+_NAMING = (ast.Attribute, ast.alias, ast.ImportFrom)
 # ways from a decorated function to what it was made of
 _TAPS = frozenset({"func", "__wrapped__", "unwrap", "__closure__", "cell_contents", "calling"})
 
 
-def digest_head(node: FunctionNode, known: Container[str] | None) -> str:
+def digest_head(node: FunctionNode, inner: Sequence[ast.AST], known: Container[str] | None) -> str:
     """Return the digest of a function's head; it is not changed.
 
+    inner: all that ast.walk() finds in it
     known: the names that its module binds; None if they cannot be told
     """
     fields = {name: getattr(node, name) for name in node._fields}
     head = type(node)(**{**fields, "body": []})
-    inner = iterate_scope(node.body, deep=True)
-    makes = any(isinstance(child, ast.Yield | ast.YieldFrom) for child in inner)
-    words = {w for w in _list_words(node) if known is None or w in known or w in WORDS}
-    text = " ".join([digest_tree(head), str(makes), *sorted(words)])
+    found = {w for w in _list_words(inner) if known is None or w in known or w in WORDS}
+    if any(isinstance(child, ast.Name) and child.id in found for child in inner):
+        found -= _list_local(node, inner).difference(_list_attributes(inner))
+    is_generator = any(isinstance(child, ast.Yield | ast.YieldFrom) for child in inner) and any(
+        isinstance(child, ast.Yield | ast.YieldFrom)
+        for child in iterate_scope(node.body, deep=True)
+    )
+    text = " ".join([digest_tree(head), str(is_generator), *sorted(found)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def is_tapping(node: ast.AST) -> bool:
+def is_tapping(inner: Iterable[ast.AST]) -> bool:
     """Tell whether a statement may call what a decorated function was made of: `clean.func(rows)`."""
     return any(
         (isinstance(child, ast.Attribute) and child.attr in _TAPS)
         or (isinstance(child, ast.Constant) and child.value in ("func", "__wrapped__"))
         or (isinstance(child, ast.alias) and not _TAPS.isdisjoint(child.name.split(".")))
-        for child in ast.walk(node)
+        for child in inner
     )
 
 
-def _list_words(node: FunctionNode) -> Iterator[str]:
-    local = _list_local(node)
-    for child in ast.walk(node):
-        if isinstance(child, ast.Name) and child.id not in local:
+def _list_words(inner: Iterable[ast.AST]) -> Iterator[str]:
+    for child in inner:
+        if isinstance(child, ast.Name):
             yield child.id
-        elif isinstance(child, ast.Attribute):
+        elif isinstance(child, _NAMING):
+            yield from _list_attributes([child])
+
+
+def _list_attributes(inner: Iterable[ast.AST]) -> Iterator[str]:
+    """Yield the words that are no variables: what a local one of the same name does not hide."""
+    for child in inner:
+        if isinstance(child, ast.Attribute):
             yield child.attr
         elif isinstance(child, ast.alias):
             yield from (child.name, *child.name.split("."))
@@ -56,9 +68,8 @@ def _list_words(node: FunctionNode) -> Iterator[str]:
             yield from (child.module, *child.module.split("."))
 
 
-def _list_local(node: FunctionNode) -> set[str]:
+def _list_local(node: FunctionNode, inner: Iterable[ast.AST]) -> set[str]:
     """Return the names that mean nothing outside of a function."""
-    inner = list(ast.walk(node))
     if any(isinstance(child, ast.ClassDef) for child in inner):
         return set()  # a class has names of its own, that are not the function's
     scope = Scope("function")

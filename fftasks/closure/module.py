@@ -158,10 +158,11 @@ class _Analyser:
         text = b"\n".join(self._lines[first - 1 : statement.end_lineno])
         roots = [self._find_roots(d) for d in decorators]
         found = [reference for each in roots for reference, _ in each]
+        inner = list(ast.walk(statement))
         head = ""
         if isinstance(statement, FUNCTIONS) and all(roots):
-            head = digest_head(statement, self._known)
-        taps = is_tapping(statement)
+            head = digest_head(statement, inner, self._known)
+        taps = is_tapping(inner)
         strip(statement, self._typed)
         return make_unit(
             {

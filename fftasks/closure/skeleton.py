@@ -94,13 +94,14 @@ class _ImportSearch(Search):
             self._reach_executed(key, reference, unit["line"])
 
     def _reach_executed(self, key: Key, reference: str, line: int) -> None:
-        """Follow a reference; a node's function that is handed to other code may be called by that."""
+        """Follow a reference; a node's function that a package is given may be called by it."""
         file, number = key
-        via = file.units[number]["passed"].get(reference)
-        if via and not all(self._values.is_wiring(file, called, 0) for called in via):
-            for found in self._resolver.resolve(file, reference).units:
-                if self._is_definition(found):
-                    self._reach(found, is_full=True)
+        for called in file.units[number]["passed"].get(reference, ()):
+            target = self._resolver.resolve(file, called)
+            if target.externals and not target.is_tool():
+                for found in self._resolver.resolve(file, reference).units:
+                    if self._is_definition(found):
+                        self._reach(found, is_full=True)
         super()._reach_executed(key, reference, line)
 
     def _is_definition(self, key: Key) -> bool:
