@@ -94,6 +94,14 @@ def bring_output(project: Project, run: ClusterRun, task: Task, output: str) -> 
     return target
 
 
+def bring_known(project: Project, run: ClusterRun, task: Task, output: str, uri: str) -> Path:
+    """Return the file here that has an output of which somebody knows the place; as bring_output."""
+    target = project.folder / "cluster" / run.run_id / task.name / output
+    if not target.exists():
+        ObjectStore(project.settings.object_store).fetch(uri, target)
+    return target
+
+
 def _read_uri(importer: Json) -> str:
     uri = importer.get("artifactUri", {})
     return str(uri.get("constant") or uri.get("runtimeValue", {}).get("constant") or "")

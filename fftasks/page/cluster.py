@@ -16,6 +16,7 @@ from fftasks.errors import FFTasksError
 from fftasks.history import list_runs, read_run
 from fftasks.page.content import PageRun, PageTask, Phase
 from fftasks.page.local import show_stage
+from fftasks.page.outputs import Shown, list_metrics
 from fftasks.page.settings import show_run_settings
 from fftasks.picture.drawing import Item
 from fftasks.project import Project
@@ -26,7 +27,9 @@ _LATEST = 50
 _NEAR_S = 60.0  # the clocks here and there may differ
 
 
-def show_cluster_run(run: ClusterRun, link: str = "") -> PageRun:
+def show_cluster_run(
+    run: ClusterRun, link: str = "", metrics: Mapping[str, float] | None = None
+) -> PageRun:
     """Return a run of the cluster as the page has it."""
     return PageRun(
         name=run.run_id[:8],
@@ -37,6 +40,7 @@ def show_cluster_run(run: ClusterRun, link: str = "") -> PageRun:
         command=run.name,
         link=link,
         parameters={name: str(value) for name, value in _find_parameters(run).items()},
+        metrics=metrics or {},
         ran=sum(task.state == "SUCCEEDED" for task in run.nodes.values()),
     )
 
@@ -48,9 +52,9 @@ def list_earlier(project: Project, run: ClusterRun) -> list[PageRun]:
     try:
         runs = [ClusterRun(answer) for answer in ask_runs(project.settings.kfp, _LATEST)]
     except FFTasksError:
-        return [show_cluster_run(run)]
+        return [show_cluster_run(run, metrics=list_metrics(project, run))]
     same = [one for one in runs if one.workflow == run.workflow]
-    return [show_cluster_run(one) for one in same[:_ROWS]]
+    return [show_cluster_run(one, metrics=list_metrics(project, one)) for one in same[:_ROWS]]
 
 
 def list_cluster_items(project: Project, run: ClusterRun) -> list[Item]:
@@ -72,24 +76,30 @@ def list_cluster_items(project: Project, run: ClusterRun) -> list[Item]:
 
 @dataclass(frozen=True)
 class _Known:
-    """What was asked for at other places: logs by node, pods by name, the tasks that have sent the run."""
+    """What was asked for at other places: logs and results by node, pods by name, what has sent the run."""
 
     logs: Mapping[str, str]
     pods: Mapping[str, Any]
+    shown: Mapping[str, Shown]
     sent: tuple[str, ...]
 
 
-def show_cluster_tasks(project: Project, run: ClusterRun) -> list[PageTask]:
-    """Return the nodes of a run, behind the stages that led to it, if these were made here."""
+def show_cluster_tasks(
+    project: Project, run: ClusterRun, shown: Mapping[str, Shown]
+) -> list[PageTask]:
+    """Return the nodes of a run, behind the stages that led to it, if these were made here.
+
+    shown: what there is to show of results, by node
+    """
     stages = _find_stages(project, run)
     sent = tuple(stage.name for stage in stages if stage.stage == "submit")
-    known = _Known(_read_logs(project, run), _read_pods(project, run), sent)
+    known = _Known(_read_logs(project, run), _read_pods(project, run), shown, sent)
     nodes = _describe_nodes(project, run)
     return [*stages, *(_show_node(run, name, node, known) for name, node in nodes.items())]
 
 
 def _show_node(run: ClusterRun, name: str, node: Mapping[str, Any], known: _Known) -> PageTask:
-    task = run.nodes[name]
+    task, shown = run.nodes[name], known.shown.get(name, Shown())
     spans = list_spans(task.driver, task.step, known.pods.get(task.pod))
     began, end = _seconds(task.began), _seconds(task.ended)
     now = time.time() if end is None else end
@@ -113,6 +123,12 @@ def _show_node(run: ClusterRun, name: str, node: Mapping[str, Any], known: _Know
         upstream=tuple(node["upstream"]) or known.sent,
         arguments=node.get("arguments", {}),
         settings=show_run_settings(run, task, node.get("settings")),
+        preview=shown.preview,
+        kind=shown.kind,
+        text=shown.pages.text,
+        documents=shown.pages.documents,
+        metrics=shown.pages.metrics,
+        pictures=shown.pages.pictures,
         error=task.error if name_state(task.state) == "failed" else "",
         log=known.logs.get(name, ""),
     )

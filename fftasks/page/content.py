@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fftasks.page.documents import Document
 from fftasks.picture.dot import format_dot
 from fftasks.picture.drawing import Item, draw
 from fftasks.stages.secret import HIDDEN, hide_tokens
@@ -21,6 +22,7 @@ _LONGEST = {
 }  # characters of a text
 _LONGEST_VALUE = 500
 _LEFT_OUT = "not shown"
+_ALL_DOCUMENTS = 30_000_000  # characters of documents and pictures
 _ALL_LOGS = 10_000_000  # characters of those that did not fail
 
 
@@ -40,7 +42,8 @@ class PageTask:
     state: a word of state.py; upstream: names of tasks that it needs
     stage: which one it is, "" for a node
     place: where its function is; line: where the graph has it
-    text: what its result says in Markdown; pictures: as data: URLs
+    preview: the beginning of its result; kind: type and shape of it
+    text: what its result says in Markdown; documents: what it has for people; pictures: as data: URLs
     """
 
     name: str
@@ -59,7 +62,9 @@ class PageTask:
     arguments: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     preview: str = ""
+    kind: str = ""
     text: str = ""
+    documents: tuple[Document, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     pictures: tuple[str, ...] = ()
     error: str = ""
@@ -105,13 +110,16 @@ def make_content(  # noqa: PLR0913 - a page has as many parts
     render: Callable[[str], str],
     history: Iterable[PageRun] = (),
     privacy: Privacy | None = None,
+    notice: str = "",
 ) -> dict[str, Any]:
     """Return the content of a page.
 
     items: the nodes as the picture has them; render: makes SVG of DOT; history: the newest run first
+    notice: what the reader must know before all else
     """
     privacy = privacy or Privacy()
     shown = [task if privacy.previews else _leave_values_out(task) for task in tasks]
+    shown = list(_limit_documents(shown))
     most = {**_LONGEST, "log": max(500, min(_LONGEST["log"], _ALL_LOGS // max(1, len(tasks))))}
     path = find_longest_path(tasks)
     content = {
@@ -124,7 +132,7 @@ def make_content(  # noqa: PLR0913 - a page has as many parts
         "history": [_show_run(one, privacy) for one in history],
         "states": {word: vars(state) for word, state in STATES.items()},
         "live": False,
-        "notice": "",
+        "notice": notice,
     }
     return dict(_hide(content, [secret for secret in privacy.secrets if secret]))
 
@@ -205,6 +213,16 @@ def _show_run(run: PageRun, privacy: Privacy) -> dict[str, Any]:
     return shown if privacy.previews else {**shown, "metrics": {}, "parameters": {}}
 
 
+def _limit_documents(tasks: Iterable[PageTask]) -> Iterator[PageTask]:
+    """Yield tasks, from where the page would become too large without their documents and pictures."""
+    left = _ALL_DOCUMENTS
+    for task in tasks:
+        left -= sum(len(document.html) for document in task.documents) + sum(
+            map(len, task.pictures)
+        )
+        yield task if left >= 0 else dataclasses.replace(task, documents=(), pictures=())
+
+
 def _leave_values_out(task: PageTask) -> PageTask:
     reason = task.reason
     if reason.startswith("constant ") and " -> " in reason:
@@ -219,6 +237,7 @@ def _leave_values_out(task: PageTask) -> PageTask:
         },
         preview="",
         text="",
+        documents=(),
         metrics={},
         pictures=(),
         error=task.error.partition("\n")[0],
@@ -228,7 +247,11 @@ def _leave_values_out(task: PageTask) -> PageTask:
 
 def _cut(task: Mapping[str, Any], longest: Mapping[str, int]) -> dict[str, Any]:
     """Keep the end of what is too long in a log, the beginning elsewhere, and say so."""
-    task = {**task, "phases": [vars(phase) for phase in task["phases"]]}
+    task = {
+        **task,
+        "phases": [vars(phase) for phase in task["phases"]],
+        "documents": [document._asdict() for document in task["documents"]],
+    }
     for name, most in longest.items():
         text = task[name]
         if len(text) > most:

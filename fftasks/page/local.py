@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from fftasks.errors import StoreError
 from fftasks.history import Event, Run, list_runs, read_graph, read_run
 from fftasks.page.content import PageRun, PageTask, Phase
-from fftasks.page.pictures import Pages, read_pages, render_pictures
+from fftasks.page.pictures import Drawable, Pages, may_be_picture, read_pages, render_pictures
 from fftasks.page.settings import show_settings
 from fftasks.project import NEEDS, Project
 
@@ -64,7 +64,7 @@ def show_tasks(
     """Return the stages and nodes of a run; states: what became of each node, by its label."""
     nodes = read_graph(project.folder, run)
     known = _recall(past)
-    pictures = render_pictures(project, {label: known.get(f"run:{label}") for label in nodes})
+    pictures = render_pictures(project, _list_drawable(project, nodes, known))
     tasks = [
         show_stage(event, run)
         for event in run.events.values()
@@ -94,6 +94,7 @@ def show_tasks(
             settings=_show_settings(project, label),
             preview="" if failed else shown.preview,
             text=pages.text,
+            documents=pages.documents,
             metrics={} if failed else {**find_metrics(shown.preview), **pages.metrics},
             pictures=() if failed else (*pictures.get(label, ()), *pages.pictures),
             error=event.error,
@@ -101,6 +102,16 @@ def show_tasks(
         )
         tasks.append(task)
     return tasks
+
+
+def _list_drawable(
+    project: Project, nodes: Iterable[str], known: Mapping[str, Event]
+) -> Iterator[Drawable]:
+    for label in nodes:
+        event = known.get(f"run:{label}")
+        if event is not None and may_be_picture(event.preview) and label in project.nodes:
+            path = project.store.artifact_path(event.output)
+            yield Drawable(label, project.nodes[label].graph["file"], path)
 
 
 def find_metrics(preview: str) -> dict[str, float]:

@@ -50,17 +50,20 @@ def describe_cluster(project: Project, name: str) -> dict[str, Any]:
     """Return the content of the page of a run on the cluster; raise ToolError if there is none."""
     from fftasks.cluster.choose import find_run as find_cluster_run
     from fftasks.page import cluster as there
+    from fftasks.page.outputs import show_outputs
     from fftasks.ports.kfp import find_page
 
     run = find_cluster_run(project, name)
+    shown, notice = show_outputs(project, run)
     return make_content(
         f"{project.root.name}: {run.name} {run.run_id[:8]}",
         there.show_cluster_run(run, find_page(project.settings.kfp, run.run_id)),
-        there.show_cluster_tasks(project, run),
+        there.show_cluster_tasks(project, run, shown),
         items=there.list_cluster_items(project, run),
         render=draw_or_leave,
         history=there.list_earlier(project, run),
         privacy=find_privacy(project),
+        notice=notice,
     )
 
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 import base64
 import io
 import json
-import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fftasks.history import Event
+from fftasks.page.documents import Document, find_pictures, make_documents
 from fftasks.project import Project
 
 _MOST = 24
@@ -27,16 +26,26 @@ _BEGINNINGS = ("<Figure", "<PIL.", "<IPython", r"b'\x89PNG", r"b'\xff\xd8\xff", 
 _MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif"}
 
 
-def render_pictures(
-    project: Project, events: Mapping[str, Event | None]
-) -> dict[str, tuple[str, ...]]:
-    """Return the pictures of nodes as data: URLs, by label; those that cannot be drawn are left out."""
+@dataclass(frozen=True)
+class Drawable:
+    """A result that may be a picture: whose, the file that builds its workflow, and where it is."""
+
+    label: str
+    file: str
+    path: Path
+
+
+def may_be_picture(preview: str) -> bool:
+    """Tell whether a result that is shown so is worth to be loaded."""
+    return preview.startswith(_BEGINNINGS)
+
+
+def render_pictures(project: Project, results: Iterable[Drawable]) -> dict[str, tuple[str, ...]]:
+    """Return pictures as data: URLs, by label; those that cannot be drawn are left out."""
     wanted = [
-        {"label": label, "file": project.nodes[label].graph["file"], "path": str(path)}
-        for label, event in events.items()
-        if event is not None and event.preview.startswith(_BEGINNINGS) and label in project.nodes
-        for path in [project.store.artifact_path(event.output)]
-        if path.is_file() and path.stat().st_size <= 4 * _LARGEST_BYTES
+        {"label": one.label, "file": one.file, "path": str(one.path)}
+        for one in results
+        if one.path.is_file() and one.path.stat().st_size <= 4 * _LARGEST_BYTES
     ]
     if not wanted:
         return {}
@@ -63,21 +72,23 @@ class Pages:
     metrics: dict[str, float] = field(default_factory=dict)
     text: str = ""
     pictures: tuple[str, ...] = ()
+    documents: tuple[Document, ...] = ()
 
 
 def read_pages(paths: Sequence[Path]) -> Pages:
-    """Return what files show: numbers, text, and the pictures in a page; its markup is not taken over."""
-    files = {path.name: path.read_text("utf-8", "replace") for path in paths if path.is_file()}
+    """Return what files show: numbers, texts, documents, and the pictures of figures."""
+    return make_pages({p.name: p.read_text("utf-8", "replace") for p in paths if p.is_file()})
+
+
+def make_pages(files: Mapping[str, str]) -> Pages:
+    """Return what files show, by their names; see runtime/show.py."""
     try:
         metrics = json.loads(files.get("metrics.json", "{}"))
     except ValueError:
         metrics = {}
     numbers = {str(k): v for k, v in dict(metrics).items() if isinstance(v, (int, float))}
-    found = re.findall(
-        r"data:image/(?:png|jpeg|gif);base64,[A-Za-z0-9+/=]+", files.get("page.html", "")
-    )
-    kept = tuple(url for url in found[:_MOST] if len(url) <= 2 * _LARGEST_BYTES)
-    return Pages(numbers, files.get("page.md", ""), kept)
+    pictures = find_pictures(files.get("page.html", ""))
+    return Pages(numbers, files.get("page.md", ""), pictures, make_documents(files))
 
 
 def draw_value(value: Any) -> str:

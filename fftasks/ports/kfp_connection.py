@@ -38,13 +38,18 @@ Fields = Mapping[str, tuple[str, bytes, str]]  # name -> name of the file, conte
 
 @dataclass(frozen=True)
 class Question:
-    """A request: path below the host, body sent as JSON, fields as a form."""
+    """A request: path below the host, body sent as JSON, fields as a form, content as it is, with its type.
+
+    host: another one than that of the settings, for services beside it
+    """
 
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
     body: Json | None = None
     fields: Fields | None = None
+    content: tuple[str, bytes] | None = None
+    host: str = ""
 
 
 class Connection:
@@ -125,13 +130,15 @@ class Connection:
         if question.body is not None:
             headers["Content-Type"] = "application/json"
             content["body"] = json.dumps(question.body).encode()
+        if question.content is not None:
+            headers["Content-Type"], content["body"] = question.content
         query = f"?{urlencode(question.query)}" if question.query else ""
         with warnings.catch_warnings():
             # urllib3 warns of verify_ssl: false at each request; the user has said so
             warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
             return self._open().request(
                 question.method,
-                self.access.host + question.path + query,
+                (question.host or self.access.host) + question.path + query,
                 headers=headers,
                 redirect=False,
                 retries=False,

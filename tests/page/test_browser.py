@@ -8,6 +8,7 @@ import time
 import pytest
 
 from fftasks.page.content import PageRun, PageTask, make_content
+from fftasks.page.documents import Document
 from fftasks.page.html import format_page
 from fftasks.picture.drawing import Item
 from tests.page.sample import HOSTILE, make_sample
@@ -154,10 +155,30 @@ def test_a_result_that_is_a_picture_is_one(page):
     assert page.run("return document.querySelector('#details img').naturalWidth") == 1
 
 
-def test_a_text_for_people_is_shown_as_text(page):
+def test_a_text_for_people_is_set_and_its_markup_is_text(page):
     page.find('#table .row[data-name="told"]').click()
 
-    assert page.find("#details .text").text == "# <i>A text</i>"
+    frame = page.find("#details iframe")
+    page.driver.switch_to.frame(frame)
+    assert page.find("h1").text == "<i>A text</i>"
+    page.driver.switch_to.default_content()
+
+
+def test_a_page_of_a_result_is_seen_and_its_scripts_do_not_run(browser, tmp_path):
+    hostile = "<p style='color: rgb(1, 2, 3)'>seen</p><script>document.body.append('ran')</script>"
+    task = PageTask("page", "ran", documents=(Document("Page", hostile),))
+    run = PageRun("r", "ran", 0.0, 1.0)
+    path = tmp_path / "page.html"
+    path.write_text(format_page(make_content("t", run, [task], items=(), render=lambda _: "")))
+    browser.use_media()
+    browser.open(path.as_uri() + "#page")
+
+    assert browser.find("#details iframe").get_attribute("sandbox") == ""
+    browser.driver.switch_to.frame(browser.find("#details iframe"))
+    assert browser.find("body").text == "seen"
+    assert browser.find("p").value_of_css_property("color") == "rgba(1, 2, 3, 1)"
+    browser.driver.switch_to.default_content()
+    browser.read_console()  # it says that a script was blocked
 
 
 def test_metrics_and_the_last_runs_stand_side_by_side(page):

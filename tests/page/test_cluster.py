@@ -1,10 +1,14 @@
 """The page of a run on the cluster."""
 
+import json
+import shutil
+
 import pytest
 
 from fftasks.cluster.watch import watch_runs
 from fftasks.errors import FFTasksError
 from fftasks.history import Journal
+from fftasks.page import outputs
 from fftasks.page.make import describe_run, list_items_of
 from fftasks.project import open_project
 from tests.cluster.submitted import make_project, submit_project
@@ -12,6 +16,7 @@ from tests.services.cluster import Cluster, Pace
 from tests.services.kfp_script import Script, list_steps
 from tests.services.kfp_server import KFPServer
 from tests.services.launcher import Ending
+from tests.services.local_pods import LocalPods
 from tests.services.waiting import wait_until
 
 
@@ -190,3 +195,116 @@ def test_a_workflow_that_cannot_be_imported_hides_no_run(describe):
 def test_a_name_that_is_neither_here_nor_there_is_an_error(describe):
     with pytest.raises(FFTasksError, match="no run 'nothing'"):
         describe(name="nothing")
+
+
+SHOWING = """
+from fftasks import ConfusionMatrix, HTML, Markdown, Metrics, Workflow, workflow
+
+
+@workflow
+def load():
+    return [1.5, 2.5]
+
+
+@workflow
+def score(values):
+    return Metrics(accuracy=0.75, count=len(values))
+
+
+@workflow
+def tell(values):
+    return Markdown("# Title"), HTML("<p>page</p>"), ConfusionMatrix("ab", [[9, 1], [2, 8]])
+
+
+@workflow
+def draw(values):
+    return b"\\x89PNG" + bytes(values)[:0]
+
+
+values = load().set_name("load")
+leaves = [score(values).set_name("score"), tell(values).set_name("tell"), draw([]).set_name("draw")]
+Workflow(*leaves, name="show")
+"""
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """Give a project whose run has ended on a server that runs pods, and the server."""
+    folder = tmp_path_factory.mktemp("shown")
+    root = folder / "project"
+    with KFPServer(Cluster(LocalPods(root), folder / "cluster")) as server:
+        mount = f"object_store:\n  mount: {folder}/cluster/bucket/minio\n"
+        sample = make_project(root, server, SHOWING, kfp=mount)
+        _, record = submit_project(sample)
+        run = server.wait(record["run_id"])
+        assert run.state == "SUCCEEDED", run.error
+        yield sample, server
+
+
+def describe_shown(sample, **settings):
+    for name, value in settings.items():
+        sample.edit("config/default.yaml", name, value)
+    open_project.cache_clear()
+    outputs._silent.clear()
+    outputs._ended.clear()
+    content = describe_run(open_project(sample.root), cluster=True)
+    return content, {task["name"]: task for task in content["tasks"]}
+
+
+def test_results_types_and_metrics_are_those_of_the_metadata_store(shown):
+    content, tasks = describe_shown(shown[0])
+
+    assert content["notice"] == ""
+    assert tasks["load"]["preview"] == "[1.5, 2.5]"
+    assert tasks["load"]["kind"] == "list 2 items"
+    assert tasks["score"]["metrics"] == {"accuracy": 0.75, "count": 2}
+    assert content["history"][0]["metrics"] == {"score accuracy": 0.75, "score count": 2}
+
+
+def test_texts_pages_classifications_and_pictures_are_brought(shown):
+    _, tasks = describe_shown(shown[0])
+
+    assert tasks["tell"]["text"] == "# Title"
+    documents = {one["title"]: one["html"] for one in tasks["tell"]["documents"]}
+    assert "<h1>Title</h1>" in documents["Text"]
+    assert "<p>page</p>" in documents["Page"]
+    assert "<th>a</th><td" in documents["Classification"]
+    assert tasks["draw"]["pictures"] == ["data:image/png;base64,iVBORw=="]
+
+
+def test_results_are_not_even_asked_for_where_they_are_not_wanted(shown, monkeypatch):
+    sample, server = shown
+    server.requests.clear()
+    monkeypatch.setenv("FFTASKS_REPORT__PREVIEWS", "false")
+
+    content, tasks = describe_shown(sample)
+
+    assert not any("ml_metadata" in request.path for request in server.requests)
+    assert "0.75" not in json.dumps(content)
+    assert "[1.5" not in json.dumps(content)
+    assert tasks["tell"]["documents"] == []
+
+
+def test_a_store_that_cannot_be_reached_is_said_and_the_rest_is_shown(shown, tmp_path, monkeypatch):
+    monkeypatch.setenv("FFTASKS_OBJECT_STORE__MOUNT", str(tmp_path / "nowhere"))
+    sample, _ = shown
+    shutil.rmtree(sample.root / ".fftasks" / "cluster", ignore_errors=True)
+
+    content, tasks = describe_shown(sample)
+
+    assert content["notice"].startswith(
+        "Texts, pages and pictures are not shown: cannot bring minio://"
+    )
+    assert "object_store" in content["notice"]
+    assert tasks["load"]["preview"] == "[1.5, 2.5]"
+    assert tasks["tell"]["documents"][0]["title"] == "Classification"
+
+
+def test_a_host_without_a_metadata_store_is_said_and_the_rest_is_shown(shown, monkeypatch):
+    sample, server = shown
+    monkeypatch.setattr(server, "log_servers", frozenset({"api"}))
+
+    content, tasks = describe_shown(sample)
+
+    assert content["notice"].startswith("Results and metrics are not shown: kfp.host")
+    assert tasks["load"]["state"] == "ran"

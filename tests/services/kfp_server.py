@@ -28,6 +28,7 @@ from tests.services.kfp_api import Api
 from tests.services.kfp_forms import find_problem
 from tests.services.kfp_listing import Json, Request
 from tests.services.kfp_run import Execute, Run, succeed
+from tests.services.metadata_store import KIND, PATH, MetadataStore
 from tests.services.missing import find_program
 from tests.services.refusal import RefusalError
 from tests.services.waiting import wait_until
@@ -45,6 +46,7 @@ class Fault:
     status     answer with this HTTP status
     delay_s    wait before anything else
     body       answer 200 with these bytes, e.g. b'{"run_' or an HTML page
+    kind       of these bytes
     reset      break the connection
     performed  do what was asked before the fault: the client cannot know whether it was done
     """
@@ -52,6 +54,7 @@ class Fault:
     status: int = 0
     delay_s: float = 0
     body: bytes | None = None
+    kind: str = "application/json"
     reset: bool = False
     performed: bool = False
     times: int = 1
@@ -270,7 +273,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
         elif fault.body is not None:
-            self._send(200, fault.body)
+            self._send(200, fault.body, fault.kind)
         elif fault.status:
             self._send_json(fault.status, RefusalError(fault.status, fault.message).to_json())
         else:
@@ -289,6 +292,10 @@ class _Handler(BaseHTTPRequestHandler):
             log = kfp.find_log(request)
             if log is not None:
                 self._send(200, log.encode(), "text/plain")
+                return
+            method = PATH.fullmatch(request.path)
+            if method and "page" in kfp.log_servers:
+                self._send(200, MetadataStore(kfp.runs).answer(method[1], request.body), KIND)
                 return
             pod = kfp.find_pod(request)
             if pod is not None:

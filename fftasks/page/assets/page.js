@@ -192,23 +192,33 @@ function drawDetails(task) {
   const parts = [make("header", {}, [make("h2", { textContent: task.name }), close])];
   parts.push(make("p", {}, [showState(task.state), ` ${task.reason}`]));
   parts.push(makeList({
-    Function: [task.function, task.place].filter(Boolean).join(" in "), Workflow: task.workflow, Made: task.line,
+    Function: [task.function, task.place].filter(Boolean).join(" in "), Workflow: task.workflow, Made: task.line, Type: task.kind,
     Needs: task.upstream.join(", "), Began: formatTime(task.begin), Took: formatSeconds(task.seconds),
     ...Object.fromEntries(Object.entries(listParts(task)).map(([name, seconds]) => [name, formatSeconds(seconds)])),
   }));
   if (task.link) parts.push(make("p", {}, [makeLink(task.link, "on Kubeflow Pipelines")]));
   addPart(parts, "Error", task.error);
-  addList(parts, "Arguments", task.arguments);
-  addList(parts, "Settings", task.settings);
   addPart(parts, "Result", task.preview);
-  addPart(parts, "Text", task.text);
   addList(parts, "Metrics", task.metrics);
+  if (!task.documents.some((document) => document.title === "Text")) addPart(parts, "Text", task.text);
+  for (const document of task.documents) parts.push(...showDocument(task, document));
   for (const picture of task.pictures) {
     if (picture.startsWith("data:image/")) parts.push(make("img", { src: picture, alt: `picture of ${task.name}` }));
   }
+  addList(parts, "Arguments", task.arguments);
+  addList(parts, "Settings", task.settings);
   addPart(parts, "Log", task.log, "log");
   $("#details").replaceChildren(...parts);
   $("#details").hidden = false;
+}
+
+// A document of a result: in a frame without rights; saved and opened by itself, its scripts run as well.
+function showDocument(task, document) {
+  const frame = make("iframe", { srcdoc: document.html, title: `${document.title} of ${task.name}` });
+  frame.setAttribute("sandbox", "");
+  const name = `${task.name}.html`.replaceAll(/[^\w.-]+/g, "-");
+  const save = make("a", { download: name, href: `data:text/html;charset=utf-8,${encodeURIComponent(document.html)}`, textContent: "save" });
+  return [make("h3", {}, [`${document.title} `, save]), frame];
 }
 
 function closeDetails() {

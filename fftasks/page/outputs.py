@@ -1,0 +1,193 @@
+"""What the nodes of a run on the cluster gave, as its page shows it.
+
+Previews, types and metrics are metadata of artifacts; texts, pages and pictures are artifacts themselves,
+which are brought here once. Who cannot reach a store is told so, and sees the rest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fftasks.cluster.bring import bring_known
+from fftasks.cluster.run import ClusterRun
+from fftasks.errors import FFTasksError
+from fftasks.page.documents import draw_classification
+from fftasks.page.local import find_metrics
+from fftasks.page.pictures import Drawable, Pages, make_pages, may_be_picture, render_pictures
+from fftasks.ports.kfp_metadata import Output, read_outputs
+from fftasks.project import Project
+from fftasks.runtime.show import FILES
+
+_OWN = frozenset({"display_name", "store_session_info"})  # properties that are KFP's own
+_PREFIX = "metric "  # of a number that no component has declared; see runtime/executor_input.py
+_TEXTS = ("markdown", "html")  # outputs that are files to show
+_MOST = 40  # files that are brought for one page
+_PAUSE_S = 60.0
+_NO_WAY = (
+    "Results and metrics are not shown: kfp.host does not lead to the metadata store, as the address of"
+    " Kubeflow Pipelines' pages does."
+)
+# a store that did not answer a moment ago is not asked again: the board asks each second
+_silent: dict[str, tuple[float, str]] = {}
+_ended: dict[str, dict[str, dict[str, Output]]] = {}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is shown of a node's result."""
+
+    preview: str = ""
+    kind: str = ""
+    pages: Pages = field(default_factory=Pages)
+
+
+def show_outputs(project: Project, run: ClusterRun) -> tuple[dict[str, Shown], str]:
+    """Return what is shown of the nodes of a run, and what the reader must know of what is missing."""
+    try:
+        outputs = _read(project, run)
+    except FFTasksError as error:
+        return {}, f"Results and metrics are not shown: {error}"
+    if outputs is None:
+        return {}, _NO_WAY
+    files, notice = _bring_files(project, run, outputs)
+    shown = {}
+    for node, task in run.nodes.items():
+        given = outputs.get(task.name, {})
+        if len(task.nodes) == 1 and given:
+            shown[node] = _show(given, files.get(task.name, {}))
+    return _add_pictures(project, run, outputs, shown), notice
+
+
+def list_metrics(project: Project, run: ClusterRun) -> dict[str, float]:
+    """Return the metrics of a run, by node and name; none if nobody tells them."""
+    try:
+        outputs = _read(project, run) or {}
+    except FFTasksError:
+        return {}
+    found = {}
+    for node, task in run.nodes.items():
+        for name, value in _find_numbers(outputs.get(task.name, {})).items():
+            found[f"{node} {name}".strip()] = value
+    return found
+
+
+def _read(project: Project, run: ClusterRun) -> dict[str, dict[str, Output]] | None:
+    if not project.settings.report.previews:
+        return {}
+    if run.run_id in _ended:
+        return _ended[run.run_id]
+    outputs = read_outputs(project.settings.kfp, run.run_id)
+    if run.is_over and outputs is not None:
+        _ended[run.run_id] = outputs
+    return outputs
+
+
+def _show(given: Mapping[str, Output], files: Mapping[str, str]) -> Shown:
+    result = given["result"].properties if "result" in given else {}
+    drawn = (
+        draw_classification(given["classification"].properties) if "classification" in given else ""
+    )
+    pages = make_pages({**files, **({"classification.html": drawn} if drawn else {})})
+    return Shown(
+        preview=str(result.get("preview", "")),
+        kind=" ".join(str(result[key]) for key in ("python_type", "shape") if key in result),
+        pages=dataclasses.replace(pages, metrics=_find_numbers(given)),
+    )
+
+
+def _find_numbers(given: Mapping[str, Output]) -> dict[str, float]:
+    """Return the metrics of a task: those that it declared, and the numbers that its result is."""
+    numbers: dict[str, Any] = {}
+    if "result" in given:
+        properties = given["result"].properties
+        numbers |= find_metrics(str(properties.get("preview", "")))
+        numbers |= {
+            k.removeprefix(_PREFIX): v for k, v in properties.items() if k.startswith(_PREFIX)
+        }
+    if "metrics" in given:
+        numbers |= {k: v for k, v in given["metrics"].properties.items() if k not in _OWN}
+    return {name: value for name, value in numbers.items() if isinstance(value, (int, float))}
+
+
+def _bring_files(
+    project: Project, run: ClusterRun, outputs: Mapping[str, Mapping[str, Output]]
+) -> tuple[dict[str, dict[str, str]], str]:
+    """Return the texts and pages of tasks, by the names of their files, and what keeps some away."""
+    wanted = [
+        (task.name, kind)
+        for task in run.tasks
+        for kind in _TEXTS
+        if kind in outputs.get(task.name, {})
+    ]
+    found: dict[str, dict[str, str]] = {}
+    left = f"{len(wanted) - _MOST} more texts and pages are on the page of Kubeflow Pipelines."
+    for name, kind in wanted[:_MOST]:
+        path, problem = _bring(project, run, name, kind, outputs[name][kind].uri)
+        if path is None:
+            return found, f"Texts, pages and pictures are not shown: {problem}"
+        found.setdefault(name, {})[FILES[kind]] = path.read_text("utf-8", "replace")
+    return found, left if len(wanted) > _MOST else ""
+
+
+def _bring(
+    project: Project, run: ClusterRun, task: str, output: str, uri: str
+) -> tuple[Path | None, str]:
+    """Return the file here that has an output, or None and why not."""
+    place = uri.partition("://")[0] + repr(project.settings.object_store)
+    until, problem = _silent.get(place, (0.0, ""))
+    if time.monotonic() < until:
+        return None, problem
+    one = next(one for one in run.tasks if one.name == task)
+    try:
+        return bring_known(project, run, one, output, uri), ""
+    except FFTasksError as error:
+        _silent[place] = (time.monotonic() + _PAUSE_S, str(error))
+        return None, str(error)
+
+
+def _add_pictures(
+    project: Project,
+    run: ClusterRun,
+    outputs: Mapping[str, Mapping[str, Output]],
+    shown: Mapping[str, Shown],
+) -> dict[str, Shown]:
+    """Return what is shown, with the results that are pictures themselves."""
+    drawn = render_pictures(project, _list_drawable(project, run, outputs, shown))
+    return {
+        node: dataclasses.replace(
+            one, pages=dataclasses.replace(one.pages, pictures=(*drawn[node], *one.pages.pictures))
+        )
+        if node in drawn
+        else one
+        for node, one in shown.items()
+    }
+
+
+def _list_drawable(
+    project: Project,
+    run: ClusterRun,
+    outputs: Mapping[str, Mapping[str, Output]],
+    shown: Mapping[str, Shown],
+) -> Sequence[Drawable]:
+    found = []
+    for node in _find_picture_like(shown):
+        task = run.nodes[node]
+        path, _ = _bring(project, run, task.name, "result", outputs[task.name]["result"].uri)
+        if path is not None:
+            found.append(Drawable(node, run.find_file(task), path))
+    return found
+
+
+def _find_picture_like(shown: Mapping[str, Shown]) -> Iterable[str]:
+    """Return the nodes whose result may be a picture, and is not shown as one yet."""
+    like = [
+        node
+        for node, one in shown.items()
+        if may_be_picture(one.preview) and not one.pages.pictures
+    ]
+    return like[:_MOST]

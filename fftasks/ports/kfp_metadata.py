@@ -1,0 +1,188 @@
+"""Port kfp: what the metadata store of Kubeflow Pipelines has of a run's outputs: places, previews, metrics.
+
+KFP's interface does not say it (up to 2.17 at least). Its page asks the store itself, through its own server,
+in gRPC-Web; so do we. A host that is the API server only does not know the way there.
+Source: ml_metadata/proto/metadata_store*.proto, and backend/src/v2/metadata/client.go of kubeflow/pipelines.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from fftasks.errors import ToolError
+from fftasks.ports.kfp_connection import Connection, Question, connect
+
+if TYPE_CHECKING:
+    from fftasks.settings import KFPSettings
+
+_SERVICE = "/ml_metadata.MetadataStoreService/"
+_FORMAT = "application/grpc-web+proto"
+_RUN = "system.PipelineRun"  # the type of a run's context
+_OUTPUT = 4  # of the kinds of events
+_PACKAGE = "fftasks.metadata"
+# message -> its fields: name, number, type. A map is what it is on the wire: a list of keys with values
+_MESSAGES: Mapping[str, tuple[tuple[str, int, str], ...]] = {
+    "Value": (
+        *(("int_value", 1, "int64"), ("double_value", 2, "double"), ("string_value", 3, "string")),
+        *(("struct_value", 4, "google.protobuf.Struct"), ("bool_value", 6, "bool")),
+    ),
+    "Property": (("key", 1, "string"), ("value", 2, "Value")),
+    "Artifact": (("id", 1, "int64"), ("uri", 3, "string"), ("properties", 5, "*Property")),
+    "Execution": (("id", 1, "int64"), ("properties", 5, "*Property")),
+    "Context": (("id", 1, "int64"),),
+    "Step": (("index", 1, "int64"), ("key", 2, "string")),
+    "Path": (("steps", 1, "*Step"),),
+    "Event": (
+        *(("artifact_id", 1, "int64"), ("execution_id", 2, "int64")),
+        *(("path", 3, "Path"), ("type", 4, "int64")),
+    ),
+    "GetContextByTypeAndNameRequest": (("type_name", 1, "string"), ("context_name", 2, "string")),
+    "GetContextByTypeAndNameResponse": (("context", 1, "Context"),),
+    "GetExecutionsByContextRequest": (("context_id", 1, "int64"),),
+    "GetExecutionsByContextResponse": (("executions", 1, "*Execution"),),
+    "GetEventsByExecutionIDsRequest": (("execution_ids", 1, "*int64"),),
+    "GetEventsByExecutionIDsResponse": (("events", 1, "*Event"),),
+    "GetArtifactsByIDRequest": (("artifact_ids", 1, "*int64"),),
+    "GetArtifactsByIDResponse": (("artifacts", 1, "*Artifact"),),
+}
+
+
+@dataclass(frozen=True)
+class Output:
+    """An artifact that a task gave: where it is, and what was said of it."""
+
+    uri: str
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_outputs(settings: KFPSettings, run_id: str) -> dict[str, dict[str, Output]] | None:
+    """Return the outputs of a run's tasks, cached ones too: task -> output -> what is known of it.
+
+    None if the host does not lead to the metadata store; raises ToolError if it does not answer at all.
+    """
+    with connect(settings) as kfp:
+        for host in dict.fromkeys(("", _find_way_up(kfp.access.host))):
+            store = _Store(kfp, host)
+            context = store.ask("GetContextByTypeAndName", type_name=_RUN, context_name=run_id)
+            if context is not None:
+                return _read(store, context.context.id)
+    return None
+
+
+def _read(store: _Store, context: int) -> dict[str, dict[str, Output]]:
+    outputs: dict[str, dict[str, Output]] = {}
+    if not context:
+        return outputs  # nothing of the run has begun
+    executions = store.need("GetExecutionsByContext", context_id=context).executions
+    tasks = {one.id: str(_read_properties(one).get("task_name", "")) for one in executions}
+    events = (
+        store.need("GetEventsByExecutionIDs", execution_ids=list(tasks)).events if tasks else ()
+    )
+    made = [event for event in events if event.type == _OUTPUT and event.path.steps]
+    wanted = sorted({event.artifact_id for event in made})
+    artifacts = store.need("GetArtifactsByID", artifact_ids=wanted).artifacts if wanted else ()
+    known = {one.id: Output(one.uri, _read_properties(one)) for one in artifacts}
+    for event in made:
+        if event.artifact_id in known:
+            name = event.path.steps[0].key
+            outputs.setdefault(tasks[event.execution_id], {})[name] = known[event.artifact_id]
+    return outputs
+
+
+class _Store:
+    """The service, as one host gives it; host: what stands before its path, "" for kfp.host."""
+
+    def __init__(self, kfp: Connection, host: str) -> None:
+        self._kfp, self._host = kfp, host
+
+    def need(self, method: str, **fields: Any) -> Any:
+        """Return an answer; raise ToolError for none."""
+        answer = self.ask(method, **fields)
+        if answer is None:
+            raise ToolError(f"the metadata store of Kubeflow Pipelines does not answer {method}")
+        return answer
+
+    def ask(self, method: str, **fields: Any) -> Any | None:
+        """Return an answer, None if nobody there knows the service."""
+        messages = _load_messages()
+        body = messages[f"{method}Request"](**fields).SerializeToString()
+        question = Question(
+            *("POST", f"{_SERVICE}{method}"),
+            content=(_FORMAT, b"\0" + struct.pack(">I", len(body)) + body),
+            host=self._host,
+        )
+        attempted = "cannot ask the metadata store of Kubeflow Pipelines"
+        response = self._kfp.send(attempted, question, check=False)
+        if "grpc-web" not in response.headers.get("Content-Type", ""):
+            return None
+        content = _unframe(response.data)
+        return None if content is None else messages[f"{method}Response"].FromString(content)
+
+
+def _unframe(data: bytes) -> bytes | None:
+    """Return the message of an answer, None if it has none: then its trailers tell an error."""
+    content = None
+    while len(data) > 4:  # noqa: PLR2004 - flags, and four bytes of length
+        flags, (length,) = data[0], struct.unpack(">I", data[1:5])
+        if not flags & 0x80:
+            content = data[5 : 5 + length]
+        data = data[5 + length :]
+    return content
+
+
+def _read_properties(message: Any) -> dict[str, Any]:
+    return {one.key: _read_value(one.value) for one in message.properties}
+
+
+def _read_value(value: Any) -> Any:
+    """Return a property: KFP has lists and mappings within a struct, as its one field."""
+    from google.protobuf import json_format
+
+    for descriptor, content in value.ListFields():
+        if descriptor.name != "struct_value":
+            return content
+        inner = json_format.MessageToDict(content)
+        return next(iter(inner.values())) if inner.keys() in ({"list"}, {"struct"}) else inner
+    return None
+
+
+def _find_way_up(host: str) -> str:
+    """Return a host without its path: Kubeflow has the store beside its pages, not below them."""
+    parts = urlsplit(host)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+@functools.cache
+def _load_messages() -> dict[str, type[Any]]:
+    """Return the classes of the messages: as much of them as is read here."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2
+
+    file = descriptor_pb2.FileDescriptorProto(
+        name="fftasks/metadata.proto",
+        package=_PACKAGE,
+        dependency=[struct_pb2.DESCRIPTOR.name],
+    )
+    for name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for field_name, number, kind in fields:
+            _add_field(message, field_name, number, kind)
+    pool = descriptor_pool.Default()
+    pool.AddSerializedFile(file.SerializeToString())
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
+        for name in _MESSAGES
+    }
+
+
+def _add_field(message: Any, name: str, number: int, kind: str) -> None:
+    label = 3 if kind.startswith("*") else 1  # repeated, optional
+    kind = kind.removeprefix("*")
+    plain = {"double": 1, "int64": 3, "bool": 8, "string": 9}
+    added = message.field.add(name=name, number=number, label=label, type=plain.get(kind, 11))
+    if kind not in plain:
+        added.type_name = f".{kind}" if "." in kind else f".{_PACKAGE}.{kind}"
