@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from fftasks.cluster.details import Task
 from fftasks.cluster.run import (
     ClusterRun,
     Json,
-    Task,
     find_container,
     find_executor,
     list_outputs,

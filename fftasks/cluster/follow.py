@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from fftasks.cluster.run import ClusterRun, Task
+from fftasks.cluster.details import Task
+from fftasks.cluster.run import ClusterRun
 from fftasks.errors import ToolError
 from fftasks.ports.kfp_errors import AwayError
 

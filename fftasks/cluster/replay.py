@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fftasks.cluster.bring import bring_output, list_inputs, read_parameters
-from fftasks.cluster.run import ClusterRun, Task, find_container, list_outputs
+from fftasks.cluster.details import Task
+from fftasks.cluster.run import ClusterRun, find_container, list_outputs
 from fftasks.errors import ToolError
 from fftasks.project import Project
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any, TextIO
 
-from fftasks.cluster.run import ClusterRun, Task
+from fftasks.cluster.details import Task
+from fftasks.cluster.run import ClusterRun
 from fftasks.state import STATES
 from fftasks.table import Cell, Column, has_colours, show_state
 

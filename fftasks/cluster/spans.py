@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fftasks.cluster.run import Json, read_time
+from fftasks.cluster.details import Json, read_time
 
 _MAIN = "main"  # Argo's name of the container that runs the command
 

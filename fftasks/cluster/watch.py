@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from fftasks.cluster.details import Task
 from fftasks.cluster.follow import Patience, follow
 from fftasks.cluster.memory import note_run
-from fftasks.cluster.run import ClusterRun, Task
+from fftasks.cluster.run import ClusterRun
 from fftasks.cluster.show import Lines, make_show, tell_end
 from fftasks.errors import FFTasksError
 from fftasks.ports.kfp_runs import read_log, read_run

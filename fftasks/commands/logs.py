@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from fftasks.cluster.choose import find_run
-from fftasks.cluster.run import ClusterRun, Task
+from fftasks.cluster.details import Task
+from fftasks.cluster.run import ClusterRun
 from fftasks.commands.command import ClusterCommand
 from fftasks.errors import ToolError
 from fftasks.ports.kfp_runs import read_log

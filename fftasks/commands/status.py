@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from fftasks.cluster.choose import find_run
+from fftasks.cluster.details import Task
 from fftasks.cluster.memory import note_run
-from fftasks.cluster.run import ClusterRun, Task
+from fftasks.cluster.run import ClusterRun
 from fftasks.cluster.show import COLUMNS, make_row, name_state, tell_head, to_json
 from fftasks.commands.command import JSON, ClusterCommand
 from fftasks.project import Project

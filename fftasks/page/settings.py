@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fftasks.cluster.run import ClusterRun, Task, find_component, find_container
+from fftasks.cluster.details import Task
+from fftasks.cluster.run import ClusterRun, find_component, find_container
 from fftasks.settings.nodes import NodeSettings
 from fftasks.stages.kubernetes import make_executor
 from fftasks.stages.means import share

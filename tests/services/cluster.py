@@ -200,7 +200,8 @@ class Cluster:
         )
         self.pods.append(pod)
         ending = self.launch(pod)
-        task.log += "".join(f"{line}\n" for line in warnings) + ending.log
+        # each try has a pod, and a log, of its own; that of the last one is asked for
+        task.log = "".join(f"{line}\n" for line in warnings) + ending.log
         return ending
 
     def _keep_outputs(

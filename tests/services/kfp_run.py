@@ -23,6 +23,14 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def number_step(name: str) -> int:
+    """Return the number in the id of a step of Argo's: a hash of its full name."""
+    number = 2166136261
+    for byte in name.encode():
+        number = ((number ^ byte) * 16777619) % 2**32
+    return number
+
+
 @dataclass
 class Task:
     """What became of one task; the test server's own knowledge, more than the interface shows."""
@@ -42,11 +50,6 @@ class Task:
     executor_input: dict[str, Any] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
     task_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-
-    @property
-    def number(self) -> int:
-        """Return the number that ends the names of its step and its pod."""
-        return uuid.UUID(self.task_id).int % 10**9
 
     def drive(self) -> None:
         """Let the task's driver begin; the task's pod is made when it moves on."""
@@ -177,11 +180,32 @@ class Run:
         return f"{self.pipeline.name}-{self.run_id[:5]}"
 
     def find_pod(self, name: str) -> Task | None:
-        """Return the task whose container runs, or ran, in a pod of that name."""
+        """Return the task whose container runs, or ran last, in a pod of that name."""
         for task in self.tasks.values():
-            if name == f"{self.argo_name}-system-container-impl-{task.number}":
+            steps = self._list_tries(task) or [self._name_step(task)]
+            if name == f"{self.argo_name}-{self._name_template(task)}-{number_step(steps[-1])}":
                 return None if task.is_cached else task
         return None
+
+    def _name_step(self, task: Task) -> str:
+        return f"{self.argo_name}.root.{task.name}.executor"
+
+    def _list_tries(self, task: Task) -> list[str]:
+        """Return the names of the steps below that of a task that is tried again; each has a pod."""
+        if not self.pipeline.tasks[task.name].HasField("retry_policy"):
+            return []
+        return [f"{self._name_step(task)}({number})" for number in range(max(task.attempts, 1))]
+
+    def _name_template(self, task: Task) -> str:
+        """Return what the compiler for Argo calls the template of a task's pod."""
+        retry = "retry-" if self.pipeline.tasks[task.name].HasField("retry_policy") else ""
+        name = f"{retry}system-container-impl"
+        config = self.pipeline.get_kubernetes(task.name)
+        metadata = config.get("podMetadata")
+        if metadata is None:
+            return name
+        counts = [str(len(metadata.get(kind, {}))) for kind in ("annotations", "labels")]
+        return f"metadata-{'-'.join(counts)}-{name}"
 
     def _list_details(self) -> list[dict[str, Any]]:
         """Return one entry per node of Argo's workflow: also drivers and the pods called "executor".
@@ -197,7 +221,7 @@ class Run:
             if not task.state:
                 continue
             step = self._show(task.name, "SUCCEEDED" if task.is_cached else task.state, task)
-            step["child_tasks"] = [{"pod_name": f"{self.argo_name}-{task.number}"}]
+            step["child_tasks"] = self._list_ids([self._name_step(task)])
             driver = self._show(
                 f"{task.name}-driver", "SUCCEEDED" if task.driven else "RUNNING", task
             )
@@ -205,9 +229,21 @@ class Run:
                 {**driver, "start_time": task.started, "end_time": task.driven or _NEVER}
             )
             if task.driven:
-                executor = self._show("executor", task.state, task)
-                details += [step, {**executor, "state_history": list(task.history)}]
+                details += [step, *self._list_pods(task)]
         return details
+
+    def _list_pods(self, task: Task) -> list[dict[str, Any]]:
+        """Return the step that is a task's pod; or that has its pods, if the task is tried again."""
+        history = {"state_history": list(task.history)}
+        executor = self._show("executor", task.state, task) | history
+        tries = [] if task.is_cached else self._list_tries(task)
+        if not tries:
+            return [executor]
+        shown = [self._show(name.rpartition(".")[2], task.state, task) | history for name in tries]
+        return [{**executor, "child_tasks": self._list_ids(tries)}, *shown]
+
+    def _list_ids(self, steps: list[str]) -> list[dict[str, str]]:
+        return [{"pod_name": f"{self.argo_name}-{number_step(step)}"} for step in steps]
 
     def _show(self, name: str, state: str, task: Task | None = None) -> dict[str, Any]:
         is_task = task is not None and name == task.name
