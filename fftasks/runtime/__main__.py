@@ -12,6 +12,7 @@ FFFUNCTION=<group>        run the nodes of --nodes
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -76,6 +77,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return _try(root) if arguments.tries else _check(root, arguments)
     if arguments.job:
         return _run_local(root, arguments)
+    _print_at_once()
     if arguments.nodes:
         return _run_task(root, arguments)
     if arguments.fingerprint:  # before anything of the user's is imported
@@ -83,6 +85,12 @@ def _run(arguments: argparse.Namespace) -> int:
         check_manifest(root, arguments.workflow, [node], arguments.fingerprint)
     examine = debug if arguments.pdb else None
     return _run_on_cluster(_find_node(root, arguments), arguments.executor_input, examine)
+
+
+def _print_at_once() -> None:
+    """Let whoever reads a pod's log see each line when it is printed, and in its place among errors."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
 
 
 def _show(root: Path, arguments: argparse.Namespace) -> int:
@@ -178,8 +186,8 @@ def _run_on_cluster(node: Node, executor_input: str, examine: Examine | None) ->
     with tempfile.TemporaryDirectory(prefix="fftasks-") as folder:
         job = read_job(document, node)._replace(pages=folder)
         report: Report = run_job(node, job, examine=examine)
-        if report.error:
-            raise NodeError(report.error)
+        if report.error:  # whoever examines it has seen the rest
+            raise NodeError(report.error.partition("\n")[0] if examine else report.error)
         write_outputs(document, node, report, Path(folder))
     return 0
 

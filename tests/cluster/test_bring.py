@@ -111,6 +111,7 @@ def test_a_failed_node_is_replayed_here_and_debugged(runs):
     )
 
     assert "('seen', [2.0, 4.0, 6.0], 5)" in process.stdout
+    assert process.stderr.count("AssertionError: b is too large") == 1
     assert process.returncode == 1
 
 
