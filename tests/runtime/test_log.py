@@ -8,7 +8,7 @@ import sys
 from tests.sample import Sample
 
 WORKFLOW = """
-import sys
+import select, sys
 from fftasks import Workflow, workflow
 
 @workflow
@@ -16,7 +16,7 @@ def train():
     print("epoch 1")
     sys.stderr.write("a warning\\n")
     print("epoch 2")
-    sys.stdin.read()  # it goes on until somebody lets it end
+    select.select([sys.stdin], [], [], 10)  # it goes on until somebody lets it end
 
 Workflow(train().set_name("train"), name="long")
 """
