@@ -42,10 +42,11 @@ def plan_image(project: Project, *, update_base: bool = False) -> Step:
         recipe = make_recipe(project)
         if old is not None and recipe.resolved is None:
             return [f"{base_path.name} is gone, or of another base"]
-        reasons = compare(old, image.VERSION, image.find_inputs(recipe))
+        inputs = image.find_inputs(recipe)
+        reasons = compare(old, image.VERSION, inputs, image.spell_inputs)
         wanted = project.settings.image.builder
         if not reasons and old is not None and wanted not in ("auto", old["builder"]):
-            return [f"builder: {old['builder']} -> {wanted}"]
+            return [f"setting image.builder: {old['builder']} -> {wanted}"]
         if not reasons and project.settings.image.check and not (old or {}).get("checked"):
             return ["nobody has tried to import its workflows"]
         return reasons
@@ -82,7 +83,7 @@ def plan_push(project: Project) -> Step:
 
     def list_reasons(old: Record | None) -> list[str]:
         inputs = push.find_inputs(need(built), name_repository(project), tag)
-        return compare(old, push.VERSION, inputs)
+        return compare(old, push.VERSION, inputs, push.spell_inputs)
 
     def make() -> Record:
         try:

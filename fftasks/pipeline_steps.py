@@ -125,7 +125,7 @@ def plan_submit(project: Project, graph: Record, name: str, *, again: bool) -> S
         if again:
             return ["a new run is asked for"]
         inputs = submit.list_inputs(need(needed), settings, project.list_values(name))
-        reasons = compare(old, submit.VERSION, inputs)
+        reasons = compare(old, submit.VERSION, inputs, submit.spell_inputs)
         if reasons or old is None:
             return reasons
         from fftasks.ports.kfp import read_state

@@ -60,8 +60,14 @@ def _check_registry(project: Project, forecasts: dict[str, Forecast]) -> dict[st
     for workflow in project.workflows:
         names = [f"pins:{workflow}", f"submit:{workflow}"]
         if [forecasts[n].runs for n in names if n in forecasts] == [False, True]:
-            gone = find_gone(project, list_references(project, workflow), wait=False)
-            reason = f"removed from the registry: {len(gone)} of the images"
+            references = list_references(project, workflow)
+            gone = find_gone(project, references, wait=False)
+            what = (
+                "image was"
+                if len(references) == 1
+                else f"{len(gone)} of {len(references)} images were"
+            )
+            reason = f"{what} removed from the registry"
             if gone:
                 forecasts[names[0]] = Forecast(names[0], True, (reason,))
     return forecasts

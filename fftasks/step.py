@@ -47,11 +47,18 @@ def list_reasons(step: Step) -> list[str]:
     return gone or step.list_reasons(read_record(step.path))
 
 
-def compare(old: Record | None, version: int, inputs: Inputs) -> list[str]:
-    """Return why a record with these inputs would be another one; see record.explain()."""
+def compare(
+    old: Record | None, version: int, inputs: Inputs, spell: Callable[[Inputs], Inputs] = dict
+) -> list[str]:
+    """Return why a record with these inputs would be another one; see record.explain().
+
+    spell: gives the inputs as the user knows them, such as "setting image.tag"
+    """
     if old is not None and old.get("version") != version:
         return ["fftasks makes it in another way now"]
-    return list(explain(old and old["inputs"], inputs))
+    if old is not None and old["inputs"] == inputs:
+        return []
+    return list(explain(old and spell(old["inputs"]), spell(inputs)))
 
 
 def need(path: Path) -> Record:

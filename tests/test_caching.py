@@ -159,7 +159,7 @@ def test_images_are_shared_through_the_registry_until_they_are_gone(
     registry.delete(older.partition("/")[2].partition("@")[0], older.partition("@")[2])
     theirs.edit("wf.py", "x * 3", "x * 4")
     theirs.doit("pipeline")
-    assert "removed from the registry: 1 of the images" in theirs.doit("plan", "submit")
+    assert "1 of 2 images were removed from the registry" in theirs.doit("plan", "submit")
     submit(theirs, server)
 
     newest = read_record(theirs.root / ".fftasks" / "push.json")["reference"]

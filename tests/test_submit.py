@@ -253,7 +253,12 @@ def test_an_image_that_was_removed_from_the_registry_is_pushed_again(sample, reg
     )  # its run has its results
 
     environ = {"FFTASKS_KFP__RUN_NAME": "another"}
-    assert "removed from the registry" in sample.doit("plan", "submit", **environ)
+    output = sample.doit("plan", "submit", **environ)
+    assert "image was removed from the registry" in output
+    assert "setting kfp.run_name:" in output
+    assert "-> another" in output
+    output = sample.doit("plan", "push", FFTASKS_REGISTRY__SERVER="localhost:1")
+    assert f"setting registry.server: {registry.server} -> localhost:1\n" in output
     sample.doit("submit", **environ)
 
     assert registry.get_digest(repository, "latest") == record["output"]

@@ -120,6 +120,12 @@ def find_inputs(recipe: Recipe) -> dict[str, str]:
     return _name_inputs(recipe, _collect_requirements(recipe), list_runtime())
 
 
+def spell_inputs(inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return the same inputs by the settings that they come from."""
+    settings = {"platform": "setting image.platform", "build_env": "setting image.build_env"}
+    return {settings.get(name, name): value for name, value in inputs.items()}
+
+
 def digest_surroundings(recipe: Recipe) -> str:
     """Return one digest for all that a node finds around it in the image but the project's own code.
 

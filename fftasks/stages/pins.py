@@ -138,7 +138,7 @@ def list_reasons(old: Record | None, wish: Wish) -> Iterator[str]:
     elif before.get("repository") != now["repository"]:
         yield f"images are in {now['repository']} now"
     elif before.get("pin") != now["pin"]:
-        yield f"image.pin: {before.get('pin')} -> {now['pin']}"
+        yield f"setting image.pin: {before.get('pin')} -> {now['pin']}"
     else:
         yield from _compare_tasks(before, now)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from fftasks.errors import SettingsError, ToolError
@@ -61,6 +61,17 @@ def make(image: Record, *, push: Push, repository: str, tag: str) -> Record:
 def find_inputs(image: Record, repository: str, tag: str) -> dict[str, str]:
     """Return the inputs that a record of this push would have."""
     return {"image": image["output"], "repository": repository, "tag": tag}
+
+
+def spell_inputs(inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return the same inputs by the settings that they come from."""
+    server, _, path = inputs["repository"].partition("/")
+    return {
+        "image": inputs["image"],
+        "setting registry.server": server,
+        "setting registry.repository": path,
+        "setting image.tag": inputs["tag"],
+    }
 
 
 def name_repository(server: str, repository: str) -> str:

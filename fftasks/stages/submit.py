@@ -22,6 +22,9 @@ VERSION = 1
 
 # a run in one of these states gives no results; DELETED: the host knows no such run (any more)
 _LOST = frozenset({"FAILED", "CANCELING", "CANCELED", "DELETED"})
+_SETTINGS = (
+    "host", "namespace", "experiment", "run_name", "labels", "service_account", "pipeline_root",
+)  # fmt: skip
 _DESCRIPTION = re.compile(r"fftasks: workflow (.+?), pipeline (sha256:[0-9a-f]{64})", re.DOTALL)
 
 
@@ -146,6 +149,12 @@ def list_inputs(
         "experiment": settings.experiment,
         "run_name": format_run_name(settings.run_name, pipeline["workflow"], pipeline["output"]),
     }
+
+
+def spell_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same inputs by the settings that they come from."""
+    spelled = {f"setting kfp.{name}": inputs.get(name, "") for name in _SETTINGS}
+    return spelled | {name: value for name, value in inputs.items() if name not in _SETTINGS}
 
 
 def format_run_name(template: str, workflow: str, digest: str) -> str:

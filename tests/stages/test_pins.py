@@ -131,7 +131,7 @@ def test_a_run_parameter_takes_the_key_but_not_the_image():
         ),
         (
             Wish({"load": F1, "train": F2}, frozenset(), B, "pipeline"),
-            ["image.pin: node -> pipeline"],
+            ["setting image.pin: node -> pipeline"],
         ),
         (
             Wish({"load": F1, "train": F2}, frozenset(), "other/x@sha256:1", "node"),
