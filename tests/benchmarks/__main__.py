@@ -42,6 +42,8 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"there is no benchmark {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}")
         return 2
+    # what pip installs is compiled once, as doit is here; without this fftasks would be compiled by each run
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     print(f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores")
     for name in names or BENCHMARKS:
         with tempfile.TemporaryDirectory(prefix="fftasks-benchmark-") as folder:

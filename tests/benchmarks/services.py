@@ -48,8 +48,6 @@ def start_services(folder: Path) -> Iterator[Services]:
     registry = make_registry(folder / "registry")
     registry.start()
     environment = {"DOCKER_CONFIG": str(folder / "docker")}
-    # users' modules are compiled once; without this each run here would compile them again
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     try:
         _log_in(registry, environment)
         base = f"{registry.server}/bases/python:1"
