@@ -27,7 +27,7 @@ class Data:
         self._root = root
         self._settings = settings
         self._signatures = Signatures(folder / "data.signatures")
-        self._made = frozenset(made)
+        self._not_data = frozenset(made) | {".dockerignore", settings.image.requirements}
         self._listed: dict[str, str] | None = None
         self._requirements: str | None = None
 
@@ -59,12 +59,9 @@ class Data:
 
     def counts(self, path: str) -> bool:
         """Tell whether a file of the context is data: not code, settings, or what nodes write."""
-        if path.startswith("config/") or path in (
-            ".dockerignore",
-            self._settings.image.requirements,
-        ):
-            return False
-        return not path.endswith(_NOT_DATA) and path not in self._made
+        return not (
+            path.endswith(_NOT_DATA) or path in self._not_data or path.startswith("config/")
+        )
 
     def _relate(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()

@@ -101,13 +101,13 @@ def _read_context(project: Project) -> Record:
 
 
 def _check_graphs(project: Project, record: Record) -> None:
-    copied = {f"file:{path}": digest for path, _size, digest, _executable in record["files"]}
+    copied = {path: digest for path, _size, digest, _executable in record["files"]}
     seen = ((name, digest) for graph in project.graphs for name, digest in graph["inputs"].items())
     for name, digest in seen:
-        if digest != copied.get(name, digest):
+        path = name.removeprefix("file:")
+        if path != name and digest != copied.get(path, digest):
             raise WorkflowError(
-                f"image: {name.removeprefix('file:')} was edited while the stages were made",
-                tip="run again",
+                f"image: {path} was edited while the stages were made", tip="run again"
             )
 
 

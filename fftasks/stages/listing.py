@@ -119,18 +119,18 @@ def _list_entry(
     path = f"{above.path}/{name}" if above.path else name
     verdict = ignore.check(path, above.verdict) if ignore.patterns else None
     asked_for = above.asked_for
-    if not asked_for and (name in CACHES or name.endswith(".pyc")):
+    if not asked_for and (name.endswith(".pyc") or name in CACHES):
         if not _is_asked_for(path, ignore):
             return None
         asked_for = True
     ignored = verdict is not None and verdict.ignored
-    if entry.is_dir(follow_symlinks=False):
-        return _Folder(path, verdict, asked_for) if not ignored or ignore.reopens(path) else None
-    if not ignored:
-        if entry.is_file(follow_symlinks=False):
+    if entry.is_file(follow_symlinks=False):  # most are
+        if not ignored:
             found.files[path] = entry.stat(follow_symlinks=False)
-        elif entry.is_symlink():
-            found.links[path] = _read_link(root, path)
+    elif entry.is_dir(follow_symlinks=False):
+        return _Folder(path, verdict, asked_for) if not ignored or ignore.reopens(path) else None
+    elif not ignored and entry.is_symlink():
+        found.links[path] = _read_link(root, path)
     return None
 
 
