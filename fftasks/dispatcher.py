@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _LOOK_S = 0.5
 _LOCKED_S = 0.05
+_MOMENT_S = 0.05  # what took no longer may be lost with the run
 
 
 class _Counting(Runner):  # type: ignore[misc]
@@ -61,6 +62,7 @@ class Dispatcher(_Counting, MRunner):  # type: ignore[misc]
         # when to go on with a node that another run has, or that is to be tried again, and how
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._running: dict[int, tuple[ExecNode, Attempt, Worker]] = {}
+        self._ended: deque[tuple[ExecNode, Attempt, Report]] = deque()  # not recorded yet
         self._processes: list[_Process] = []
         self._flusher: Flusher | None = None
         self._poll = select.poll()
@@ -69,6 +71,10 @@ class Dispatcher(_Counting, MRunner):  # type: ignore[misc]
             self._start_tasks()
             while self._running or self._later or self._count_others():
                 self._wait()
+                # first, so that no processor waits while it is recorded what trivial nodes gave
+                self._start_tasks()
+                while self._ended:
+                    self._record(*self._ended.popleft())
                 self._start_tasks()
         except BaseException:
             for process in self._processes:
@@ -185,8 +191,12 @@ class Dispatcher(_Counting, MRunner):  # type: ignore[misc]
         if wait_s is not None:
             again = partial(self._run_job, node, attempt, worker)
             self._later.append((time.monotonic() + wait_s, again))
-            return
+        elif isinstance(report, NodeError) or report.error or report.seconds > _MOMENT_S:
+            self._record(node, attempt, report)
+        else:
+            self._ended.append((node, attempt, report))
 
+    def _record(self, node: ExecNode, attempt: Attempt, report: Report | NodeError) -> None:
         def record() -> dict[str, Any]:
             with attempt:
                 if isinstance(report, NodeError):

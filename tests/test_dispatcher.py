@@ -1,5 +1,6 @@
 """Nodes beside tasks of the user's own, and what goes wrong between doit and the warm worker."""
 
+import json
 import os
 import subprocess
 import sys
@@ -136,3 +137,33 @@ def test_a_project_without_fftasks_keeps_doits_own_runner(tmp_path):
     )
 
     assert "[]" in said.stdout
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.1, ["n0 begins", "n0 ran", "n1 begins", "n1 ran"]),
+        (0, ["n0 begins", "n1 begins", "n0 ran", "n1 ran"]),
+    ],
+)
+def test_what_took_long_is_recorded_before_anything_else_begins(tmp_path, seconds, expected):
+    sample = Sample.make(
+        tmp_path,
+        textwrap.dedent(f"""\
+            import time
+            from fftasks import Workflow, workflow
+
+            @workflow
+            def wait(i):
+                time.sleep({seconds})
+
+            Workflow(*[wait(i).set_name(f"n{{i}}") for i in range(2)], name="w")
+        """),
+    )
+
+    sample.doit("run", "-n", "1")
+
+    (run,) = (tmp_path / ".fftasks" / "runs").glob("*.jsonl")
+    lines = [json.loads(line) for line in run.read_text().splitlines()]
+    said = [(line["task"][4:], line.get("state", "begins")) for line in lines if "task" in line]
+    assert [" ".join(one) for one in said] == expected
