@@ -24,6 +24,9 @@ from fftasks.project import Project
 _ROWS = 12
 _LOGS = 10  # of failed nodes that are asked for
 _LATEST = 50
+_ended_pods: dict[
+    str, Mapping[str, Any]
+] = {}  # {} for one that is gone: the board asks each second
 _NEAR_S = 60.0  # the clocks here and there may differ
 
 
@@ -170,10 +173,14 @@ def _describe_nodes(project: Project, run: ClusterRun) -> dict[str, dict[str, An
 def _read_pods(project: Project, run: ClusterRun) -> dict[str, Any]:
     from fftasks.ports.kfp_runs import read_pods
 
-    names = [task.pod for task in run.tasks if task.pod and task.state not in ("", "CACHED")]
+    tasks = [task for task in run.tasks if task.pod and task.state not in ("", "CACHED")]
+    names = [task.pod for task in tasks if task.pod not in _ended_pods]
+    found: dict[str, Any] = {}
     with suppress(FFTasksError):
-        return read_pods(project.settings.kfp, names)
-    return {}
+        found = read_pods(project.settings.kfp, names)
+        ended = [task.pod for task in tasks if task.ended and task.pod in names]
+        _ended_pods.update({pod: found.get(pod, {}) for pod in ended})
+    return {task.pod: found.get(task.pod) or _ended_pods.get(task.pod, {}) for task in tasks}
 
 
 def _read_logs(project: Project, run: ClusterRun) -> dict[str, str]:

@@ -19,6 +19,7 @@ from fftasks.errors import FFTasksError
 from fftasks.page.documents import draw_classification
 from fftasks.page.local import find_metrics
 from fftasks.page.pictures import Drawable, Pages, make_pages, may_be_picture, render_pictures
+from fftasks.page.shared import part_html, part_markdown, part_numbers
 from fftasks.ports.kfp_metadata import Output, read_outputs
 from fftasks.project import Project
 from fftasks.runtime.show import FILES
@@ -60,6 +61,8 @@ def show_outputs(project: Project, run: ClusterRun) -> tuple[dict[str, Shown], s
         given = outputs.get(task.name, {})
         if len(task.nodes) == 1 and given:
             shown[node] = _show(given, files.get(task.name, {}))
+        elif given and task.nodes[0] == node:
+            shown |= _show_all(task.nodes, given, files.get(task.name, {}))
     return _add_pictures(project, run, outputs, shown), notice
 
 
@@ -70,9 +73,9 @@ def list_metrics(project: Project, run: ClusterRun) -> dict[str, float]:
     except FFTasksError:
         return {}
     found = {}
-    for node, task in run.nodes.items():
+    for task in run.tasks:
         for name, value in _find_numbers(outputs.get(task.name, {})).items():
-            found[f"{node} {name}".strip()] = value
+            found[name if len(task.nodes) > 1 else f"{task.nodes[0]} {name}".strip()] = value
     return found
 
 
@@ -98,6 +101,26 @@ def _show(given: Mapping[str, Output], files: Mapping[str, str]) -> Shown:
         kind=" ".join(str(result[key]) for key in ("python_type", "shape") if key in result),
         pages=dataclasses.replace(pages, metrics=_find_numbers(given)),
     )
+
+
+def _show_all(
+    nodes: Sequence[str], given: Mapping[str, Output], files: Mapping[str, str]
+) -> dict[str, Shown]:
+    """Return what is shown of nodes that share a task."""
+    numbers = part_numbers(nodes, _find_numbers(given))
+    texts = part_markdown(nodes, files.get(FILES["markdown"], ""))
+    pages = part_html(nodes, files.get(FILES["html"], ""))
+    drawn = given["classification"].properties if "classification" in given else {}
+    shown = {}
+    for node in nodes:
+        page, *others = pages.get(node, [""])
+        own = {FILES["markdown"]: texts.get(node, ""), FILES["html"]: page}
+        if drawn.get("display_name") == f"{node} (classification)" and not others:
+            others = [draw_classification(drawn)]
+        own["classification.html"] = "".join(others)
+        found = make_pages({name: text for name, text in own.items() if text})
+        shown[node] = Shown(pages=dataclasses.replace(found, metrics=numbers.get(node, {})))
+    return shown
 
 
 def _find_numbers(given: Mapping[str, Output]) -> dict[str, float]:

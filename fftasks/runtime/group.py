@@ -44,10 +44,11 @@ class Means:
 
 @dataclass(frozen=True)
 class Made:
-    """What the nodes of a group gave, and how many seconds each took."""
+    """What the nodes of a group gave, how many seconds each took, and the folders with what they show."""
 
     values: Values = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    pages: dict[str, Path] = field(default_factory=dict)
 
 
 class Group:
@@ -118,6 +119,7 @@ class Group:
             },
             values=self.parameters,
             timeout_s=self.means.timeout_s,
+            pages=str(self.folder / f"{self._begun}.pages"),
         )
 
     def _wait(self) -> None:
@@ -151,6 +153,8 @@ class Group:
             self.values[name, output] = Value(Place(child.job.outputs[output]), digest)
             self.made.values[name, output] = self.values[name, output]
         self.made.seconds[name] = report.seconds
+        if report.pages:
+            self.made.pages[name] = Path(child.job.pages)
         for follower in self._followers[name]:
             self._needs[follower.name].discard(name)
             if not self._needs[follower.name]:

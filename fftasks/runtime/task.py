@@ -8,6 +8,7 @@ kept, kept_inner         the packs that this task gave last time
 outputs                  what
 values                   a pack of what is needed elsewhere, or is a leaf
 inner                    a pack of the rest, for the next time
+metrics, html, …         what its nodes show, as far as any of them may; see shared_pages.py
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from fftasks.runtime.group import Group, Means, Values
 from fftasks.runtime.members import Members
 from fftasks.runtime.pack import Pack, Place, Value, is_pack, read_pack, write_pack
 from fftasks.runtime.restore import fit
+from fftasks.runtime.shared_pages import is_page, list_values, write_shown
 from fftasks.workflow.node import Node
 
 KEPT = ("kept", "kept_inner")
@@ -85,8 +87,12 @@ def run_task(
         parameters = _read_parameters(document, rest)
         group = Group(rest, {**given, **kept}, Path(folder), means, parameters)
         made = group.run()
-        _write(task, {**kept, **made.values}, made.seconds, outputs)
-    metadata = {name: {"display_name": f"{task.group} ({name})"} for name in outputs}
+        values = {**kept, **made.values, **list_values(made.pages)}
+        _write(task, values, made.seconds, outputs)
+        shown = write_shown(task.members.nodes, values, outputs)
+    metadata = {
+        name: {"display_name": f"{task.group} ({name})", **shown.get(name, {})} for name in outputs
+    }
     write_answer(document, metadata)
 
 
@@ -103,7 +109,8 @@ def _take_kept(task: Task, nodes: Mapping[str, Node], inputs: Mapping[str, str])
     for name in task.members.keeps:
         wanted = [(name, output) for output in list_outputs(nodes[name])]
         if all(one in old for one in wanted):
-            found |= {one: old[one] for one in wanted}
+            pages = [one for one in old if one[0] == name and is_page(one[1])]
+            found |= {one: old[one] for one in (*wanted, *pages)}
             print(f"{name} | -- unchanged, kept from the last run")
     return found
 
@@ -147,7 +154,8 @@ def _write(
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     if "values" not in outputs:  # a node alone
         for (_, output), value in values.items():
-            shutil.copyfile(value.place.path, outputs[output])
+            if not is_page(output):
+                shutil.copyfile(value.place.path, outputs[output])
         return
     gives = set(task.members.gives)
     own = {one: value for one, value in values.items() if one[0] in task.members.nodes}

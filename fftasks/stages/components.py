@@ -16,13 +16,19 @@ from fftasks.errors import WorkflowError
 from fftasks.record import Record, digest_bytes, digest_json
 from fftasks.runtime.executor_input import NAME_ONLY, NO_VALUE, PREVIEW
 from fftasks.stages.emitter import format_yaml
-from fftasks.stages.group_task import ARTIFACT, Plan, define, make_group_task, make_plan
+from fftasks.stages.group_task import (
+    ARTIFACT,
+    Plan,
+    define,
+    define_shown,
+    make_group_task,
+    make_plan,
+)
 from fftasks.stages.groups import Group, Grouping
 from fftasks.stages.messages import load_messages
 from fftasks.workflow.instance import OUTPUTS
-from fftasks.workflow.page import KINDS
 
-VERSION = 1
+VERSION = 2
 
 Document = dict[str, Any]
 
@@ -270,11 +276,7 @@ def _make_component(
 
 def _define_outputs(node: Record) -> Document:
     """Return the definitions of a node's outputs: what it gives, and what the page shows of it."""
-    shown = {
-        kind: {"artifactType": {"schemaTitle": KINDS[kind], "schemaVersion": "0.0.1"}}
-        for kind in node["shows"]
-    }
-    return {**dict.fromkeys(OUTPUTS[node["kind"]], ARTIFACT), **shown}
+    return {**dict.fromkeys(OUTPUTS[node["kind"]], ARTIFACT), **define_shown(node["shows"])}
 
 
 def _make_document(slug: str, task: Document, image: str) -> Document:

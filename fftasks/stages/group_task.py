@@ -16,6 +16,7 @@ from fftasks.runtime.members import Members, format_members
 from fftasks.runtime.task import name_group_input, name_input
 from fftasks.stages.groups import Group
 from fftasks.workflow.instance import OUTPUTS
+from fftasks.workflow.page import KINDS
 from fftasks.workflow.slug import make_slug
 
 ARTIFACT = {"artifactType": {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}}
@@ -53,7 +54,9 @@ class Plan:
         """Return the slug of a group's component: another one, if it has other outputs."""
         if len(group.nodes) == 1:
             return str(self.graph["nodes"][group.nodes[0]]["slug"])
-        given = digest_json([[group.name], list(self.gives[group.name])]).removeprefix("sha256:")
+        shown = list_shown([self.graph["nodes"][node] for node in group.nodes])
+        outputs = [[group.name], list(self.gives[group.name]), *([shown] if shown else [])]
+        given = digest_json(outputs).removeprefix("sha256:")
         return f"{_shorten(group.name)}-{given[:12]}"
 
 
@@ -78,7 +81,10 @@ def make_group_task(plan: Plan, group: Group, command: Sequence[str]) -> dict[st
     is_single = len(group.nodes) == 1
     artifacts = dict(_list_artifacts(plan, group))
     parameters = {p["name"]: p for node in nodes for p in node["parameters"].values()}
-    outputs = OUTPUTS[nodes[0]["kind"]] if is_single else PACKS
+    outputs = {
+        **dict.fromkeys(OUTPUTS[nodes[0]["kind"]] if is_single else PACKS, ARTIFACT),
+        **define_shown(list_shown(nodes)),
+    }
     members = Members(
         nodes=tuple(node["name"] for node in nodes),
         gives=tuple(
@@ -102,6 +108,22 @@ def make_group_task(plan: Plan, group: Group, command: Sequence[str]) -> dict[st
         "parameters": {},
         "run_parameters": {name: name for name in parameters},
         "upstream": sorted({plan.names[other] for other in group.upstream}),
+    }
+
+
+def list_shown(nodes: Sequence[Record]) -> list[str]:
+    """Return the kinds of pages that a task shows: one of each, whatever the number of its nodes."""
+    shown = {kind for node in nodes for kind in node["shows"]}
+    if sum("classification" in node["shows"] for node in nodes) > 1:
+        shown.add("html")  # which has what there is no room for
+    return [kind for kind in KINDS if kind in shown]
+
+
+def define_shown(kinds: Sequence[str]) -> dict[str, Any]:
+    """Return the definitions of outputs that Kubeflow Pipelines' page shows."""
+    return {
+        kind: {"artifactType": {"schemaTitle": KINDS[kind], "schemaVersion": "0.0.1"}}
+        for kind in kinds
     }
 
 
@@ -141,7 +163,7 @@ def _make_component(
     slug: str,
     artifacts: Mapping[str, Any],
     parameters: Mapping[str, Record],
-    outputs: Sequence[str],
+    outputs: Mapping[str, Any],
 ) -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     if artifacts:
@@ -151,7 +173,7 @@ def _make_component(
     return {
         "executorLabel": f"exec-{slug}",
         **({"inputDefinitions": definitions} if definitions else {}),
-        "outputDefinitions": {"artifacts": dict.fromkeys(outputs, ARTIFACT)},
+        "outputDefinitions": {"artifacts": dict(outputs)},
     }
 
 

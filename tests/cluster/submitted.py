@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fftasks.grouping import find_grouping
 from fftasks.ports.kfp import start_run
 from fftasks.project import Project, open_project
 from fftasks.record import Record, write_record, write_text
@@ -36,7 +37,8 @@ def submit_project(sample: Sample, reference: str = REFERENCE) -> tuple[Project,
     open_project.cache_clear()
     project = open_project(sample.root)
     [name] = project.workflows
-    parts, _ = components.make(project.workflows[name], name, reference)
+    grouping = find_grouping(project, name)
+    parts, _ = components.make(project.workflows[name], name, reference, grouping)
     write_record(project.record_path("components", name), parts)
     pins = make_pins(parts, reference)
     settings = project.list_settings(name)

@@ -11,6 +11,7 @@ from fftasks.history import Journal
 from fftasks.page import outputs
 from fftasks.page.make import describe_run, list_items_of
 from fftasks.project import open_project
+from fftasks.record import read_record
 from tests.cluster.submitted import make_project, submit_project
 from tests.services.cluster import Cluster, Pace
 from tests.services.kfp_script import Script, list_steps
@@ -308,3 +309,26 @@ def test_a_host_without_a_metadata_store_is_said_and_the_rest_is_shown(shown, mo
 
     assert content["notice"].startswith("Results and metrics are not shown: kfp.host")
     assert tasks["load"]["state"] == "ran"
+
+
+def test_nodes_that_share_a_task_show_what_each_of_them_has(tmp_path):
+    root = tmp_path / "project"
+    with KFPServer(Cluster(LocalPods(root), tmp_path / "cluster")) as server:
+        mount = f"  fuse: auto\nobject_store:\n  mount: {tmp_path}/cluster/bucket/minio\n"
+        sample = make_project(root, server, SHOWING, kfp=mount)
+        project, record = submit_project(sample)
+        run = server.wait(record["run_id"])
+        assert run.state == "SUCCEEDED", run.error
+        content, tasks = describe_shown(sample)
+
+    made = read_record(project.record_path("components", "show"))["tasks"].values()
+    assert max(len(task["nodes"]) for task in made) > 1
+    assert tasks["score"]["metrics"] == {"accuracy": 0.75, "count": 2}
+    assert tasks["tell"]["text"] == "# Title"
+    assert [one["title"] for one in tasks["tell"]["documents"]] == [
+        "Text",
+        "Page",
+        "Classification",
+    ]
+    assert tasks["load"]["documents"] == []
+    assert content["history"][0]["metrics"] == {"score accuracy": 0.75, "score count": 2}

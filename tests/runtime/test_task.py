@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from fftasks.page.shared import part_html, part_markdown, part_numbers
 from fftasks.runtime.artifact import read_artifact, write_artifact
 from fftasks.runtime.members import Members, format_members, parse_members
 from fftasks.runtime.pack import is_pack, read_pack
@@ -15,7 +16,7 @@ from fftasks.runtime.task import name_group_input, name_input
 
 TEXT = """
 import os, time, pathlib
-from fftasks import Workflow, workflow
+from fftasks import ConfusionMatrix, HTML, Markdown, Metrics, Workflow, workflow
 
 def note(name):
     with open("ran.txt", "a") as file:
@@ -53,6 +54,18 @@ class Counter:
         self.count += n
         return self.count
 
+@workflow
+def score(x):
+    note(f"score{x}")
+    return Metrics(accuracy=x), Markdown(f"text {x}"), HTML(f"<b>{x}</b>")
+
+@workflow
+def confuse(x):
+    return ConfusionMatrix("ab", [[x, 1], [2, 8]])
+
+s1_ = score(1).set_name("score")
+s2_ = score(2).set_name("score 2")
+m1, m2 = confuse(3).set_name("m1"), confuse(4).set_name("m2")
 a = give("a").set_name("a")
 b = give("b", a).set_name("b")
 c = give("c", a[0], b).set_name("c")
@@ -63,7 +76,7 @@ s1, s2 = sleep("s1", 0.5).set_name("s1"), sleep("s2", 0.5).set_name("s2")
 killed = kill("killed").set_name("killed")
 counter = Counter().set_name("counter")
 one, two = counter.add(1).set_name("one"), counter.add(2).set_name("two")
-Workflow(d, after, s1, s2, killed, two, name="w")
+Workflow(d, after, s1, s2, killed, two, s1_, s2_, m1, m2, name="w")
 """
 
 
@@ -134,6 +147,64 @@ def test_a_group_gives_what_is_needed_elsewhere_and_keeps_the_rest_aside(pod):
     assert (
         answer["artifacts"]["values"]["artifacts"][0]["metadata"]["display_name"] == "a+ (values)"
     )
+
+
+SHOWING = Members(
+    ("score", "score 2", "m1", "m2"), tuple((n, "result") for n in ("score", "score 2", "m1", "m2"))
+)
+KINDS = ("metrics", "classification", "markdown", "html")
+
+
+def read_shown(pod, group):
+    answer = json.loads((pod.root / group / "answer.json").read_text())["artifacts"]
+    metadata = {kind: answer[kind]["artifacts"][0]["metadata"] for kind in KINDS}
+    return metadata, {kind: (pod.root / group / kind).read_text() for kind in KINDS}
+
+
+def test_what_the_nodes_of_a_group_show_is_joined_and_can_be_told_apart(pod):
+    pod.run("g", SHOWING, outputs=("values", "inner", *KINDS))
+
+    metadata, texts = read_shown(pod, "g")
+    nodes = SHOWING.nodes
+    assert metadata["metrics"] == {
+        "display_name": "g (metrics)", "score accuracy": 1, "score 2 accuracy": 2
+    }  # fmt: skip
+    assert part_numbers(nodes, metadata["metrics"]) == {
+        "score": {"accuracy": 1}, "score 2": {"accuracy": 2}
+    }  # fmt: skip
+    assert metadata["classification"]["display_name"] == "m1 (classification)"
+    assert metadata["classification"]["confusionMatrix"]["rows"][0] == {"row": [3, 1]}
+    assert part_markdown(nodes, texts["markdown"]) == {"score": "text 1", "score 2": "text 2"}
+    pages = part_html(nodes, texts["html"])
+    assert {node: len(found) for node, found in pages.items()} == dict.fromkeys(nodes, 1)
+    assert "<b>2</b>" in pages["score 2"][0]
+    assert ">4</td>" in pages["m2"][0]
+
+
+def test_a_node_that_is_kept_shows_what_it_did(pod):
+    pod.run("g", SHOWING, outputs=("values", "inner", *KINDS), fingerprint="")
+    before = read_shown(pod, "g")
+    inputs = {"kept": pod.root / "g" / "values", "kept_inner": pod.root / "g" / "inner"}
+
+    again = Members(SHOWING.nodes, SHOWING.gives, keeps=("score", "m1", "m2"))
+    pod.run("h", again, inputs, outputs=("values", "inner", *KINDS))
+
+    assert pod.ran == ["score2"]
+    metadata, texts = read_shown(pod, "h")
+    assert texts == before[1]
+    assert metadata["metrics"]["score accuracy"] == 1
+
+
+def test_a_node_alone_behind_a_group_shows_its_own(pod):
+    pod.run("score", Members(("score",), (("score", "result"),)), outputs=("result", "metrics"))
+
+    assert json.loads((pod.root / "score" / "metrics").read_text()) == {"accuracy": 1}
+
+
+def test_a_group_that_had_nothing_to_show_says_so(pod):
+    pod.run("a", Members(("a", "b"), (("b", "result"),)), outputs=("values", "inner", "html"))
+
+    assert "nothing to be shown" in (pod.root / "a" / "html").read_text()
 
 
 def test_a_group_takes_from_packs_and_from_nodes_with_a_task_of_their_own(pod):
