@@ -2,7 +2,7 @@
 
 Standard library only. What stands in the JSON is decided by KFP's launcher, or by kfp.local:
 
-    inputs.artifacts.<input>.artifacts[0].uri       where the launcher put an upstream result
+    inputs.artifacts.<input>.artifacts[0].uri       where the launcher put an upstream result; see name_object
     inputs.parameterValues.<argument>               a constant, or what somebody set instead
     inputs.parameterValues.<name>                   a run parameter, named as number_parameters names it
     outputs.artifacts.<output>.artifacts[0].uri     where the launcher takes a result from
@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from fftasks.runtime.restore import fit, restore
 from fftasks.runtime.show import FILES
 from fftasks.workflow.node import Node, Pending
 
+_OBJECT = "self"
 _MOUNTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
 _WORKSPACE = "/kfp-workspace/.artifacts"
 _MAX_SHOWN = 100
@@ -47,6 +48,9 @@ def read_job(document: Mapping[str, Any], node: Node) -> Job:
     inputs = locate_all(given.get("artifacts", {}))
     outputs = locate_all(document.get("outputs", {}).get("artifacts", {}))
     values = given.get("parameterValues", {})
+    given_name = name_object({*number_inputs(node), *node.arguments, *number_parameters(node)})
+    if node.after is not None and given_name in inputs:
+        inputs[_OBJECT] = inputs.pop(given_name)
     _check_names(node, "inputs", number_inputs(node).keys() - inputs.keys(), "are missing")
     _check_names(node, "outputs", set(list_outputs(node)) - outputs.keys(), "are missing")
     pending = number_parameters(node)
@@ -66,6 +70,18 @@ def read_job(document: Mapping[str, Any], node: Node) -> Job:
         else:
             inside[parameter.name] = fitting
     return Job("", node.name, inputs, outputs, parameters=parameters, values=inside)
+
+
+def name_object(taken: Collection[str]) -> str:
+    """Return the input of a component under which a method call takes its object, which is "self" elsewhere.
+
+    kfp's SDK cannot be given that one: components are called, and Python takes it for their own.
+    taken: the names of the node's inputs, arguments and parameters
+    """
+    name = "object"
+    while name in taken:
+        name += "_"
+    return name
 
 
 def write_outputs(document: Mapping[str, Any], node: Node, report: Report, pages: Path) -> None:

@@ -13,6 +13,11 @@ from fftasks.settings.rule import Spot, Value, suggest
 
 # what is set by whoever starts the node
 _RESERVED = ("FFFUNCTION", "FFWORKFLOWS", "PYTHONHASHSEED")
+# what KFP has no place for at a task, and where it is set for a whole run
+_OF_THE_RUN = {
+    "service_account": "kfp.service_account is for the whole run: KFP has none for single nodes",
+    "namespace": "kfp.namespace is for the whole run",
+}
 _SECRET = re.compile(r"(?i)passw|secret|token|api_?key|private_?key|credential|access_?key")
 
 
@@ -97,7 +102,7 @@ def _find_spot(key: str, origin: str) -> Spot:
         raise SettingsError(
             f"{origin}: there is no setting {key} for nodes",
             found=[f"there are: {', '.join(NODE_RULES)}"],
-            tip=suggest(key, list(NODE_RULES), cutoff=0.5),
+            tip=_OF_THE_RUN.get(key) or suggest(key, list(NODE_RULES), cutoff=0.5),
         )
     return Spot(key, NODE_RULES[key], origin)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from fftasks.errors import WorkflowError
 from fftasks.record import Record, digest_bytes, digest_json
-from fftasks.runtime.executor_input import NAME_ONLY, NO_VALUE, PREVIEW
+from fftasks.runtime.executor_input import NAME_ONLY, NO_VALUE, PREVIEW, name_object
 from fftasks.stages.emitter import format_yaml
 from fftasks.stages.group_task import (
     ARTIFACT,
@@ -211,7 +211,7 @@ def _is_text_carried(text: str) -> bool:
 def _make_task(
     node: Record, key: str, names: Mapping[str, str], file: str, workflow: str
 ) -> Document:
-    inputs = node["inputs"]
+    inputs = _name_inputs(node)
     parameters = {a["name"]: a for a in node["arguments"] if _is_parameter(a)}
     definitions = {
         **{n: {"type": a["type"], "default": a["value"]} for n, a in parameters.items()},
@@ -221,7 +221,7 @@ def _make_task(
         "name": node["name"],
         "nodes": [key],
         "slug": node["slug"],
-        "component": _make_component(node, [needed["input"] for needed in inputs], definitions),
+        "component": _make_component(node, list(inputs), definitions),
         "command": list(_COMMAND),
         "args": [
             *("--file", file, "--workflow", workflow, "--node", node["name"]),
@@ -229,13 +229,23 @@ def _make_task(
         ],
         "env": {"FFFUNCTION": node["name"]},
         "artifacts": {
-            needed["input"]: {"task": names[needed["node"]], "output": needed["output"]}
-            for needed in inputs
+            name: {"task": names[needed["node"]], "output": needed["output"]}
+            for name, needed in inputs.items()
         },
         "parameters": {name: a["value"] for name, a in parameters.items()},
         "run_parameters": {name: p["name"] for name, p in node["parameters"].items()},
         "upstream": sorted({names[upstream] for upstream in node["upstream"]}),
     }
+
+
+def _name_inputs(node: Record) -> dict[str, Record]:
+    """Return the inputs of a node by the names that they have in its component."""
+    inputs = {needed["input"]: needed for needed in node["inputs"]}
+    if node["kind"] != "call":
+        return inputs
+    arguments = (argument["name"] for argument in node["arguments"])
+    name = name_object({*inputs, *arguments, *node["parameters"]})
+    return {name if n == "self" else n: needed for n, needed in inputs.items()}
 
 
 def _is_parameter(argument: Record) -> bool:

@@ -44,6 +44,29 @@ def make_document(tmp_path, *, inputs=None, parameters=None):
     }
 
 
+@workflow
+class Shelf:
+    def __init__(self):
+        self.kept = []
+
+    def put(self, object, b):  # noqa: A002 - the name that the object itself would have
+        self.kept.append(object)
+
+
+@pytest.mark.parametrize("name", ["object_", "self"])  # the second: as fftasks named it earlier
+def test_the_object_of_a_call_comes_under_a_name_that_is_free(tmp_path, name):
+    shelf = Shelf()
+    node = shelf.put(load("x"), 1)
+    inputs = {name: artifact("/a/shelf"), "object": artifact("/a/loaded")}
+
+    document = make_document(tmp_path, inputs=inputs)
+    document["outputs"]["artifacts"]["state"] = artifact(f"{tmp_path}/state")
+
+    job = read_job(document, node)
+
+    assert job.inputs == {"self": "/a/shelf", "object": "/a/loaded"}
+
+
 @pytest.mark.parametrize(
     ("given_artifact", "path"),
     [

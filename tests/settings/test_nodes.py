@@ -92,6 +92,7 @@ def test_an_empty_section_and_an_empty_pattern_are_nothing(folder):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
+        ("service_account: me", "no setting service_account.*kfp.service_account is for the whole"),
         ("cpuu: 1", "config/default.yaml:3: there is no setting cpuu for nodes.*did you mean cpu?"),
         ("gpu: many", "3: gpu must be a whole number, at least 0, not 'many'"),
         ("gpu: -1", "3: gpu must be a whole number, at least 0"),

@@ -11,7 +11,6 @@ from typing import Any
 from fftasks.settings.nodes import NodeSettings
 from fftasks.stages.pipeline import parse_documents
 
-_SELF = "the_object_itself"
 _TYPES = {
     "STRING": str,
     "NUMBER_DOUBLE": float,
@@ -57,8 +56,7 @@ def compile_pipeline(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         compiler.Compiler().compile(dsl.pipeline(name=components["slug"])(flow), str(path))
-    # no component with an input "self" can be called with the SDK: its own __call__ takes it for itself
-    return parse_documents(path.read_text("utf-8").replace(f"{_SELF}:", "self:"))
+    return parse_documents(path.read_text("utf-8"))
 
 
 def apply(step: Any, settings: NodeSettings) -> None:
@@ -140,8 +138,7 @@ def _make_component(task: dict[str, Any], pin: dict[str, str]) -> Any:
 
     definitions = task["component"].get("inputDefinitions", {})
     parameters = [
-        _make_parameter(_spell(name), dsl.Input[dsl.Artifact])
-        for name in definitions.get("artifacts", {})
+        _make_parameter(name, dsl.Input[dsl.Artifact]) for name in definitions.get("artifacts", {})
     ]
     parameters += [
         _make_parameter(name, _TYPES[each["parameterType"]], each["defaultValue"])
@@ -159,10 +156,6 @@ def _make_component(task: dict[str, Any], pin: dict[str, str]) -> Any:
     return dsl.container_component(body)
 
 
-def _spell(name: str) -> str:
-    return _SELF if name == "self" else name
-
-
 def _make_parameter(
     name: str, annotation: Any, default: Any = inspect.Parameter.empty
 ) -> inspect.Parameter:
@@ -173,7 +166,7 @@ def _make_parameter(
 
 def _take_inputs(task: dict[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
     artifacts = {
-        _spell(name): made[source["task"]].outputs[source["output"]]
+        name: made[source["task"]].outputs[source["output"]]
         for name, source in task["artifacts"].items()
     }
     return artifacts | task["parameters"]

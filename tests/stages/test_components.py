@@ -211,11 +211,26 @@ def make_class_graph():
 def test_object_travels_from_call_to_call():
     record, files = make(make_class_graph(), "sums", IMAGE)
 
-    assert record["tasks"]["put"]["artifacts"]["self"] == {"task": "box", "output": "result"}
+    assert record["tasks"]["put"]["artifacts"]["object"] == {"task": "box", "output": "result"}
     (again,) = (task for task in record["tasks"].values() if task["name"] == "put again")
-    assert again["artifacts"] == {"self": {"task": "put", "output": "state"}}
+    assert again["artifacts"] == {"object": {"task": "put", "output": "state"}}
     component = load(files["put.yaml"])["components"]["comp-put"]
     assert set(component["outputDefinitions"]["artifacts"]) == {"result", "state"}
+
+
+def test_the_component_of_a_call_is_called_by_keyword_in_a_pipeline_of_somebody_else():
+    from kfp import components, dsl
+
+    _, files = make(make_class_graph(), "sums", IMAGE)
+    box, put = (components.load_component_from_text(files[f"{n}.yaml"]) for n in ("box", "put"))
+
+    @dsl.pipeline(name="theirs")
+    def theirs():
+        made = box().outputs["result"]
+        put(object=made, a=made)
+
+    tasks = theirs.pipeline_spec.root.dag.tasks
+    assert set(tasks["put"].inputs.artifacts) == {"object", "a"}
 
 
 def test_kfp_loads_the_component_of_a_call_with_its_object():
@@ -225,7 +240,7 @@ def test_kfp_loads_the_component_of_a_call_with_its_object():
 
     spec = components.load_component_from_text(files["put.yaml"]).component_spec
 
-    assert set(spec.inputs) == {"self", "a"}
+    assert set(spec.inputs) == {"object", "a"}
     assert set(spec.outputs) == {"result", "state"}
 
 
