@@ -1,6 +1,6 @@
 """The first run of 1000 trivial nodes by two workers, beside a bare loop and others who do such things.
 
-FFTASKS_PEERS=<a Python that has luigi>, if it is not installed beside fftasks.
+FFTASKS_PEERS=<a Python that has luigi, redun, metaflow, snakemake>, if they are not beside fftasks.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.benchmarks.graphs import make_project, make_tree
 from tests.benchmarks.measure import Cost, alternate, doit, run
+from tests.benchmarks.peers import PEERS, Peer
 from tests.benchmarks.table import Row, compare
 
 TITLE = "first run of 1000 trivial nodes, two workers"
@@ -43,28 +44,6 @@ for worker in workers:
     os.waitpid(worker, 0)
 """
 
-_LUIGI = """\
-import pickle
-import luigi
-
-NEEDS = {needs}
-
-class Step(luigi.Task):
-    i = luigi.IntParameter()
-
-    def requires(self):
-        return [Step(k) for k in NEEDS[self.i]]
-
-    def output(self):
-        return luigi.LocalTarget(f"out/{{self.i}}", format=luigi.format.Nop)
-
-    def run(self):
-        with self.output().open("w") as file:
-            pickle.dump(self.i, file)
-
-luigi.build([Step(len(NEEDS) - 1)], local_scheduler=True, workers=2, log_level="ERROR")
-"""
-
 
 def measure(folder: Path) -> Iterator[Row]:
     """Yield the first run beside each of the others; a peer is left out if it is not installed.
@@ -81,14 +60,23 @@ def measure(folder: Path) -> Iterator[Row]:
     )
     yield from compare("fftasks", figure, "bare loop", base, 3)
     python = os.environ.get("FFTASKS_PEERS", sys.executable)
-    if not subprocess.run(
-        [python, "-c", "import luigi"], capture_output=True, check=False
-    ).returncode:
-        (peer,) = alternate(1, lambda: _run_script(next(new), _LUIGI.format(needs=needs), python))
-        yield from compare("fftasks", figure, "luigi", peer, 1)
+    for peer in PEERS:
+        has_peer = [python, "-c", f"import {peer.module}"]
+        if not subprocess.run(has_peer, capture_output=True, check=False).returncode:
+            yield from _compare_peer(peer, python, new)
 
 
-def _run_script(folder: Path, text: str, python: str = sys.executable) -> Cost:
+def _compare_peer(peer: Peer, python: str, new: Iterator[Path]) -> Iterator[Row]:
+    needs = make_tree(peer.count)
+    ours, theirs = alternate(
+        1,
+        lambda: doit(make_project(next(new), needs), "run", "-n", "2"),
+        lambda: peer.measure(python, next(new), needs),
+    )
+    yield from compare(f"fftasks, {peer.count} nodes", ours, peer.name, theirs, 1)
+
+
+def _run_script(folder: Path, text: str) -> Cost:
     (folder / "out").mkdir(parents=True)
     (folder / "script.py").write_text(text)
-    return run([python, "script.py"], folder)
+    return run([sys.executable, "script.py"], folder)
