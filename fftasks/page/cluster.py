@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from fftasks.cluster.details import Task
 from fftasks.cluster.run import ClusterRun
 from fftasks.cluster.show import name_state, name_task_state
 from fftasks.cluster.spans import list_spans
@@ -23,6 +24,7 @@ from fftasks.project import Project
 
 _ROWS = 12
 _LOGS = 10  # of failed nodes that are asked for
+_LINES = 20  # of a log, in an error
 _LATEST = 50
 _ended_pods: dict[
     str, Mapping[str, Any]
@@ -132,9 +134,17 @@ def _show_node(run: ClusterRun, name: str, node: Mapping[str, Any], known: _Know
         documents=shown.pages.documents,
         metrics=shown.pages.metrics,
         pictures=shown.pages.pictures,
-        error=task.error if name_state(task.state) == "failed" else "",
+        error=_tell_error(task, known.logs.get(name, "")),
         log=known.logs.get(name, ""),
     )
+
+
+def _tell_error(task: Task, log: str) -> str:
+    """Return KFP's words of a failure, which are few, and the end of the log, which says why."""
+    if name_state(task.state) != "failed":
+        return ""
+    lines = log.rstrip().splitlines()[-_LINES:]
+    return "\n".join([task.error, *(["last lines of its log:", *lines] if lines else [])])
 
 
 def _describe_nodes(project: Project, run: ClusterRun) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from fftasks.page.content import PageRun, PageTask, make_content
+from fftasks.page.content import PageRun, PageTask, Phase, make_content
 from fftasks.page.documents import Document
 from fftasks.page.html import format_page
 from fftasks.picture.drawing import Item
@@ -229,6 +229,43 @@ def test_nothing_sticks_out_at_any_width_and_text_can_be_read(
     )
     text, back = (sum(map(int, c[c.index("(") + 1 : -1].split(",")[:3])) for c in page.run(script))
     assert (text < 200 and back > 700) if scheme == "light" else (text > 600 and back < 100)
+
+
+def test_what_somebody_reads_stays_where_it_is_when_the_board_is_drawn_anew(browser, tmp_path):
+    tasks = [
+        PageTask(
+            "long", "running", begin=0.0, log="line\n" * 500, documents=(Document("Page", "x"),)
+        )
+    ]
+    run = PageRun("r", "running", 0.0, None)
+    path = tmp_path / "page.html"
+    path.write_text(format_page(make_content("t", run, tasks, items=(), render=lambda _: "")))
+    browser.use_media()
+    browser.open(path.as_uri() + "#long")
+    browser.run("document.querySelector('#details .log').scrollTop = 300")
+    browser.run("document.querySelector('#details iframe').dataset.same = 'yes'")
+
+    browser.run("draw()")
+    assert browser.run("return document.querySelector('#details iframe').dataset.same") == "yes"
+    browser.run("data.tasks[0].seconds = 9; draw()")
+
+    assert browser.run("return document.querySelector('#details iframe').dataset.same") is None
+    assert browser.run("return document.querySelector('#details .log').scrollTop") == 300
+
+
+def test_a_bar_of_what_still_runs_reaches_the_end_of_what_is_known(browser, tmp_path):
+    tasks = [
+        PageTask("done", "ran", begin=100.0, end=104.0),
+        PageTask("runs", "running", begin=104.0, phases=(Phase("queue", 104.0, 110.0),)),
+    ]
+    path = tmp_path / "page.html"
+    run = PageRun("r", "running", 100.0, None)
+    path.write_text(format_page(make_content("t", run, tasks, items=(), render=lambda _: "")))
+    browser.use_media()
+    browser.open(path.as_uri())
+
+    done, runs = (bar.rect["width"] for bar in browser.find_all("#time .bars button"))
+    assert runs / done == pytest.approx(6 / 4, rel=0.05)
 
 
 def test_on_paper_every_row_is_there_and_no_tool(page):

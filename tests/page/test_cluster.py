@@ -65,7 +65,8 @@ def test_nodes_have_their_states_errors_and_logs(describe):
         "second": "ran",
         "third": "failed",
     }
-    assert "exit status 1" in tasks["third"]["error"]
+    assert tasks["third"]["error"].startswith("exit status 1")
+    assert tasks["third"]["error"].endswith("last lines of its log:\n<b>what it printed</b>")
     assert tasks["third"]["log"] == "<b>what it printed</b>\n"
     assert tasks["second"]["function"] == "double"
     assert tasks["second"]["begin"] <= tasks["second"]["end"]

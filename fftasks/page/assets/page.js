@@ -4,6 +4,7 @@
 let data = JSON.parse(document.getElementById("data").textContent);
 let STATES = data.states;
 let byName = new Map();
+let shown = ""; // the task of the details, as they have it
 const $ = (selector) => document.querySelector(selector);
 const table = new Table($("#table"), (task) => chooseTask(task));
 
@@ -186,6 +187,9 @@ function chooseTask(task, withTable = false) {
 }
 
 function drawDetails(task) {
+  const drawn = JSON.stringify(task);
+  if (drawn === shown && !$("#details").hidden) return; // a frame that is made again flickers
+  shown = drawn;
   const close = make("button", { type: "button", textContent: "close" });
   close.setAttribute("aria-label", "close details");
   close.addEventListener("click", closeDetails);
@@ -208,8 +212,14 @@ function drawDetails(task) {
   addList(parts, "Arguments", task.arguments);
   addList(parts, "Settings", task.settings);
   addPart(parts, "Log", task.log, "log");
-  $("#details").replaceChildren(...parts);
-  $("#details").hidden = false;
+  const box = $("#details");
+  const places = [box, ...box.querySelectorAll("pre")].map((element) => element.scrollTop);
+  box.replaceChildren(...parts);
+  box.hidden = false;
+  if (box.dataset.name === task.name) { // who is reading goes on where they were
+    [box, ...box.querySelectorAll("pre")].forEach((element, index) => { element.scrollTop = places[index] ?? 0; });
+  }
+  box.dataset.name = task.name;
 }
 
 // A document of a result: in a frame without rights; saved and opened by itself, its scripts run as well.

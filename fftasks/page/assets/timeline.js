@@ -9,7 +9,7 @@ const MOST_BARS = 3000; // more are shorter than a pixel, and are left out
 function drawTimeline(box, tasks, path, choose) {
   const timed = tasks.filter((task) => task.begin != null).sort((one, other) => one.begin - other.begin);
   const begin = Math.min(...timed.slice(0, 1).map((task) => task.begin));
-  const end = timed.reduce((latest, task) => Math.max(latest, task.end ?? task.begin), begin);
+  const end = timed.reduce((latest, task) => Math.max(latest, reach(task)), begin);
   const whole = Math.max(end - begin, 1e-3);
   const share = (seconds) => `${(100 * seconds) / whole}%`;
   const marked = new Set(path);
@@ -48,6 +48,13 @@ function makeBar(task, lane, share, begin, end, isOnPath, choose) {
   bar.append(make("span", { textContent: task.name.slice(0, 80) }));
   bar.addEventListener("click", () => choose(task));
   return bar;
+}
+
+// Until when a task is known to have gone on.
+function reach(task) {
+  if (task.end != null) return task.end;
+  const now = data.live ? Date.now() / 1000 : 0;
+  return Math.max(now, task.begin, ...task.phases.map((phase) => phase.end));
 }
 
 // The class of a part of a bar: each kind of waiting has its own stripes.
