@@ -13,10 +13,16 @@ from fftasks.commands.init import write_project
 from fftasks.errors import FFTasksError
 from fftasks.gc import parse_size, remove_unused
 
+_WRONG = 2  # as argparse has it
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; argparse exits with 2 for a wrong one."""
-    arguments = _make_parser().parse_args(argv)
+    parser = _make_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return _WRONG
     try:
         if arguments.command == "gc":
             return _gc(Path(arguments.folder), arguments.keep)
@@ -27,9 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fftasks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="fftasks",
+        description="Make projects with workflows, and tidy up in them.",
+        epilog="In a project, all else is doit: `doit run` runs its workflows, `doit help` shows the rest.",
+    )
     parser.add_argument("--version", action="version", version=f"fftasks {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command")
     init = commands.add_parser("init", help="write a project that runs")
     init.add_argument(
         "folder", nargs="?", default=".", help="where to; the current folder by default"
@@ -53,7 +63,7 @@ def _init(folder: Path) -> int:
     steps = {
         "doit run": "run the workflow of words.py here",
         'doit result "most used"': "print a result",
-        "doit list": "show what else there is",
+        "doit help": "show what else there is",
         "doit submit": "run it on Kubeflow Pipelines, once config/default.yaml says where",
     }
     if folder != Path():

@@ -114,7 +114,7 @@ class _Control(TaskControl):  # type: ignore[misc]
             if error.not_found is None:
                 raise
             name, known = error.not_found, (*self._name_nodes(), *self.tasks)
-            hint = suggest_name(name, known) or "`doit list --all` shows what there is"
+            hint = suggest_name(name, known) or "`doit list --all` and `doit help` show them"
             raise InvalidCommand(f"there is no command, task or node {name!r}; {hint}") from None
 
     def _find_task(self, name: str) -> str:

@@ -82,7 +82,7 @@ def test_a_typo_gets_the_nearest_node_or_task(chain, words, near):
 def test_a_name_like_no_other_is_said_with_how_to_find_one(chain):
     output = chain.doit("run", "xyzzy", code=3)
 
-    assert "no command, task or node 'xyzzy'; `doit list --all` shows" in output
+    assert "no command, task or node 'xyzzy'; `doit list --all` and" in output
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,48 @@
+"""`doit help`: all commands, and first of all those about workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from doit import cmd_help
+
+# task or command -> what it is for, where its own sentence does not say it here
+_SAID = {
+    "run": "run all nodes here, or those that are named",
+    "submit": "run the workflows on Kubeflow Pipelines (a task; `doit list` shows all tasks)",
+    "result": "print the result of a node; with --cluster, that on Kubeflow Pipelines",
+}
+_GROUPS = {
+    "Workflows here": ("run", "plan", "result", "accept", "graph", "report", "board"),
+    "Workflows on Kubeflow Pipelines": (
+        *("doctor", "submit", "status", "runs", "logs", "result"),
+        *("replay", "cancel", "upload", "schedule"),
+    ),
+}
+_MORE = {
+    "help <command>": "show what a command takes",
+    "help <task>": "show what a task takes",
+    "help task": "show how to write a task",
+}
+
+
+class Help(cmd_help.Help):  # type: ignore[misc]
+    """Show help: all commands, or one command or task."""
+
+    doc_usage = "[COMMAND or TASK]"
+    name = "help"
+    cmd_options = ()
+
+    def print_usage(self, cmds: Mapping[str, Any]) -> None:
+        """Print all commands in groups, and where to read on."""
+        said = {name: command.doc_purpose for name, command in cmds.items()} | _SAID
+        grouped = {name for names in _GROUPS.values() for name in names}
+        groups = {**_GROUPS, "Of doit itself, https://pydoit.org": sorted(cmds.keys() - grouped)}
+        parts = [_format(title, names, said) for title, names in groups.items()]
+        # at once: who reads only the first lines closes the pipe
+        print("\n\n".join([*parts, _format("More", _MORE, _MORE)]))
+
+
+def _format(title: str, names: Iterable[str], said: Mapping[str, str]) -> str:
+    return "\n".join([title, *(f"  doit {name:16}  {said[name]}" for name in names)])

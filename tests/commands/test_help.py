@@ -1,0 +1,59 @@
+"""How a newcomer finds the commands: `doit help`, `doit list` on a terminal, `fftasks`."""
+
+import os
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+import pytest
+
+from fftasks.commands.main import main
+from tests.sample import Sample
+
+
+@pytest.fixture
+def chain(tmp_path):
+    return Sample.copy("chain", tmp_path)
+
+
+def test_help_shows_all_commands_and_ours_before_those_of_doit(chain):
+    output = chain.doit("help")
+
+    ours, theirs = output.split("Of doit itself")
+    own = {e.name for e in entry_points(group="doit.COMMAND") if e.value.startswith("fftasks.")}
+    for name in own - {"help", "list"}:
+        assert f"  doit {name:17} " in ours
+    assert "  doit submit " in ours
+    assert "  doit forget " in theirs
+
+
+def test_help_of_one_command_and_of_a_task_is_as_before(chain):
+    assert " schedule [CRON" in chain.doit("help", "schedule")
+    assert "--watch" in chain.doit("help", "submit")
+
+
+def test_list_names_the_commands_to_people_and_not_to_tools(chain):
+    ours, theirs = os.openpty()
+    with subprocess.Popen([sys.executable, "-m", "doit", "list"], cwd=chain.root, stdout=theirs):
+        os.close(theirs)
+        shown = read_all(ours)
+
+    assert "`doit help` lists the commands" in shown
+    assert "doit help" not in chain.doit("list")
+
+
+def read_all(descriptor):
+    text = b""
+    try:
+        while piece := os.read(descriptor, 1 << 12):
+            text += piece
+    except OSError:  # what Linux says at the end of a terminal
+        pass
+    finally:
+        os.close(descriptor)
+    return text.decode()
+
+
+def test_the_command_alone_says_where_to_read_on(capsys):
+    assert main([]) == 2
+    assert "`doit help` shows the rest" in " ".join(capsys.readouterr().err.split())
