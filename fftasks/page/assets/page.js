@@ -153,7 +153,8 @@ function drawSpent() {
     const bar = make("i", { className: nameWait(name) });
     bar.style.width = `${(100 * seconds) / whole}%`;
     const share = `${formatSeconds(seconds)} · ${Math.round((100 * seconds) / whole)} %`;
-    return [make("dt", { textContent: name }), make("dd", {}, [make("span", { textContent: share }), make("div", {}, [bar])])];
+    const title = name === "between" ? "between, waiting for its turn" : name;
+    return [make("dt", { textContent: title }), make("dd", {}, [make("span", { textContent: share }), make("div", {}, [bar])])];
   }));
 }
 
