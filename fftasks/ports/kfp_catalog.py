@@ -62,15 +62,22 @@ def upload_version(settings: KFPSettings, package: Package) -> Version:
 
 
 def read_version_name(settings: KFPSettings, reference: Mapping[str, Any]) -> str:
-    """Return the name of a version, "" if it is not there any more; reference: as a recurring run has it."""
-    ids = [_quote(str(reference.get(key, ""))) for key in ("pipeline_id", "pipeline_version_id")]
-    path = f"/pipelines/{ids[0]}/versions/{ids[1]}"
+    """Return the name of a version, "" if it is not there any more; see find_version."""
     with connect(settings) as kfp:
-        try:
-            answer = kfp.get("schedule: cannot look for a version", path)
-        except NotFoundError:
-            return ""
+        answer = find_version(kfp, reference)
     return str(answer.get("name") or answer.get("display_name") or "")
+
+
+def find_version(kfp: Connection, reference: Mapping[str, Any]) -> Json:
+    """Return a version with its pipeline, {} if it is not there any more.
+
+    reference: as a run or a recurring run has it
+    """
+    ids = [_quote(str(reference.get(key, ""))) for key in ("pipeline_id", "pipeline_version_id")]
+    try:
+        return kfp.get("cannot look for a version", f"/pipelines/{ids[0]}/versions/{ids[1]}")
+    except NotFoundError:
+        return {}
 
 
 def list_schedules(settings: KFPSettings) -> list[Json]:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from fftasks.errors import FFTasksError
 from fftasks.ports.kfp import find_experiment, in_namespace
+from fftasks.ports.kfp_catalog import find_version
 from fftasks.ports.kfp_connection import API, Connection, Json, Question, connect
 from fftasks.ports.kfp_errors import NotFoundError
 
@@ -24,7 +25,7 @@ _LATEST = {"sort_by": "created_at desc"}
 def read_run(settings: KFPSettings, run_id: str) -> Json:
     """Return a run as KFP shows it; raise NotFoundError if there is none, ToolError if nobody says."""
     with connect(settings) as kfp:
-        return _read(kfp, run_id)
+        return _Versions(kfp).complete(_read(kfp, run_id))
 
 
 def list_runs(settings: KFPSettings, most: int) -> list[Json]:
@@ -36,7 +37,8 @@ def list_runs(settings: KFPSettings, most: int) -> list[Json]:
         query = {**_LATEST, "experiment_id": experiment_id, **in_namespace(settings)}
         query["page_size"] = str(min(most, 100))
         runs = kfp.list_all("cannot list runs", "/runs", "runs", query)
-        return list(itertools.islice(runs, most))
+        versions = _Versions(kfp)
+        return [versions.complete(run) for run in itertools.islice(runs, most)]
 
 
 def read_version(settings: KFPSettings) -> str:
@@ -93,6 +95,28 @@ def read_pods(settings: KFPSettings, names: Iterable[str]) -> dict[str, Json]:
             if misses > _MOST_MISSES and not found:
                 break  # whoever answers there does not know of pods
     return found
+
+
+class _Versions:
+    """What runs of stored versions do not say of themselves: their pipeline, and whose it is.
+
+    So are those that began by the clock, or in the page.
+    """
+
+    def __init__(self, kfp: Connection) -> None:
+        self._kfp = kfp
+        self._known: dict[str, Json] = {}
+
+    def complete(self, run: Json) -> Json:
+        """Return a run with what it takes from its version."""
+        reference = run.get("pipeline_version_reference")
+        if not reference or run.get("pipeline_spec"):
+            return run
+        key = str(reference.get("pipeline_version_id"))
+        if key not in self._known:
+            self._known[key] = find_version(self._kfp, reference)
+        taken = {name: self._known[key].get(name) for name in ("pipeline_spec", "description")}
+        return {**run, **{name: run.get(name) or value for name, value in taken.items() if value}}
 
 
 def _ask_page(kfp: Connection, pod: str, run_id: str, namespace: str, created: str) -> str | None:

@@ -8,6 +8,7 @@ from fftasks.cluster.cron import check_cron
 from fftasks.cluster.schedule import list_scheduled, schedule_workflow, unschedule
 from fftasks.cluster.upload import upload_workflow
 from fftasks.errors import FFTasksError, SettingsError, ToolError
+from fftasks.ports.kfp_connection import connect
 from fftasks.project import open_project
 from tests.cluster.submitted import CHAIN, REFERENCE, make_project, submit_project
 from tests.sample import Sample
@@ -129,6 +130,29 @@ def test_the_command_lists_and_ends_and_builds_nothing(server, project):
     assert ended == "chain: its schedule is removed\n"
     assert list_schedules(server) == []
     assert "usage" not in sample.doit("schedule", "--json", DAILY, code=3)
+
+
+def test_a_run_by_the_clock_is_shown_like_one_that_was_submitted(server, project):
+    version = upload_workflow(project, "chain")
+    schedule_workflow(project, "chain", version, DAILY)
+    [row] = list_schedules(server)
+    given = ("experiment_id", "pipeline_version_reference", "runtime_config")
+    body = {"display_name": "by the clock", **{key: row[key] for key in given}}
+    with connect(project.settings.kfp) as kfp:
+        run_id = kfp.post("start a run", "/runs", body, "run_id")["run_id"]
+    server.wait(run_id)
+    sample = Sample(project.root)
+
+    status = sample.doit("status", run_id)
+    runs = sample.doit("runs")
+    server.api.catalog.versions.clear()
+    without = sample.doit("status", run_id)
+
+    assert [line.split("  ")[2].strip() for line in status.splitlines()[2:]] == [
+        "first node", "second", "third"
+    ]  # fmt: skip
+    assert "by the clock  chain" in runs
+    assert "first node" not in without
 
 
 @pytest.mark.parametrize(
