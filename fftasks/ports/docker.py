@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fftasks.errors import StoreError, ToolError
+from fftasks.errors import ToolError
 from fftasks.ports import refusal
 from fftasks.ports.assembly import assemble
 from fftasks.ports.engine import (
@@ -29,7 +29,7 @@ from fftasks.ports.engine import (
 )
 from fftasks.ports.engine_base import Wanted, describe_base, fetch_resolved, find_base
 from fftasks.ports.installation import install
-from fftasks.ports.log import Log, blame_in, open_log
+from fftasks.ports.log import Log, blame_disk, blame_in, open_log
 from fftasks.stages.base import Base
 from fftasks.stages.image import Built, Layers, Recipe
 from fftasks.stages.push import ImageGoneError
@@ -78,14 +78,8 @@ class Engine:
         Raises SettingsError for a base that cannot be one, StoreError if the disk does not take
         what is sent to the engine, ToolError for all else.
         """
-        try:
+        with blame_disk():
             return self._build(recipe, layers, log)
-        except OSError as exc:
-            raise StoreError(
-                "image: the layers cannot be put together",
-                found=[str(exc)],
-                tip="is the disk full?",
-            ) from exc
 
     def push(self, image: str, repository: str, tags: Sequence[str]) -> str:
         """Push an image under each tag and return the digest of its manifest in the registry.

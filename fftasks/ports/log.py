@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import unquote, urlsplit
 
-from fftasks.errors import ToolError
+from fftasks.errors import StoreError, ToolError
 
 _SHORTEST = 4  # anything shorter is no secret, and replacing it would garble the text
 _KEPT = 2000
@@ -38,6 +38,17 @@ def blame_in(log: Log) -> Iterator[None]:
     except ToolError as exc:
         found = [log.hide(line) for line in (*exc.found, f"full log: {log.path}")]
         raise ToolError(log.hide(exc.attempted), found=found, tip=exc.tip) from exc
+
+
+@contextmanager
+def blame_disk() -> Iterator[None]:
+    """Say of an error of the disk, while an image is put together, what it means."""
+    try:
+        yield
+    except OSError as exc:
+        raise StoreError(
+            "image: the layers cannot be put together", found=[str(exc)], tip="is the disk full?"
+        ) from exc
 
 
 class Log:

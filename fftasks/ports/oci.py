@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fftasks.errors import StoreError, ToolError
-from fftasks.ports.log import Log, blame_in, open_log
+from fftasks.errors import ToolError
+from fftasks.ports.log import Log, blame_disk, blame_in, open_log
 from fftasks.ports.registry import Manifest, Registry
 from fftasks.ports.remote_base import Name, RemoteBase, find_python, parse_name, read_base
 from fftasks.ports.wheels import FOLDER, Target, find_layer, install
@@ -74,15 +74,8 @@ class Builder:
         Raises ToolError for a base that is in no registry, and if a requirement has no wheel;
         StoreError if the disk does not take the layers.
         """
-        try:
-            with open_log(log, recipe.build_env) as lines, blame_in(lines):
-                return self._build(recipe, layers, lines)
-        except OSError as exc:
-            raise StoreError(
-                "image: the layers cannot be put together",
-                found=[str(exc)],
-                tip="is the disk full?",
-            ) from exc
+        with blame_disk(), open_log(log, recipe.build_env) as lines, blame_in(lines):
+            return self._build(recipe, layers, lines)
 
     def push(self, image: str, repository: str, tags: Sequence[str]) -> str:
         """Send what the registry does not have of an image, and put its manifest under each tag."""
