@@ -109,13 +109,14 @@ def _show_node(run: ClusterRun, name: str, node: Mapping[str, Any], known: _Know
     began, end = _seconds(task.began), _seconds(task.ended)
     now = time.time() if end is None else end
     is_cached = task.state == "CACHED"
+    own = max(now - (began or now), 0.0) if shown.seconds is None else shown.seconds
     return PageTask(
         name=name,
         state=name_task_state(run, task),
         reason="an earlier run has computed it" if is_cached else "",
         begin=min([*(span.begin for span in spans), *([began] if began else [])], default=None),
         end=end,
-        seconds=None if is_cached or began is None else max(now - began, 0.0),
+        seconds=None if is_cached or began is None else own,
         phases=tuple(
             Phase(span.name, span.begin, now if span.end is None else span.end)
             for span in spans

@@ -7,6 +7,7 @@ which are brought here once. Who cannot reach a store is told so, and sees the r
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,9 +41,10 @@ _ended: dict[str, dict[str, dict[str, Output]]] = {}
 
 @dataclass(frozen=True)
 class Shown:
-    """What is shown of a node's result."""
+    """What is shown of a node's result; seconds: how long its function took, where somebody says it."""
 
     preview: str = ""
+    seconds: float | None = None
     kind: str = ""
     pages: Pages = field(default_factory=Pages)
 
@@ -98,7 +100,7 @@ def _show(given: Mapping[str, Output], files: Mapping[str, str]) -> Shown:
     pages = make_pages({**files, **({"classification.html": drawn} if drawn else {})})
     return Shown(
         preview=str(result.get("preview", "")),
-        kind=" ".join(str(result[key]) for key in ("python_type", "shape") if key in result),
+        kind=_name_kind(result),
         pages=dataclasses.replace(pages, metrics=_find_numbers(given)),
     )
 
@@ -111,7 +113,7 @@ def _show_all(
     texts = part_markdown(nodes, files.get(FILES["markdown"], ""))
     pages = part_html(nodes, files.get(FILES["html"], ""))
     drawn = given["classification"].properties if "classification" in given else {}
-    shown = {}
+    told, shown = _read_told(given), {}
     for node in nodes:
         page, *others = pages.get(node, [""])
         own = {FILES["markdown"]: texts.get(node, ""), FILES["html"]: page}
@@ -119,8 +121,26 @@ def _show_all(
             others = [draw_classification(drawn)]
         own["classification.html"] = "".join(others)
         found = make_pages({name: text for name, text in own.items() if text})
-        shown[node] = Shown(pages=dataclasses.replace(found, metrics=numbers.get(node, {})))
+        one = told.get(node, {})
+        preview = str(one.get("preview", ""))
+        metrics = numbers.get(node) or find_metrics(preview)
+        pages_of = dataclasses.replace(found, metrics=metrics)
+        shown[node] = Shown(preview, one.get("seconds"), _name_kind(one), pages_of)
     return shown
+
+
+def _name_kind(properties: Mapping[str, Any]) -> str:
+    return " ".join(str(properties[key]) for key in ("python_type", "shape") if key in properties)
+
+
+def _read_told(given: Mapping[str, Output]) -> dict[str, dict[str, Any]]:
+    """Return what a task of several nodes tells of each; see runtime/task.py."""
+    text = given["inner"].properties.get("nodes", "{}") if "inner" in given else "{}"
+    try:
+        told = json.loads(text)
+    except (TypeError, ValueError):
+        return {}
+    return {node: one for node, one in told.items() if isinstance(one, dict)}
 
 
 def _find_numbers(given: Mapping[str, Output]) -> dict[str, float]:

@@ -93,7 +93,7 @@ def write_outputs(document: Mapping[str, Any], node: Node, report: Report, pages
     metadata: dict[str, dict[str, Any]] = {
         output: {
             "display_name": node.name if output == "result" else f"{node.name} ({output})",
-            **_describe_value(report, output),
+            **describe_value(report, output),
         }
         for output in report.outputs
     }
@@ -109,7 +109,8 @@ def write_outputs(document: Mapping[str, Any], node: Node, report: Report, pages
     write_answer(document, metadata)
 
 
-def _describe_value(report: Report, output: str) -> dict[str, str]:
+def describe_value(report: Report, output: str) -> dict[str, str]:
+    """Return what metadata have of an output: its type, its shape, and the beginning of its value."""
     level = os.environ.get(PREVIEW, "")
     if level == NAME_ONLY:
         return {}

@@ -44,11 +44,16 @@ class Means:
 
 @dataclass(frozen=True)
 class Made:
-    """What the nodes of a group gave, how many seconds each took, and the folders with what they show."""
+    """What the nodes of a group gave: values, what each reported, and the folders with what they show."""
 
     values: Values = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+    reports: dict[str, Report] = field(default_factory=dict)
     pages: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """How long each function took."""
+        return {node: report.seconds for node, report in self.reports.items()}
 
 
 class Group:
@@ -152,7 +157,7 @@ class Group:
         for output, digest in report.outputs.items():
             self.values[name, output] = Value(Place(child.job.outputs[output]), digest)
             self.made.values[name, output] = self.values[name, output]
-        self.made.seconds[name] = report.seconds
+        self.made.reports[name] = report
         if report.pages:
             self.made.pages[name] = Path(child.job.pages)
         for follower in self._followers[name]:
@@ -170,7 +175,7 @@ class Group:
 
     def _describe_failure(self, node: Node, error: str) -> NodeError:
         headline, _, rest = error.partition("\n")
-        done = [other.name for other in self.nodes if other.name in self.made.seconds]
+        done = [other.name for other in self.nodes if other.name in self.made.reports]
         return NodeError(
             headline,
             found=[

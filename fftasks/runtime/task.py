@@ -25,8 +25,9 @@ from typing import Any
 
 from fftasks.errors import WorkflowError
 from fftasks.runtime.call import list_outputs, number_inputs, number_parameters
-from fftasks.runtime.executor_input import locate_all, write_answer
+from fftasks.runtime.executor_input import describe_value, locate_all, write_answer
 from fftasks.runtime.group import Group, Means, Values
+from fftasks.runtime.job import Report
 from fftasks.runtime.members import Members
 from fftasks.runtime.pack import Pack, Place, Value, is_pack, read_pack, write_pack
 from fftasks.runtime.restore import fit
@@ -34,6 +35,8 @@ from fftasks.runtime.shared_pages import is_page, list_values, write_shown
 from fftasks.workflow.node import Node
 
 KEPT = ("kept", "kept_inner")
+MAX_DESCRIBED = 100  # inputs of a task whose types and previews find room in its one argument
+_MAX_BYTES = 8192
 
 
 @dataclass(frozen=True)
@@ -90,10 +93,28 @@ def run_task(
         values = {**kept, **made.values, **list_values(made.pages)}
         _write(task, values, made.seconds, outputs)
         shown = write_shown(task.members.nodes, values, outputs)
+        if len(inputs) <= MAX_DESCRIBED:
+            shown["inner"] = {"nodes": describe_nodes(made.reports)}
     metadata = {
         name: {"display_name": f"{task.group} ({name})", **shown.get(name, {})} for name in outputs
     }
     write_answer(document, metadata)
+
+
+def describe_nodes(reports: Mapping[str, Report]) -> str:
+    """Return what is told of nodes that share a task, as JSON: seconds, type and beginning of each result.
+
+    Of those only that find room: it stands in an argument of the task that takes its old values.
+    """
+    found: dict[str, Any] = {}
+    left = _MAX_BYTES
+    for node, report in reports.items():
+        told = {"seconds": round(report.seconds, 3), **describe_value(report, "result")}
+        left -= len(json.dumps({node: told}))
+        if left < 0:
+            break
+        found[node] = told
+    return json.dumps(found)
 
 
 def _take_kept(task: Task, nodes: Mapping[str, Node], inputs: Mapping[str, str]) -> Values:

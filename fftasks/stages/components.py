@@ -15,6 +15,7 @@ from typing import Any
 from fftasks.errors import WorkflowError
 from fftasks.record import Record, digest_bytes, digest_json
 from fftasks.runtime.executor_input import NAME_ONLY, NO_VALUE, PREVIEW, name_object
+from fftasks.runtime.task import MAX_DESCRIBED
 from fftasks.stages.emitter import format_yaml
 from fftasks.stages.group_task import (
     ARTIFACT,
@@ -33,7 +34,6 @@ VERSION = 2
 Document = dict[str, Any]
 
 _COMMAND = ("python3", "-m", "fftasks.runtime")
-_MAX_DESCRIBED = 100  # inputs of a task whose types and previews find room in its one argument
 _MAX_CONSTANT_LENGTH = 2048  # characters of its JSON
 # KFP's launcher replaces {{...}} wherever it stands, and Kubernetes reads $(NAME) and $$ in everything that
 # becomes an argument of a container, which a task with all its constants does (it is the driver's --task)
@@ -166,7 +166,7 @@ def _limit_previews(tasks: Mapping[str, Document], *, preview: bool) -> None:
     for task in tasks.values():
         if not preview:
             task["env"].setdefault(PREVIEW, NO_VALUE)
-        if len(task["artifacts"]) > _MAX_DESCRIBED:
+        if len(task["artifacts"]) > MAX_DESCRIBED:
             for source in task["artifacts"].values():
                 tasks[source["task"]]["env"][PREVIEW] = NAME_ONLY
 

@@ -332,4 +332,6 @@ def test_nodes_that_share_a_task_show_what_each_of_them_has(tmp_path):
         "Classification",
     ]
     assert tasks["load"]["documents"] == []
+    assert (tasks["load"]["preview"], tasks["load"]["kind"]) == ("[1.5, 2.5]", "list 2 items")
+    assert tasks["load"]["seconds"] < 0.5
     assert content["history"][0]["metrics"] == {"score accuracy": 0.75, "score count": 2}

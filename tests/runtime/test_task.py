@@ -10,9 +10,10 @@ import pytest
 
 from fftasks.page.shared import part_html, part_markdown, part_numbers
 from fftasks.runtime.artifact import read_artifact, write_artifact
+from fftasks.runtime.job import Report
 from fftasks.runtime.members import Members, format_members, parse_members
 from fftasks.runtime.pack import is_pack, read_pack
-from fftasks.runtime.task import name_group_input, name_input
+from fftasks.runtime.task import describe_nodes, name_group_input, name_input
 
 TEXT = """
 import os, time, pathlib
@@ -179,6 +180,24 @@ def test_what_the_nodes_of_a_group_show_is_joined_and_can_be_told_apart(pod):
     assert {node: len(found) for node, found in pages.items()} == dict.fromkeys(nodes, 1)
     assert "<b>2</b>" in pages["score 2"][0]
     assert ">4</td>" in pages["m2"][0]
+
+
+def test_a_group_tells_type_and_beginning_of_each_result(pod):
+    pod.run("a+", Members(("a", "b"), (("b", "result"),)))
+
+    told = json.loads((pod.root / "a+" / "answer.json").read_text())["artifacts"]["inner"]
+    nodes = json.loads(told["artifacts"][0]["metadata"]["nodes"])
+    assert nodes["b"].items() >= {"python_type": "list", "preview": "['b', ['a']]"}.items()
+    assert nodes["a"]["seconds"] < 1
+
+
+def test_of_many_nodes_those_are_told_that_find_room():
+    reports = {f"node {i}": Report({}, {"": "x" * 90}, 0.5) for i in range(1000)}
+
+    text = describe_nodes(reports)
+
+    assert 50 < len(json.loads(text)) < 100
+    assert len(text) < 9000
 
 
 def test_a_node_that_is_kept_shows_what_it_did(pod):
