@@ -12,8 +12,8 @@ from fftasks.settings.nodes import NodeSettings
 from fftasks.stages.components import make_tasks
 from fftasks.stages.fit import find_excess
 from fftasks.stages.groups import Estimate, Group, Grouping, Limits, Place, Pods, group_nodes
+from fftasks.stages.limits import Cluster
 from fftasks.stages.means import count_cpu
-from fftasks.stages.pipeline import Cluster
 
 _NO_MATTER = ("fuse", "display_name")  # settings that may differ in a pod
 _SHOWN = 3

@@ -13,7 +13,7 @@ from fftasks.runtime.task import KEPT
 from fftasks.stages.fit import count_room
 from fftasks.stages.group_task import PACKS
 from fftasks.stages.kept import Kept
-from fftasks.stages.pipeline import Cluster
+from fftasks.stages.limits import Cluster
 
 _MAX_KNOWN = 2000
 _SHORT = 23  # of a node's fingerprint: as much as tells it from its earlier ones

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from fftasks.stages.pipeline import Cluster
+from fftasks.stages.limits import Cluster
 
 # what the pipeline stage adds to a task besides what is counted here: cache key, retries, name shown
 _MORE_BYTES = 300

@@ -5,12 +5,11 @@ VERSION counts changes of what `make` gives for the same inputs.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-from fftasks.errors import SettingsError, ToolError, WorkflowError
+from fftasks.errors import SettingsError, ToolError
 from fftasks.record import Record, digest_bytes, digest_json
 from fftasks.settings.nodes import NodeSettings
 from fftasks.stages.components import (
@@ -21,29 +20,11 @@ from fftasks.stages.components import (
 )
 from fftasks.stages.kept import Kept, add_importers, take_kept
 from fftasks.stages.kubernetes import check_platform, make_platform
+from fftasks.stages.limits import Cluster, check_limits
 from fftasks.stages.means import share
 from fftasks.stages.resources import settle
 
 VERSION = 2
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """What a cluster takes; beyond it a run fails there, with messages that explain nothing.
-
-    tasks: Argo keeps a run in one object of 1 MiB, which is full at 315 to 395 tasks
-    inputs: artifacts of one task; they reach the container as one argument
-    argument_bytes: what Linux allows for one argument of a process
-    input_bytes: what one artifact takes in the argument that describes a task's inputs
-    display_names: whether a task may be shown under its node's own name; KFP backends before 2.14 look for
-        the results of a task under the name that is shown (kubeflow/pipelines 11938) and need False
-    """
-
-    tasks: int = 300
-    inputs: int = 230
-    argument_bytes: int = 128 * 1024
-    input_bytes: int = 560
-    display_names: bool = True
 
 
 def make(  # noqa: PLR0913 - what a pipeline is made of, by name
@@ -71,38 +52,27 @@ def make(  # noqa: PLR0913 - what a pipeline is made of, by name
     """
     _check_references(pins)
     cluster = cluster or Cluster()
-    taken, made = _find_taken(components, pins, kept or {}), components
+    inputs = list_inputs(
+        components, pins, caching=caching, version=version, settings=settings, cluster=cluster
+    )
+    taken = _find_taken(components, pins, kept or {})
     components = _take(components, taken)
     document = _make_document(components, pins, caching=caching)
     document["sdkVersion"] = f"fftasks-{version}"
     chosen = _choose_settings(components, settings or {})
-    for name, task in document["root"]["dag"]["tasks"].items():
-        node = components["tasks"][name]["name"]
-        shown = chosen[name].display_name or node
-        task["taskInfo"] = {"name": shown if cluster.display_names else name}
-        executor = document["deploymentSpec"]["executors"][_name_executor(components, name)]
-        _check_texts(node, chosen[name])
-        settle(task, executor["container"], chosen[name])
+    _settle(document, components, chosen, cluster)
     for name, one in taken.items():
         add_importers(document, components["tasks"][name]["slug"], one)
     platform = make_platform({_name_executor(components, n): s for n, s in chosen.items()})
-    _check_limits(components, document, cluster)
+    check_limits(components, document, cluster)
     check_document(document)
     check_platform(platform)
-    text = format_document(
-        document, f"workflow {components['workflow']!r}, made by fftasks", platform
-    )
+    said = f"workflow {components['workflow']!r}, made by fftasks"
+    text = format_document(document, said, platform)
     record = {
         "stage": "pipeline",
         "version": VERSION,
-        "inputs": list_inputs(
-            made,
-            pins,
-            caching=caching,
-            version=version,
-            settings=settings,
-            cluster=cluster,
-        ),
+        "inputs": inputs,
         "output": digest_bytes(text.encode()),
         "workflow": components["workflow"],
     }
@@ -189,6 +159,19 @@ def _choose_settings(
         own = settings.get(task["nodes"][0], plain)
         chosen[name] = share(own) if len(task["nodes"]) > 1 else own
     return chosen
+
+
+def _settle(
+    document: Document, components: Record, chosen: Mapping[str, NodeSettings], cluster: Cluster
+) -> None:
+    """Put names to show, and what is set for nodes, into the tasks of a document and their executors."""
+    for name, task in document["root"]["dag"]["tasks"].items():
+        node = components["tasks"][name]["name"]
+        shown = chosen[name].display_name or node
+        task["taskInfo"] = {"name": shown if cluster.display_names else name}
+        executor = document["deploymentSpec"]["executors"][_name_executor(components, name)]
+        _check_texts(node, chosen[name])
+        settle(task, executor["container"], chosen[name])
 
 
 def _name_executor(components: Record, task: str) -> str:
@@ -287,51 +270,3 @@ def _make_caching(pin: Record) -> Document:
         return {}
     key = {"cacheKey": pin["cache_key"]} if pin["cache_key"] else {}
     return {"enableCache": True, **key}
-
-
-def _check_limits(components: Record, document: Document, cluster: Cluster) -> None:
-    workflow, tasks = components["workflow"], components["tasks"]
-    attempted = f"pipeline: workflow {workflow!r} is too large for Kubeflow Pipelines"
-    if len(tasks) > cluster.tasks:
-        raise WorkflowError(
-            attempted,
-            found=[f"{len(tasks)} nodes; a run holds about {cluster.tasks}"],
-            tip="let a function do the work of several nodes, or use doit run",
-        )
-    for task in tasks.values():
-        _check_inputs(attempted, task, cluster)
-    size = _measure(document["root"])
-    if size > cluster.argument_bytes:
-        raise WorkflowError(
-            attempted,
-            found=[
-                f"its nodes and edges take {size} bytes",
-                f"KFP passes them as one argument, which may have {cluster.argument_bytes}",
-            ],
-            tip="use fewer nodes, fewer inputs per node, shorter names or shorter constants",
-        )
-
-
-def _check_inputs(attempted: str, task: Document, cluster: Cluster) -> None:
-    node, inputs = task["name"], len(task["artifacts"])
-    if inputs > cluster.inputs:
-        raise WorkflowError(
-            attempted,
-            found=[f"node {node!r} has {inputs} inputs; a task takes about {cluster.inputs}"],
-            tip="collect the results in two steps: nodes that take a part each, and one that takes theirs",
-        )
-    size = inputs * cluster.input_bytes + _measure(task["parameters"])
-    if size > cluster.argument_bytes:
-        raise WorkflowError(
-            attempted,
-            found=[
-                f"node {node!r}: {inputs} inputs and {len(task['parameters'])} constants take {size} bytes",
-                f"KFP passes them as one argument, which may have {cluster.argument_bytes}",
-            ],
-            tip="read long constants inside the function",
-        )
-
-
-def _measure(value: Any) -> int:
-    # as Go writes it: UTF-8, no spaces
-    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fftasks.stages import components, pipeline
+from fftasks.stages.limits import Cluster
 from tests.benchmarks.measure import Cost, alternate, median
 from tests.benchmarks.table import Row, compare
 from tests.stages.sdk import compile_pipeline
@@ -22,7 +23,7 @@ _SIZES = (10, 100, 1000, 3000)
 _GOAL_SIZE, _GOAL = 1000, 1 / 20
 _TRACED_SIZE = 100  # tracing memory takes its time
 # KFP takes no such pipelines; the compilers are to be compared
-_NO_LIMITS = pipeline.Cluster(tasks=10**9, argument_bytes=10**9)
+_NO_LIMITS = Cluster(tasks=10**9, argument_bytes=10**9)
 
 
 def measure(folder: Path) -> Iterator[Row]:

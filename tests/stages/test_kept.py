@@ -5,8 +5,9 @@ from fftasks.stages.components import make, make_tasks
 from fftasks.stages.fit import count_room, find_excess
 from fftasks.stages.groups import group_nodes
 from fftasks.stages.kept import Kept
-from fftasks.stages.pipeline import Cluster, parse_document
+from fftasks.stages.limits import Cluster
 from fftasks.stages.pipeline import make as make_pipeline
+from fftasks.stages.pipeline import parse_document
 from tests.stages.test_components import IMAGE, Ref, make_graph
 
 GRAPH = make_graph({"a": {"n": 1}, "b": {"x": Ref("a")}, "c": {"x": Ref("b")}})

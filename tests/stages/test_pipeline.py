@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from fftasks.errors import ToolError, WorkflowError
 from fftasks.record import digest_bytes, digest_json
 from fftasks.stages import components
-from fftasks.stages.pipeline import Cluster, make, parse_document
+from fftasks.stages.limits import Cluster
+from fftasks.stages.pipeline import make, parse_document
 from tests.stages.test_components import IMAGE, SUMS, Ref, make_graph, make_pins
 
 REFERENCE = f"registry.test/fftasks@sha256:{'0' * 64}"
