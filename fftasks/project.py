@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from fftasks.data import Data
 from fftasks.errors import StoreError, WorkflowError
 from fftasks.graph import GraphFile, load_graph
+from fftasks.label import Node, describe_node, label_nodes
 from fftasks.record import Record, digest_json, read_record
 from fftasks.settings import Layer, NodeSettings, Settings, load
 from fftasks.settings.nodes import combine_layers, find_unmatched
 from fftasks.settings.patterns import make_layer, warn_of_secrets
 from fftasks.stages import node as node_stage
 from fftasks.store import Store, Trace
-from fftasks.workflow.slug import make_slug
 
 if TYPE_CHECKING:
     from fftasks.ports.interpreter import Interpreter
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 FOLDER = ".fftasks"
 PROFILE = "profile"  # `doit profile=prod ...` chooses it
-Choose = Callable[[str, Any], Any]  # gives a run parameter's value: name, default -> value
 # each stage but the nodes', and those whose records it reads; the last four are made for each workflow
 NEEDS = {
     "context": (),
@@ -41,32 +40,6 @@ NEEDS = {
 # base: what the base's name stands for, in a record of its own, so that it is looked up once
 _SHARED = frozenset({"context", "base", "image", "push"})
 _NO_SETTINGS = NodeSettings()
-
-
-@dataclass
-class Node:
-    """A node as doit sees it.
-
-    label: unique in the project
-    content: as the graph record has it, with its id there, a slug that is unique in the project, and the
-        values of its run parameters
-    graph: that record
-    upstream: labels of the nodes that it needs
-    workflow: the name of a workflow that has the node
-    items: the items of its result that are leaves
-    """
-
-    label: str
-    content: Mapping[str, Any]
-    graph: Record
-    upstream: tuple[str, ...]
-    workflow: str
-    items: tuple[str, ...]
-
-    @property
-    def pieces(self) -> dict[str, str]:
-        """What its code consists of: "features.py: function clean()" -> digest."""
-        return dict(self.graph["codes"][self.content["code"]])
 
 
 @dataclass
@@ -131,7 +104,7 @@ class Project:
         _ = self.workflows  # their names are different, and so are labels
         if self.given:
             self._check_given()
-        return {node.label: node for node in _label_nodes(self.graphs, self._choose)}
+        return {node.label: node for node in label_nodes(self.graphs, self._choose)}
 
     def list_values(self, workflow: str) -> dict[str, Any]:
         """Return the values of a workflow's run parameters, by name."""
@@ -192,7 +165,7 @@ class Project:
     def describe_nodes(self) -> dict[str, dict[str, Any]]:
         """Return what the history keeps of each node, by its label; see history.py."""
         labels = {(n.graph["file"], n.content["id"]): label for label, n in self.nodes.items()}
-        return {label: _describe_node(node, labels) for label, node in self.nodes.items()}
+        return {label: describe_node(node, labels) for label, node in self.nodes.items()}
 
     def take_warnings(self) -> list[str]:
         """Return what is worth a warning in settings and graphs; nothing when asked again."""
@@ -384,48 +357,3 @@ def open_current() -> Project:
 @functools.lru_cache(maxsize=8)
 def _open(folder: str, given: tuple[tuple[str, str], ...]) -> Project:
     return open_project(Path(folder), dict(given).get(PROFILE), given)
-
-
-def _describe_node(node: Node, labels: Mapping[tuple[str, str], str]) -> dict[str, Any]:
-    content, function = node.content, node.content["function"]
-    made = node.label if content["kind"] == "object" else ""
-    return {
-        "function": function["qualname"],
-        "place": f"{function['file']}:{function['line']}" if function["file"] else "",
-        "line": f"{node.graph['file']}:{content['line']}",
-        "slug": content["slug"],
-        "workflow": node.workflow,
-        "upstream": list(node.upstream),
-        "arguments": {a["name"]: a["repr"] for a in content["arguments"]},
-        "chain": labels.get((node.graph["file"], content.get("object", "")), made),
-    }
-
-
-def _label_nodes(graphs: list[Record], choose: Choose) -> list[Node]:
-    holders: dict[str, int] = {}
-    for graph in graphs:
-        for identity in graph["nodes"]:
-            holders[identity] = holders.get(identity, 0) + 1
-    return [node for graph in graphs for node in _label_graph(graph, holders, choose)]
-
-
-def _label_graph(graph: Record, holders: Mapping[str, int], choose: Choose) -> list[Node]:
-    owner = {n: name for name, w in reversed(graph["workflows"].items()) for n in w["nodes"]}
-    labels = {n: n if holders[n] == 1 else f"{owner[n]}/{n}" for n in graph["nodes"]}
-    items: dict[str, set[str]] = {}
-    for leaf in (leaf for w in graph["workflows"].values() for leaf in w["leaves"]):
-        items.setdefault(leaf["node"], set()).update({leaf["path"]} - {""})
-    nodes = []
-    # a record's keys are sorted; the order of the nodes is that of the workflows' lists, upstream first
-    for identity in dict.fromkeys(n for w in graph["workflows"].values() for n in w["nodes"]):
-        content = graph["nodes"][identity]
-        values = {
-            each["name"]: choose(each["name"], each["default"])
-            for each in content["parameters"].values()
-        }
-        slug = make_slug(labels[identity])
-        known = {**content, "id": identity, "slug": slug, "values": values}
-        upstream = tuple(labels[other] for other in content["upstream"])
-        shown = tuple(sorted(items.get(identity, ())))
-        nodes.append(Node(labels[identity], known, graph, upstream, owner[identity], shown))
-    return nodes

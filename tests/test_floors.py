@@ -11,7 +11,7 @@ PACKAGE = Path(fftasks.__file__).parent
 
 FLOORS = {
     4: (
-        "tasks", "dispatcher", "attempt", "project", "assembly", "connect", "recipe",
+        "tasks", "dispatcher", "attempt", "project", "label", "assembly", "connect", "recipe",
         "step", "image_steps", "pipeline_steps",
         "pinning", "smoke", "plan", "data", "preflight",
         "reporter", "database", "commands", "dropin", "results", "table", "grouping", "keeping", "rehearsal",
