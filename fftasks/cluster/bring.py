@@ -1,7 +1,7 @@
 """Bring results of a run on the cluster here.
 
-KFP's interface does not say where they are: artifacts have numbers there, and the service that knows more
-is not reachable from outside. But a task's outputs lie at a place that all backends agree upon:
+KFP's interface does not say where they are, and the metadata store that does (ports/kfp_metadata.py) is
+behind the page's server only. But a task's outputs lie at a place that all backends agree upon:
 
     <pipeline root>/<pipeline>/<run>/<task>/<output>            before release 2.15
     <pipeline root>/<pipeline>/<run>/<task>/<a word>/<output>   since then

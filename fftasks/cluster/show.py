@@ -226,3 +226,14 @@ def _quote(node: str) -> str:
     import shlex
 
     return shlex.quote(node)
+
+
+def choose_lines(log: str, task: Task, node: str) -> str:
+    """Return what one node of a task has printed; all of it, if no line is marked as the node's."""
+    if len(task.nodes) == 1:
+        return log
+    head = f"{node} | "
+    lines = [
+        line.removeprefix(head) for line in log.splitlines(keepends=True) if line.startswith(head)
+    ]
+    return "".join(lines) or log

@@ -9,6 +9,7 @@ from typing import Any
 from fftasks.cluster.choose import find_run
 from fftasks.cluster.details import Task
 from fftasks.cluster.run import ClusterRun
+from fftasks.cluster.show import choose_lines
 from fftasks.commands.command import ClusterCommand
 from fftasks.errors import ToolError
 from fftasks.ports.kfp_runs import read_log
@@ -33,17 +34,8 @@ class Logs(ClusterCommand):
         log = read_log(project.settings.kfp, dict(run.answer), task.pod) if task.pod else None
         if log is None:
             raise _refuse(project, run, task, node)
-        sys.stdout.write(_choose_lines(log, node) if len(task.nodes) > 1 else log)
+        sys.stdout.write(choose_lines(log, task, node))
         return 0
-
-
-def _choose_lines(log: str, node: str) -> str:
-    """Return what one node of a container has printed; all of it, if nothing is."""
-    head = f"{node} | "
-    lines = [
-        line.removeprefix(head) for line in log.splitlines(keepends=True) if line.startswith(head)
-    ]
-    return "".join(lines) or log
 
 
 def _check_begun(run: ClusterRun, task: Task, node: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from fftasks.cluster.details import Task
 from fftasks.cluster.run import ClusterRun
-from fftasks.cluster.show import name_state, name_task_state
+from fftasks.cluster.show import choose_lines, name_state, name_task_state
 from fftasks.cluster.spans import list_spans
 from fftasks.errors import FFTasksError
 from fftasks.history import list_runs, read_run
@@ -26,9 +26,11 @@ _ROWS = 12
 _LOGS = 10  # of failed nodes that are asked for
 _LINES = 20  # of a log, in an error
 _LATEST = 50
-_ended_pods: dict[
-    str, Mapping[str, Any]
-] = {}  # {} for one that is gone: the board asks each second
+_PAUSE_S = 30.0
+# what does not change, or hardly: the board asks each second, and a list of runs has all their documents
+_earlier: dict[str, tuple[float, list[PageRun]]] = {}
+_ended_pods: dict[str, Mapping[str, Any]] = {}  # {} for one that is gone
+_ended_logs: dict[str, str] = {}
 _NEAR_S = 60.0  # the clocks here and there may differ
 
 
@@ -51,13 +53,23 @@ def show_cluster_run(
 
 
 def list_earlier(project: Project, run: ClusterRun) -> list[PageRun]:
-    """Return the last runs of the same workflow, the newest first; none if nobody answers."""
+    """Return the last runs of the same workflow, the newest first; none but itself if nobody answers."""
+    until, rows = _earlier.get(run.run_id, (0.0, []))
+    if time.monotonic() >= until:
+        rows = _ask_earlier(project, run)
+        _earlier[run.run_id] = (time.monotonic() + _PAUSE_S, rows)
+    own = show_cluster_run(run, metrics=list_metrics(project, run))
+    others = [own if row.name == own.name else row for row in rows]
+    return others or [own]
+
+
+def _ask_earlier(project: Project, run: ClusterRun) -> list[PageRun]:
     from fftasks.ports.kfp_runs import list_runs as ask_runs
 
     try:
         runs = [ClusterRun(answer) for answer in ask_runs(project.settings.kfp, _LATEST)]
     except FFTasksError:
-        return [show_cluster_run(run, metrics=list_metrics(project, run))]
+        return []
     same = [one for one in runs if one.workflow == run.workflow]
     return [show_cluster_run(one, metrics=list_metrics(project, one)) for one in same[:_ROWS]]
 
@@ -203,8 +215,10 @@ def _read_logs(project: Project, run: ClusterRun) -> dict[str, str]:
     logs = {}
     for node, task in failed[:_LOGS]:
         with suppress(FFTasksError):  # pods go away, and their logs with them
-            log = read_log(project.settings.kfp, dict(run.answer), task.pod) if task.pod else None
-            logs[node] = log or ""
+            if task.pod and task.pod not in _ended_logs:
+                log = read_log(project.settings.kfp, dict(run.answer), task.pod)
+                _ended_logs[task.pod] = log or ""
+            logs[node] = choose_lines(_ended_logs.get(task.pod, ""), task, node)
     return logs
 
 

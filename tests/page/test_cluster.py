@@ -243,6 +243,25 @@ def shown(tmp_path_factory):
         yield sample, server
 
 
+def test_the_board_asks_for_what_does_not_change_once(shown):
+    sample, server = shown
+    describe_shown(sample)
+    server.requests.clear()
+
+    describe_run(open_project(sample.root), cluster=True)
+
+    asked = [request.path for request in server.requests]
+    assert [path for path in asked if "/k8s/" in path or "ml_metadata" in path] == []
+    assert [path for path in asked if path.endswith("/runs")] == []
+
+
+def test_the_content_is_printed_as_data(shown):
+    content = json.loads(shown[0].doit("report", "--cluster", "--json"))
+
+    assert content.keys() == {"title", "run", "tasks", "path", "spent", "history"}
+    assert next(t["metrics"] for t in content["tasks"] if t["name"] == "score")["accuracy"] == 0.75
+
+
 def describe_shown(sample, **settings):
     for name, value in settings.items():
         sample.edit("config/default.yaml", name, value)
