@@ -17,7 +17,7 @@ def plan_context(project: Project) -> Step:
     settings = project.settings.context
     folder = (project.root / settings.folder).resolve()
     path, target = project.record_path("context"), project.folder / "context"
-    log = project.folder / "logs" / "context.txt"
+    log = project.folder / "logs" / "context.stage.txt"
 
     def make() -> Record:
         record = context.make(folder, target, settings)
@@ -122,7 +122,7 @@ def _resolve_base(project: Project, resolve: base.Resolve, *, update: bool) -> N
 
 
 def _find_log(project: Project) -> Path:
-    return project.folder / "logs" / "image.txt"
+    return project.folder / "logs" / "image.stage.txt"
 
 
 def _read_text(path: Path) -> str:

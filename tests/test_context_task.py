@@ -47,7 +47,7 @@ def test_log_names_the_largest_files(sample):
     sample.write("data.csv", "x" * 5_000)
     sample.doit("context")
 
-    log = (sample.root / ".fftasks/logs/context.txt").read_text()
+    log = (sample.root / ".fftasks/logs/context.stage.txt").read_text()
 
     assert "5.0 kB  data.csv" in log
 
@@ -84,3 +84,23 @@ def test_too_large_stops_with_patterns_that_help(sample):
     sample.write("config/default.yaml", "workflows: [wf.py]\ncontext:\n  max_size: 2kB\n")
 
     assert "5.0 kB  data/big.csv  (1 file)" in sample.doit("context", code=1)
+
+
+def test_the_log_of_a_stage_is_not_that_of_a_node_with_its_name(tmp_path):
+    sample = Sample.make(
+        tmp_path,
+        """\
+from fftasks import Workflow, workflow
+
+@workflow
+def say():
+    print("said by the node")
+
+Workflow(say().set_name("context"), name="w")
+""",
+    )
+
+    sample.doit("run")
+    sample.doit("context")
+
+    assert (tmp_path / ".fftasks/logs/context.txt").read_text() == "said by the node\n"

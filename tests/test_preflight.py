@@ -20,7 +20,7 @@ def make(tmp_path):
 
 def is_begun(sample):
     """Tell whether somebody has looked for the base, which comes first."""
-    return (sample.root / ".fftasks" / "logs" / "image.txt").exists()
+    return (sample.root / ".fftasks" / "logs" / "image.stage.txt").exists()
 
 
 def test_a_host_that_wants_a_token_is_told_before_the_image(make):

@@ -46,7 +46,7 @@ def check_base(project: Project) -> Iterator[Finding]:
         settings.base,
         settings.platform,
         origin=project.settings.origin("image.base"),
-        log=project.folder / "logs" / "doctor.txt",
+        log=project.folder / "logs" / "image.doctor.txt",
         update=False,
     )
     yield Finding("base image", OK, f"{settings.base}, {base.image[:19]}")

@@ -62,7 +62,7 @@ class Project:
     def __init__(self, builder, folder, base, engine, registry) -> None:
         self.builder, self.folder, self.base = builder, folder, base
         self.engine, self.registry = engine, registry
-        self.log = folder / ".fftasks/logs/image.txt"
+        self.log = folder / ".fftasks/logs/image.stage.txt"
         self.repository = f"{registry.server}/built/{folder.parent.name.lower().strip('_')}"
 
     def make_recipe(self, **fields) -> Recipe:

@@ -43,7 +43,7 @@ def folder(tmp_path) -> Path:
 
 @pytest.fixture
 def log(folder) -> Path:
-    return folder / ".fftasks/logs/image.txt"
+    return folder / ".fftasks/logs/image.stage.txt"
 
 
 @pytest.fixture
