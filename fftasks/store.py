@@ -3,6 +3,7 @@
     artifacts/<64 hex>         a node's result; read-only, written once
     traces/<64 hex>.json       fingerprint -> digests of the results, a preview, seconds
     nodes/<slug>.json          the record of a node's last run
+    logs/<slug>.txt            what the node printed; whoever runs it has a lock on it
     codes/<64 hex>.json        what a node's code and data consisted of, for explanations
     *.signatures               what artifacts and records hold, so that they need not be read
     files.seen                 files of the project that nodes were seen to read and to write
@@ -143,16 +144,15 @@ class Store:
     def _logs(self) -> Path:
         return _need(self.folder / "logs")
 
-    @cached_property
-    def _locks(self) -> Path:
-        return _need(self.folder / "locks")
-
     def recall_outputs(self, slug: str, fingerprint: str) -> dict[str, str] | None:
-        """Return what a node's record gives for a fingerprint, or None: then the record must be read."""
+        """Return what a node's record gives for a fingerprint, {} if there is none.
+
+        None if the record must be read to know.
+        """
         try:
             known = self._records.recall(self.spell_node(slug))
         except FileNotFoundError:
-            return None
+            return {}
         noted, *outputs = (known or "").split(",")
         if noted != fingerprint:
             return None
@@ -242,9 +242,10 @@ class Store:
     def take_lock(self, slug: str, *, wait: bool = True) -> int:
         """Return a descriptor that keeps other runs from a node until it is closed.
 
+        What is locked is the node's log: a file of its own would take longer to make than to lock.
         Raises BlockingIOError if one of them has it, and wait is false.
         """
-        descriptor = os.open(f"{self._locks}/{slug}", os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(self.new_log(slug), os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BaseException:

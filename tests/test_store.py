@@ -96,18 +96,23 @@ def test_several_outputs_are_recalled_by_their_names(store):
     assert store.recall_outputs(SLUG, FINGERPRINT) == outputs
 
 
-@pytest.mark.parametrize("spoil", ["another fingerprint", "another record", "no record"])
+@pytest.mark.parametrize("spoil", ["another fingerprint", "another record"])
 def test_outputs_are_not_recalled_for_what_has_changed(store, spoil):
     store.write_node(SLUG, FINGERPRINT, make_record("sha256:1"))
     fingerprint = FINGERPRINT
     if spoil == "another fingerprint":
         fingerprint = "sha256:" + "e" * 64
-    elif spoil == "another record":
-        store.node_path(SLUG).write_text("{}")
     else:
-        store.node_path(SLUG).unlink()
+        store.node_path(SLUG).write_text("{}")
 
     assert store.recall_outputs(SLUG, fingerprint) is None
+
+
+def test_nothing_is_recalled_of_a_record_that_is_gone(store):
+    store.write_node(SLUG, FINGERPRINT, make_record("sha256:1"))
+    store.node_path(SLUG).unlink()
+
+    assert store.recall_outputs(SLUG, FINGERPRINT) == {}
 
 
 def test_a_record_that_another_run_replaced_is_not_taken_for_ones_own(store, monkeypatch):
@@ -253,7 +258,7 @@ def test_a_store_without_a_folder_made_nothing(store):
 def is_locked_for_others(store, slug):
     """Tell whether another process would have to wait for a lock."""
     script = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
-    command = [sys.executable, "-c", script, str(store.folder / "locks" / slug)]
+    command = [sys.executable, "-c", script, str(store.log_path(slug))]
     return subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode != 0
 
 
@@ -287,3 +292,11 @@ def find_unused_pid() -> int:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     return process.pid
+
+
+def test_a_lock_leaves_what_a_node_printed_before(store):
+    with store.lock(SLUG):
+        store.log_path(SLUG).write_text("printed\n")
+
+    with store.lock(SLUG):
+        assert store.log_path(SLUG).read_text() == "printed\n"
