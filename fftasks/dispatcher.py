@@ -23,7 +23,7 @@ from doit.task import DelayedLoaded
 from fftasks.attempt import Attempt
 from fftasks.errors import NodeError
 from fftasks.project import open_current
-from fftasks.tasks import while_running
+from fftasks.tasks import call_running
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -307,6 +307,6 @@ def _find_label(node: ExecNode) -> str:
 def _try(act: Callable[..., Any], *args: Any) -> Any:
     """Return what a call returns, or its error as doit's."""
     try:
-        return while_running(act)(*args)
+        return call_running(act, *args)
     except Exception as error:  # noqa: BLE001 - as doit does with all that an action raises
         return TaskError(f"{type(error).__name__} in fftasks", error)

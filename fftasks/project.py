@@ -56,6 +56,7 @@ class Project:
     fingerprints: dict[tuple[str, ...], Mapping[str, Fingerprint]] = field(default_factory=dict)
     _records: dict[str, Record] = field(default_factory=dict)
     _node_settings: dict[str, NodeSettings] = field(default_factory=dict)
+    _pieces: dict[tuple[object, ...], dict[str, str]] = field(default_factory=dict)
     _is_warned: bool = False
 
     @property
@@ -216,9 +217,12 @@ class Project:
 
     def list_pieces(self, label: str) -> dict[str, str]:
         """Return what code and data of a node consist of, piece by piece."""
-        return node_stage.list_pieces(
-            self.nodes[label].content, self.nodes[label].pieces, self.data
-        )
+        node = self.nodes[label]
+        content = node.content
+        key = node.graph["file"], content["code"], content["version"], content["reads"] is None
+        if key not in self._pieces:  # a thousand nodes of one function share them
+            self._pieces[key] = node_stage.list_pieces(content, node.pieces, self.data)
+        return self._pieces[key]
 
     def find_node(self, label: str, inputs: dict[str, str]) -> Record | None:
         """Return the record of a node whose result is there, or None; it is on disk afterwards."""

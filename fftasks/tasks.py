@@ -86,16 +86,21 @@ def while_running(act: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(act)
     def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return act(*args, **kwargs)
-        except FFTasksError as error:
-            return TaskFailed(str(error))
-        except OSError as error:  # the state folder's disk is full, or something in it is not ours
-            attempted = f"{FOLDER} cannot be read or written"
-            tip = f"make room on the disk, or remove {error.filename or FOLDER}: it is made again"
-            return TaskFailed(str(StoreError(attempted, found=[str(error)], tip=tip)))
+        return call_running(act, *args, **kwargs)
 
     return call
+
+
+def call_running(act: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Return what a call returns; an error of ours is returned as doit's for a failed task."""
+    try:
+        return act(*args, **kwargs)
+    except FFTasksError as error:
+        return TaskFailed(str(error))
+    except OSError as error:  # the state folder's disk is full, or something in it is not ours
+        attempted = f"{FOLDER} cannot be read or written"
+        tip = f"make room on the disk, or remove {error.filename or FOLDER}: it is made again"
+        return TaskFailed(str(StoreError(attempted, found=[str(error)], tip=tip)))
 
 
 @while_loading

@@ -46,7 +46,7 @@ def write_artifact(path: Path, value: Any) -> str:
     return write_parts(path, dump(value))
 
 
-def write_parts(path: Path, parts: Sequence[_Bytes]) -> str:
+def write_parts(path: Path | str, parts: Sequence[_Bytes]) -> str:
     """Do the same with what dump gave."""
     pieces = _lay_out(parts)
     # no file object: a trivial node would spend more on it than on its data

@@ -134,7 +134,7 @@ def write_outputs(node: str, job: Job, report: Report) -> Report:
         return report
     try:
         written = {
-            name: _write(node, name, Path(job.outputs[name]), [stream])
+            name: _write(node, name, job.outputs[name], [stream])
             for name, stream in report.unwritten.items()
         }
     except FFTasksError as error:
@@ -193,7 +193,7 @@ def _run(node: Node, job: Job, names: Mapping[Input, str]) -> Report:
         if len(parts) == 1 and len(parts[0]) <= job.reported_bytes:
             unwritten[name] = bytes(parts[0])
         else:
-            outputs[name] = _write(node.name, name, Path(job.outputs[name]), parts)
+            outputs[name] = _write(node.name, name, job.outputs[name], parts)
     result = given["result"]
     return Report(
         outputs,
@@ -222,11 +222,11 @@ def _dump(node: Node, output: str, value: Any) -> Sequence[bytes | memoryview]:
         raise _describe_unstorable(node, output, value, error) from error
 
 
-def _write(node: str, output: str, path: Path, parts: Sequence[bytes | memoryview]) -> str:
+def _write(node: str, output: str, path: str, parts: Sequence[bytes | memoryview]) -> str:
     try:
         return write_parts(path, parts)
     except OSError as error:
-        path.unlink(missing_ok=True)
+        Path(path).unlink(missing_ok=True)
         raise NodeError(
             f"{node} ran, and its {output} cannot be written to {path}",
             found=[os.strerror(error.errno) if error.errno else str(error)],

@@ -264,7 +264,12 @@ def _compare_pieces(old: Mapping[str, str], new: Mapping[str, str], kind: str) -
 
 
 def _name_pieces(inputs: Mapping[str, str]) -> str:
-    return digest_json([inputs.get("code"), inputs.get("data")])
+    return _digest_pieces(inputs.get("code"), inputs.get("data"))
+
+
+@functools.lru_cache  # many nodes have one function
+def _digest_pieces(code: str | None, data: str | None) -> str:
+    return digest_json([code, data])
 
 
 def show_constants(node: Mapping[str, Any]) -> dict[str, str]:
