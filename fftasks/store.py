@@ -153,10 +153,16 @@ class Store:
             known = self._records.recall(self.spell_node(slug))
         except FileNotFoundError:
             return {}
-        noted, *outputs = (known or "").split(",")
-        if noted != fingerprint:
-            return None
-        return {name: digest for name, _, digest in (one.partition("=") for one in outputs)}
+        noted, outputs = _parse_outputs(known or "")
+        return outputs if noted == fingerprint else None
+
+    def recall_last_outputs(self, path: str) -> dict[str, str] | None:
+        """Return what the record of a node at a path gives; None if it must be read.
+
+        Raises OSError if there is no such file.
+        """
+        known = self._records.recall(path)
+        return _parse_outputs(known)[1] if known else None
 
     def note_outputs(
         self, slug: str, fingerprint: str, outputs: Mapping[str, str], stat: os.stat_result
@@ -288,6 +294,11 @@ def is_alive(pid: int) -> bool:
 
 def _format_outputs(fingerprint: str, outputs: Mapping[str, str]) -> str:
     return ",".join([fingerprint, *(f"{name}={digest}" for name, digest in outputs.items())])
+
+
+def _parse_outputs(known: str) -> tuple[str, dict[str, str]]:
+    fingerprint, *outputs = known.split(",")
+    return fingerprint, dict(one.split("=", 1) for one in outputs)
 
 
 def _need(folder: Path) -> Path:

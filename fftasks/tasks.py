@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from doit import task_params
@@ -55,11 +55,23 @@ _SUBMIT: list[dict[str, Any]] = [
     },
 ]  # fmt: skip
 
+
+class Checker(RecordChecker):
+    """Knows what nodes gave by their records' signatures: each is asked for by all that need it."""
+
+    def recall_outputs(self, path: str) -> Mapping[str, str] | None:
+        """Return what the record at a path is known to give; None if it must be read."""
+        if not path.startswith(f"{FOLDER}/nodes/"):
+            return None
+        project = open_current()
+        return project.store.recall_last_outputs(f"{project.root}/{path}")
+
+
 DOIT_CONFIG = {
     "default_tasks": ["run"],
     "backend": "fftasks",
     "dep_file": f"{FOLDER}/doit.sqlite3",
-    "check_file_uptodate": RecordChecker,
+    "check_file_uptodate": Checker,
     "reporter": Reporter,
     "num_process": len(os.sched_getaffinity(0))
     if hasattr(os, "sched_getaffinity")

@@ -1,5 +1,6 @@
 """The store: artifacts that are what their name says, traces, records of nodes, and locks."""
 
+import json
 import os
 import subprocess
 import sys
@@ -106,6 +107,17 @@ def test_outputs_are_not_recalled_for_what_has_changed(store, spoil):
         store.node_path(SLUG).write_text("{}")
 
     assert store.recall_outputs(SLUG, fingerprint) is None
+
+
+def test_what_a_record_gives_is_recalled_until_it_is_another(store):
+    store.write_node(SLUG, FINGERPRINT, make_record("sha256:1"))
+    path = store.spell_node(SLUG)
+    before = store.recall_last_outputs(path)
+
+    store.node_path(SLUG).write_text(json.dumps(make_record("sha256:2")))
+
+    assert before == {"result": "sha256:1"}
+    assert store.recall_last_outputs(path) is None
 
 
 def test_nothing_is_recalled_of_a_record_that_is_gone(store):
