@@ -23,6 +23,8 @@ from fftasks.history import Journal
 from fftasks.project import FOLDER, Project, open_current
 from fftasks.record import read_record
 
+_GARBAGE = 50_000  # objects that may have become garbage before it is searched for
+
 
 class Reporter(ConsoleReporter):  # type: ignore[misc]
     """doit's console reporter, with nodes counted and results shown.
@@ -49,6 +51,9 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         self._selected = selected_tasks
         _end_quietly_on_signals(self._clear)
         gc.freeze()
+        gc.set_threshold(
+            _GARBAGE
+        )  # each search looks at all that a run of thousands of nodes holds
         gc.enable()
         nodes = _count_nodes(tasks, selected_tasks)
         if nodes and self.outstream.isatty():

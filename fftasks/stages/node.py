@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from fftasks.runtime.job import Job, Report
 
 VERSION = 2
+_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 _LAST_LINES = 10
 _PLAIN = ("function", "version", "python")  # pieces that are no digests
 _LONGEST_LINE = 500
@@ -87,7 +88,7 @@ def list_pieces(
 
 
 def _list_surroundings(node: Mapping[str, Any], data: DataFiles) -> dict[str, str]:
-    inputs = {"code": node["code"], "python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
+    inputs = {"code": node["code"], "python": _PYTHON}
     requirements = data.digest_requirements()
     if requirements:
         inputs["requirements"] = requirements
@@ -111,8 +112,9 @@ def find_record(
     It may come from an earlier version, so that a change that is taken back runs nothing.
     keep: put it on disk, where it is not; else nothing is written
     """
-    if not all(argument.get("stable", True) for argument in node["arguments"]):
-        return None
+    for argument in node["arguments"]:
+        if not argument.get("stable", True):
+            return None
     fingerprint = digest_fingerprint(inputs)
     outputs = store.recall_outputs(node["slug"], fingerprint)
     if outputs is None:

@@ -10,6 +10,7 @@ import hashlib
 import re
 
 _PLAIN = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_DIGEST = re.compile(r"_[0-9a-f]{12}")
 _MAX_LENGTH = 50
 
 
@@ -37,4 +38,4 @@ def make_slug(name: str) -> str:
 
 def _ends_like_a_digest(name: str) -> bool:
     # else the plain name "x_0123456789ab" could have the slug of a name that got that digest
-    return re.search(r"_[0-9a-f]{12}$", name) is not None
+    return _DIGEST.fullmatch(name[-13:]) is not None
