@@ -14,6 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
+_PLAIN = """\
+import importlib.metadata, sys
+find = importlib.metadata.entry_points
+
+def find_others(**chosen):
+    return [point for point in find(**chosen) if not point.value.startswith("fftasks.")]
+
+importlib.metadata.entry_points = find_others
+
+from doit.doit_cmd import DoitMain
+sys.exit(DoitMain().run(sys.argv[1:]))
+"""
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,11 @@ def run(command: Sequence[str], folder: Path, *, memory: bool = False) -> Cost:
 def doit(folder: Path, *arguments: str, memory: bool = False) -> Cost:
     """Run doit in a project."""
     return run([sys.executable, "-m", "doit", *arguments], folder, memory=memory)
+
+
+def plain_doit(folder: Path, *arguments: str, memory: bool = False) -> Cost:
+    """Run doit as it is where fftasks is not installed: its commands are replaced by ours else."""
+    return run([sys.executable, "-c", _PLAIN, *arguments], folder, memory=memory)
 
 
 def alternate(times: int, *takes: Callable[[], Cost]) -> list[Cost]:
