@@ -56,7 +56,8 @@ def follow(
     """Return a run when it has ended, in whatever state.
 
     read: asks for the run; pause, clock: as in `time`
-    Raises StillRunningError when the time is over, and what read raises: AwayError only after away_s.
+    Raises StillRunningError when the time is over, AwayError when the host was away for away_s, and what else
+    read raises.
     """
     begin = last_answer = clock()
     seen: dict[str, str] = {}
@@ -66,7 +67,7 @@ def follow(
             run = read()
         except AwayError as error:
             if clock() - last_answer > patience.away_s:
-                raise
+                raise _give_up(error, patience) from error
             if not is_away:
                 show.say(f"{error.found[0] if error.found else error.attempted}; asking again")
             is_away = True
@@ -83,6 +84,14 @@ def follow(
             )
         pause(wait_s)
         wait_s = min(wait_s * _GROWTH, _LONGEST_S)
+
+
+def _give_up(error: AwayError, patience: Patience) -> AwayError:
+    return AwayError(
+        f"the host has been away for {patience.away_s:g} s; the run goes on, as far as is known",
+        found=error.found,
+        tip=f"kfp.away_s is how long to wait for it; {error.tip}",
+    )
 
 
 def _show_changes(run: ClusterRun, seen: dict[str, str], show: Show) -> bool:

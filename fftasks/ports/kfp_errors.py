@@ -79,10 +79,18 @@ def explain_silence(access: Access, attempted: str, error: Exception) -> ToolErr
         found = f"{access.host} did not answer within {access.timeout_s:g} s"
         tip = "is kfp.host right, and reachable from here? kfp.timeout_s is how long to wait"
     else:
-        # what comes before the last colon is the repr of a connection
-        found = f"no connection to {access.host}: {str(error).rpartition(': ')[2]}"
+        found = f"no connection to {access.host}: {_name_cause(error)}"
         tip = "is kfp.host right, and is `kubectl port-forward` running if you use one?"
     return kind(attempted, found=[found], tip=tip)
+
+
+def _name_cause(error: Exception) -> str:
+    """Return why there was no answer, in the words of whoever has noticed it."""
+    cause = error.args[-1] if error.args else ""
+    if isinstance(cause, Exception):  # a connection that broke
+        return getattr(cause, "strerror", None) or str(cause)
+    # what comes before the last colon is the repr of a connection
+    return str(error).rpartition(": ")[2]
 
 
 def explain_tls(access: Access, attempted: str, reason: str) -> ToolError:

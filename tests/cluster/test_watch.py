@@ -95,9 +95,12 @@ def test_a_host_that_is_away_for_a_while_is_waited_for_and_said_once():
 
 def test_a_host_that_stays_away_ends_it_after_a_bound():
     clock_start = time.monotonic()
-    with pytest.raises(AwayError):
-        play("RUNNING", AwayError("cannot read run r"))
+    away = AwayError("cannot read run r", found=["no connection"], tip="is kfp.host right?")
+    with pytest.raises(AwayError, match="away for 60 s; the run goes on") as caught:
+        play("RUNNING", away)
 
+    assert caught.value.found == ("no connection",)
+    assert caught.value.tip == "kfp.away_s is how long to wait for it; is kfp.host right?"
     assert time.monotonic() - clock_start < 5
 
 

@@ -346,6 +346,14 @@ def test_refused_connection_points_to_the_host(closed_port):
     assert "not clear" not in str(error)
 
 
+def test_a_connection_that_breaks_is_told_in_words(server):
+    server.faults.append(Fault(reset=True))
+
+    found = str(fail(server.url)).splitlines()[1]
+
+    assert found.endswith(f"no connection to {server.url}: Connection reset by peer")
+
+
 def test_unknown_host_points_to_the_host():
     error = fail("http://no-such-host.invalid:8080")
 
