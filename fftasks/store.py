@@ -57,6 +57,10 @@ class Store:
     folder: Path
 
     @cached_property
+    def _root(self) -> str:
+        return str(self.folder)
+
+    @cached_property
     def _signatures(self) -> Signatures:
         return Signatures(self.folder / "artifacts.signatures", digest_artifact)
 
@@ -70,7 +74,7 @@ class Store:
 
     def spell_artifact(self, digest: str) -> str:
         """Return the same as text: paths cost more than a trivial node can bear."""
-        return f"{self.folder}/artifacts/{digest.removeprefix('sha256:')}"
+        return f"{self._root}/artifacts/{digest.removeprefix('sha256:')}"
 
     def node_path(self, slug: str) -> Path:
         """Return where a node's record is."""
@@ -78,7 +82,7 @@ class Store:
 
     def spell_node(self, slug: str) -> str:
         """Return the same as text."""
-        return f"{self.folder}/nodes/{slug}.json"
+        return f"{self._root}/nodes/{slug}.json"
 
     def log_path(self, slug: str) -> Path:
         """Return the file that takes what a node prints."""
@@ -120,7 +124,7 @@ class Store:
 
     def new_pages(self, slug: str) -> str:
         """Return a name for a folder that is being written, by this process only."""
-        return f"{self.folder}/shown/{slug}/.{os.getpid()}"
+        return f"{self._root}/shown/{slug}/.{os.getpid()}"
 
     def adopt_pages(self, slug: str, digest: str) -> None:
         """Move what a run has written to be shown to its place, instead of what was there."""
@@ -270,7 +274,7 @@ class Store:
         return self.folder / "codes" / f"{digest.removeprefix('sha256:')}.json"
 
     def _trace_path(self, fingerprint: str) -> str:
-        return f"{self.folder}/traces/{fingerprint.removeprefix('sha256:')}.json"
+        return f"{self._root}/traces/{fingerprint.removeprefix('sha256:')}.json"
 
 
 def remove_leftovers(folder: Path) -> None:
