@@ -9,7 +9,8 @@ from typing import Any
 from doit.exceptions import InvalidCommand
 
 from fftasks.cluster.forecast import Forecast as ClusterForecast
-from fftasks.cluster.forecast import Outlook, forecast
+from fftasks.cluster.forecast import forecast
+from fftasks.cluster.judge import Outlook
 from fftasks.commands.command import JSON, Command
 from fftasks.errors import FFTasksError, suggest_name
 from fftasks.grouping import Prospect, look_ahead
