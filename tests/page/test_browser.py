@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 
 import pytest
@@ -11,7 +12,11 @@ from fftasks.page.content import PageRun, PageTask, Phase, make_content
 from fftasks.page.documents import Document
 from fftasks.page.html import format_page
 from fftasks.picture.drawing import Item
+from tests.cluster.submitted import make_project, submit_project
 from tests.page.sample import HOSTILE, make_sample
+from tests.services.cluster import Cluster
+from tests.services.kfp_server import KFPServer
+from tests.services.launcher import Ending
 
 FAILED = '"quotes" & <b>'
 CHOOSE = """
@@ -328,6 +333,31 @@ def test_the_board_follows_a_run_and_says_when_it_ends(browser, tmp_path):
 
     assert (board.returncode, output) == (0, "\n")
     wait_for(lambda: "has ended" in browser.find("#away").text)
+
+
+def test_the_board_follows_a_run_on_the_cluster(browser, tmp_path):
+    gate = threading.Event()
+
+    def launch(_pod):
+        gate.wait(30)
+        return Ending()
+
+    with KFPServer(Cluster(launch, tmp_path / "cluster")) as server:
+        sample = make_project(tmp_path / "project", server)
+        submit_project(sample)
+        board = sample.start("board", "--cluster", "--port", "0")
+        browser.use_media()
+        browser.open(board.stdout.readline().split()[0])
+        wait_for(lambda: "1 running" in browser.find("#counts").text)
+        assert "2 waiting" in browser.find("#counts").text
+
+        gate.set()
+        wait_for(lambda: browser.find("#counts").text == "● 3 ran")
+
+        assert {row.text for row in browser.find_all("#spent dt")} >= {"run"}
+        assert browser.read_console() == []
+        board.send_signal(signal.SIGINT)
+        board.communicate(timeout=30)
 
 
 def wait_for(condition):
