@@ -14,6 +14,7 @@ A record has a `skeleton` if it can be brought up to date at all:
 
 from __future__ import annotations
 
+import warnings
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -153,7 +154,9 @@ class _Retoucher:
 def _compiles(path: Path) -> bool:
     """Tell whether Python takes a file's code: much that it refuses it can parse."""
     try:
-        compile(path.read_bytes(), path, "exec", dont_inherit=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an invalid escape is said when the file is imported
+            compile(path.read_bytes(), path, "exec", dont_inherit=True)
     except (SyntaxError, ValueError):
         return False
     return True
