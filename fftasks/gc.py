@@ -49,8 +49,9 @@ def remove_unused(folder: Path, keep_bytes: int) -> Removed:
     """
     if not folder.is_dir():
         raise StoreError(f"gc: there is no {folder}", tip="call it in the project's folder")
-    for part in ("artifacts", "codes", "graph", "nodes", "traces"):
-        remove_leftovers(folder / part)
+    parts = [folder / part for part in ("artifacts", "codes", "graph", "nodes", "traces")]
+    for part in (*parts, *folder.glob("closures/*")):
+        remove_leftovers(part)
     sizes = {path.name: path.stat().st_size for path in (folder / "artifacts").glob("[0-9a-f]*")}
     traces = _read_traces(folder)
     left, removed = sum(sizes.values()), []

@@ -1,5 +1,9 @@
 """Removal of results that nobody needs."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 import fftasks
@@ -81,3 +85,19 @@ def test_what_is_no_size_is_an_error(text):
 def test_a_folder_without_results_is_an_error(tmp_path, capsys):
     assert main(["gc", str(tmp_path)]) == 1
     assert "there is no" in capsys.readouterr().err
+
+
+def test_what_killed_processes_have_left_goes(sample):
+    pid = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
+    )
+    folder = sample.root / ".fftasks"
+    (analyses,) = (folder / "closures").iterdir()
+    left = [part / f".file.json.{int(pid.stdout)}" for part in (folder / "nodes", analyses)]
+    mine = folder / "nodes" / f".file.json.{os.getpid()}"
+    for path in (*left, mine):
+        path.touch()
+
+    main(["gc", str(sample.root)])
+
+    assert [path.exists() for path in (*left, mine)] == [False, False, True]
