@@ -79,7 +79,7 @@ def bring_output(project: Project, run: ClusterRun, task: Task, output: str) -> 
     """
     if task.state not in ("SUCCEEDED", "CACHED"):
         raise ToolError(
-            f"{', '.join(task.nodes)} has no result in run {run.run_id}",
+            f"{task.title} has no result in run {run.run_id}",
             found=[
                 f"its state is {name_state(task.state)}",
                 *([task.error] if task.error else []),
@@ -119,7 +119,7 @@ def find_output(
             if store.has(f"{place}/{output}"):
                 return f"{place}/{output}"
     raise ToolError(
-        f"cannot find the {output} of {', '.join(task.nodes)} in run {run.run_id}",
+        f"cannot find the {output} of {task.title} in run {run.run_id}",
         found=looked,
         tip=_tell_where_to_look(project),
     )

@@ -45,6 +45,12 @@ class Task:
     step: Json = field(default_factory=dict, repr=False)
 
     @property
+    def title(self) -> str:
+        """The name of its node; of a group, the first one's, and how many there are."""
+        first, more = (self.nodes or (self.name,))[0], len(self.nodes) - 1
+        return f"{first} and {more} more in its pod" if more > 0 else first
+
+    @property
     def seconds(self) -> float | None:
         """How long it took; None if it has not ended."""
         if self.began is None or self.ended is None:

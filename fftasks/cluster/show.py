@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, TextIO
 
 from fftasks.cluster.details import Task
+from fftasks.cluster.outcome import Outcome, read_outcome
 from fftasks.cluster.run import ClusterRun
 from fftasks.state import STATES
 from fftasks.table import Cell, Column, has_colours, show_state
@@ -40,10 +41,18 @@ def name_task_state(run: ClusterRun, task: Task) -> str:
     return "skipped" if run.has_left_out(task) else name_state(task.state)
 
 
-def make_row(run: ClusterRun, task: Task, node: str, stream: TextIO) -> tuple[str | Cell, ...]:
-    """Return a row of COLUMNS for a node."""
+def name_node_state(run: ClusterRun, task: Task, node: str, outcome: Outcome | None) -> str:
+    """Return the word for a node's state; outcome: of its group, if that has failed."""
     word = name_task_state(run, task)
-    return (show_state(word, stream), node, Cell(word, STATES[word].ansi), format_time(task))
+    if outcome is None or not outcome.failed or word != "failed" or node == outcome.failed:
+        return word
+    return "ran" if node in outcome.finished else "skipped"
+
+
+def make_row(task: Task, node: str, word: str, stream: TextIO) -> tuple[str | Cell, ...]:
+    """Return a row of COLUMNS for a node; word: for its state."""
+    took = "" if word == "skipped" else format_time(task)
+    return (show_state(word, stream), node, Cell(word, STATES[word].ansi), took)
 
 
 def format_time(task: Task) -> str:
@@ -85,7 +94,7 @@ def tell_head(run: ClusterRun) -> str:
     return f"run {run.name!r} {run.run_id}: {word}, {format_duration(run)}{counted}"
 
 
-def to_json(run: ClusterRun) -> dict[str, Any]:
+def to_json(run: ClusterRun, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
     """Return a run with its nodes as JSON, with the states in KFP's words and in ours."""
     return {
         "run_id": run.run_id,
@@ -98,7 +107,7 @@ def to_json(run: ClusterRun) -> dict[str, Any]:
                 "node": node,
                 "task": task.name,
                 "state": task.state,
-                "shown": name_task_state(run, task),
+                "shown": name_node_state(run, task, node, outcomes.get(task.name)),
                 "cached": task.state == "CACHED",
                 "began": task.began and task.began.isoformat(),
                 "ended": task.ended and task.ended.isoformat(),
@@ -118,14 +127,14 @@ class Lines:
         self.stream = stream
 
     def change(self, run: ClusterRun, task: Task) -> None:  # noqa: ARG002 - see follow.Show
-        """Print a line for each node of a task."""
+        """Print a line for each node of a task, one for a group that fails: its log says which node did."""
         if task.state == "PENDING":
             return
         word = name_state(task.state)
         sign = show_state(word, self.stream)
         shown = f"\x1b[{sign.style}m{sign.text}\x1b[0m" if has_colours(self.stream) else sign.text
         took = format_time(task) if task.state in _DONE else ""
-        for node in task.nodes:
+        for node in [task.title] if word == "failed" else task.nodes:
             self.say(f"{shown} {node}  {word}{f' in {took}' if took else ''}")
 
     def draw(self, run: ClusterRun) -> None:
@@ -209,10 +218,9 @@ def tell_end(run: ClusterRun, read_log: Callable[[Task], str | None]) -> list[st
 
 def tell_failure(run: ClusterRun, task: Task, log: str | None) -> list[str]:
     """Return what is known of a task that failed: KFP's words, the end of its log, what to do."""
-    node = (task.nodes or (task.name,))[0]
-    lines = [
-        f"  {', '.join(task.nodes or (task.name,))} failed{': ' if task.error else ''}{task.error}"
-    ]
+    outcome = read_outcome(log or "", task.nodes) if len(task.nodes) > 1 else Outcome()
+    node = outcome.failed or (task.nodes or (task.name,))[0]
+    lines = [f"  {tell_error(task, outcome)}"]
     if log:
         lines += ["  last lines of its log:"]
         lines += [f"    {line}" for line in log.rstrip().splitlines()[-_LOG_LINES:]]
@@ -222,18 +230,16 @@ def tell_failure(run: ClusterRun, task: Task, log: str | None) -> list[str]:
     return lines
 
 
+def tell_error(task: Task, outcome: Outcome | None = None) -> str:
+    """Return which node of a task that failed it was, as far as is known, and KFP's words."""
+    name = task.title
+    if outcome and outcome.failed:
+        counted = f"{len(outcome.finished)} of {len(task.nodes)} nodes had finished"
+        name = f"{outcome.failed} (of its group, {counted})"
+    return f"{name} failed{': ' if task.error else ''}{task.error}"
+
+
 def _quote(node: str) -> str:
     import shlex
 
     return shlex.quote(node)
-
-
-def choose_lines(log: str, task: Task, node: str) -> str:
-    """Return what one node of a task has printed; all of it, if no line is marked as the node's."""
-    if len(task.nodes) == 1:
-        return log
-    head = f"{node} | "
-    lines = [
-        line.removeprefix(head) for line in log.splitlines(keepends=True) if line.startswith(head)
-    ]
-    return "".join(lines) or log

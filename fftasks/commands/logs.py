@@ -8,8 +8,8 @@ from typing import Any
 
 from fftasks.cluster.choose import find_run
 from fftasks.cluster.details import Task
+from fftasks.cluster.outcome import choose_lines
 from fftasks.cluster.run import ClusterRun
-from fftasks.cluster.show import choose_lines
 from fftasks.commands.command import ClusterCommand
 from fftasks.errors import ToolError
 from fftasks.ports.kfp_runs import read_log

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from fftasks.cluster.choose import find_run
-from fftasks.cluster.details import Task
 from fftasks.cluster.memory import note_run
+from fftasks.cluster.outcome import Outcome, read_outcomes
 from fftasks.cluster.run import ClusterRun
-from fftasks.cluster.show import COLUMNS, make_row, name_state, tell_head, to_json
+from fftasks.cluster.show import (
+    COLUMNS,
+    make_row,
+    name_node_state,
+    name_state,
+    tell_error,
+    tell_head,
+    to_json,
+)
+from fftasks.cluster.watch import find_log
 from fftasks.commands.command import JSON, ClusterCommand
 from fftasks.project import Project
 from fftasks.table import print_json, print_table
@@ -28,29 +38,30 @@ class Status(ClusterCommand):
         """Print the run; the exit code says only whether it could be read."""
         run = find_run(project, *names)
         note_run(project, run)
+        outcomes = read_outcomes(run, find_log(project, run))
         if options["as_json"]:
-            print_json(to_json(run))
+            print_json(to_json(run, outcomes))
             return 0
         print(tell_head(run))
-        rows = [(task, node) for task in run.tasks for node in task.nodes]
-        print_table(
-            COLUMNS, [make_row(run, task, node, sys.stdout) for task, node in rows], indent=2
-        )
-        for line in _list_problems(run):
+        words = [
+            (task, node, name_node_state(run, task, node, outcomes.get(task.name)))
+            for task in run.tasks
+            for node in task.nodes
+        ]
+        print_table(COLUMNS, [make_row(*row, sys.stdout) for row in words], indent=2)
+        for line in _list_problems(run, outcomes):
             print(line)
         return 0
 
 
-def _list_problems(run: ClusterRun) -> list[str]:
+def _list_problems(run: ClusterRun, outcomes: Mapping[str, Outcome]) -> list[str]:
     failed = [task for task in run.tasks if name_state(task.state) == "failed"]
-    lines = [_tell(task) for task in failed if task.error]
+    found = {task.name: outcomes.get(task.name, Outcome()) for task in failed}
+    lines = [tell_error(task, found[task.name]) for task in failed if task.error]
     if run.error and not lines:
         lines = [run.error]
     if failed:
-        node = (failed[0].nodes or (failed[0].name,))[0]
-        lines.append(f"tip: `doit logs {node!r} {run.run_id[:8]}` shows its log")
+        task = failed[0]
+        node = found[task.name].failed or (task.nodes or (task.name,))[0]
+        lines.append(f"tip: `doit logs {shlex.quote(node)} {run.run_id[:8]}` shows its log")
     return lines
-
-
-def _tell(task: Task) -> str:
-    return f"{', '.join(task.nodes)}: {task.error}"

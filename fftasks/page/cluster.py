@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from fftasks.cluster.details import Task
+from fftasks.cluster.outcome import Outcome, choose_lines, read_outcomes
 from fftasks.cluster.run import ClusterRun
-from fftasks.cluster.show import choose_lines, name_state, name_task_state
+from fftasks.cluster.show import name_node_state, name_state
 from fftasks.cluster.spans import list_spans
+from fftasks.cluster.watch import find_log
 from fftasks.errors import FFTasksError
 from fftasks.history import list_runs, read_run
 from fftasks.page.content import PageRun, PageTask, Phase
@@ -77,13 +79,14 @@ def _ask_earlier(project: Project, run: ClusterRun) -> list[PageRun]:
 def list_cluster_items(project: Project, run: ClusterRun) -> list[Item]:
     """Return the nodes of a run as the picture has them; by its document, if the graph is another now."""
     nodes = _describe_nodes(project, run)
+    outcomes = read_outcomes(run, _find_log(project, run))
     return [
         Item(
             name,
             node["function"],
             tuple(node["upstream"]),
             run.workflow or run.pipeline_name,
-            name_task_state(run, run.nodes[name]),
+            name_node_state(run, run.nodes[name], name, outcomes.get(run.nodes[name].name)),
             node["chain"],
             run.nodes[name].name if len(run.nodes[name].nodes) > 1 else "",
         )
@@ -93,9 +96,13 @@ def list_cluster_items(project: Project, run: ClusterRun) -> list[Item]:
 
 @dataclass(frozen=True)
 class _Known:
-    """What was asked for at other places: logs and results by node, pods by name, what has sent the run."""
+    """What was asked for at other places.
+
+    logs, shown: by node; outcomes: of groups that failed, by task; pods: by name; sent: what has sent the run
+    """
 
     logs: Mapping[str, str]
+    outcomes: Mapping[str, Outcome]
     pods: Mapping[str, Any]
     shown: Mapping[str, Shown]
     sent: tuple[str, ...]
@@ -110,7 +117,9 @@ def show_cluster_tasks(
     """
     stages = _find_stages(project, run)
     sent = tuple(stage.name for stage in stages if stage.stage == "submit")
-    known = _Known(_read_logs(project, run), _read_pods(project, run), shown, sent)
+    outcomes = read_outcomes(run, _find_log(project, run))
+    logs = _read_logs(project, run, outcomes)
+    known = _Known(logs, outcomes, _read_pods(project, run), shown, sent)
     nodes = _describe_nodes(project, run)
     return [*stages, *(_show_node(run, name, node, known) for name, node in nodes.items())]
 
@@ -121,10 +130,11 @@ def _show_node(run: ClusterRun, name: str, node: Mapping[str, Any], known: _Know
     began, end = _seconds(task.began), _seconds(task.ended)
     now = time.time() if end is None else end
     is_cached = task.state == "CACHED"
+    word = name_node_state(run, task, name, known.outcomes.get(task.name))
     own = max(now - (began or now), 0.0) if shown.seconds is None else shown.seconds
     return PageTask(
         name=name,
-        state=name_task_state(run, task),
+        state=word,
         reason="an earlier run has computed it" if is_cached else "",
         begin=min([*(span.begin for span in spans), *([began] if began else [])], default=None),
         end=end,
@@ -147,15 +157,13 @@ def _show_node(run: ClusterRun, name: str, node: Mapping[str, Any], known: _Know
         documents=shown.pages.documents,
         metrics=shown.pages.metrics,
         pictures=shown.pages.pictures,
-        error=_tell_error(task, known.logs.get(name, "")),
+        error=_tell_error(task, known.logs.get(name, "")) if word == "failed" else "",
         log=known.logs.get(name, ""),
     )
 
 
 def _tell_error(task: Task, log: str) -> str:
     """Return KFP's words of a failure, which are few, and the end of the log, which says why."""
-    if name_state(task.state) != "failed":
-        return ""
     lines = log.rstrip().splitlines()[-_LINES:]
     return "\n".join([task.error, *(["last lines of its log:", *lines] if lines else [])])
 
@@ -206,20 +214,29 @@ def _read_pods(project: Project, run: ClusterRun) -> dict[str, Any]:
     return {task.pod: found.get(task.pod) or _ended_pods.get(task.pod, {}) for task in tasks}
 
 
-def _read_logs(project: Project, run: ClusterRun) -> dict[str, str]:
-    from fftasks.ports.kfp_runs import read_log
-
-    failed = [
-        (node, task) for node, task in run.nodes.items() if name_state(task.state) == "failed"
-    ]
-    logs = {}
-    for node, task in failed[:_LOGS]:
-        with suppress(FFTasksError):  # pods go away, and their logs with them
-            if task.pod and task.pod not in _ended_logs:
-                log = read_log(project.settings.kfp, dict(run.answer), task.pod)
-                _ended_logs[task.pod] = log or ""
-            logs[node] = choose_lines(_ended_logs.get(task.pod, ""), task, node)
+def _read_logs(
+    project: Project, run: ClusterRun, outcomes: Mapping[str, Outcome]
+) -> dict[str, str]:
+    """Return the logs of the first nodes that failed, and of some that ran beside them in their groups."""
+    failed = [task for task in run.tasks if name_state(task.state) == "failed"][:_LOGS]
+    find, logs = _find_log(project, run), {}
+    for task in failed:
+        blamed = outcomes.get(task.name, Outcome()).failed
+        for node in dict.fromkeys([*([blamed] if blamed else []), *task.nodes[:_LOGS]]):
+            logs[node] = choose_lines(find(task) or "", task, node)
     return logs
+
+
+def _find_log(project: Project, run: ClusterRun) -> Callable[[Task], str | None]:
+    """Return a function that gives a task's log; of one that has ended it is asked for once."""
+    read = find_log(project, run)
+
+    def find(task: Task) -> str | None:
+        if task.pod and task.pod not in _ended_logs:
+            _ended_logs[task.pod] = read(task) or ""
+        return _ended_logs.get(task.pod)
+
+    return find
 
 
 def _find_stages(project: Project, run: ClusterRun) -> list[PageTask]:

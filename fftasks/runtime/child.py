@@ -107,7 +107,7 @@ class Child:
 
 
 def say(node: Node, text: str) -> None:
-    """Print a line behind the name of a node; see split_log."""
+    """Print a line behind the name of a node; see cluster/outcome.py."""
     print(f"{node.name} | {text}", flush=True)
 
 

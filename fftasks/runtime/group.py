@@ -21,6 +21,7 @@ from fftasks.runtime.pack import Place, Value
 from fftasks.workflow.node import Node
 
 _MAX_NAMES = 20
+AT_END = "the other lines of its log begin with {!r}"  # the last line; cluster/outcome.py reads it
 
 Values = dict[tuple[str, str], Value]  # node and output -> value
 
@@ -182,7 +183,7 @@ class Group:
                 *([rest] if rest else []),
                 f"of its group, {len(done)} of {len(self.nodes)} nodes have finished: {_list(done)}",
             ],
-            tip=f"the other lines of its log begin with {node.name!r}",
+            tip=AT_END.format(node.name),
         )
 
 
