@@ -10,6 +10,7 @@ from fftasks.project import Project
 from fftasks.recipe import read_fingerprints
 from fftasks.record import Record, read_record
 from fftasks.runtime.task import KEPT
+from fftasks.stages.fingerprint import Fingerprint
 from fftasks.stages.fit import count_room
 from fftasks.stages.group_task import PACKS
 from fftasks.stages.kept import Kept
@@ -19,9 +20,18 @@ _MAX_KNOWN = 2000
 _SHORT = 23  # of a node's fingerprint: as much as tells it from its earlier ones
 
 
-def name_members(project: Project, workflow: str, components: Record, pins: Record) -> Record:
-    """Return what was submitted: task of several nodes -> its fingerprint, and those of its nodes."""
-    found = read_fingerprints(project, workflow)
+def name_members(
+    project: Project,
+    workflow: str,
+    components: Record,
+    pins: Record,
+    found: Mapping[str, Fingerprint] | None = None,
+) -> Record:
+    """Return what is submitted: task of several nodes -> its fingerprint, and those of its nodes.
+
+    found: the fingerprints of all nodes; those of the last image if there are none
+    """
+    found = read_fingerprints(project, workflow) if found is None else found
     names = {i: project.workflows[workflow]["nodes"][i]["name"] for i in found}
     return {
         task: {
@@ -38,23 +48,28 @@ def name_members(project: Project, workflow: str, components: Record, pins: Reco
 
 
 def find_kept(
-    project: Project, workflow: str, components: Record, pins: Record, known: Mapping[str, Any]
+    project: Project,
+    workflow: str,
+    components: Record,
+    members: Mapping[str, Record],
+    known: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what is kept for each fingerprint of a task of several nodes, None for nothing.
 
+    members: as name_members gives them
     known: the same, as it was found before: it stays, as KFP's cache would not know the task otherwise
     """
     last = read_record(project.record_path("submit", workflow)) or {}
     seconds = (components.get("grouping") or {}).get("seconds", {})
     room = count_room(components["tasks"], Cluster())
     found: dict[str, Any] = {}
-    for task, members in name_members(project, workflow, components, pins).items():
-        key = members["key"]
+    for task, own in members.items():
+        key = own["key"]
         if not key:
             continue
         found[key] = known.get(key)
         if key not in known and task in last.get("groups", {}) and room:
-            kept = _keep(project, last, task, members, seconds)
+            kept = _keep(project, last, task, own, seconds)
             found[key] = kept.to_json() if kept else None
         room -= found[key] is not None
     others = {key: kept for key, kept in known.items() if key not in found}

@@ -77,7 +77,8 @@ def plan_pipeline(project: Project, graph: Record, name: str) -> Step:
         parts, pinned = map(need, needs)
         caching = project.settings.kfp.caching
         old = read_record(project.record_path("pipeline", name)) or {}
-        known = find_kept(project, name, parts, pinned, old.get("kept", {})) if caching else {}
+        members = name_members(project, name, parts, pinned) if caching else {}
+        known = find_kept(project, name, parts, members, old.get("kept", {}))
         record, text = pipeline.make(
             parts,
             pinned,

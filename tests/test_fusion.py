@@ -1,5 +1,6 @@
 """Fused runs on the cluster: several nodes in a container, and what comes out is what comes out here."""
 
+import json
 import os
 import re
 import time
@@ -130,6 +131,7 @@ def test_an_edit_of_one_node_of_a_group_runs_that_node_and_what_follows(
     sample.edit("wf.py", "+ shift", "+ 2 * shift")
     environ["FFTASKS_KFP__POD_OVERHEAD_S"] = "1"  # so that keeping pays off in so small a graph
 
+    [planned] = json.loads(sample.doit("plan", "submit", "--json", **environ))["cluster_nodes"]
     second = kfp_cluster.wait(find_run_id(sample.doit("submit", **environ)))
 
     assert second.state == "SUCCEEDED", list_failed(second)
@@ -137,6 +139,12 @@ def test_an_edit_of_one_node_of_a_group_runs_that_node_and_what_follows(
     assert "draw 0 | -- unchanged, kept from the last run" in log
     ran = sorted(re.findall(r"(.*) \| -- done", log))
     assert ran == ["Counter_0000", "one", "total", "two"]
+    assert sorted(node["node"] for node in planned["nodes"] if node["computes"]) == ran
+    kept = re.findall(r"(.*) \| -- unchanged", log)
+    assert sorted(node["node"] for node in planned["nodes"] if node["kept"]) == sorted(kept)
+    # what was taken then is a part of the document: it must be known again
+    again = sample.doit("plan", "submit", **environ, FFTASKS_KFP__RUN_NAME="another")
+    assert "0 to compute, " in again, again
     sample.doit("run")
     for node in ("total", "two", "square 1"):
         assert find_value(cluster, sample, second, node) == fftasks.load(node, sample.root)

@@ -34,9 +34,13 @@ class Forecast:
         if not self.nodes:
             return f"{self.workflow}: not known what it would compute: {self.silence}"
         count = sum(node.computes for node in self.nodes)
-        cached = len(self.nodes) - count
+        kept = sum(node.is_kept for node in self.nodes)
+        cached = len(self.nodes) - count - kept
+        held = f", {kept} kept from the last run" if kept else ""
         known = f", as far as known here: {self.silence}" if self.silence else ""
-        return f"{self.workflow}: {count} to compute, {cached} from the cluster's cache{known}"
+        return (
+            f"{self.workflow}: {count} to compute, {cached} from the cluster's cache{held}{known}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON."""

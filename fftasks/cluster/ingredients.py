@@ -8,7 +8,8 @@ from typing import Any
 from fftasks.cluster.memory import Memory
 from fftasks.connect import make_registry, name_repository
 from fftasks.errors import FFTasksError
-from fftasks.grouping import find_grouping
+from fftasks.grouping import describe_grouping, find_grouping
+from fftasks.keeping import find_kept, name_members
 from fftasks.pinning import wish_for
 from fftasks.project import Project
 from fftasks.recipe import find_fingerprints, look_ahead, make_contents
@@ -75,9 +76,11 @@ class Now(Ingredients):
         components = read_record(project.record_path("components", workflow))
         if components is not None and f"components:{workflow}" in up_to_date:
             self.tasks: Mapping[str, Record] = components["tasks"]
+            self._grouping = components.get("grouping")
         else:
             grouping = find_grouping(project, workflow, components)
             self.tasks = make_tasks(self.graph, workflow, grouping.groups if grouping else None)
+            self._grouping = describe_grouping(grouping)
         pushed = read_record(project.record_path("push"))
         is_pushed = pushed is not None and "push" in up_to_date
         repository = name_repository(project)
@@ -85,8 +88,8 @@ class Now(Ingredients):
         self.settings = project.list_settings(workflow)
         self.values = project.list_values(workflow)
         pipeline = read_record(project.record_path("pipeline", workflow)) or {}
-        kept = pipeline.get("kept", {}).items() if project.settings.kfp.caching else ()
-        self._kept = {fingerprint: Kept(**one) for fingerprint, one in kept if one}
+        self._known_kept = pipeline.get("kept", {})
+        self.kept: dict[str, Kept] = {}  # by task, of those that take something from their last run
         self.old_pins = read_record(project.record_path("pins", workflow))
 
     def list_keys(self, memory: Memory, gone: Collection[str] = ()) -> dict[str, Key]:
@@ -103,10 +106,19 @@ class Now(Ingredients):
         details = self.graph["workflows"][self.workflow]
         components = {"slug": details["slug"], "tasks": self.tasks, "parameters": {}}
         caching = self.project.settings.kfp.caching
-        document = sketch(
-            components, pinned, caching=caching, settings=self.settings, kept=self._kept
-        )
+        kept = self._find_kept(pinned) if caching else {}
+        document = sketch(components, pinned, caching=caching, settings=self.settings, kept=kept)
         return list_keys(document, self.values, takes_given=memory.takes_given)
+
+    def _find_kept(self, pinned: Record) -> dict[str, Kept]:
+        """Return what groups take from their last run, by fingerprint, as the pipeline stage will find it."""
+        components = {"tasks": self.tasks, "grouping": self._grouping}
+        where = (self.project, self.workflow, components)
+        members = name_members(*where, pinned, self.found)
+        found = find_kept(*where, members, self._known_kept)
+        kept = {fingerprint: Kept(**one) for fingerprint, one in found.items() if one}
+        self.kept = {task: kept[m["key"]] for task, m in members.items() if m["key"] in kept}
+        return kept
 
     def _find_tags(self, repository: str, tags: Sequence[str]) -> dict[str, str]:
         from fftasks.ports.registry_tags import Tags

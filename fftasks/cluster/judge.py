@@ -27,6 +27,7 @@ class Outlook:
 
     task: which runs it; computes: whether it will be run
     reasons: why, a sentence each; run_id: of the run that has its result, "" if it is computed
+    is_kept: its group runs, and takes what it gave from the run before
     """
 
     node: str
@@ -34,10 +35,11 @@ class Outlook:
     computes: bool
     reasons: tuple[str, ...] = ()
     run_id: str = ""
+    is_kept: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON."""
-        state = {"computes": self.computes, "run_id": self.run_id}
+        state = {"computes": self.computes, "run_id": self.run_id, "kept": self.is_kept}
         return {"node": self.node, "task": self.task, **state, "reasons": self.reasons}
 
 
@@ -64,9 +66,12 @@ class Judge:
         self._computed.add(task)
         reasons = {node: list(self._explain(node)) for node in nodes}
         shared = next((r for r in reasons.values() if r), []) or [self._explain_run(task, key)]
+        kept = self._now.kept[task].nodes if task in self._now.kept else ()
         first = f"shares a pod with {self._names[next((n for n in nodes if reasons[n]), nodes[0])]}"
         return [
-            Outlook(
+            Outlook(self._names[node], task, False, (first,), is_kept=True)
+            if self._names[node] in kept
+            else Outlook(
                 self._names[node],
                 task,
                 True,

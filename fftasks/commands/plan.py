@@ -135,7 +135,8 @@ def _list_node_rows(node: Outlook, *, verbose: bool) -> Iterator[Row]:
         if verbose:
             yield from (("", "", reason) for reason in node.reasons[1:])
     elif verbose:
-        yield show_state("cached"), node.node, f"as in run {node.run_id[:8]}"
+        reason = "kept from the last run" if node.is_kept else f"as in run {node.run_id[:8]}"
+        yield show_state("cached"), node.node, reason
 
 
 def _shorten(reasons: Sequence[str], *, verbose: bool) -> str:

@@ -44,7 +44,10 @@ def list_keys(document: Json, values: Json, *, takes_given: bool) -> dict[str, K
     defined = root.get("inputDefinitions", {}).get("parameters", {})
     known = {name: one.get("defaultValue") for name, one in defined.items()} | dict(values)
     tasks = root.get("dag", {}).get("tasks", {})
-    needs = {name: sorted(task.get("dependentTasks", ())) for name, task in sorted(tasks.items())}
+    needs = {  # a sketch has no importers, and they have no keys
+        name: sorted(tasks.keys() & task.get("dependentTasks", ()))
+        for name, task in sorted(tasks.items())
+    }
     found: dict[str, Key] = {}
     for name in graphlib.TopologicalSorter(needs).static_order():
         container = _find_container(document, tasks[name])
