@@ -19,6 +19,8 @@ from fftasks.page.html import format_data, format_page
 ADDRESS = "127.0.0.1"
 _HOSTS = (ADDRESS, "localhost", "[::1]")
 _PAUSE_S = 0.9
+_LAST_PORT = 65535
+_TIP = "`doit board --port 0` takes a port that is free"
 
 Start = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -85,7 +87,7 @@ def is_ours(host: str) -> bool:
 
 
 def serve(board: Board, port: int, say: Callable[[str], None]) -> None:
-    """Answer requests until Ctrl-C; port 0 takes a free one. Raises ToolError if the port is taken.
+    """Answer requests until Ctrl-C; port 0 takes a free one. Raises ToolError if it is taken, or none.
 
     say: is told the address, and "" at the end
     """
@@ -93,6 +95,9 @@ def serve(board: Board, port: int, say: Callable[[str], None]) -> None:
 
     from waitress.server import create_server
 
+    if not 0 <= port <= _LAST_PORT:
+        found = [f"a port is a number up to {_LAST_PORT}"]
+        raise ToolError(f"board: cannot listen at {ADDRESS}:{port}", found=found, tip=_TIP)
     logging.getLogger("waitress").setLevel(logging.ERROR)
     try:
         listener = socket.create_server((ADDRESS, port))
@@ -100,7 +105,7 @@ def serve(board: Board, port: int, say: Callable[[str], None]) -> None:
         raise ToolError(
             f"board: cannot listen at {ADDRESS}:{port}",
             found=[error.strerror or str(error)],
-            tip="`doit board --port 0` takes a port that is free",
+            tip=_TIP,
         ) from error
     server = create_server(board, sockets=[listener], threads=4, ident="fftasks")
     say(f"http://{ADDRESS}:{listener.getsockname()[1]}/")

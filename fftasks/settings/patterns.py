@@ -13,6 +13,9 @@ from fftasks.settings.rule import Spot, Value, suggest
 
 # what is set by whoever starts the node
 _RESERVED = ("FFFUNCTION", "FFWORKFLOWS", "PYTHONHASHSEED")
+# https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
+_LABEL = r"(?a:[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?)"
+_PREFIX = r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 # what KFP has no place for at a task, and where it is set for a whole run
 _OF_THE_RUN = {
     "service_account": "kfp.service_account is for the whole run: KFP has none for single nodes",
@@ -132,7 +135,7 @@ def _check_text(spot: Spot, value: Any) -> str:
 
 
 def _check_names(key: str, value: Any, origins: Sequence[str]) -> None:
-    """Raise SettingsError for the name of a variable, or a folder, that cannot be one."""
+    """Raise SettingsError for the name of a variable, a folder or a label that cannot be one."""
     if not isinstance(value, dict):
         return
     for name, origin in zip(value, origins, strict=False):
@@ -145,3 +148,16 @@ def _check_names(key: str, value: Any, origins: Sequence[str]) -> None:
                 found=[NODE_RULES[key].says],
                 tip=f"write {NODE_RULES[key].example}",
             )
+        if key in ("labels", "node_selector", "annotations"):
+            _check_label(key, name, "" if key == "annotations" else value[name], origin)
+
+
+def _check_label(key: str, name: str, value: str, origin: str) -> None:
+    """Raise SettingsError for what Kubernetes would refuse when the pod is to be made."""
+    prefix, slash, last = name.rpartition("/")
+    if not re.fullmatch(_LABEL, last) or (slash and not re.fullmatch(_PREFIX, prefix)):
+        found = "letters, digits, '-', '_' and '.', at most 63; before them a domain and '/', or nothing"
+        raise SettingsError(f"{origin}: {key}.{name} is no name in Kubernetes", found=[found])
+    if value and not re.fullmatch(_LABEL, value):
+        found = "letters, digits, '-', '_' and '.', at most 63, with a letter or digit at both ends"
+        raise SettingsError(f"{origin}: {key}.{name} cannot be {value!r}", found=[found])

@@ -90,3 +90,10 @@ def test_a_port_that_is_taken_is_an_error_with_a_way_out():
             serve(Client().board, other.getsockname()[1], print)
 
     assert "--port 0" in error.value.tip
+
+
+def test_a_number_that_is_no_port_is_an_error():
+    with pytest.raises(ToolError, match="cannot listen") as error:
+        serve(Client().board, 99999, print)
+
+    assert "up to 65535" in error.value.found[0]

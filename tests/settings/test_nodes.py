@@ -153,6 +153,8 @@ def test_settings_in_code_are_those_of_the_file(folder):
 @pytest.mark.parametrize(
     "values",
     [{"cpus": 2}, {"retries": True}, {"retries": 1.5}, {"env": "A=1"}, {"labels": {"a": 1}},
+     {"labels": {"a b": "c"}}, {"labels": {"a": "c d"}}, {"node_selector": {"A.b/c": "d"}},
+     {"annotations": {"/x": "y"}},
      {"cache": 1}, {"pull_secrets": "x"}, {"timeout_s": -1}, {"volumes": {"data": "x"}}],
 )  # fmt: skip
 def test_a_wrong_setting_in_code_is_refused(values):
