@@ -132,7 +132,8 @@ function drawTimes() {
   $("#path").replaceChildren(...steps.slice(0, 50).map((task) => {
     const waits = Object.entries(listParts(task)).map(([name, seconds]) => `${name} ${formatSeconds(seconds)}`);
     const took = task.end == null ? "" : formatSeconds(task.end - task.begin);
-    return make("li", { textContent: [task.name, took, ...waits].filter(Boolean).join(" · ") });
+    const name = make("bdi", { textContent: task.name }); // what turns its letters round ends with it
+    return make("li", {}, [name, ...[took, ...waits].filter(Boolean).map((text) => ` · ${text}`)]);
   }));
 }
 
