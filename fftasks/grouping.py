@@ -134,8 +134,8 @@ def look_ahead(project: Project, workflow: str) -> Prospect:
 def _describe_estimate(estimate: Estimate) -> str:
     fits = "" if estimate.fits else "; the cluster would not take it"
     return (
-        f"{estimate.pods} pods, {_describe_time(estimate.seconds)} expected, longest path"
-        f" {_describe_time(estimate.path_s)}, {_describe_time(estimate.pod_s)} of pods{fits}"
+        f"{estimate.pods} pod{'s' * (estimate.pods != 1)}, {_describe_time(estimate.seconds)} expected,"
+        f" longest path {_describe_time(estimate.path_s)}, {_describe_time(estimate.pod_s)} of pods{fits}"
     )
 
 

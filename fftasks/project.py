@@ -170,17 +170,21 @@ class Project:
 
     def take_warnings(self) -> list[str]:
         """Return what is worth a warning in settings and graphs; nothing when asked again."""
+        found = [*self.settings.warnings, *self.list_node_warnings()]
+        new, self._is_warned = ([] if self._is_warned else found), True
+        return new
+
+    def list_node_warnings(self) -> list[str]:
+        """Return what is worth a warning in graphs, and in the settings of nodes."""
         names = {node.content["name"] for node in self.nodes.values()}
-        found = [*self.settings.warnings, *(w for graph in self.graphs for w in graph["warnings"])]
         coded = {
             digest_json(s): s for n in self.nodes.values() for s in n.content.get("settings", ())
         }
-        found += [
+        return [
+            *(warning for graph in self.graphs for warning in graph["warnings"]),
             *find_unmatched(self._layers, names),
             *warn_of_secrets(map(make_layer, coded.values())),
         ]
-        new, self._is_warned = ([] if self._is_warned else found), True
-        return new
 
     def record_path(self, stage: str, workflow: str = "") -> Path:
         """Return where the record of a stage is."""

@@ -106,7 +106,7 @@ def rehearse(project: Project, workflow: str) -> None:
                 name = doing.pop(future)
                 count = len(tasks[name]["nodes"])
                 print(
-                    f".  {tasks[name]['name']}: {count} nodes in {future.result():.1f} s",
+                    f".  {tasks[name]['name']}: {count} node{'s' * (count != 1)} in {future.result():.1f} s",
                     flush=True,
                 )
                 for needed in waiting.values():

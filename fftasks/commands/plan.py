@@ -40,6 +40,8 @@ class Plan(Command):
 
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
         """Print the plan; the exit code says only whether there is one."""
+        for warning in project.take_warnings():
+            sys.stderr.write(f"warning: {warning}\n")
         verbose, parts = options["verbose"], _forecast(project, names)
         prospects, clusters = _look_ahead(project, parts), _look_at_clusters(project, parts)
         if options["as_json"]:

@@ -1,9 +1,15 @@
-"""What `doit COMMAND --help` prints: the usage, where doit would list options as objects."""
+"""What `doit COMMAND --help` prints, and what a wrong option gets: doit would list options as objects."""
 
 from __future__ import annotations
 
+import re
+from typing import NoReturn
+
 from doit.cmd_base import DoitCmdBase
 from doit.cmdparse import CmdParseError
+from doit.exceptions import InvalidCommand
+
+from fftasks.errors import suggest_name
 
 _HELP = frozenset({"-h", "--help"})
 
@@ -15,13 +21,24 @@ class WithHelp(DoitCmdBase):  # type: ignore[misc]
         """Run the command, or print its usage; return the exit code."""
         try:
             return int(super().parse_execute(in_args))
-        except CmdParseError:
+        except CmdParseError as error:
             number = next((n for n, word in enumerate(in_args) if word in _HELP), None)
             if number is None:
-                raise
+                _refuse(error)
             self.print_help(in_args[:number])
             return 0
 
     def print_help(self, words: list[str]) -> None:  # noqa: ARG002 - the run command reads them
         """Print the usage; words: what stood before --help."""
         print(self.help())
+
+
+def _refuse(error: CmdParseError) -> NoReturn:
+    """Raise the error; about an option that there is not, without doit's objects in it."""
+    text = str(error)
+    wrong = re.search(r"option (\S+) not recognized", text)
+    if wrong is None:
+        raise error
+    known = [f"--{name}" for name in re.findall(r"'long':'([^']+)'", text)]
+    hint = suggest_name(wrong[1], known) or f"there are: {', '.join(known)}"
+    raise InvalidCommand(f"there is no option {wrong[1]} here; {hint}") from error

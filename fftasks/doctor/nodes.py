@@ -18,9 +18,8 @@ from fftasks.step import is_current, run_step
 def check_graphs(project: Project) -> Iterator[Finding]:
     """Make the graphs, as every command does."""
     count = len(project.nodes)
-    for graph in project.graphs:
-        for warning in graph["warnings"]:
-            yield Finding("workflows", WARN, warning)
+    for warning in project.list_node_warnings():
+        yield Finding("workflows", WARN, warning)
     names = ", ".join(project.workflows)
     yield Finding("workflows", OK, f"{names}: {count} nodes")
 

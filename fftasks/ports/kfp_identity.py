@@ -65,7 +65,8 @@ def read_token(path: str, key: str) -> str:
         return Path(path).expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
-        raise SettingsError(f"{key}: cannot read {path}", found=[reason]) from error
+        tip = "the token is read from this file: is its path right, seen from the project's folder?"
+        raise SettingsError(f"{key}: cannot read {path}", found=[reason], tip=tip) from error
 
 
 def _keep(settings: KFPSettings, ask: Callable[[KFPSettings], Identity]) -> Identity:

@@ -32,6 +32,20 @@ def test_help_of_one_command_and_of_a_task_is_as_before(chain):
     assert "--watch" in chain.doit("help", "submit")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("graph", "--knd", "svg"), "there is no option --knd here; did you mean '--kind'?"),
+        (("submit", "--agian"), "there is no option --agian here; did you mean '--again'?"),
+    ],
+)
+def test_a_wrong_option_gets_the_nearest_one(chain, arguments, said):
+    output = chain.doit(*arguments, code=3)
+
+    assert said in output
+    assert "CmdOption" not in output
+
+
 def test_list_names_the_commands_to_people_and_not_to_tools(chain):
     ours, theirs = os.openpty()
     with subprocess.Popen([sys.executable, "-m", "doit", "list"], cwd=chain.root, stdout=theirs):

@@ -83,6 +83,14 @@ def test_verbose_shows_settings_and_their_places_also_of_a_run_on_the_cluster(ch
     }
 
 
+def test_a_pattern_for_no_node_is_warned_of_before_anything_runs(chain):
+    chain.write("config/typo.yaml", "nodes:\n  tpyo.*:\n    cpu: 2\n")
+
+    output = chain.doit("profile=typo", "plan", "run")
+
+    assert "warning: config/typo.yaml:2: no node's name matches 'tpyo.*'" in output
+
+
 def test_json_is_for_tools(chain):
     parts = json.loads(chain.doit("plan", "--json"))
 

@@ -78,6 +78,22 @@ def test_what_a_host_does_not_like_is_found(tmp_path, options, settings, finding
     assert cure in found[finding].cure
 
 
+def test_a_token_that_cannot_be_read_has_a_cure(tmp_path, server):
+    found = check(make_project(tmp_path, server, kfp="  token_file: nope.txt"), check_kfp)
+
+    (failure,) = found.values()
+    assert (failure.level, "nope.txt" in failure.found) == ("fail", True)
+    assert "is its path right" in failure.cure
+
+
+def test_settings_for_no_node_are_found(tmp_path, server):
+    project = make_project(tmp_path, server, kfp="nodes: {tpyo: {cpu: 2}}")
+
+    found = check(project, check_graphs)
+
+    assert "no node's name matches 'tpyo'" in found["workflows: warn"].found
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 429, 500, 501, 502, 503, 504])
 def test_every_refusal_is_one_finding(tmp_path, server, status):
     server.faults.append(Fault(status=status, path="healthz"))
