@@ -25,16 +25,18 @@ _PLACE = "/tmp/fftasks-replay"  # noqa: S108 - in a container of our own
 _WHOLE = "{{$}}"
 
 
-def replay_here(project: Project, run: ClusterRun, task: Task, *, pdb: bool) -> tuple[int, Path]:
+def replay_here(
+    project: Project, run: ClusterRun, task: Task, node: str, *, pdb: bool
+) -> tuple[int, Path]:
     """Run a task's command by this Python; return its exit code, and the folder of its outputs.
 
+    node: of a group, it and what it needs of the others is run
     pdb: stop in Python's debugger where it raises
     """
-    _check_debugged(task, pdb=pdb)
     folder = prepare(project, run, task)
     command = _make_local(_make_command(run, task, folder))
     completed = subprocess.run(
-        [*command, *(["--pdb"] if pdb else [])],
+        [*command, *_choose(task, node), *(["--pdb"] if pdb else [])],
         cwd=project.root,
         env={**os.environ, **_make_environment(run, task)},
         check=False,
@@ -43,18 +45,17 @@ def replay_here(project: Project, run: ClusterRun, task: Task, *, pdb: bool) -> 
 
 
 def replay_in_image(
-    project: Project, run: ClusterRun, task: Task, *, pdb: bool
+    project: Project, run: ClusterRun, task: Task, node: str, *, pdb: bool
 ) -> tuple[int, Path]:
     """Run a task's command in a container of its image; as replay_here."""
     from fftasks.connect import find_login
     from fftasks.ports.container import Container, run_container
 
-    _check_debugged(task, pdb=pdb)
     folder = prepare(project, run, task)
     command = _make_command(run, task, Path(_PLACE))
     container = Container(
         image=str(find_container(run.document, task.name)["image"]),
-        command=(*command, *(["--pdb"] if pdb else [])),
+        command=(*command, *_choose(task, node), *(["--pdb"] if pdb else [])),
         env=_make_environment(run, task),
         folder=folder,
         place=_PLACE,
@@ -102,12 +103,9 @@ def _make_local(command: list[str]) -> list[str]:
     return [sys.executable, *words]
 
 
-def _check_debugged(task: Task, *, pdb: bool) -> None:
-    if pdb and len(task.nodes) > 1:
-        raise ToolError(
-            f"replay: {', '.join(task.nodes)} share a container, and run in processes of their own",
-            tip="leave --pdb out: what one of them raises is shown",
-        )
+def _choose(task: Task, node: str) -> list[str]:
+    """Return the arguments that run one node of a group, and what it needs of the others."""
+    return ["--only", node] if len(task.nodes) > 1 and node in task.nodes else []
 
 
 def _make_executor_input(run: ClusterRun, task: Task, folder: Path) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Replay(ClusterCommand):
         run = find_run(project, *wanted)
         task = run.find_task(node)
         replay = replay_in_image if options["docker"] else replay_here
-        code, folder = replay(project, run, task, pdb=options["pdb"])
+        code, folder = replay(project, run, task, node, pdb=options["pdb"])
         path = _find_result(folder, node) if code == 0 else None
         return code if path is None else show_artifact(project, run.find_file(task), path)
 

@@ -56,6 +56,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--workflow", default="", help="the workflow's name")
     parser.add_argument("--node", default="", help="the node's name, the same as FFFUNCTION")
     parser.add_argument("--nodes", default="", help="the nodes of a group, see members.py")
+    parser.add_argument("--only", default="", help="of a group, a node: it, and what it needs")
     parser.add_argument("--kept", default="", help="what the values that are kept were made for")
     parser.add_argument("--fingerprint", default="", help="what the image must have been made for")
     parser.add_argument("--executor-input", default="", help="Kubeflow Pipelines' ExecutorInput")
@@ -113,7 +114,7 @@ def _try(root: Path) -> int:
 
 def _run_task(root: Path, arguments: argparse.Namespace) -> int:
     from fftasks.runtime.members import parse_members
-    from fftasks.runtime.task import Task, read_means, run_task
+    from fftasks.runtime.task import Task, choose_needed, read_means, run_task
 
     group = _get_function(arguments.node)
     members = parse_members(arguments.nodes)
@@ -125,8 +126,11 @@ def _run_task(root: Path, arguments: argparse.Namespace) -> int:
     for name in members.nodes:
         if name not in nodes:  # an error that lists the names there are
             find_node(workflows, arguments.workflow or None, name)
+    if arguments.only:
+        members = choose_needed(members, arguments.only, nodes)
     task = Task(group, members, arguments.fingerprint, arguments.kept)
-    run_task(task, nodes, json.loads(arguments.executor_input), read_means())
+    examine = (arguments.only or members.nodes[-1], debug) if arguments.pdb else None
+    run_task(task, nodes, json.loads(arguments.executor_input), read_means(), examine)
     return 0
 
 

@@ -16,7 +16,8 @@ from typing import Any
 from fftasks.errors import NodeError
 from fftasks.runtime.call import list_outputs, number_inputs
 from fftasks.runtime.child import Child, say
-from fftasks.runtime.job import Job, Report
+from fftasks.runtime.debug import Examine
+from fftasks.runtime.job import Job, Report, run_job
 from fftasks.runtime.pack import Place, Value
 from fftasks.workflow.node import Node
 
@@ -99,6 +100,17 @@ class Group:
             self._selector.close()
         return self.made
 
+    def run_here(self, node: Node, examine: Examine) -> None:
+        """Run one more node in this process, when all others are done; raise NodeError if it fails.
+
+        examine: is shown what its function raises
+        """
+        job = self._make_job(node)._replace(timeout_s=0)
+        report = run_job(node, job, examine=examine)
+        if report.error:  # whoever examines it has seen the rest
+            raise NodeError(report.error.partition("\n")[0])
+        self._take(node, job, report)
+
     def _start(self) -> None:
         now = time.monotonic()
         self._ready.extendleft((node, tries) for due, node, tries in self._later if due <= now)
@@ -153,18 +165,21 @@ class Group:
         if report.error:
             self._try_again(child, report)
             return
-        name = child.node.name
-        say(child.node, f"-- done in {report.seconds:.3g} s")
-        for output, digest in report.outputs.items():
-            self.values[name, output] = Value(Place(child.job.outputs[output]), digest)
-            self.made.values[name, output] = self.values[name, output]
-        self.made.reports[name] = report
-        if report.pages:
-            self.made.pages[name] = Path(child.job.pages)
-        for follower in self._followers[name]:
-            self._needs[follower.name].discard(name)
+        self._take(child.node, child.job, report)
+        for follower in self._followers[child.node.name]:
+            self._needs[follower.name].discard(child.node.name)
             if not self._needs[follower.name]:
                 self._ready.append((follower, 0))
+
+    def _take(self, node: Node, job: Job, report: Report) -> None:
+        """Note what a node has given."""
+        say(node, f"-- done in {report.seconds:.3g} s")
+        for output, digest in report.outputs.items():
+            self.values[node.name, output] = Value(Place(job.outputs[output]), digest)
+            self.made.values[node.name, output] = self.values[node.name, output]
+        self.made.reports[node.name] = report
+        if report.pages:
+            self.made.pages[node.name] = Path(job.pages)
 
     def _try_again(self, child: Child, report: Report) -> None:
         means, tries = self.means, child.tries + 1

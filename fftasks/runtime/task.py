@@ -25,6 +25,7 @@ from typing import Any
 
 from fftasks.errors import WorkflowError
 from fftasks.runtime.call import list_outputs, number_inputs, number_parameters
+from fftasks.runtime.debug import Examine
 from fftasks.runtime.executor_input import describe_value, locate_all, write_answer
 from fftasks.runtime.group import Group, Means, Values
 from fftasks.runtime.job import Report
@@ -74,10 +75,15 @@ def read_means() -> Means:
 
 
 def run_task(
-    task: Task, nodes: Mapping[str, Node], document: Mapping[str, Any], means: Means
+    task: Task,
+    nodes: Mapping[str, Node],
+    document: Mapping[str, Any],
+    means: Means,
+    examine: tuple[str, Examine] | None = None,
 ) -> None:
     """Run the nodes of a task, and write what it gives; nodes: all of the workflow, by name.
 
+    examine: the last node, which runs in this process, and who is shown what it raises
     Raises NodeError if a node fails, and WorkflowError if an input is missing.
     """
     inputs = locate_all(document.get("inputs", {}).get("artifacts", {}))
@@ -86,10 +92,14 @@ def run_task(
     kept = _take_kept(task, nodes, inputs)
     rest = [node for node in members if (node.name, list_outputs(node)[0]) not in kept]
     given = _take_given(rest, set(task.members.nodes), inputs)
+    last = [node for node in rest if examine and node.name == examine[0]]
     with tempfile.TemporaryDirectory(prefix="fftasks-") as folder:
         parameters = _read_parameters(document, rest)
-        group = Group(rest, {**given, **kept}, Path(folder), means, parameters)
+        others = [node for node in rest if node not in last]
+        group = Group(others, {**given, **kept}, Path(folder), means, parameters)
         made = group.run()
+        if examine and last:
+            group.run_here(last[0], examine[1])
         values = {**kept, **made.values, **list_values(made.pages)}
         _write(task, values, made.seconds, outputs)
         shown = write_shown(task.members.nodes, values, outputs)
@@ -99,6 +109,22 @@ def run_task(
         name: {"display_name": f"{task.group} ({name})", **shown.get(name, {})} for name in outputs
     }
     write_answer(document, metadata)
+
+
+def choose_needed(members: Members, only: str, nodes: Mapping[str, Node]) -> Members:
+    """Return what a task must run for one of its nodes: it, and what it needs of the others."""
+    needed: set[str] = set()
+    waiting, own = [only], set(members.nodes)
+    while waiting:
+        name = waiting.pop()
+        if name in own - needed:
+            needed.add(name)
+            waiting += [parent.name for parent in nodes[name].parents]
+    return Members(
+        nodes=tuple(name for name in members.nodes if name in needed),
+        gives=tuple(one for one in members.gives if one[0] in needed),
+        keeps=tuple(name for name in members.keeps if name in needed and name != only),
+    )
 
 
 def describe_nodes(reports: Mapping[str, Report]) -> str:

@@ -83,6 +83,18 @@ def test_following_it_ends_with_the_node_and_how_to_debug_it(failed, capsys):
     assert f"`doit replay 'check it' {run_id[:8]} --pdb`" in printed
 
 
+@pytest.mark.parametrize("debugger", [(), ("--pdb",)])
+def test_it_is_run_here_with_what_it_needs_of_its_group(failed, debugger):
+    sample, _, _ = failed
+
+    printed = sample.doit("replay", "check it", *debugger, code=1)
+
+    assert "load | loading" in printed
+    assert "ValueError: two are too many" in printed
+    assert "tell" not in printed
+    assert ("-> raise ValueError" in printed) is bool(debugger)
+
+
 def test_its_page_shows_one_failure_with_the_error(failed):
     _, project, _ = failed
 
