@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 # read before any test runs, because the isolation takes them away
 _ARE_REQUIRED = os.environ.get("FFTASKS_REQUIRE_SERVICES") == "1"
 _CACHE = Path(os.environ.get("FFTASKS_TEST_CACHE") or Path.home() / ".cache" / "fftasks-tests")
+# a shell lets what it starts in the background ignore Ctrl-C, and so all that tests start
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 _SERVICES = frozenset({"engine", "registry", "base_image", "cluster", "kfp_cluster"})
 
 
