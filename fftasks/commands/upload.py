@@ -26,10 +26,13 @@ class Upload(Run):
     def execute(self, params: dict[str, Any], args: list[str]) -> int:
         """Run doit's own command on the pipelines, and then the rest."""
         tasks = [f"pipeline:{name_task(name)}" for name in args] or ["pipeline"]
-        code = super().execute(params, tasks)
-        if code:
-            return code
         try:
+            if args:
+                self.loader.setup(params)
+                choose_workflows(open_current(), args)  # a name that is none is an error now
+            code = super().execute(params, tasks)
+            if code:
+                return code
             self.finish(open_current(), args)
         except FFTasksError as error:
             sys.stdout.flush()

@@ -218,7 +218,8 @@ def explain_input(  # noqa: PLR0913, PLR0917 - two states, and where to look
     kind, _, rest = name.partition(" ")
     if name in ("code", "data"):
         before = read_pieces(name)
-        yield from _compare_pieces(before, pieces, name) if before else [f"its {name} changed"]
+        said = [] if before is None else list(_compare_pieces(before, pieces, name))
+        yield from said or [f"its {name} changed"]
     elif kind == "constant":
         was, now = record.get("shown", {}).get(rest), show_constants(node).get(rest)
         yield f"{name}: {was} -> {now}" if was != now else f"{name} changed"

@@ -71,3 +71,11 @@ def read_all(descriptor):
 def test_the_command_alone_says_where_to_read_on(capsys):
     assert main([]) == 2
     assert "`doit help` shows the rest" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("command", [("upload",), ("schedule", "0 0 6 * * *")])
+def test_a_workflow_that_is_none_is_named_before_anything_is_built(chain, command):
+    output = chain.doit(*command, "nope", code=1)
+
+    assert "there is no workflow 'nope'" in output
+    assert "pipeline:" not in output
