@@ -111,7 +111,8 @@ def rehearse(project: Project, workflow: str) -> None:
                 )
                 for needed in waiting.values():
                     needed.discard(name)
-    print(f"{workflow}: {len(tasks)} tasks, what they gave is in {os.path.relpath(folder)}")
+    counted = f"{len(tasks)} task{'s' * (len(tasks) != 1)}"
+    print(f"{workflow}: {counted}, what they gave is in {os.path.relpath(folder)}")
 
 
 def _make_limiter(settings: NodeSettings) -> Callable[[], None]:

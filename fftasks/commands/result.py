@@ -44,6 +44,8 @@ class Result(WithHelp):
                 "doit result takes the name of one node, such as `doit result node1`, and a run if it is"
                 " to be one of Kubeflow Pipelines"
             )
+        if run and run[0].startswith("-"):
+            raise InvalidCommand(f"there is no option {run[0]} here; there are: --cluster, --help")
         try:
             if cluster or flags or run:
                 return _show_of_cluster(open_current(), name, "".join(run))
