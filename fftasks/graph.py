@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from fftasks.signature import Signatures
 from fftasks.watch import list_importable
 from fftasks.workflow.slug import make_slug
 
-VERSION = 4
+VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ def read_inputs(source: GraphFile, names: list[str]) -> dict[str, str | None]:
     text:sums.py     the same of a file of code that the user's own code reads
     folder:data      digest of the names in it
     modules:.        digest of the names of the modules and packages in a folder
+    there:data       whether it is a file or a folder
     env:ALPHA        digest of the variable's value; a value itself may be a secret
     installed        digest of the names of all installed distributions, with their versions
     python           version of the interpreter and of this module
@@ -107,6 +109,8 @@ def _read_input(root: Path, name: str, signatures: Signatures) -> str | None:
             return digest_json(sorted(path.name for path in (root / rest).iterdir()))
         if kind == "modules":
             return digest_json(list_importable(root / rest))
+        if kind == "there":
+            return "folder" if stat.S_ISDIR((root / rest).stat().st_mode) else "file"
         if kind == "env":
             return digest_json(os.environ[rest])
     except (OSError, KeyError):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +17,18 @@ from fftasks.runtime.source import import_workflows
 
 _READERS = ("pathlib", "pathlib._local", "pathlib._abc")
 _EVENTS = {"open": "file", "os.listdir": "folder", "os.scandir": "folder"}
+# functions that ask whether something is there, and the modules in which they ask the system
+_ASKING = ("exists", "lexists", "isfile", "isdir", "islink", "is_file", "is_dir", "is_symlink",
+           "realpath")  # fmt: skip
+_ASKERS = ("genericpath", "posixpath", *_READERS)
 
 
 @contextmanager
 def watch_reads(root: Path) -> Iterator[set[str]]:
     """Collect what is read of the project and of the environment, as names of graph inputs.
 
-    Files and listings of folders are seen through audit events, which C code raises as well;
-    environment variables only where a line of the project asks for them.
+    Files and listings of folders are seen through audit events, which C code raises as well, also of what
+    is not there yet; environment variables only where a line of the project asks for them.
     """
     names: set[str] = set()
     active = True
@@ -33,11 +40,15 @@ def watch_reads(root: Path) -> Iterator[set[str]]:
     sys.addaudithook(watch)  # a hook cannot be taken away, only told to look elsewhere
     kind = type(os.environ)
     os.environ.__class__ = _watch_environment(root, names)
+    asks = os.stat, os.lstat
+    os.stat, os.lstat = (_watch_stat(root, ask, names) for ask in asks)
+    importlib.invalidate_caches()  # or Python knows the project's folder already, and lists it no more
     try:
         yield names
     finally:
         active = False
         os.environ.__class__ = kind
+        os.stat, os.lstat = asks
 
 
 def list_modules(root: Path) -> set[str]:
@@ -71,7 +82,7 @@ def _note_read(root: Path, event: str, arguments: tuple[Any, ...], names: set[st
         # Python lists the folders that it imports from: there, only what can be imported counts
         caller = sys._getframe(2).f_globals.get("__name__", "")
         names.add(f"{'modules' if 'importlib' in caller else 'folder'}:{path}")
-    elif (root / path).is_file():
+    elif not (root / path).is_dir():
         is_text = path.endswith(".py") and not _is_import()
         names.add(f"{'text' if is_text else 'file'}:{path}")
 
@@ -83,6 +94,36 @@ def _is_import() -> bool:
         frame = frame.f_back
     caller = frame.f_globals.get("__name__", "")
     return "importlib" in caller or caller == import_workflows.__module__
+
+
+def _watch_stat(
+    root: Path, ask: Callable[..., os.stat_result], names: set[str]
+) -> Callable[..., os.stat_result]:
+    """Return a function that notes what is asked: whether a path is there, or what is in a file."""
+
+    @wraps(ask)
+    def watched(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        is_named = isinstance(path, str | bytes | os.PathLike) and options.get("dir_fd") is None
+        name = relate(root, os.fsdecode(path)) if is_named else None
+        if name is None:
+            return ask(path, *arguments, **options)
+        names.add(f"there:{name}")
+        found = ask(path, *arguments, **options)
+        if stat.S_ISREG(found.st_mode) and not _is_asked():
+            names.add(f"file:{name}")
+        return found
+
+    return watched
+
+
+def _is_asked() -> bool:
+    """Tell whether somebody asks if something is there, and not how large or how old it is."""
+    frame = sys._getframe(2)
+    while frame.f_back and frame.f_globals.get("__name__") in _ASKERS:
+        if frame.f_code.co_name in _ASKING:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _watch_environment(root: Path, names: set[str]) -> type[os._Environ[str]]:
