@@ -19,7 +19,7 @@ from fftasks.errors import FFTasksError, WorkflowError
 from fftasks.retouch import describe_skeleton
 from fftasks.runtime.call import number_inputs, number_parameters
 from fftasks.runtime.source import import_workflows
-from fftasks.watch import list_modules, watch_reads
+from fftasks.watch import list_looks, list_modules, watch_reads
 from fftasks.workflow.graph import Workflow
 from fftasks.workflow.instance import CallNode
 from fftasks.workflow.node import (
@@ -62,14 +62,16 @@ def describe_graph(
     coder = Coder(root, file)
     nodes = {ids[node]: describe_node(node, ids, coder) for node in ids}
     files = {f"file:{path}" for path in coder.files} | {f"file:{file}"}
+    skeleton = None if warnings else describe_skeleton(coder, file, workflows, nodes)
+    looks = list_looks(coder.project)
     return {
         "workflows": {w.name: _describe_workflow(w, ids) for w in workflows},
         "nodes": nodes,
         "codes": coder.pieces,
         "notes": list(coder.notes),
         "warnings": list(warnings),
-        "skeleton": None if warnings else describe_skeleton(coder, file, workflows, nodes),
-        "input_names": sorted({"python", "installed"} | names | files | list_modules(root)),
+        "skeleton": skeleton,
+        "input_names": sorted({"python", "installed"} | names | files | list_modules(root) | looks),
     }
 
 

@@ -21,7 +21,7 @@ from fftasks.distribution import list_installed
 from fftasks.errors import WorkflowError
 from fftasks.record import Record, digest_json, read_record, write_record
 from fftasks.signature import Signatures
-from fftasks.watch import list_importable
+from fftasks.watch import list_importable, walk_files
 from fftasks.workflow.slug import make_slug
 
 VERSION = 5
@@ -91,6 +91,7 @@ def read_inputs(source: GraphFile, names: list[str]) -> dict[str, str | None]:
     text:sums.py     the same of a file of code that the user's own code reads
     folder:data      digest of the names in it
     modules:.        digest of the names of the modules and packages in a folder
+    tree:.           digest of the names of all files of code in a folder, to any depth
     there:data       whether it is a file or a folder
     env:ALPHA        digest of the variable's value; a value itself may be a secret
     installed        digest of the names of all installed distributions, with their versions
@@ -102,21 +103,42 @@ def read_inputs(source: GraphFile, names: list[str]) -> dict[str, str | None]:
 
 def _read_input(root: Path, name: str, signatures: Signatures) -> str | None:
     kind, _, rest = name.partition(":")
+    if kind == "installed":
+        return digest_json(list_installed())
+    if kind == "python":
+        return _PYTHON
     try:
         if kind in ("file", "text"):
             return signatures.digest(root / rest)
-        if kind == "folder":
-            return digest_json(sorted(path.name for path in (root / rest).iterdir()))
-        if kind == "modules":
-            return digest_json(list_importable(root / rest))
-        if kind == "there":
-            return "folder" if stat.S_ISDIR((root / rest).stat().st_mode) else "file"
-        if kind == "env":
-            return digest_json(os.environ[rest])
+        return digest_json(os.environ[rest]) if kind == "env" else _LOOKS[kind](root / rest)
     except (OSError, KeyError):
         return None
-    python = f"{sys.version.split()[0]} {VERSION}"
-    return digest_json(list_installed()) if kind == "installed" else python
+
+
+def _digest_names(folder: Path) -> str:
+    return digest_json(sorted(path.name for path in folder.iterdir()))
+
+
+def _digest_importable(folder: Path) -> str:
+    return digest_json(list_importable(folder))
+
+
+def _digest_tree(folder: Path) -> str:
+    files = (path for path in walk_files(folder) if path.suffix in (".py", ".so", ".pyd"))
+    return digest_json(sorted(path.relative_to(folder).as_posix() for path in files))
+
+
+def _tell_kind(path: Path) -> str:
+    return "folder" if stat.S_ISDIR(path.stat().st_mode) else "file"
+
+
+_PYTHON = f"{sys.version.split()[0]} {VERSION}"
+_LOOKS = {
+    "folder": _digest_names,
+    "modules": _digest_importable,
+    "tree": _digest_tree,
+    "there": _tell_kind,
+}
 
 
 def _make_in_child(source: GraphFile) -> Record:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from fftasks.closure import Project, Skeleton, find_closure, find_skeleton
 from fftasks.record import Record, digest_json
 from fftasks.runtime.source import find_import_root
+from fftasks.watch import list_looks
 
 if TYPE_CHECKING:
     from fftasks.coder import Coder
@@ -104,6 +105,7 @@ class _Retoucher:
             name: {**workflow, "line": self._find_line(self._source.file, workflow["line"])}
             for name, workflow in self._record["workflows"].items()
         }
+        self._note_looks()
         lines = dict(self._skeleton.lines)
         return {
             **self._record,
@@ -115,6 +117,12 @@ class _Retoucher:
             "notes": list(self._notes),
             "skeleton": {**self._record["skeleton"], "lines": lines},
         }
+
+    def _note_looks(self) -> None:
+        from fftasks.graph import read_inputs  # which imports this module when it needs it
+
+        new = list_looks(self._project) - self._inputs.keys()
+        self._inputs |= read_inputs(self._source, sorted(new))
 
     def _digest(self, file: str, qualname: str, line: int) -> str:
         """Return the digest of a function's code as it is now."""

@@ -10,11 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fftasks.runtime.observe import NOT_THE_PROJECTS, relate
 from fftasks.runtime.source import import_workflows
 
+if TYPE_CHECKING:
+    from fftasks.closure import Project
+
+_NOT_CODE = {"__pycache__", "node_modules", "site-packages", "dist-packages"}
 _READERS = ("pathlib", "pathlib._local", "pathlib._abc")
 _EVENTS = {"open": "file", "os.listdir": "folder", "os.scandir": "folder"}
 # functions that ask whether something is there, and the modules in which they ask the system
@@ -58,17 +62,38 @@ def list_modules(root: Path) -> set[str]:
     return {f"file:{path}" for path in found if path is not None}
 
 
+def list_looks(project: Project) -> set[str]:
+    """Return where code was looked for in a project, found or not, as names of graph inputs."""
+    kinds = {"modules": project.listed, "tree": project.walked, "there": project.asked}
+    pairs = ((kind, relate(project.root, str(p))) for kind, paths in kinds.items() for p in paths)
+    return {f"{kind}:{name}" for kind, name in pairs if name is not None}
+
+
 def list_importable(folder: Path) -> list[str]:
     """Return the names of the modules and packages in a folder."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if _is_importable(entry))
 
 
+def walk_files(root: Path) -> Iterator[Path]:
+    """Yield the files in a folder, to any depth, but those in folders that hold no code of the project."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if name not in _NOT_CODE
+            and not name.startswith(".")
+            and not Path(folder, name, "pyvenv.cfg").exists()
+        )
+        yield from (Path(folder, name) for name in names)
+
+
 def _is_importable(entry: os.DirEntry[str]) -> bool:
     if entry.name.startswith(".") or entry.name in NOT_THE_PROJECTS:
         return False
     if entry.is_dir():
-        return any(name.endswith(".py") for name in os.listdir(entry.path))  # noqa: PTH208
+        with os.scandir(entry.path) as inner:  # a package's code may be in packages below it
+            return any(child.name.endswith(".py") or child.is_dir() for child in inner)
     return entry.name.endswith((".py", ".so"))
 
 

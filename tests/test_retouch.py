@@ -307,3 +307,25 @@ def _check_project(folder, seed, monkeypatch):
         edits += 1
         files = edited if choice.random() < 0.5 else files
     return edits, without
+
+
+@pytest.mark.parametrize(
+    ("body", "appears"),
+    [
+        ("import extra; print(extra.X)", "extra.py"),
+        ("from tools import extra; print(extra.X)", "tools/extra.py"),
+        ("from tools.deep import extra; print(extra.X)", "tools/deep/extra.py"),
+        ("import runpy; runpy.run_path('job.py')", "job.py"),
+        ("import importlib; importlib.import_module(x)", "tools/deep/extra.py"),
+    ],
+)
+def test_code_that_a_body_looks_for_and_that_appears_later_counts(project, body, appears):
+    write(project.source.root, {"tools/__init__.py": ""})
+    project.edit("wf.py", "    return max(", f"    {body}\n    return max(")
+    project.check()
+    before = load_graph(project.source)["nodes"]["judge_0000"]["code"]
+
+    write(project.source.root, {appears: "X = 1\n"})
+
+    project.check()
+    assert load_graph(project.source)["nodes"]["judge_0000"]["code"] != before

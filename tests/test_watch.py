@@ -1,4 +1,4 @@
-"""What a file looks at while it is imported, and does not find yet: its graph is made anew when that appears."""
+"""What a file looks for while it is imported: its graph is made anew when that appears."""
 
 import pytest
 

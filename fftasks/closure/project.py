@@ -18,8 +18,7 @@ from fftasks.closure.module import analyse
 from fftasks.closure.unit import VERSION, Analysis, Unit, complete, list_names, shorten
 from fftasks.distribution import Distributions, is_installed_path, is_standard, read_distributions
 from fftasks.record import digest_bytes, write_text
-
-_NOT_CODE = {"__pycache__", "node_modules", "site-packages", "dist-packages"}
+from fftasks.watch import walk_files
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,8 @@ class Project:
     further: those of them, and of editable installations, that are not Python's own
 
     surroundings: what importing a set of files does, worked out once by whoever asks for it
+    walked: folders in which files were looked for, to any depth
+    asked: files that were looked for by their path
     """
 
     def __init__(
@@ -87,6 +88,8 @@ class Project:
         self.roots = list(dict.fromkeys([*(own or self._own), *self.further]))
         self.surroundings: dict[tuple[object, ...], Any] = {}
         self._files: dict[Path, SourceFile | None] = {}
+        self.walked: set[Path] = set()
+        self.asked: set[Path] = set()
         self._entries: dict[Path, dict[str, bool]] = {}
         self._binaries: dict[Path, dict[str, str]] = {}
         self._tops: dict[tuple[str, bool], tuple[Place, ...]] = {}
@@ -96,6 +99,11 @@ class Project:
     def distributions(self) -> Distributions:
         """What is installed."""
         return read_distributions(self.cache / "distributions.json" if self.cache else None)
+
+    @property
+    def listed(self) -> set[Path]:
+        """The folders in which modules were looked for."""
+        return set(self._entries)
 
     def label(self, path: Path) -> str:
         """Return the name under which a file is known: relative to the project's folder."""
@@ -159,10 +167,16 @@ class Project:
             folder = folder.parent
         return [init for init in reversed(found) if init != path]
 
+    def has_file(self, path: Path) -> bool:
+        """Tell whether a file is there."""
+        self.asked.add(path)
+        return path.is_file()
+
     def list_python_files(self, folders: Iterable[Path] = ()) -> list[Path]:
         """Return all Python files below folders (default: the project's own)."""
         roots = list(folders) or self._own
-        return sorted({path for root in roots for path in _walk(root) if path.suffix == ".py"})
+        self.walked.update(roots)
+        return sorted({path for root in roots for path in walk_files(root) if path.suffix == ".py"})
 
     def _analyse(self, source: bytes) -> Analysis:
         kept = self.cache / f"{digest_bytes(source)[7:]}.json" if self.cache else None
@@ -205,17 +219,14 @@ class Project:
             yield from self._find_anywhere(name)
 
     def _find_outside(self, name: str, spaces: tuple[Path, ...], *, wild: bool) -> Iterator[Place]:
-        anywhere = list(self._find_anywhere(name))
         if is_standard(name) or name in self.distributions.tops:
             yield Place("external", name)
             if wild:
-                yield from anywhere
+                yield from self._find_anywhere(name)
         elif spaces:
             yield Place("namespace", name, folders=spaces)
-        elif anywhere:
-            yield from anywhere
         else:
-            yield Place("missing", name)
+            yield from list(self._find_anywhere(name)) or [Place("missing", name)]
 
     def _find_anywhere(self, name: str) -> Iterator[Place]:
         """Yield modules of that name in any folder of the project: sys.path may be anything when it runs."""
@@ -227,7 +238,8 @@ class Project:
     @cached_property
     def _places(self) -> dict[str, list[Path]]:
         places: dict[str, list[Path]] = {}
-        for path in sorted(_walk(self.root)):
+        self.walked.add(self.root)
+        for path in sorted(walk_files(self.root)):
             if path.name == "__init__.py":
                 places.setdefault(path.parent.name, []).append(path.parent.parent)
             elif path.suffix in (".py", ".so", ".pyd"):
@@ -282,15 +294,3 @@ def _list_python_folders() -> list[Path]:
     """Return the folders of Python's own modules and programs."""
     names = ("stdlib", "platstdlib", "scripts")
     return [Path(sysconfig.get_path(name)).resolve() for name in names]
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(
-            name
-            for name in folders
-            if name not in _NOT_CODE
-            and not name.startswith(".")
-            and not Path(folder, name, "pyvenv.cfg").exists()
-        )
-        yield from (Path(folder, name) for name in names)

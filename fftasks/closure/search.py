@@ -170,7 +170,7 @@ class Search:
         if text.endswith(".py"):
             for folder in (self._project.root, file.folder):
                 path = folder / text
-                if path.is_file():
+                if self._project.has_file(path):
                     self._widen_path(
                         path, f"named in {file.label}", f"{file.label}:{line}: {text!r}"
                     )
