@@ -12,6 +12,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from fftasks.watch import list_importable, walk_files
 from fftasks.workflow.slug import make_slug
 
 VERSION = 5
+_TRIES = 3  # for somebody who saves a file again and again while it is imported
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,13 @@ def load_graph(source: GraphFile) -> Record:
     """
     record = read_record(source.path)
     if not _is_whole(record):
-        return _keep(source, _make_in_child(source))
+        return _keep(source, _make(source))
     inputs = read_inputs(source, list(record["inputs"]))
     if inputs == record["inputs"]:
         return record
     from fftasks.retouch import retouch  # reading code takes a while to import
 
-    return _keep(source, retouch(source, record, inputs) or _make_in_child(source))
+    return _keep(source, retouch(source, record, inputs) or _make(source))
 
 
 def _keep(source: GraphFile, record: Record) -> Record:
@@ -139,6 +141,28 @@ _LOOKS = {
     "tree": _digest_tree,
     "there": _tell_kind,
 }
+
+
+def _make(source: GraphFile) -> Record:
+    """Return the record, made again if a file was edited meanwhile: it may be of what that was before."""
+    started = time.time_ns()
+    record = _make_in_child(source)
+    for _ in range(_TRIES):
+        if not any(_is_newer(source.root, name, started) for name in record["inputs"]):
+            break
+        started, before = time.time_ns(), record
+        record = _make_in_child(source)
+        if record["inputs"] == before["inputs"]:  # the file itself writes what it reads
+            break
+    return record
+
+
+def _is_newer(root: Path, name: str, time_ns: int) -> bool:
+    kind, _, rest = name.partition(":")
+    try:
+        return kind in ("file", "text") and (root / rest).stat().st_ctime_ns > time_ns
+    except OSError:
+        return False
 
 
 def _make_in_child(source: GraphFile) -> Record:

@@ -72,3 +72,16 @@ def test_a_file_that_is_only_asked_for_counts_by_being_there(tmp_path, monkeypat
 
     assert inputs["there:p.csv"] == "file"
     assert "file:p.csv" not in inputs
+
+
+def test_a_file_that_is_edited_while_it_is_imported_is_imported_again(tmp_path, monkeypatch):
+    # what edits it is the file itself, as somebody may at this moment
+    looks = (
+        "path = pathlib.Path(__file__); text = path.read_text(); value = 1; "
+        "path.write_text(text.replace('value = 1', 'value = 2'))"
+    )
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, {"wf.py": WORKFLOW.format(looks=looks)})
+    source = GraphFile(tmp_path, "wf.py", tmp_path / ".fftasks")
+
+    assert load_value(source) == "2"
