@@ -229,5 +229,29 @@ def test_another_version_of_a_package_runs_what_uses_it_and_nothing_else(tmp_pat
     shutil.rmtree(site)
     install("2.0")
 
-    assert "tiny 1.0 is not there any more" in sample.doit("plan", "user", PYTHONPATH=str(site))
+    assert "tiny 2.0 is new" in sample.doit("plan", "user", PYTHONPATH=str(site))
     assert sample.ran(PYTHONPATH=str(site)) == ["user"]
+
+
+LESS = """\
+from fftasks import Workflow, workflow
+
+def a_tidy(x):
+    return x
+
+@workflow
+def node(x):
+    return a_tidy(x)
+
+Workflow(node(1).set_name("node"), name="w")
+"""
+
+
+def test_what_a_node_uses_no_more_is_not_said_to_be_gone(tmp_path):
+    sample = Sample.make(tmp_path, LESS)
+    assert sample.ran() == ["node"]
+
+    sample.edit("wf.py", "return a_tidy(x)", "return x")
+
+    assert "wf.py: function node() changed (and 1 more)" in sample.doit("plan", "node")
+    assert "function a_tidy() is not used any more" in sample.doit("plan", "-v", "node")

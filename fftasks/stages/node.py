@@ -255,15 +255,19 @@ def _compare_values(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -
 
 
 def _compare_pieces(old: Mapping[str, str], new: Mapping[str, str], kind: str) -> Iterator[str]:
-    for piece in sorted(old.keys() | new.keys()):
-        if piece.startswith("data file ") != (kind == "data"):
-            continue
-        if piece not in new:
-            yield f"{piece} is not there any more"
-        elif piece not in old:
-            yield f"{piece} is new"
-        elif old[piece] != new[piece]:
-            yield f"{piece} changed"
+    pieces = sorted(
+        p for p in old.keys() | new.keys() if p.startswith("data file ") == (kind == "data")
+    )
+    # what is the same text as before, and counts no more, is the last to be blamed
+    yield from (f"{p} changed" for p in pieces if p in old and p in new and old[p] != new[p])
+    yield from (f"{p} is {'used now' if _is_code(p) else 'new'}" for p in pieces if p not in old)
+    left = "not used any more", "not there any more"
+    yield from (f"{p} is {left[not _is_code(p)]}" for p in pieces if p not in new)
+
+
+def _is_code(piece: str) -> bool:
+    """Tell whether a piece is of a project's file, and so may still be there when nothing uses it."""
+    return ": " in piece
 
 
 def _name_pieces(inputs: Mapping[str, str]) -> str:
