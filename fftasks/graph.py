@@ -22,7 +22,7 @@ from fftasks.distribution import list_installed
 from fftasks.errors import WorkflowError
 from fftasks.record import Record, digest_json, read_record, write_record
 from fftasks.signature import Signatures
-from fftasks.watch import list_importable, walk_files
+from fftasks.watch import list_importable, walk_code
 from fftasks.workflow.slug import make_slug
 
 VERSION = 5
@@ -126,8 +126,7 @@ def _digest_importable(folder: Path) -> str:
 
 
 def _digest_tree(folder: Path) -> str:
-    files = (path for path in walk_files(folder) if path.suffix in (".py", ".so", ".pyd"))
-    return digest_json(sorted(path.relative_to(folder).as_posix() for path in files))
+    return digest_json(sorted(os.path.relpath(path, folder) for path in walk_code(folder)))
 
 
 def _tell_kind(path: Path) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fftasks.closure import Project
 
 _NOT_CODE = {"__pycache__", "node_modules", "site-packages", "dist-packages"}
+_CODE = (".py", ".so", ".pyd")
 _READERS = ("pathlib", "pathlib._local", "pathlib._abc")
 _EVENTS = {"open": "file", "os.listdir": "folder", "os.scandir": "folder"}
 # functions that ask whether something is there, and the modules in which they ask the system
@@ -75,8 +76,8 @@ def list_importable(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries if _is_importable(entry))
 
 
-def walk_files(root: Path) -> Iterator[Path]:
-    """Yield the files in a folder, to any depth, but those in folders that hold no code of the project."""
+def walk_code(root: Path) -> Iterator[Path]:
+    """Yield the files of code in a folder, to any depth, but in folders of others such as environments."""
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(
             name
@@ -85,7 +86,7 @@ def walk_files(root: Path) -> Iterator[Path]:
             and not name.startswith(".")
             and not Path(folder, name, "pyvenv.cfg").exists()
         )
-        yield from (Path(folder, name) for name in names)
+        yield from (Path(folder, name) for name in names if name.endswith(_CODE))
 
 
 def _is_importable(entry: os.DirEntry[str]) -> bool:

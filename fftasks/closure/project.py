@@ -18,7 +18,7 @@ from fftasks.closure.module import analyse
 from fftasks.closure.unit import VERSION, Analysis, Unit, complete, list_names, shorten
 from fftasks.distribution import Distributions, is_installed_path, is_standard, read_distributions
 from fftasks.record import digest_bytes, write_text
-from fftasks.watch import walk_files
+from fftasks.watch import walk_code
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class Project:
         """Return all Python files below folders (default: the project's own)."""
         roots = list(folders) or self._own
         self.walked.update(roots)
-        return sorted({path for root in roots for path in walk_files(root) if path.suffix == ".py"})
+        return sorted({path for root in roots for path in walk_code(root) if path.suffix == ".py"})
 
     def _analyse(self, source: bytes) -> Analysis:
         kept = self.cache / f"{digest_bytes(source)[7:]}.json" if self.cache else None
@@ -239,10 +239,10 @@ class Project:
     def _places(self) -> dict[str, list[Path]]:
         places: dict[str, list[Path]] = {}
         self.walked.add(self.root)
-        for path in sorted(walk_files(self.root)):
+        for path in sorted(walk_code(self.root)):
             if path.name == "__init__.py":
                 places.setdefault(path.parent.name, []).append(path.parent.parent)
-            elif path.suffix in (".py", ".so", ".pyd"):
+            else:
                 places.setdefault(path.name.partition(".")[0], []).append(path.parent)
         return places
 
