@@ -170,9 +170,10 @@ class Project:
 
     def take_warnings(self) -> list[str]:
         """Return what is worth a warning in settings and graphs; nothing when asked again."""
-        found = [*self.settings.warnings, *self.list_node_warnings()]
-        new, self._is_warned = ([] if self._is_warned else found), True
-        return new
+        if self._is_warned:
+            return []
+        self._is_warned = True
+        return [*self.settings.warnings, *self.list_node_warnings()]
 
     def list_node_warnings(self) -> list[str]:
         """Return what is worth a warning in graphs, and in the settings of nodes."""
