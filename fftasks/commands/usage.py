@@ -39,6 +39,6 @@ def _refuse(error: CmdParseError) -> NoReturn:
     wrong = re.search(r"option (\S+) not recognized", text)
     if wrong is None:
         raise error
-    known = [f"--{name}" for name in re.findall(r"'long':'([^']+)'", text)]
+    known = [*(f"--{name}" for name in re.findall(r"'long':'([^']+)'", text)), "--help"]
     hint = suggest_name(wrong[1], known) or f"there are: {', '.join(known)}"
     raise InvalidCommand(f"there is no option {wrong[1]} here; {hint}") from error
