@@ -58,9 +58,8 @@ def _ask_host(project: Project) -> None:
     check_experiment(settings)
     with connect(settings) as kfp:
         check_host(kfp, settings)
-        find_experiment(
-            kfp, settings
-        )  # unlike the question before, this one wants to know who asks
+        # unlike the question before, this one wants to know who asks
+        find_experiment(kfp, settings)
 
 
 @contextmanager

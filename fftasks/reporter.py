@@ -51,9 +51,8 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         self._selected = selected_tasks
         _end_quietly_on_signals(self._clear)
         gc.freeze()
-        gc.set_threshold(
-            _GARBAGE
-        )  # each search looks at all that a run of thousands of nodes holds
+        # each search looks at all that a run of thousands of nodes holds
+        gc.set_threshold(_GARBAGE)
         gc.enable()
         nodes = _count_nodes(tasks, selected_tasks)
         if nodes and self.outstream.isatty():

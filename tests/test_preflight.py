@@ -70,7 +70,7 @@ def test_an_upload_asks_the_host_before_the_image_as_well(make):
     assert not is_begun(sample)
 
 
-def test_an_image_alone_needs_no_host(make):
+def test_an_image_alone_needs_no_host(make, engine):
     sample = make("kfp: {host: 'http://localhost:1'}")
 
     output = sample.doit("run", "-n", "0", "image", code=1)

@@ -15,7 +15,6 @@ from fftasks.closure.scope import Scope, bind_parameters, bind_statements, itera
 from fftasks.closure.tree import FunctionNode, digest_tree
 from fftasks.workflow.shows import WORDS
 
-_NAMING = (ast.Attribute, ast.alias, ast.ImportFrom)
 # ways from a decorated function to what it was made of
 _TAPS = frozenset({"func", "__wrapped__", "unwrap", "__closure__", "cell_contents", "calling"})
 
@@ -28,13 +27,13 @@ def digest_head(node: FunctionNode, inner: Sequence[ast.AST], known: Container[s
     """
     fields = {name: getattr(node, name) for name in node._fields}
     head = type(node)(**{**fields, "body": []})
-    found = {w for w in _list_words(inner) if known is None or w in known or w in WORDS}
-    if any(isinstance(child, ast.Name) and child.id in found for child in inner):
-        found -= _list_local(node, inner).difference(_list_attributes(inner))
-    is_generator = any(isinstance(child, ast.Yield | ast.YieldFrom) for child in inner) and any(
-        isinstance(child, ast.Yield | ast.YieldFrom)
-        for child in iterate_scope(node.body, deep=True)
-    )
+    names = {child.id for child in inner if isinstance(child, ast.Name)}
+    words = set(_list_words(inner))
+    found = {w for w in names | words if known is None or w in known or w in WORDS}
+    if not found.isdisjoint(names):
+        found -= _list_local(node, inner) - words
+    yields = {child for child in inner if isinstance(child, ast.Yield | ast.YieldFrom)}
+    is_generator = bool(yields) and not yields.isdisjoint(iterate_scope(node.body, deep=True))
     text = " ".join([digest_tree(head), str(is_generator), *sorted(found)])
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -50,14 +49,6 @@ def is_tapping(inner: Iterable[ast.AST]) -> bool:
 
 
 def _list_words(inner: Iterable[ast.AST]) -> Iterator[str]:
-    for child in inner:
-        if isinstance(child, ast.Name):
-            yield child.id
-        elif isinstance(child, _NAMING):
-            yield from _list_attributes([child])
-
-
-def _list_attributes(inner: Iterable[ast.AST]) -> Iterator[str]:
     """Yield the words that are no variables: what a local one of the same name does not hide."""
     for child in inner:
         if isinstance(child, ast.Attribute):

@@ -45,7 +45,7 @@ def find_skeleton(project: Project, entry: str) -> Skeleton | None:
     files = sorted(search.execution.files, key=lambda file: file.label)
     if search.text or search.is_tapped or any(file.error for file in files):
         return None
-    counted = {file.label: [search.describe((file, n)) for n in _count(file)] for file in files}
+    counted = {file.label: [search.describe(key) for key in _list_keys(file)] for file in files}
     return Skeleton(
         digest_json([counted, sorted(search.other)]),
         {file.label: [unit["line"] for unit in file.units] for file in files},
@@ -53,8 +53,8 @@ def find_skeleton(project: Project, entry: str) -> Skeleton | None:
     )
 
 
-def _count(file: SourceFile) -> range:
-    return range(len(file.units))
+def _list_keys(file: SourceFile) -> list[Key]:
+    return [(file, number) for number in range(len(file.units))]
 
 
 class _ImportSearch(Search):
@@ -66,8 +66,8 @@ class _ImportSearch(Search):
         while new := [file for file in self.execution.files if file not in begun]:
             begun.update(new)
             for file in new:
-                for number in _count(file):
-                    self._begin((file, number))
+                for key in _list_keys(file):
+                    self._begin(key)
             self.finish()
 
     @property

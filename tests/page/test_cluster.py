@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import contextmanager
 
 import pytest
 
@@ -229,17 +230,23 @@ Workflow(*leaves, name="show")
 """
 
 
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory):
-    """Give a project whose run has ended on a server that runs pods, and the server."""
-    folder = tmp_path_factory.mktemp("shown")
+@contextmanager
+def run_showing(folder, kfp=""):
+    """Give a project whose run has ended on a server that runs pods: to doit, opened, and the server."""
     root = folder / "project"
     with KFPServer(Cluster(LocalPods(root), folder / "cluster")) as server:
-        mount = f"object_store:\n  mount: {folder}/cluster/bucket/minio\n"
+        mount = f"{kfp}object_store:\n  mount: {folder}/cluster/bucket/minio\n"
         sample = make_project(root, server, SHOWING, kfp=mount)
-        _, record = submit_project(sample)
+        project, record = submit_project(sample)
         run = server.wait(record["run_id"])
         assert run.state == "SUCCEEDED", run.error
+        yield sample, project, server
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """Give such a project, and its server."""
+    with run_showing(tmp_path_factory.mktemp("shown")) as (sample, _, server):
         yield sample, server
 
 
@@ -334,13 +341,7 @@ def test_a_host_without_a_metadata_store_is_said_and_the_rest_is_shown(shown, mo
 
 
 def test_nodes_that_share_a_task_show_what_each_of_them_has(tmp_path):
-    root = tmp_path / "project"
-    with KFPServer(Cluster(LocalPods(root), tmp_path / "cluster")) as server:
-        mount = f"  fuse: auto\nobject_store:\n  mount: {tmp_path}/cluster/bucket/minio\n"
-        sample = make_project(root, server, SHOWING, kfp=mount)
-        project, record = submit_project(sample)
-        run = server.wait(record["run_id"])
-        assert run.state == "SUCCEEDED", run.error
+    with run_showing(tmp_path, kfp="  fuse: auto\n") as (sample, project, _):
         content, tasks = describe_shown(sample)
 
     made = read_record(project.record_path("components", "show"))["tasks"].values()
