@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _MOUNTS = ("minio", "s3", "gcs", ".local", ".cache", ".config")
 _OUTPUTS = ("minio", "s3", "gcs", "tmp/kfp", "tmp/kfp_outputs")
 
+# a kubelet tries to pull again and again, later and later; this one gives up after these waits
+_BACK_OFF_S = (0.2, 1.0, 3.0)
+
 
 @dataclass
 class DockerPods:
@@ -39,7 +42,7 @@ class DockerPods:
         from docker.errors import APIError
 
         try:
-            self._pull(pod.image)
+            self._insist(pod.image)
         except APIError as exc:
             return Ending(
                 1,
@@ -53,6 +56,21 @@ class DockerPods:
             return self._run(container, pod)
         finally:
             container.remove(force=True, v=True)
+
+    def _insist(self, reference: str) -> None:
+        """Pull an image as a node does: what may pass is waited for.
+
+        A registry that writes in place answers 500 to who reads a manifest while it gets a
+        second tag, which is what happens when the next workflow is pushed.
+        """
+        from docker.errors import APIError
+
+        for wait_s in _BACK_OFF_S:
+            try:
+                return self._pull(reference)
+            except APIError:
+                time.sleep(wait_s)
+        return self._pull(reference)
 
     def _pull(self, reference: str) -> None:
         """Ask the registry for the image, even if the engine has it: a new node has not."""
