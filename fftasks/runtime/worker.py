@@ -30,9 +30,10 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from fftasks.errors import FFTasksError
-from fftasks.runtime.call import number_inputs
+from fftasks.runtime.call import Input, number_inputs
 from fftasks.runtime.end import end_tree
 from fftasks.runtime.job import Job, Report, run_job
+from fftasks.runtime.memory import give_back
 from fftasks.runtime.observe import install_hook
 from fftasks.runtime.source import CheckedModules, import_workflows
 from fftasks.workflow.guard import building
@@ -139,7 +140,7 @@ class _Nursery:
     ) -> None:
         self._answers, self._checked = answers, checked
         # here: each child would have to copy the memory that it touches
-        self._nodes = {key: (node, number_inputs(node)) for key, node in nodes.items()}
+        self._nodes = _number_inputs(nodes)
         self._children: dict[int, int] = {}  # process -> number of its job
         self._deadlines: dict[int, tuple[float, Job]] = {}  # of those that have one
         self._nowhere = os.open(os.devnull, os.O_RDONLY)
@@ -154,6 +155,7 @@ class _Nursery:
         """Start jobs and reap them, until the input ends."""
         install_hook()
         _rehearse(self._checked)
+        give_back()
         gc.freeze()  # a child that collects garbage would copy every page that it looks at
         while not questions.ended:
             ready, _, _ = select.select([0, self._woken], [], [], self._end_late())
@@ -216,6 +218,20 @@ class _Nursery:
                 number = self._children.pop(child)
                 self._deadlines.pop(child, None)
                 _answer(self._answers, (number, os.waitstatus_to_exitcode(status)))
+
+
+def _number_inputs(
+    nodes: Mapping[tuple[str, str], Node],
+) -> dict[tuple[str, str], tuple[Node, dict[str, Input]]]:
+    """Return the nodes with their inputs; what is equal is one object, as each fork pays for all."""
+    known: dict[Input, Input] = {}
+    return {
+        key: (
+            node,
+            {sys.intern(n): known.setdefault(i, i) for n, i in number_inputs(node).items()},
+        )
+        for key, node in nodes.items()
+    }
 
 
 def _rehearse(checked: CheckedModules) -> None:
