@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -66,10 +67,9 @@ class DockerPods:
         from docker.errors import APIError
 
         for wait_s in _BACK_OFF_S:
-            try:
+            with suppress(APIError):
                 return self._pull(reference)
-            except APIError:
-                time.sleep(wait_s)
+            time.sleep(wait_s)
         return self._pull(reference)
 
     def _pull(self, reference: str) -> None:

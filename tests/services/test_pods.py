@@ -147,11 +147,9 @@ def test_terminated_run_kills_its_pod(kfp_cluster, engine, image, tmp_path):
     assert engine.containers.list(filters={"label": "fftasks-test.pod"}) == []
 
 
-def test_a_registry_that_fails_for_a_moment_is_asked_again(
-    kfp_cluster, image, tmp_path, _session_registry
-):
-    _session_registry.stop()
-    back = threading.Timer(0.5, _session_registry.start)
+def test_a_registry_that_fails_for_a_moment_is_asked_again(kfp_cluster, image, tmp_path, registry):
+    registry.stop()
+    back = threading.Timer(0.5, registry.start)
     back.start()
 
     run = submit(kfp_cluster, tmp_path, make_pipeline(image, {"one": {"n": 3}}))
