@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fftasks.errors import StoreError
@@ -35,6 +35,30 @@ def list_items(
         )
         for label, node in nodes.items()
     ]
+
+
+def to_json(items: Sequence[Item]) -> dict[str, Any]:
+    """Return a graph as JSON: each node with its state, and each edge from what gives to what takes."""
+    names = {item.name for item in items}
+    return {
+        "nodes": [
+            {
+                "node": item.name,
+                "workflow": item.workflow,
+                "function": item.function,
+                "state": item.state,
+                "chain": item.chain,
+                "group": item.group,
+            }
+            for item in items
+        ],
+        "edges": [
+            {"from": other, "to": item.name}
+            for item in items
+            for other in item.upstream
+            if other in names
+        ],
+    }
 
 
 def find_groups(project: Project) -> dict[str, str]:

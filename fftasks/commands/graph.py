@@ -9,14 +9,15 @@ from typing import Any
 
 from doit.exceptions import InvalidCommand
 
-from fftasks.commands.command import CLUSTER, Command
+from fftasks.commands.command import CLUSTER, JSON, Command
 from fftasks.errors import StoreError
-from fftasks.overview import find_groups, find_states, list_items
+from fftasks.overview import find_groups, find_states, list_items, to_json
 from fftasks.page.make import list_items_of
 from fftasks.picture.dot import format_dot
 from fftasks.picture.drawing import LIMIT, Drawing, Item, draw
 from fftasks.picture.mermaid import format_mermaid
 from fftasks.project import FOLDER, Project
+from fftasks.table import print_json
 
 _KINDS = ("svg", "png", "dot", "mermaid")
 _KIND = {
@@ -44,19 +45,21 @@ class Graph(Command):
     doc_usage = "[WORKFLOW...]"
     doc_description = "Nodes of one function are drawn as one where there are more than forty."
     name = "graph"
-    cmd_options = (_KIND, _OUTPUT, _RUN, CLUSTER, _ALL)
+    cmd_options = (_KIND, _OUTPUT, _RUN, CLUSTER, _ALL, JSON)
     most = 1000
 
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
-        """Write the picture, and say where it is."""
+        """Write the picture, and say where it is; as JSON, print what it would show."""
+        if options["as_json"] and (options["kind"] or options["output"]):
+            raise InvalidCommand("--json prints and draws nothing: leave --kind and --output out")
         kind = _choose_kind(options["kind"], options["output"])
-        run, cluster = options["run"], options["cluster"]
         _check_names(project, names)
-        if run or cluster:
-            items = list_items_of(project, "" if run == "last" else run, cluster=cluster)
-        else:
-            items = _list_items(project)
-        items = [item for item in items if not names or item.workflow in names]
+        items = [
+            item for item in _find_items(project, options) if not names or item.workflow in names
+        ]
+        if options["as_json"]:
+            print_json(to_json(items))
+            return 0
         drawing = draw(items, len(items)) if options["all"] else draw(items)
         content = _render(drawing, kind)
         output = options["output"] or (
@@ -87,9 +90,13 @@ def _check_names(project: Project, names: list[str]) -> None:
         raise InvalidCommand(f"there is no workflow {unknown[0]!r}; there are: {known}")
 
 
-def _list_items(project: Project) -> list[Item]:
-    """Return the nodes as they are now."""
-    groups = find_groups(project) if len(project.nodes) <= LIMIT else {}  # else they hide families
+def _find_items(project: Project, options: Mapping[str, Any]) -> list[Item]:
+    """Return the nodes as they are now, or as they were in the run that is asked for."""
+    run, cluster = options["run"], options["cluster"]
+    if run or cluster:
+        return list_items_of(project, "" if run == "last" else run, cluster=cluster)
+    hides = len(project.nodes) > LIMIT and not options["as_json"]  # boxes would hide families
+    groups = {} if hides else find_groups(project)
     return list_items(project.describe_nodes(), find_states(project), groups)
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from doit.exceptions import InvalidCommand
 
-from fftasks.commands.usage import WithHelp
-from fftasks.errors import FFTasksError, StoreError
-from fftasks.project import Project, open_current
+from fftasks.commands.command import JSON, Command
+from fftasks.errors import StoreError
+from fftasks.project import Project
 from fftasks.results import find_artifact
+from fftasks.table import print_json
 from fftasks.tasks import read_label
 from fftasks.values import format_values
 
@@ -23,38 +27,31 @@ _CLUSTER = {
 }  # fmt: skip
 
 
-class Result(WithHelp):
+class Result(Command):
     """Print the repr of a node's result and nothing else; a word on stderr if it is out of date."""
 
     doc_purpose = "print the result of a node"
     doc_usage = "NAME [RUN]"
     doc_description = (
         "Prints repr() of the value that the last run of the node gave here; with RUN (an id, the "
-        "beginning of one, or a name) or --cluster, the value that it gave on Kubeflow Pipelines."
+        "beginning of one, or a name) or --cluster, the value that it gave on Kubeflow Pipelines. "
+        "With --json: its type, its repr, where it is, and the value itself if JSON can hold it."
     )
     name = "result"
-    cmd_options = (_CLUSTER,)
+    cmd_options = (_CLUSTER, JSON)
+    least, most = 1, 2
 
-    def _execute(self, pos_args: list[str], cluster: bool) -> int:  # noqa: FBT001 - doit passes it
-        # doit's own parser stops at the first name
-        flags = {"-c", "--cluster"}.intersection(pos_args)
-        name, *run = [arg for arg in pos_args if arg not in flags] or [""]
-        if not name or len(run) > 1:
-            raise InvalidCommand(
-                "doit result takes the name of one node, such as `doit result node1`, and a run if it is"
-                " to be one of Kubeflow Pipelines"
-            )
-        if run and run[0].startswith("-"):
-            raise InvalidCommand(f"there is no option {run[0]} here; there are: --cluster, --help")
-        try:
-            if cluster or flags or run:
-                return _show_of_cluster(open_current(), name, "".join(run))
-            return _show(open_current(), name)
-        except FFTasksError as error:
-            sys.stderr.write(f"{error}\n")
-            return error.exit_code
-        finally:
-            self.dep_manager.close()
+    def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
+        """Print the result; return the exit code."""
+        name, *run = names
+        find = _find_on_cluster if options["cluster"] or run else _find_here
+        file, path, facts = find(project, name, "".join(run))
+        if not options["as_json"]:
+            return show_artifact(project, file, path)
+        shown = _start(project, file, path, "--json", stdout=subprocess.PIPE)
+        if shown.returncode == 0:
+            print_json({"node": name, **facts, "artifact": str(path), **json.loads(shown.stdout)})
+        return shown.returncode
 
 
 def show_artifact(project: Project, file: str, path: Path) -> int:
@@ -62,13 +59,22 @@ def show_artifact(project: Project, file: str, path: Path) -> int:
 
     file: the one that builds the workflow
     """
-    command = [sys.executable, "-m", "fftasks.runtime", "--root", str(project.root)]
-    command += ["--file", file, "--show", str(path)]
     sys.stdout.flush()
-    return subprocess.run(command, cwd=project.root, check=False).returncode
+    return _start(project, file, path).returncode
 
 
-def _show_of_cluster(project: Project, name: str, wanted: str) -> int:
+def _start(
+    project: Project, file: str, path: Path, *more: str, stdout: int | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "fftasks.runtime", "--root", str(project.root)]
+    command += ["--file", file, "--show", str(path), *more]
+    return subprocess.run(command, cwd=project.root, check=False, stdout=stdout)
+
+
+def _find_on_cluster(
+    project: Project, name: str, wanted: str
+) -> tuple[str, Path, dict[str, Any]]:
+    """Return the file that builds the workflow, that with the result, and what else is known of it."""
     if project.given:  # else the result of other values would be taken for that of these
         raise InvalidCommand(
             f"{', '.join(project.given)}: a result on Kubeflow Pipelines is of a run, not of values;"
@@ -79,32 +85,37 @@ def _show_of_cluster(project: Project, name: str, wanted: str) -> int:
 
     run = find_run(project, wanted)
     file = run.find_file(run.find_task(name))
-    return show_artifact(project, file, bring_result(project, run, name))
+    return file, bring_result(project, run, name), {"run_id": run.run_id}
 
 
-def _show(project: Project, name: str) -> int:
+def _find_here(project: Project, name: str, _wanted: str) -> tuple[str, Path, dict[str, Any]]:
+    """Return the same of what the node's last run left here, or of what it gave for the values given."""
     label = read_label(project, name)
-    node = project.nodes[label]
-    path = _find(project, label)
-    return show_artifact(project, node.graph["file"], path)
+    graph, slug = project.nodes[label].graph, project.nodes[label].content["slug"]
+    if any(parameter in project.given for parameter in project.parameters):
+        digest, is_current = _recall(project, label), True
+        path, pages = project.store.artifact_path(digest), project.store.list_pages(slug, digest)
+    else:
+        path, pages = find_artifact(project.store, label, slug), project.list_pages(label)
+        is_current = project.is_current(label)
+    if not is_current:
+        _warn(project, label)
+    shown = [os.path.relpath(page) for page in pages]
+    sys.stderr.write("".join(f"shown in {page}\n" for page in shown))
+    return graph["file"], path, {"is_current": is_current, "shown_in": shown}
 
 
-def _find(project: Project, label: str) -> Path:
-    """Return the file of a node's result: what its last run left, or what it is for the values given."""
-    given = {n: text for n, text in project.given.items() if n in project.parameters}
-    if given:
-        record = project.recall_node(label)
-        if record is not None:
-            return project.store.artifact_path(record["output"])
-        values = " ".join(shlex.quote(f"{name}={text}") for name, text in given.items())
-        raise StoreError(
-            f"{label!r} has no result yet for {values}", tip=f"doit run:{label} {values}"
-        )
-    path = find_artifact(project.store, label, project.nodes[label].content["slug"])
-    if not project.is_current(label):
-        chosen = format_values(project.list_chosen(label))
-        why = f"was made with {' '.join(chosen)}" if chosen else "is out of date"
-        sys.stderr.write(f"{label} {why}: `doit run:{label}` makes it anew\n")
-    for page in project.list_pages(label):
-        sys.stderr.write(f"shown in {os.path.relpath(page)}\n")
-    return path
+def _recall(project: Project, label: str) -> str:
+    """Return the digest of the result that a node has for the values given."""
+    record = project.recall_node(label)
+    if record is not None:
+        return str(record["output"])
+    given = [f"{n}={text}" for n, text in project.given.items() if n in project.parameters]
+    values = shlex.join(given)
+    raise StoreError(f"{label!r} has no result yet for {values}", tip=f"doit run:{label} {values}")
+
+
+def _warn(project: Project, label: str) -> None:
+    chosen = format_values(project.list_chosen(label))
+    why = f"was made with {' '.join(chosen)}" if chosen else "is out of date"
+    sys.stderr.write(f"{label} {why}: `doit run:{label}` makes it anew\n")

@@ -7,6 +7,7 @@ FFFUNCTION=<group>        run the nodes of --nodes
 --check                   look through the nodes of a file, and run none
 --try                     import all workflow files and find all nodes, as a pod would
 --show PATH               print the repr of an artifact
+  --json                  its type and value as well
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from fftasks.runtime.artifact import read_artifact
 from fftasks.runtime.call import number_inputs
 from fftasks.runtime.debug import Examine, debug
 from fftasks.runtime.executor_input import read_job, write_outputs
-from fftasks.runtime.job import Job, Report, run_job
+from fftasks.runtime.job import Job, Report, describe_result, run_job
 from fftasks.runtime.manifest import check_manifest
 from fftasks.runtime.source import (
     CheckedModules,
@@ -67,6 +68,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--try", dest="tries", action="store_true", help="import all workflows, find all nodes"
     )
     parser.add_argument("--show", default="", help="print the repr of an artifact")
+    parser.add_argument("--json", action="store_true", help="print what it is as JSON")
     return parser.parse_args(argv)
 
 
@@ -98,7 +100,8 @@ def _show(root: Path, arguments: argparse.Namespace) -> int:
     add_import_paths(root, arguments.file)
     with take_stdout() as answers, open(os.devnull, "wb") as nowhere:  # noqa: PTH123
         os.dup2(nowhere.fileno(), 1)  # what the user's modules print when they are imported
-        text = repr(read_artifact(Path(arguments.show)))
+        result = read_artifact(Path(arguments.show))
+        text = json.dumps(describe_result(result)) if arguments.json else repr(result)
         answers.write(text.encode("utf-8", "backslashreplace") + b"\n")
     return 0
 

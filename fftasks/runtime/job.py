@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import reprlib
 import time
@@ -169,6 +170,15 @@ def describe_type(value: Any) -> dict[str, str]:
         described["shape"] = (
             f"{len(value)} {'items' if not isinstance(value, (str, bytes)) else 'long'}"
         )
+    return described
+
+
+def describe_result(value: Any) -> dict[str, Any]:
+    """Return a result for tools: its type, its repr, and itself where JSON gives it back as it is."""
+    described = {**describe_type(value), "preview": preview_value(value), "repr": repr(value)}
+    with contextlib.suppress(Exception):  # what JSON has no word for, and the user's own ==
+        if json.loads(json.dumps(value, allow_nan=False)) == value:
+            described["value"] = value
     return described
 
 

@@ -1,5 +1,6 @@
 """`doit graph`."""
 
+import json
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -126,3 +127,25 @@ def test_nobody_reading_on_is_no_error(sample):
     )
 
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_graph_for_tools_has_nodes_edges_and_states(sample):
+    sample.write("config/default.yaml", "workflows: [wf.py]\nkfp:\n  fuse: chains\n")
+    before = json.loads(sample.doit("graph", "--json"))
+    sample.doit()
+    after = json.loads(sample.doit("graph", "w", "--json"))
+    run = json.loads(sample.doit("graph", "--run", "last", "--json"))
+
+    assert {node["node"]: node["function"] for node in before["nodes"]} == {
+        "counter": "Counter",
+        "<values>": "load",
+        "added": "Counter.add",
+    }
+    assert {node["group"] for node in before["nodes"]} != {""}
+    assert {"from": "<values>", "to": "added"} in before["edges"]
+    assert {"from": "counter", "to": "added"} in before["edges"]
+    assert {node["state"] for node in before["nodes"]} == {"will run"}
+    assert {node["state"] for node in after["nodes"]} == {"up to date"}
+    assert {node["state"] for node in run["nodes"]} == {"ran"}
+    assert not (sample.root / ".fftasks/graph.svg").exists()
+    assert "leave --kind" in sample.doit("graph", "--json", "--kind", "dot", code=3)
