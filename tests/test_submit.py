@@ -453,5 +453,6 @@ def test_a_run_is_followed_to_its_end_looked_at_and_replayed(sample, kfp_cluster
     assert len(kfp_cluster.runs) == 2
     assert "run 'all kinds'" not in sample.doit("submit", "--no-watch", FFTASKS_KFP__WATCH="true")
     assert "all kinds: stored, http" in sample.doit("upload")
+    assert '"is_new": false' in sample.doit("upload", "all kinds", "--json")
     assert "all kinds: scheduled" in sample.doit("schedule", "0 0 6 * * *", "all kinds")
     assert "its schedule is removed" in sample.doit("schedule", "--off")

@@ -71,9 +71,7 @@ def _start(
     return subprocess.run(command, cwd=project.root, check=False, stdout=stdout)
 
 
-def _find_on_cluster(
-    project: Project, name: str, wanted: str
-) -> tuple[str, Path, dict[str, Any]]:
+def _find_on_cluster(project: Project, name: str, wanted: str) -> tuple[str, Path, dict[str, Any]]:
     """Return the file that builds the workflow, that with the result, and what else is known of it."""
     if project.given:  # else the result of other values would be taken for that of these
         raise InvalidCommand(

@@ -5,16 +5,13 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
-
-from doit.exceptions import InvalidCommand
 
 from fftasks.cluster.cron import check_cron
 from fftasks.cluster.schedule import Schedule as Scheduled
 from fftasks.cluster.schedule import list_scheduled, schedule_workflow, unschedule
 from fftasks.cluster.upload import choose_workflows, upload_workflow
-from fftasks.commands.command import JSON
 from fftasks.commands.upload import Upload
 from fftasks.errors import FFTasksError
 from fftasks.project import Project, open_current
@@ -29,7 +26,6 @@ _COLUMNS = (
     *(Column("workflow", wraps=True), Column("time (UTC)"), Column("state")),
     *(Column("pipeline"), Column("parameters", wraps=True), Column("recurring run")),
 )
-_FLAGS = {"--off": "off", "--json": "as_json"}
 
 
 class Schedule(Upload):
@@ -42,20 +38,20 @@ class Schedule(Upload):
         "CRON has six fields: second minute hour day month weekday, in UTC. All workflows by default."
     )
     name = "schedule"
-    cmd_options = (*Upload.cmd_options, _OFF, JSON)
+    cmd_options = (*Upload.cmd_options, _OFF)
+    flags: Mapping[str, str] = {**Upload.flags, "--off": "off"}
 
     def execute(self, params: dict[str, Any], args: list[str]) -> int:
         """Check the times before anything is built, and do the rest."""
-        names = [arg for arg in args if arg not in _FLAGS]  # doit's parser stops at the first name
-        for flag in set(args) - set(names):
-            params[_FLAGS[flag]] = True
+        names, as_json = self.take_flags(params, args), params["as_json"]
         try:
             if params["off"] or not names:
                 self.loader.setup(params)
                 project = open_current()
-                return _end(project, names) if params["off"] else _list(project, params)
-            if params["as_json"]:
-                raise InvalidCommand("--json lists what is scheduled: leave CRON out")
+                if not params["off"]:
+                    return _list(project, as_json=as_json)
+                self.show(_end(project, names), as_json=as_json)
+                return 0
             self._cron = check_cron(names[0])
         except FFTasksError as error:
             sys.stdout.flush()
@@ -63,24 +59,25 @@ class Schedule(Upload):
             return error.exit_code
         return super().execute(params, names[1:])
 
-    def finish(self, project: Project, names: list[str]) -> None:
+    def finish(self, project: Project, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Store the pipelines, and schedule the versions."""
         for workflow in choose_workflows(project, names):
             version = upload_workflow(project, workflow)
             made = schedule_workflow(project, workflow, version, self._cron)
             how = "scheduled" if made.is_new else "is scheduled already"
-            print(f'{workflow}: {how}, "{self._cron}" (UTC), recurring run {made.identity}')
+            text = f'{workflow}: {how}, "{self._cron}" (UTC), recurring run {made.identity}'
+            yield text, {"workflow": workflow, "cron": self._cron, **dataclasses.asdict(made)}
 
 
-def _end(project: Project, names: list[str]) -> int:
+def _end(project: Project, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     for workflow, was_on in unschedule(project, names):
-        print(f"{workflow}: {'its schedule is removed' if was_on else 'it had no schedule'}")
-    return 0
+        text = f"{workflow}: {'its schedule is removed' if was_on else 'it had no schedule'}"
+        yield text, {"workflow": workflow, "was_scheduled": was_on}
 
 
-def _list(project: Project, params: dict[str, Any]) -> int:
+def _list(project: Project, *, as_json: bool) -> int:
     schedules = list(list_scheduled(project))
-    if params["as_json"]:
+    if as_json:
         print_json([dataclasses.asdict(schedule) for schedule in schedules])
         return 0
     if not schedules:

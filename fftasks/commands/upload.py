@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fftasks.cluster.upload import choose_workflows, upload_workflow
+from fftasks.commands.command import JSON
 from fftasks.commands.run import Run
 from fftasks.errors import FFTasksError
 from fftasks.project import Project, open_current
+from fftasks.table import print_json
 from fftasks.tasks import name_task
 
 
@@ -21,28 +25,50 @@ class Upload(Run):
         "All workflows by default. What is stored already, by its digest, is not stored again."
     )
     name = "upload"
+    cmd_options = (*Run.cmd_options, JSON)
     goal = "submit"
+    flags: Mapping[str, str] = {"--json": "as_json"}  # that may stand behind names
 
     def execute(self, params: dict[str, Any], args: list[str]) -> int:
         """Run doit's own command on the pipelines, and then the rest."""
-        tasks = [f"pipeline:{name_task(name)}" for name in args] or ["pipeline"]
+        names = self.take_flags(params, args)
+        tasks = [f"pipeline:{name_task(name)}" for name in names] or ["pipeline"]
+        if params["as_json"]:
+            params["outfile"] = sys.stderr
         try:
-            if args:
+            if names:
                 self.loader.setup(params)
-                choose_workflows(open_current(), args)  # a name that is none is an error now
+                choose_workflows(open_current(), names)  # a name that is none is an error now
             code = super().execute(params, tasks)
             if code:
                 return code
-            self.finish(open_current(), args)
+            self.show(self.finish(open_current(), names), as_json=params["as_json"])
         except FFTasksError as error:
             sys.stdout.flush()
             sys.stderr.write(f"{error}\n")
             return error.exit_code
         return 0
 
-    def finish(self, project: Project, names: list[str]) -> None:
-        """Do what comes when the pipelines are there."""
+    def take_flags(self, params: dict[str, Any], args: list[str]) -> list[str]:
+        """Note the flags among the arguments and return the rest: doit's parser stops at the first name."""
+        for flag in self.flags.keys() & set(args):
+            params[self.flags[flag]] = True
+        return [arg for arg in args if arg not in self.flags]
+
+    def show(self, done: Iterator[tuple[str, dict[str, Any]]], *, as_json: bool) -> None:
+        """Print what was done, line by line, or at the end as JSON."""
+        facts = []
+        for line, fact in done:
+            facts.append(fact)
+            if not as_json:
+                print(line)
+        if as_json:
+            print_json(facts)
+
+    def finish(self, project: Project, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Do what comes when the pipelines are there; yield of each workflow what was done, twice."""
         for workflow in choose_workflows(project, names):
             version = upload_workflow(project, workflow)
             how = "stored" if version.is_new else "is stored already"
-            print(f"{workflow}: {how}, {version.url}")
+            fact = {"workflow": workflow, **dataclasses.asdict(version)}
+            yield f"{workflow}: {how}, {version.url}", fact

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NoReturn
 
 from doit.cmd_base import DoitCmdBase
@@ -24,7 +25,8 @@ class WithHelp(DoitCmdBase):  # type: ignore[misc]
         except CmdParseError as error:
             number = next((n for n, word in enumerate(in_args) if word in _HELP), None)
             if number is None:
-                _refuse(error)
+                own = [option["long"] for option in self.cmd_options if option.get("long")]
+                _refuse(error, own)
             self.print_help(in_args[:number])
             return 0
 
@@ -33,12 +35,16 @@ class WithHelp(DoitCmdBase):  # type: ignore[misc]
         print(self.help())
 
 
-def _refuse(error: CmdParseError) -> NoReturn:
-    """Raise the error; about an option that there is not, without doit's objects in it."""
+def _refuse(error: CmdParseError, own: Sequence[str]) -> NoReturn:
+    """Raise the error; about an option that there is not, without doit's objects in it.
+
+    own: the options of the command itself, which all share those of doit
+    """
     text = str(error)
     wrong = re.search(r"option (\S+) not recognized", text)
     if wrong is None:
         raise error
-    known = [*(f"--{name}" for name in re.findall(r"'long':'([^']+)'", text)), "--help"]
-    hint = suggest_name(wrong[1], known) or f"there are: {', '.join(known)}"
+    known = [f"--{name}" for name in (*re.findall(r"'long':'([^']+)'", text), "help")]
+    listed = ", ".join(f"--{name}" for name in (*own, "help"))
+    hint = suggest_name(wrong[1], known) or f"there are: {listed}"
     raise InvalidCommand(f"there is no option {wrong[1]} here; {hint}") from error

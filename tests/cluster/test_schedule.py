@@ -123,13 +123,14 @@ def test_the_command_lists_and_ends_and_builds_nothing(server, project):
     shown = sample.doit("schedule").splitlines()
     [row] = json.loads(sample.doit("schedule", "--json"))
     ended = sample.doit("schedule", "chain", "--off")
+    [once_more] = json.loads(sample.doit("schedule", "chain", "--off", "--json"))
 
     assert shown[0].split()[:4] == ["workflow", "time", "(UTC)", "state"]
     assert shown[1].startswith(f'chain     "{DAILY}"  on ')
     assert (row["workflow"], row["cron"], row["is_on"]) == ("chain", DAILY, True)
     assert ended == "chain: its schedule is removed\n"
     assert list_schedules(server) == []
-    assert "usage" not in sample.doit("schedule", "--json", DAILY, code=3)
+    assert once_more == {"workflow": "chain", "was_scheduled": False}
 
 
 def test_a_run_by_the_clock_is_shown_like_one_that_was_submitted(server, project):

@@ -36,7 +36,7 @@ def test_help_of_one_command_and_of_a_task_is_as_before(chain):
     ("arguments", "said"),
     [
         (("graph", "--knd", "svg"), "there is no option --knd here; did you mean '--kind'?"),
-        (("result", "three", "--json"), "there is no option --json here; there are: --cluster"),
+        (("result", "three", "--xyz"), "there are: --cluster, --json, --help"),
         (("submit", "--agian"), "there is no option --agian here; did you mean '--again'?"),
     ],
 )
