@@ -15,8 +15,9 @@ from fftasks.graph import GraphFile, load_graph
 from fftasks.label import Node, describe_node, label_nodes
 from fftasks.record import Record, digest_json, read_record
 from fftasks.settings import Layer, NodeSettings, Settings, load
-from fftasks.settings.nodes import combine_layers, find_unmatched
+from fftasks.settings.nodes import combine_layers
 from fftasks.settings.patterns import make_layer, warn_of_secrets
+from fftasks.settings.unmatched import find_unmatched
 from fftasks.stages import node as node_stage
 from fftasks.store import Store, Trace
 
@@ -177,7 +178,7 @@ class Project:
 
     def list_node_warnings(self) -> list[str]:
         """Return what is worth a warning in graphs, and in the settings of nodes."""
-        names = {node.content["name"] for node in self.nodes.values()}
+        names = dict.fromkeys(node.content["name"] for node in self.nodes.values())
         coded = {
             digest_json(s): s for n in self.nodes.values() for s in n.content.get("settings", ())
         }

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fftasks.record import digest_json
-from fftasks.settings.rule import Value, suggest
+from fftasks.settings.rule import Value
 from fftasks.settings.rule import make_setting as _setting
 
 DEFAULT_PATTERN = "__default__"
@@ -155,16 +155,6 @@ def list_env_pieces(settings: NodeSettings) -> dict[str, str]:
     Resources, places and retries decide how it runs, and not what it returns.
     """
     return {f"env {name}": digest_json(value) for name, value in settings.env.items()}
-
-
-def find_unmatched(layers: Sequence[Layer], names: Iterable[str]) -> Iterator[str]:
-    """Yield a sentence for each layer that is for no node, with the nearest name."""
-    known = list(names)
-    for layer in layers:
-        if not any(map(layer.matches, known)):
-            near = suggest(layer.pattern, known, cutoff=0.4)
-            what = f"{layer.origin}: no node's name matches {layer.pattern!r}"
-            yield f"{what}: {near}" if near else what
 
 
 def _show(value: Any) -> str:

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from fftasks.errors import SettingsError
-from fftasks.settings import NodeSettings, load
-from fftasks.settings.nodes import NODE_RULES, combine_layers, find_unmatched, list_env_pieces
+from fftasks.settings import Layer, NodeSettings, load
+from fftasks.settings.nodes import NODE_RULES, combine_layers, list_env_pieces
 from fftasks.settings.patterns import check_layer, make_layer, warn_of_secrets
+from fftasks.settings.unmatched import find_unmatched
 
 LAYERED = """
 workflows: [wf.py]
@@ -128,8 +129,30 @@ def test_a_pattern_for_no_node_is_told_with_the_nearest_name(folder):
     layers = load(folder, environ={}).nodes
 
     assert list(find_unmatched(layers, ["train", "load"])) == [
-        "config/default.yaml:2: no node's name matches 'trian': did you mean train?"
+        "config/default.yaml:2: no node's name matches 'trian'; did you mean 'train'?"
     ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("train", "did you mean 'train.*'? It matches 'train 1', 'train 2', 'train 3' and 1 more"),
+        ("train*", "did you mean 'train.*'? It matches 'train 1', 'train 2', 'train 3' and 1 more"),
+        ("load_*", "did you mean 'load_.*'? It matches 'load_a'"),
+        ("trian.*", "did you mean 'train 1', 'train 2' or 'train 3'?"),
+        ("^Train 1$", "did you mean 'train 1'?"),
+        (r"best \(all\)", "did you mean 'best (al)'?"),
+        ("xyz|b", "did you mean '(xyz|b).*'? It matches 'best (al)'"),
+        ("(?i)LOAD", "did you mean '(?i)LOAD.*'? It matches 'load_a'"),
+        ("xyz", "the nodes are 'train 1', 'train 2', 'train 3' and 3 more"),
+    ],
+)
+def test_a_pattern_for_no_node_gets_what_was_probably_meant(pattern, said):
+    names = ["train 1", "train 2", "train 3", "train 40", "load_a", "best (al)"]
+
+    (sentence,) = find_unmatched([Layer(pattern, {}, "x.yaml:1")], names)
+
+    assert said in sentence
 
 
 def test_a_plain_value_that_looks_like_a_secret_is_warned_of(folder):
