@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from fftasks.doctor.finding import FAIL, OK, WARN, Finding, make_failure
 from fftasks.errors import FFTasksError
-from fftasks.ports.kfp import find_experiment
+from fftasks.ports.kfp import find_experiment, has_namespace
 from fftasks.ports.kfp_connection import Connection, Json, connect
 from fftasks.ports.kfp_runs import ask_version
 from fftasks.project import Project
@@ -31,7 +31,7 @@ def check_kfp(project: Project) -> Iterator[Finding]:
             return
         yield Finding("KFP host", OK, kfp.access.host)
         yield _check_version(kfp)
-        yield _check_namespace(settings, health)
+        yield _check_namespace(kfp, settings, health)
         yield _check_access(kfp, settings)
 
 
@@ -48,14 +48,30 @@ def _check_version(kfp: Connection) -> Finding:
     return Finding("KFP version", OK, f"{text}{keys}")
 
 
-def _check_namespace(settings: KFPSettings, health: Json) -> Finding:
-    if health.get("multi_user") and not settings.namespace:
+def _check_namespace(kfp: Connection, settings: KFPSettings, health: Json) -> Finding:
+    check, name = "KFP namespace", settings.namespace
+    if not health.get("multi_user"):
+        if not name:
+            return Finding(check, OK, "none, as the host serves one user")
+        found = f"{name!r} is set, and this host serves one user without namespaces"
+        return Finding(check, WARN, found, "is kfp.host the right one?")
+    if not name:
         cure = "kfp.namespace: the name of your profile"
-        return Finding("KFP namespace", FAIL, "it serves several users, and none is set", cure)
-    if settings.namespace and not health.get("multi_user"):
-        found = f"{settings.namespace!r} is set, and this host serves one user without namespaces"
-        return Finding("KFP namespace", WARN, found, "is kfp.host the right one?")
-    return Finding("KFP namespace", OK, settings.namespace or "none, as the host serves one user")
+        return Finding(check, FAIL, "it serves several users, and none is set", cure)
+    try:
+        return _judge_namespace(name, has_namespace(kfp, settings))
+    except FFTasksError:
+        return Finding(check, WARN, f"{name!r}: not looked at: see KFP access")
+
+
+def _judge_namespace(name: str, is_there: bool | None) -> Finding:  # noqa: FBT001 - as it was answered
+    if is_there:
+        return Finding("KFP namespace", OK, name)
+    cure = f"does `kubectl get namespace {name}` find it? kfp.namespace is the name of your profile"
+    if is_there is None:
+        found = f"{name!r} has nothing in it, and Kubeflow Pipelines does not say whether it exists"
+        return Finding("KFP namespace", WARN, found, cure)
+    return Finding("KFP namespace", FAIL, f"the cluster has no namespace {name!r}", cure)
 
 
 def _check_access(kfp: Connection, settings: KFPSettings) -> Finding:

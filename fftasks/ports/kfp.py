@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from fftasks.errors import SettingsError, ToolError
 from fftasks.ports.kfp_access import make_headers, make_tls_context, read_access
-from fftasks.ports.kfp_connection import Connection, Json, connect
+from fftasks.ports.kfp_connection import Connection, Json, Question, connect
 from fftasks.ports.kfp_errors import NoAnswerError
 from fftasks.stages.submit import Request, Run
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _STATE_TIMEOUT_S = 5.0
 _RECENT = 50
+_NAMESPACES = "/api/v1/namespaces/"  # of the cluster's API server
 _NOT_FOUND = 5  # gRPC's code in KFP's answers, as opposed to the 404 of some other server
 
 
@@ -159,6 +160,25 @@ def find_experiment(kfp: Connection, settings: KFPSettings) -> str:
         if row.get("display_name") == settings.experiment and row.get("experiment_id"):
             return str(row["experiment_id"])
     return ""
+
+
+def has_namespace(kfp: Connection, settings: KFPSettings) -> bool | None:
+    """Tell whether the settings' namespace is there; None if nobody says.
+
+    Kubeflow Pipelines does not: in a namespace that is none it finds nothing, and makes what it is told to
+    until pods are to run. What is in it shows that it is there; and the API server of the cluster knows,
+    where all goes through it (kfp.auth: kubeconfig).
+    """
+    cluster, through, _ = kfp.access.host.partition(_NAMESPACES)
+    if settings.auth == "kubeconfig" and through:
+        path = _NAMESPACES + quote(settings.namespace, safe="")
+        question = Question("GET", path, host=cluster)
+        answer = kfp.send("cannot look for the namespace", question, check=False)
+        if answer.status in (200, 404):  # else whoever asks may not know
+            return answer.status == 200  # noqa: PLR2004 - HTTP
+    attempted = f"cannot look for experiments{_in(settings)}"
+    rows = kfp.list_all(attempted, "/experiments", "experiments", in_namespace(settings))
+    return True if any(True for _ in rows) else None
 
 
 def name_filter(key: str, value: str) -> Json:

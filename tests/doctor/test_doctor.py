@@ -19,6 +19,7 @@ from fftasks.doctor.nodes import check_graphs, check_nodes, check_pipeline
 from fftasks.errors import ToolError
 from fftasks.project import open_project
 from tests.cluster.submitted import CHAIN, make_project
+from tests.ports.test_kfp_identity import PROXY, write_kubeconfig
 from tests.sample import Sample
 from tests.services.kfp_server import Fault, KFPServer
 
@@ -59,7 +60,7 @@ def test_an_experiment_that_is_not_there_will_be_made(tmp_path, server):
         ({"version": "2.18.1"}, "", "KFP version: ok", ""),
         ({"version": ""}, "", "KFP version: ok", ""),
         ({"multi_user": True}, "", "KFP namespace: fail", "kfp.namespace"),
-        ({"multi_user": True}, "  namespace: me", "KFP namespace: ok", ""),
+        ({"multi_user": True}, "  namespace: me", "KFP namespace: warn", "get namespace me"),
         ({}, "  namespace: me", "KFP namespace: warn", "kfp.host"),
         ({"token": "s3cret"}, "", "KFP host: fail", "kfp.token"),
         ({"token": "s3cret"}, "  token: s3cret", "KFP access: ok", ""),
@@ -76,6 +77,30 @@ def test_what_a_host_does_not_like_is_found(tmp_path, options, settings, finding
 
     assert finding in found
     assert cure in found[finding].cure
+
+
+def test_a_namespace_is_believed_in_when_something_is_in_it(tmp_path):
+    with KFPServer(multi_user=True) as server:
+        sample = make_project(tmp_path, server, kfp="  namespace: me")
+        server.api._add_experiment({"display_name": "old", "namespace": "me"})
+
+        found = check(sample, check_kfp)
+
+    assert found["KFP namespace: ok"].found == "me"
+
+
+def test_the_clusters_own_server_knows_its_namespaces(tmp_path, monkeypatch):
+    with KFPServer(multi_user=True, prefix=PROXY, namespaces=frozenset({"me"})) as server:
+        path = write_kubeconfig(tmp_path, server.url, {"token": "s3cret"})
+        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", path)
+        found = {}
+        for name in ("me", "nope"):
+            kfp = f"  auth: kubeconfig\n  namespace: {name}"
+            found |= check(make_project(tmp_path, server, kfp=kfp), check_kfp)
+
+    assert found["KFP namespace: ok"].found == "me"
+    assert found["KFP namespace: fail"].found == "the cluster has no namespace 'nope'"
+    assert "kubectl get namespace nope" in found["KFP namespace: fail"].cure
 
 
 def test_a_token_that_cannot_be_read_has_a_cure(tmp_path, server):

@@ -80,6 +80,7 @@ class KFPServer:
     log_servers           who gives logs of pods: the page's server, the API's
     version               as the server says it
     prefix                what stands before all paths, as behind the API server of Kubernetes
+    namespaces            those that this API server knows
     """
 
     def __init__(
@@ -94,10 +95,12 @@ class KFPServer:
         log_servers: frozenset[str] = frozenset({"page", "api"}),
         prefix: str = "",
         version: str = "2.17.0",
+        namespaces: frozenset[str] = frozenset(),
     ) -> None:
         self.api = Api(execute, multi_user=multi_user, forbidden_namespaces=forbidden_namespaces)
         self.log_servers = log_servers
         self.prefix = prefix
+        self.namespaces = namespaces
         self.version = version
         self.token = token
         self.cookies = cookies
@@ -255,7 +258,10 @@ class _Handler(BaseHTTPRequestHandler):
         request = Request(self.command, path, query, headers, body)
         kfp.requests.append(request)
         if is_elsewhere:
-            self._send_json(404, {"kind": "Status", "code": 404, "message": "page not found"})
+            namespaces = {f"/api/v1/namespaces/{name}": name for name in kfp.namespaces}
+            status = {"kind": "Status", "code": 404, "message": "not found"}
+            found = {"kind": "Namespace", "metadata": {"name": namespaces.get(path)}}
+            self._send_json(*((200, found) if path in namespaces else (404, status)))
             return
         fault = kfp.take_fault(request)
         if fault is None:
