@@ -9,10 +9,12 @@ behind the page's server only. But a task's outputs lie at a place that all back
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from fftasks.cluster.details import Task
+from fftasks.cluster.outcome import Outcome, read_outcomes
 from fftasks.cluster.run import (
     ClusterRun,
     Json,
@@ -20,7 +22,8 @@ from fftasks.cluster.run import (
     find_executor,
     list_outputs,
 )
-from fftasks.cluster.show import name_state
+from fftasks.cluster.show import name_node_state
+from fftasks.cluster.watch import find_log
 from fftasks.errors import ToolError
 from fftasks.ports.kfp_runs import list_runs, read_run
 from fftasks.ports.object_store import ObjectStore
@@ -31,6 +34,7 @@ from fftasks.workflow.slug import make_slug
 
 PACKS = ("values", "inner")  # of a task of several nodes; see runtime/task.py
 DEFAULT_ROOT = "minio://mlpipeline/v2/artifacts"  # of KFP's own installation
+_GIVE = frozenset({"SUCCEEDED", "CACHED"})  # the states of tasks whose outputs are kept
 _EARLIER = 100
 _STEP = 1 << 24
 
@@ -41,6 +45,8 @@ def bring_result(project: Project, run: ClusterRun, node: str) -> Path:
     Of a node that shares its container with others, it is taken out of the pack that they have given.
     """
     task = run.find_task(node)
+    if task.state not in _GIVE:
+        raise _refuse(run, task, node, read_outcomes(run, find_log(project, run)).get(task.name))
     outputs = list_outputs(run.document, task.name)
     if "result" in outputs:
         return bring_output(project, run, task, "result")
@@ -51,8 +57,25 @@ def bring_result(project: Project, run: ClusterRun, node: str) -> Path:
     raise ToolError(
         f"the result of {node!r} was not kept in run {run.run_id}",
         found=[f"task {task.name} gives {', '.join(outputs) or 'nothing'}"],
-        tip=f"`doit replay {node!r}` computes it here",
+        tip=_tell_replay(run, node),
     )
+
+
+def _refuse(run: ClusterRun, task: Task, node: str, outcome: Outcome | None = None) -> ToolError:
+    """Return the error for a node whose task has not ended well; outcome: of its group."""
+    found = [f"its state is {name_node_state(run, task, node, outcome)}"]
+    attempted, failed = f"{node} has no result in run {run.run_id}", outcome and outcome.failed
+    if failed and failed != node:
+        found += [f"{failed}, which shares its pod, failed: of such a pod nothing is kept"]
+        tip = f"`doit logs {shlex.quote(failed)} {run.run_id[:8]}`"
+        return ToolError(attempted, found=found, tip=f"{tip}; {_tell_replay(run, node)}")
+    if outcome and outcome.error:
+        return ToolError(attempted, found=[*found, outcome.error], tip=_tell_replay(run, node))
+    return ToolError(attempted, found=[*found, *([task.error] if task.error else [])])
+
+
+def _tell_replay(run: ClusterRun, node: str) -> str:
+    return f"`doit replay {shlex.quote(node)} {run.run_id[:8]}` computes it here"
 
 
 def unpack(path: Path, node: str) -> Path | None:
@@ -77,14 +100,8 @@ def bring_output(project: Project, run: ClusterRun, task: Task, output: str) -> 
 
     Raises ToolError if the task has not ended well, or its output cannot be found.
     """
-    if task.state not in ("SUCCEEDED", "CACHED"):
-        raise ToolError(
-            f"{task.title} has no result in run {run.run_id}",
-            found=[
-                f"its state is {name_state(task.state)}",
-                *([task.error] if task.error else []),
-            ],
-        )
+    if task.state not in _GIVE:
+        raise _refuse(run, task, task.title)
     target = project.folder / "cluster" / run.run_id / task.name / output
     if not target.exists():
         store = ObjectStore(project.settings.object_store)

@@ -23,7 +23,7 @@ def find_run(project: Project, wanted: str = "") -> ClusterRun:
     settings = project.settings.kfp
     if len(wanted) == _ID_LENGTH:
         return ClusterRun(read_run(settings, wanted))
-    runs = [ClusterRun(run) for run in list_runs(settings, _LATEST)]
+    runs = _list_latest(project, wanted)
     named = [run for run in runs if run.name == wanted]  # newest first
     begins = [run for run in runs if run.run_id.startswith(wanted)]
     if not named and len(begins) > 1:
@@ -38,6 +38,16 @@ def find_run(project: Project, wanted: str = "") -> ClusterRun:
             f"there is no run {wanted!r} in experiment {settings.experiment!r}",
             tip="`doit runs` lists them; RUN is an id, its beginning, or a name",
         ) from error
+
+
+def _list_latest(project: Project, wanted: str) -> list[ClusterRun]:
+    """Return the latest runs; an error says what they were looked through for."""
+    settings = project.settings.kfp
+    try:
+        return [ClusterRun(run) for run in list_runs(settings, _LATEST)]
+    except ToolError as error:
+        attempted = f"cannot look for run {wanted!r} in experiment {settings.experiment!r}"
+        raise type(error)(attempted, found=error.found, tip=error.tip) from error
 
 
 def list_submitted(project: Project) -> list[Record]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fftasks.errors import SettingsError, ToolError
 from fftasks.history import find_run, list_runs, read_graph, read_run
@@ -15,6 +15,9 @@ from fftasks.page.local import read_past, show_run, show_tasks
 from fftasks.picture.drawing import Item
 from fftasks.project import Project
 from fftasks.settings.tree import RULES
+
+if TYPE_CHECKING:
+    from fftasks.cluster.run import ClusterRun
 
 _SHORTEST = 4  # a shorter secret would hide words
 
@@ -27,7 +30,7 @@ def describe_run(project: Project, name: str = "", *, cluster: bool = False) -> 
     cluster: look there only
     """
     if cluster or not is_local(project, name):
-        return describe_cluster(project, name)
+        return _describe_cluster(project, name, cluster=cluster)
     return describe_local(project, name)
 
 
@@ -40,20 +43,31 @@ def list_items_of(project: Project, name: str, *, cluster: bool = False) -> list
     """Return the nodes of a run as the picture has them; name, cluster: as for describe_run."""
     if not cluster and is_local(project, name):
         return read_items(project, name)
-    from fftasks.cluster.choose import find_run as find_cluster_run
     from fftasks.page.cluster import list_cluster_items
 
-    return list_cluster_items(project, find_cluster_run(project, name))
+    return list_cluster_items(project, _find_cluster_run(project, name, cluster=cluster))
 
 
-def describe_cluster(project: Project, name: str) -> dict[str, Any]:
-    """Return the content of the page of a run on the cluster; raise ToolError if there is none."""
-    from fftasks.cluster.choose import find_run as find_cluster_run
+def _find_cluster_run(project: Project, name: str, *, cluster: bool) -> ClusterRun:
+    """Return a run on the cluster; raise ToolError, which says where else was looked."""
+    from fftasks.cluster.choose import find_run as find_there
+
+    try:
+        return find_there(project, name)
+    except ToolError as error:
+        if cluster:
+            raise
+        last = max(list_runs(project.folder), default="")
+        here = f"no run here begins with {name!r}{f', the last one is {last}' if last else ''}"
+        raise type(error)(error.attempted, found=[here, *error.found], tip=error.tip) from error
+
+
+def _describe_cluster(project: Project, name: str, *, cluster: bool) -> dict[str, Any]:
     from fftasks.page import cluster as there
     from fftasks.page.outputs import show_outputs
     from fftasks.ports.kfp import find_page
 
-    run = find_cluster_run(project, name)
+    run = _find_cluster_run(project, name, cluster=cluster)
     shown, notice = show_outputs(project, run)
     return make_content(
         f"{project.root.name}: {run.name} {run.run_id[:8]}",

@@ -1,6 +1,7 @@
 """A group that fails on the cluster: which node it was, wherever a run is looked at."""
 
 import json
+import shlex
 
 import pytest
 
@@ -105,12 +106,20 @@ def test_its_page_shows_one_failure_with_the_error(failed):
     assert not tasks["load"].get("error")
 
 
-def test_a_result_of_a_failed_group_is_missed_by_the_name_that_was_asked_for(failed):
-    sample, _, _ = failed
+def test_a_result_of_a_failed_group_is_missed_with_the_node_that_failed(failed):
+    sample, _, run_id = failed
+    printed = {
+        node: sample.doit("result", node, "--cluster", code=1)
+        for node in ("load", "check it", "tell")
+    }
 
-    printed = sample.doit("result", "tell", "--cluster", code=1)
-
-    assert "load and 2 more in its pod has no result" in printed
+    for node, state in (("load", "ran"), ("check it", "failed"), ("tell", "skipped")):
+        assert printed[node].startswith(f"{node} has no result in run {run_id}\n")
+        assert f"its state is {state}\n" in printed[node]
+        assert f"doit replay {shlex.quote(node)} {run_id[:8]}" in printed[node]
+    assert "check it, which shares its pod, failed" in printed["load"]
+    assert f"`doit logs 'check it' {run_id[:8]}`" in printed["tell"]
+    assert "ValueError: two are too many" in printed["check it"]
 
 
 def test_a_log_that_blames_nobody_leaves_it_open():

@@ -7,7 +7,7 @@ import pytest
 
 from tests.cluster.submitted import make_project, submit_project
 from tests.services.kfp_script import Script
-from tests.services.kfp_server import KFPServer
+from tests.services.kfp_server import Fault, KFPServer
 
 NODES = ("first node", "second", "third")
 
@@ -94,6 +94,21 @@ def test_without_a_run_each_says_how_to_get_one(tmp_path):
         ):
             assert "tip: `doit submit` starts one" in sample.doit(*command, code=1)
         assert "`doit submit` starts one" in sample.doit("runs")
+
+
+@pytest.mark.parametrize(
+    "command", [("report",), ("graph", "--run"), ("status",), ("logs", "third")]
+)
+def test_a_run_that_cannot_be_looked_for_is_named_with_the_cure(submitted, command):
+    sample, server, *_ = submitted
+    server.faults.append(Fault(status=401, path="/experiments"))
+
+    output = sample.doit(*command, "nope", code=1)
+
+    assert output.startswith("cannot look for run 'nope' in experiment 'Default'\n")
+    assert ("no run here begins with 'nope'" in output) is (command[0] in ("report", "graph"))
+    assert "HTTP 401" in output
+    assert "kfp.token" in output
 
 
 def test_a_host_that_is_away_is_said(tmp_path, submitted):
