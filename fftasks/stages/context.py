@@ -7,7 +7,7 @@ is only read, and only what changed is copied again. Before anything is copied, 
     a secret (see secret.py)      an error, unless context.allow names its file
     more than context.max_size    an error, with patterns that would help
     a link out of the folder      an error; a link inside, also to nothing, stays a link
-    a socket, pipe or device      is left out
+    a socket, pipe or device      is left out, and a warning
     what cannot be read           an error, unless it is ignored
     a file that keeps changing    an error after three attempts; one that goes away is left out
     names that differ in case     both are copied, and a warning: macOS and Windows keep one
@@ -41,7 +41,8 @@ def make(folder: Path, target: Path, settings: ContextSettings = _DEFAULTS) -> R
 
     The record has "files": [[path, size, sha256, executable], ...], "links": [[path, to], ...],
     "folders": the empty ones, and "size_bytes"; its output is the digest of the three lists.
-    "allowed": [[path, line, rule], ...], the secrets that context.allow lets in.
+    "allowed": [[path, line, rule], ...], the secrets that context.allow lets in. "left_out": [[path,
+    "pipe", "socket" or "device"], ...].
     Raises SettingsError for a pattern or size, SecretError, SizeError, ContextError for a file that
     cannot be taken or keeps changing, StoreError if the copy cannot be written.
     """
@@ -127,7 +128,7 @@ def _measure(
 
 def _compare(old: Record, new: Record) -> list[str]:
     """Return why a new record is not the old one, one sentence each."""
-    if old == new:
+    if {**old, "left_out": new["left_out"]} == new:  # what comes and goes is in no image
         return []
     try:
         reasons = list(find_difference(old, new).list_sentences())
@@ -152,6 +153,7 @@ def _describe(
         "output": digest_json(contents),
         "size_bytes": sum(row[1] for row in rows),
         "allowed": allowed,
+        "left_out": [[path, kind] for path, kind in listing.left_out.items()],
         **contents,
     }
 

@@ -9,7 +9,9 @@ project's own lines count; `!src` alone does not bring `src/__pycache__` back.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,6 +23,7 @@ CACHES = frozenset(
     {"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".ipynb_checkpoints"}
 )
 _ENVIRONMENT = "pyvenv.cfg"
+_KINDS = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
 
 
 class ContextError(FFTasksError):
@@ -34,11 +37,13 @@ class Listing:
     files: path -> what stat() said when it was listed
     links: path -> what it points to, relative to where it is
     folders: those that nothing is taken from, in order; the others follow from what they hold
+    left_out: what no image can hold -> "pipe", "socket" or "device"
     """
 
     files: dict[str, os.stat_result] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def read_ignore(folder: Path, extra: tuple[str, ...] = ()) -> Ignore:
 
 
 def list_folder(folder: Path, ignore: Ignore) -> Listing:
-    """Return what of a folder gets in, sorted by path; sockets, pipes and devices are left out.
+    """Return what of a folder gets in, sorted by path; sockets, pipes and devices do not.
 
     Raises ContextError for a folder that cannot be read, and for a link that leaves the folder.
     """
@@ -78,6 +83,7 @@ def list_folder(folder: Path, ignore: Ignore) -> Listing:
         {path: found.files[path] for path in sorted(found.files)},
         {path: found.links[path] for path in sorted(found.links)},
         sorted(set(found.folders) - holding),
+        dict(sorted(found.left_out.items())),
     )
 
 
@@ -124,14 +130,24 @@ def _list_entry(
             return None
         asked_for = True
     ignored = verdict is not None and verdict.ignored
-    if entry.is_file(follow_symlinks=False):  # most are
-        if not ignored:
-            found.files[path] = entry.stat(follow_symlinks=False)
-    elif entry.is_dir(follow_symlinks=False):
+    if entry.is_dir(follow_symlinks=False):
         return _Folder(path, verdict, asked_for) if not ignored or ignore.reopens(path) else None
-    elif not ignored and entry.is_symlink():
-        found.links[path] = _read_link(root, path)
+    if not ignored:
+        with suppress(FileNotFoundError):  # it went away since, and what stands beside it did not
+            _note(root, path, entry, found)
     return None
+
+
+def _note(root: Path, path: str, entry: os.DirEntry[str], found: Listing) -> None:
+    """Note what is no folder and not ignored."""
+    if entry.is_symlink():
+        found.links[path] = _read_link(root, path)
+        return
+    status = entry.stat(follow_symlinks=False)
+    if stat.S_ISREG(status.st_mode):
+        found.files[path] = status
+    else:
+        found.left_out[path] = _KINDS.get(stat.S_IFMT(status.st_mode), "device")
 
 
 def _is_asked_for(path: str, ignore: Ignore) -> bool:

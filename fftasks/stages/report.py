@@ -77,6 +77,9 @@ def _list_warnings(record: Record) -> Iterator[str]:
     allowed = [f"{_show(path)}:{line} {rule}" for path, line, rule in record["allowed"]]
     if allowed:
         yield f"allowed by context.allow: {_enumerate(allowed)}"
+    left_out = [f"{_show(path)} (a {kind})" for path, kind in record["left_out"]]
+    if left_out:
+        yield f"left out, as no image can hold them: {_enumerate(left_out)}"
     if len(record["files"]) > _MANY:
         yield (
             f"more than {_MANY} files, and each is looked at each time: "

@@ -9,7 +9,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from fftasks.errors import SettingsError, StoreError
 from fftasks.record import digest_bytes, read_record, write_record
 from fftasks.settings import ContextSettings
 from fftasks.stages import context, mirror
-from fftasks.stages.listing import ContextError
+from fftasks.stages.listing import ContextError, list_folder, read_ignore
 
 LONG_AGO_NS = 10**18
 
@@ -311,15 +311,38 @@ def test_links_in_a_circle_stay_links(folder, target):
     assert context.make(folder, target)["links"] == [["a", "b"], ["b", "a"]]
 
 
-def test_sockets_and_pipes_are_skipped(folder, target, monkeypatch):
+def test_sockets_and_pipes_are_left_out_and_named(folder, target, monkeypatch):
     monkeypatch.chdir(folder)
-    os.mkfifo("pipe")
+    write(folder / ".dockerignore", "ignored\n")
+    before = context.make(folder, target)
+    for name in ("pipe", "ignored"):
+        os.mkfifo(name)
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind("socket")
+        listener.bind("data/socket")
 
         record = context.make(folder, target)
 
-    assert list_files(record) == ["data/table.csv", "sums.py"]
+    assert list_files(record) == [".dockerignore", "data/table.csv", "sums.py"]
+    assert record["left_out"] == [["data/socket", "socket"], ["pipe", "pipe"]]
+    assert record["output"] == before["output"]
+    assert context.look(folder, target, previous=before) == []
+    assert context.look(folder, target, previous={**before, "output": "x"}) != []
+
+
+def test_what_goes_away_while_it_is_listed_takes_nothing_with_it(folder, monkeypatch):
+    write(folder / "data/a.tmp")
+    scan = os.scandir
+
+    def scan_and_lose(path):
+        with scan(path) as entries:
+            kept = sorted(entries, key=lambda entry: entry.name)
+        if any(entry.name == "a.tmp" for entry in kept):
+            (folder / "data/a.tmp").unlink()
+        return nullcontext(kept)
+
+    monkeypatch.setattr(os, "scandir", scan_and_lose)
+
+    assert "data/table.csv" in list_folder(folder, read_ignore(folder)).files
 
 
 def test_unreadable_file_is_named(open_folder):

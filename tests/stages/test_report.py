@@ -10,7 +10,7 @@ from fftasks.stages.difference import find_difference
 from fftasks.stages.report import describe, find_clashes, format_report
 
 
-def make_record(*paths: str, links=(), folders=(), allowed=(), mark: str = "1"):
+def make_record(*paths: str, links=(), folders=(), allowed=(), left_out=(), mark: str = "1"):
     return {
         "output": f"sha256:{mark}",
         "size_bytes": len(paths),
@@ -18,6 +18,7 @@ def make_record(*paths: str, links=(), folders=(), allowed=(), mark: str = "1"):
         "links": [list(link) for link in links],
         "folders": list(folders),
         "allowed": [list(row) for row in allowed],
+        "left_out": [list(row) for row in left_out],
     }
 
 
@@ -80,6 +81,14 @@ def test_what_is_allowed_is_said():
     record = make_record(".env", allowed=[(".env", 1, "dotenv")])
 
     assert show(record)[1:] == ["allowed by context.allow: .env:1 dotenv"]
+
+
+def test_what_no_image_can_hold_is_said():
+    record = make_record("a", left_out=[("data/p", "pipe"), ("s", "socket")])
+
+    assert show(record)[1:] == [
+        "left out, as no image can hold them: data/p (a pipe), s (a socket)"
+    ]
 
 
 @pytest.mark.parametrize(("count", "said"), [(10_000, False), (10_001, True)])
