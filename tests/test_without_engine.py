@@ -14,7 +14,7 @@ from fftasks.record import read_record
 from tests.ports.test_registry_faults import FULL, full
 from tests.sample import Sample
 from tests.services.certificate import make_certificate
-from tests.services.fault_proxy import FaultProxy
+from tests.services.fault_proxy import FaultProxy, Reset, refuse
 
 NOWHERE = "unix:///nowhere.sock"
 CODE = """\
@@ -62,6 +62,10 @@ registry:
 """
     sample.write("config/default.yaml", text + "".join(f"  {line}\n" for line in lines))
     return sample
+
+
+def pass_on(exchange) -> None:
+    exchange.reply(*exchange.ask())
 
 
 def check_pushed(sample, registry) -> None:
@@ -136,3 +140,55 @@ def test_after_a_full_disk_the_next_push_sends_only_what_is_missing(tmp_path, re
     proxy.seen.clear()
     sample.doit("push")
     assert proxy.count("PUT .*/uploads/") == 2  # the layer of the code, and the configuration
+
+
+@pytest.fixture
+def built(tmp_path, registry, proxy):
+    """Give a project with an image; it goes into any repository that is named by the environment."""
+    login = (f"username: {registry.username}", f"password: {registry.password}")
+    sample = make_project(tmp_path, proxy.server, *login)
+    sample.write("data.bin", os.urandom(100_000).hex())
+    sample.doit("image")
+    return sample
+
+
+def test_after_a_fault_the_next_push_sends_only_what_is_missing(built, registry, proxy):
+    uploads = "PUT .*/uploads/"
+    refusals = {
+        "registry.username": refuse(401, "UNAUTHORIZED", "authentication required"),
+        "does not allow it": refuse(403, "DENIED", "requested access to the resource is denied"),
+        "no such repository": refuse(404, "NAME_UNKNOWN", "repository name not known to registry"),
+    }
+    for number, (said, fault) in enumerate(refusals.items()):
+        into = {"FFTASKS_REGISTRY__REPOSITORY": f"tests/refused-{number}"}
+        proxy.break_next(
+            uploads, pass_on, *[fault] * 2
+        )  # what it asks for again with a new token too
+        refused = built.doit("push", code=1, **into)
+        proxy.faults.clear()
+        tried = proxy.count(uploads)
+        built.doit("push", **into)
+
+        assert said in refused
+        assert (refused.count("!! "), refused.count("tip: ")) == (1, 1)
+        assert (tried, proxy.count(uploads)) == (2, 5)  # of four, the first one is not sent again
+        check_pushed(built, registry)
+        proxy.seen.clear()
+
+
+def test_what_passes_is_waited_for_with_a_word_and_leaves_nothing_to_do(built, registry, proxy):
+    slow_down = refuse(429, "TOOMANYREQUESTS", "slow down", {"Retry-After": "1"})
+    proxy.break_next("POST .*/uploads/", slow_down)
+    proxy.break_next("PUT .*/uploads/", Reset(after=1_000))
+    for request in ("HEAD .*/blobs/", "PUT .*/manifests/"):
+        proxy.break_next(request, refuse(500))
+
+    output = built.doit("push")
+
+    assert proxy.faults == []
+    assert output.count("is asked too often; trying again in 1 s") == 1
+    assert output.count("broke off; trying again in 1 s") == 3
+    check_pushed(built, registry)
+    proxy.seen.clear()
+    assert "-- push  up to date" in built.doit("push")
+    assert proxy.seen == []
