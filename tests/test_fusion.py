@@ -149,6 +149,9 @@ def test_an_edit_of_one_node_of_a_group_runs_that_node_and_what_follows(
     for node in ("total", "two", "square 1"):
         assert find_value(cluster, sample, second, node) == fftasks.load(node, sample.root)
     assert find_run_id(sample.doit("submit", **environ)) == second.run_id
+    replayed = sample.doit("replay", "total", second.run_id, "--docker", **environ)
+    assert "square 0 | -- unchanged, kept from the last run" in replayed
+    assert replayed.splitlines()[-1] == repr(fftasks.load("total", sample.root))
     third = kfp_cluster.wait(find_run_id(sample.doit("submit", "--again", **environ)))
     assert {task.is_cached for name, task in third.tasks.items() if "last-run" not in name} == {
         True

@@ -22,7 +22,7 @@ from fftasks.cluster.run import (
     find_executor,
     list_outputs,
 )
-from fftasks.cluster.show import name_node_state
+from fftasks.cluster.show import name_node_state, name_task_state, tell_error
 from fftasks.cluster.watch import find_log
 from fftasks.errors import ToolError
 from fftasks.ports.kfp_runs import list_runs, read_run
@@ -46,7 +46,7 @@ def bring_result(project: Project, run: ClusterRun, node: str) -> Path:
     """
     task = run.find_task(node)
     if task.state not in _GIVE:
-        raise _refuse(run, task, node, read_outcomes(run, find_log(project, run)).get(task.name))
+        raise _refuse(project, run, task, node)
     outputs = list_outputs(run.document, task.name)
     if "result" in outputs:
         return bring_output(project, run, task, "result")
@@ -61,17 +61,20 @@ def bring_result(project: Project, run: ClusterRun, node: str) -> Path:
     )
 
 
-def _refuse(run: ClusterRun, task: Task, node: str, outcome: Outcome | None = None) -> ToolError:
-    """Return the error for a node whose task has not ended well; outcome: of its group."""
-    found = [f"its state is {name_node_state(run, task, node, outcome)}"]
-    attempted, failed = f"{node} has no result in run {run.run_id}", outcome and outcome.failed
-    if failed and failed != node:
-        found += [f"{failed}, which shares its pod, failed: of such a pod nothing is kept"]
-        tip = f"`doit logs {shlex.quote(failed)} {run.run_id[:8]}`"
-        return ToolError(attempted, found=found, tip=f"{tip}; {_tell_replay(run, node)}")
-    if outcome and outcome.error:
+def _refuse(project: Project, run: ClusterRun, task: Task, node: str) -> ToolError:
+    """Return the error for a node whose task has not ended well, or for a task by its title."""
+    outcome = read_outcomes(run, find_log(project, run)).get(task.name, Outcome())
+    is_node, failed = node in task.nodes, outcome.failed
+    state = name_node_state(run, task, node, outcome) if is_node else name_task_state(run, task)
+    attempted, found = f"{node} has no result in run {run.run_id}", [f"its state is {state}"]
+    if failed == node:
         return ToolError(attempted, found=[*found, outcome.error], tip=_tell_replay(run, node))
-    return ToolError(attempted, found=[*found, *([task.error] if task.error else [])])
+    if not failed:
+        return ToolError(attempted, found=[*found, *([task.error] if task.error else [])])
+    found.append(f"of a pod that fails nothing is kept: {tell_error(task, outcome)}")
+    tips = [f"`doit logs {shlex.quote(failed)} {run.run_id[:8]}` shows why"]
+    tips += [_tell_replay(run, node)] if is_node else []
+    return ToolError(attempted, found=found, tip="; ".join(tips))
 
 
 def _tell_replay(run: ClusterRun, node: str) -> str:
@@ -101,7 +104,7 @@ def bring_output(project: Project, run: ClusterRun, task: Task, output: str) -> 
     Raises ToolError if the task has not ended well, or its output cannot be found.
     """
     if task.state not in _GIVE:
-        raise _refuse(run, task, task.title)
+        raise _refuse(project, run, task, task.title)
     target = project.folder / "cluster" / run.run_id / task.name / output
     if not target.exists():
         store = ObjectStore(project.settings.object_store)

@@ -77,7 +77,12 @@ def prepare(project: Project, run: ClusterRun, task: Task) -> Path:
     tasks = {one.name: one for one in run.tasks}
     for name, source in list_inputs(run, task.name).items():
         producer = tasks[source["producerTask"]]
-        path = bring_output(project, run, producer, source["outputArtifactKey"])
+        try:
+            path = bring_output(project, run, producer, source["outputArtifactKey"])
+        except ToolError as error:
+            attempted = f"{task.title} cannot be run here: what it needs is not there"
+            found = [error.attempted, *error.found]
+            raise type(error)(attempted, found=found, tip=error.tip) from error
         _link(path, folder / "inputs" / name)
     return folder
 

@@ -31,7 +31,7 @@ def tell(values):
     return "all is well"
 
 checked = check(load().set_name("load")).set_name("check it")
-Workflow(tell(checked).set_name("tell"), name="failing")
+Workflow(tell(checked).set_name("tell"), tell(checked).set_name("after"), name="failing")
 """
 
 
@@ -41,7 +41,9 @@ def failed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("failed")
     root = folder / "project"
     with KFPServer(Cluster(LocalPods(root), folder / "cluster")) as server:
-        sample = make_project(root, server, FAILING, kfp="  fuse: auto")
+        sample = make_project(
+            root, server, FAILING, kfp="  fuse: auto\nnodes: {after: {fuse: false}}"
+        )
         project, record = submit_project(sample)
         assert server.wait(record["run_id"]).state == "FAILED"
         yield sample, project, record["run_id"]
@@ -55,7 +57,7 @@ def test_status_blames_the_node_that_failed(failed):
     }
     printed = sample.doit("status")
 
-    assert shown == {"load": "ran", "check it": "failed", "tell": "skipped"}
+    assert shown == {"load": "ran", "check it": "failed", "tell": "skipped", "after": "skipped"}
     assert "check it (of its group, 1 of 3 nodes had finished) failed" in printed
     assert f"tip: `doit logs 'check it' {run_id[:8]}` shows its log" in printed
 
@@ -96,6 +98,18 @@ def test_it_is_run_here_with_what_it_needs_of_its_group(failed, debugger):
     assert ("-> raise ValueError" in printed) is bool(debugger)
 
 
+def test_what_needs_it_cannot_be_run_here_and_says_who_failed(failed):
+    sample, _, run_id = failed
+
+    printed = sample.doit("replay", "after", code=1)
+
+    assert printed.startswith("after cannot be run here: what it needs is not there\n")
+    assert "load and 2 more in its pod has no result" in printed
+    assert "its state is failed" in printed
+    assert "check it (of its group, 1 of 3 nodes had finished) failed" in printed
+    assert f"`doit logs 'check it' {run_id[:8]}` shows why" in printed
+
+
 def test_its_page_shows_one_failure_with_the_error(failed):
     _, project, _ = failed
 
@@ -117,7 +131,8 @@ def test_a_result_of_a_failed_group_is_missed_with_the_node_that_failed(failed):
         assert printed[node].startswith(f"{node} has no result in run {run_id}\n")
         assert f"its state is {state}\n" in printed[node]
         assert f"doit replay {shlex.quote(node)} {run_id[:8]}" in printed[node]
-    assert "check it, which shares its pod, failed" in printed["load"]
+    blamed = "nothing is kept: check it (of its group, 1 of 3 nodes had finished) failed"
+    assert blamed in printed["load"]
     assert f"`doit logs 'check it' {run_id[:8]}`" in printed["tell"]
     assert "ValueError: two are too many" in printed["check it"]
 
