@@ -22,16 +22,9 @@ from fftasks.runtime.source import import_workflows
 from fftasks.watch import list_looks, list_modules, watch_reads
 from fftasks.workflow.graph import Workflow
 from fftasks.workflow.instance import CallNode
-from fftasks.workflow.node import (
-    Node,
-    Pending,
-    Result,
-    Setting,
-    find_results,
-    format_path,
-    replace_pending,
-)
+from fftasks.workflow.node import Node, Setting
 from fftasks.workflow.parameter import Parameter
+from fftasks.workflow.pending import Pending, Result, find_results, format_path, replace_pending
 from fftasks.workflow.shows import list_shows
 from fftasks.workflow.slug import make_slug
 

@@ -8,7 +8,8 @@ from typing import Any
 from fftasks.dropin.storage import FileStorage
 from fftasks.workflow.graph import Workflow, check_names, order_nodes
 from fftasks.workflow.instance import Instance
-from fftasks.workflow.node import Node, Result
+from fftasks.workflow.node import Node
+from fftasks.workflow.pending import Result
 
 
 class DropIn(Workflow):

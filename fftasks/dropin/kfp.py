@@ -14,7 +14,8 @@ from fftasks.errors import StoreError, ToolError, WorkflowError
 from fftasks.record import read_record
 from fftasks.workflow.guard import NotRun, is_building
 from fftasks.workflow.instance import Instance
-from fftasks.workflow.node import Result, find_site
+from fftasks.workflow.pending import Result
+from fftasks.workflow.site import find_site
 from fftasks.workflow.slug import make_slug
 
 FOLDER = ".fftasks"

@@ -12,7 +12,8 @@ from fftasks.dropin.storage import Saved
 from fftasks.runtime.artifact import read_artifact, write_artifact
 from fftasks.runtime.call import Input, call_node
 from fftasks.workflow.guard import NotRun, is_building
-from fftasks.workflow.node import Node, Result
+from fftasks.workflow.node import Node
+from fftasks.workflow.pending import Result
 
 
 class LocalWorkflow(DropIn):

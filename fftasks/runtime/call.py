@@ -12,15 +12,9 @@ from typing import Any, NamedTuple, cast
 from fftasks.errors import NodeError
 from fftasks.workflow.guard import calling
 from fftasks.workflow.instance import OUTPUTS, CallNode
-from fftasks.workflow.node import (
-    Node,
-    Pending,
-    Result,
-    find_results,
-    format_path,
-    replace_pending,
-)
+from fftasks.workflow.node import Node
 from fftasks.workflow.parameter import Parameter, find_parameters
+from fftasks.workflow.pending import Pending, Result, find_results, format_path, replace_pending
 from fftasks.workflow.plugin import initialize
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])

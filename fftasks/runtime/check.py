@@ -8,7 +8,8 @@ from typing import Any
 
 from fftasks.runtime.artifact import dump
 from fftasks.runtime.source import import_workflows
-from fftasks.workflow.node import Node, replace_pending
+from fftasks.workflow.node import Node
+from fftasks.workflow.pending import replace_pending
 
 
 def check_file(root: Path, file: str) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from fftasks.runtime.call import list_outputs, number_inputs, number_parameters
 from fftasks.runtime.job import Job, Report
 from fftasks.runtime.restore import fit, restore
 from fftasks.runtime.show import FILES
-from fftasks.workflow.node import Node, Pending
+from fftasks.workflow.node import Node
+from fftasks.workflow.pending import Pending
 
 _OBJECT = "self"
 _MOUNTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}

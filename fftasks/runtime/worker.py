@@ -37,7 +37,8 @@ from fftasks.runtime.memory import give_back
 from fftasks.runtime.observe import install_hook
 from fftasks.runtime.source import CheckedModules, import_workflows
 from fftasks.workflow.guard import building
-from fftasks.workflow.node import Node, Site
+from fftasks.workflow.node import Node
+from fftasks.workflow.site import Site
 
 _LENGTH = struct.Struct("<I")  # of a message, before it
 # the function in C: what Python wraps around it touches 70 pages, each of which a child has to copy

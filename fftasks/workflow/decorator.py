@@ -10,7 +10,8 @@ from typing import Any, TypeVar, overload
 from fftasks.errors import WorkflowError
 from fftasks.workflow.guard import is_calling
 from fftasks.workflow.instance import Instance
-from fftasks.workflow.node import Node, Options, find_site
+from fftasks.workflow.node import Node, Options
+from fftasks.workflow.site import find_site
 
 T = TypeVar("T")
 SHOWN = (

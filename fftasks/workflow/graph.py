@@ -12,10 +12,12 @@ from typing import Any
 from fftasks.errors import WorkflowError
 from fftasks.workflow.guard import note_workflow
 from fftasks.workflow.instance import Instance
-from fftasks.workflow.node import Node, Result, check_name, find_site
+from fftasks.workflow.node import Node, check_name
 from fftasks.workflow.parameter import Parameter, find_parameters
+from fftasks.workflow.pending import Result
 from fftasks.workflow.plugin import Plugin
 from fftasks.workflow.query import Query
+from fftasks.workflow.site import find_site
 
 
 class Workflow:

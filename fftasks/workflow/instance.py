@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn, cast
 
 from fftasks.errors import WorkflowError
-from fftasks.workflow.node import Node, Options, Site, Unpassable, find_site
+from fftasks.workflow.node import Node, Options
+from fftasks.workflow.pending import Unpassable
+from fftasks.workflow.site import Site, find_site
 
 # what a node gives, by its kind: its result and, behind a method call, the object as the call left it
 OUTPUTS = {"function": ("result",), "object": ("result",), "call": ("result", "state")}

@@ -6,7 +6,8 @@ import keyword
 from typing import Any, NoReturn
 
 from fftasks.errors import WorkflowError
-from fftasks.workflow.node import Pending, find_site, replace_pending
+from fftasks.workflow.pending import Pending, replace_pending
+from fftasks.workflow.site import find_site
 
 KINDS: dict[type, str] = {
     bool: "true or false",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fftasks.workflow.node import Node, Setting, find_site
+from fftasks.workflow.node import Node, Setting
 from fftasks.workflow.plugin import Plugin
+from fftasks.workflow.site import find_site
 
 
 class Query:
