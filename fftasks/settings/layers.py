@@ -10,13 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from fftasks.settings.config import (
-    choose_files,
-    name_variable,
-    read_environment,
-    read_file,
-    read_tree,
-)
+from fftasks.settings.config import choose_files, read_file, read_tree
+from fftasks.settings.environment import name_variable, read_environment
 from fftasks.settings.nodes import Layer
 from fftasks.settings.patterns import read_layers, warn_of_secrets
 from fftasks.settings.rule import Value

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fftasks.errors import SettingsError
-from fftasks.settings.config import NODES, Node, is_nothing, list_items, read_value
+from fftasks.settings.config import NODES
+from fftasks.settings.document import Node, is_nothing, list_items, read_value
 from fftasks.settings.nodes import DEFAULT_PATTERN, NODE_RULES, Layer
 from fftasks.settings.rule import Spot, Value, suggest
 

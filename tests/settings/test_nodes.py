@@ -26,13 +26,6 @@ nodes:
 """
 
 
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "config").mkdir()
-    (tmp_path / "wf.py").write_text("")
-    return tmp_path
-
-
 def write(folder, text, name="default"):
     (folder / "config" / f"{name}.yaml").write_text(text.lstrip("\n"))
 
