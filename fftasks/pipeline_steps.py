@@ -73,31 +73,25 @@ def plan_pipeline(project: Project, graph: Record, name: str) -> Step:
     needs = project.list_needs("pipeline", name)
     text_path = project.folder / "pipeline" / f"{slug}.yaml"
 
+    def choose_options() -> pipeline.Options:
+        from fftasks import __version__
+
+        caching = project.settings.kfp.caching
+        return pipeline.Options(caching, __version__, project.list_settings(name))
+
     def build() -> tuple[Record, str]:
         parts, pinned = map(need, needs)
-        caching = project.settings.kfp.caching
+        options = choose_options()
         old = read_record(project.record_path("pipeline", name)) or {}
-        members = name_members(project, name, parts, pinned) if caching else {}
+        members = name_members(project, name, parts, pinned) if options.caching else {}
         known = find_kept(project, name, parts, members, old.get("kept", {}))
-        record, text = pipeline.make(
-            parts,
-            pinned,
-            caching=caching,
-            version=_version(),
-            settings=project.list_settings(name),
-            kept={key: Kept(**one) for key, one in known.items() if one},
-        )
+        kept = {key: Kept(**one) for key, one in known.items() if one}
+        record, text = pipeline.make(parts, pinned, options, kept)
         return {**record, "kept": known}, text
 
     def list_reasons(old: Record | None) -> list[str]:
         parts, pinned = map(need, needs)
-        inputs = pipeline.list_inputs(
-            parts,
-            pinned,
-            caching=project.settings.kfp.caching,
-            version=_version(),
-            settings=project.list_settings(name),
-        )
+        inputs = pipeline.list_inputs(parts, pinned, choose_options())
         reasons = compare(old, pipeline.VERSION, inputs)
         is_there = old is not None and _digest_there(text_path) == old["output"]
         return reasons if reasons or is_there else [f"{text_path.name} was changed or removed"]
@@ -202,9 +196,3 @@ def _digest_there(path: Path) -> str | None:
 
 def _list_yaml(folder: Path) -> list[str]:
     return [path.name for path in folder.glob("*.yaml")]
-
-
-def _version() -> str:
-    from fftasks import __version__
-
-    return __version__

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from fftasks.record import read_record
-from fftasks.stages.pipeline import parse_document
+from fftasks.stages.document import parse_document
 from tests.sample import Sample
 from tests.services.cluster import Cluster
 from tests.services.kfp_pipeline import read_parameters, read_pipeline

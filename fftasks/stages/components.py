@@ -8,36 +8,30 @@ VERSION counts changes of what `make` gives for the same inputs.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from fftasks.errors import WorkflowError
 from fftasks.record import Record, digest_bytes, digest_json
 from fftasks.runtime.executor_input import NAME_ONLY, NO_VALUE, PREVIEW, name_object
 from fftasks.runtime.task import MAX_DESCRIBED
-from fftasks.stages.emitter import format_yaml
+from fftasks.stages.document import Document, check_document, format_document
 from fftasks.stages.group_task import (
     ARTIFACT,
     Plan,
     define,
     define_shown,
+    make_component,
     make_group_task,
     make_plan,
 )
 from fftasks.stages.groups import Group, Grouping
-from fftasks.stages.messages import load_messages
+from fftasks.stages.placeholder import REASON, is_carried, is_text_carried
 from fftasks.workflow.instance import OUTPUTS
 
 VERSION = 2
 
-Document = dict[str, Any]
-
 _COMMAND = ("python3", "-m", "fftasks.runtime")
 _MAX_CONSTANT_LENGTH = 2048  # characters of its JSON
-# KFP's launcher replaces {{...}} wherever it stands, and Kubernetes reads $(NAME) and $$ in everything that
-# becomes an argument of a container, which a task with all its constants does (it is the driver's --task)
-_REPLACED = re.compile(r"\{\{|\$\(|\$\$")
 
 
 def make(
@@ -135,32 +129,6 @@ def name_task(slug: str) -> str:
     return f"{slug}--n" if slug.endswith("-driver") else slug
 
 
-def check_document(document: Document) -> None:
-    """Parse a pipeline document as strictly as KFP's server does.
-
-    Raises google.protobuf.json_format.ParseError; that is a bug of ours, not the user's.
-    """
-    from google.protobuf import json_format
-
-    messages = load_messages()
-    # a Struct in PipelineSpec, which may be anything, parsed by the server only when the run starts
-    rest = {key: value for key, value in document.items() if key != "deploymentSpec"}
-    json_format.ParseDict(rest, messages.PipelineSpec())
-    json_format.ParseDict(document["deploymentSpec"], messages.PipelineDeploymentConfig())
-
-
-def format_document(document: Document, description: str, platform: Document | None = None) -> str:
-    """Return a document as YAML, sorted, that every YAML parser reads alike.
-
-    description: one line; kfp finds it in the third line of the file
-    platform: a second document, if there is anything in it
-    """
-    name = document["pipelineInfo"]["name"]
-    head = f"# PIPELINE DEFINITION\n# Name: {name}\n# Description: {description}\n"
-    second = f"---\n{format_yaml(platform)}" if platform else ""
-    return f"{head}{format_yaml(document)}{second}"
-
-
 def _limit_previews(tasks: Mapping[str, Document], *, preview: bool) -> None:
     """Say to the containers what to tell of their results; nothing is to be said to those that tell all."""
     for task in tasks.values():
@@ -174,12 +142,12 @@ def _limit_previews(tasks: Mapping[str, Document], *, preview: bool) -> None:
 def _check_node(node: Record, file: str, workflow: str) -> None:
     attempted = f"components: node {node['name']!r} cannot run on Kubeflow Pipelines"
     for what, text in (("name", node["name"]), ("workflow's name", workflow), ("file", file)):
-        if not _is_text_carried(text):
+        if not is_text_carried(text):
             raise WorkflowError(
                 attempted,
                 found=[
                     f"its {what} {text!r} would not arrive as it is",
-                    "Kubernetes and KFP replace {{, $( and $$; what is not Unicode text cannot be passed",
+                    f"{REASON}; what is not Unicode text cannot be passed",
                 ],
                 tip=f"choose another {what}",
             )
@@ -189,23 +157,10 @@ def _check_node(node: Record, file: str, workflow: str) -> None:
                 attempted,
                 found=[
                     f"the default of parameter {parameter['name']!r} would not arrive as it is",
-                    "Kubernetes and KFP replace {{, $( and $$",
+                    REASON,
                 ],
                 tip="choose another default",
             )
-
-
-def is_carried(value: Any) -> bool:
-    """Tell whether a value reaches a container as it is, with all texts in it."""
-    return _is_text_carried(_flatten(value))
-
-
-def _is_text_carried(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in text and not _REPLACED.search(text)
 
 
 def _make_task(
@@ -221,7 +176,7 @@ def _make_task(
         "name": node["name"],
         "nodes": [key],
         "slug": node["slug"],
-        "component": _make_component(node, list(inputs), definitions),
+        "component": make_component(node["slug"], inputs, definitions, _define_outputs(node)),
         "command": list(_COMMAND),
         "args": [
             *("--file", file, "--workflow", workflow, "--node", node["name"]),
@@ -258,30 +213,6 @@ def _is_parameter(argument: Record) -> bool:
         return False
     value = argument["value"]
     return len(json.dumps(value)) <= _MAX_CONSTANT_LENGTH and is_carried(value)
-
-
-def _flatten(value: Any) -> str:
-    # not the JSON: it escapes what is no text, and "{{" are also the braces of an empty dict in a dict
-    if isinstance(value, Mapping):
-        return "\n".join([*value, *map(_flatten, value.values())])
-    if isinstance(value, list):
-        return "\n".join(map(_flatten, value))
-    return value if isinstance(value, str) else ""
-
-
-def _make_component(
-    node: Record, inputs: Sequence[str], parameters: Mapping[str, Record]
-) -> Document:
-    definitions: Document = {}
-    if inputs:
-        definitions["artifacts"] = dict.fromkeys(inputs, ARTIFACT)
-    if parameters:
-        definitions["parameters"] = {name: define(p) for name, p in parameters.items()}
-    return {
-        "executorLabel": f"exec-{node['slug']}",
-        **({"inputDefinitions": definitions} if definitions else {}),
-        "outputDefinitions": {"artifacts": _define_outputs(node)},
-    }
 
 
 def _define_outputs(node: Record) -> Document:

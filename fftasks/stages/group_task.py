@@ -97,7 +97,7 @@ def make_group_task(plan: Plan, group: Group, command: Sequence[str]) -> dict[st
         "name": group.name,
         "nodes": list(group.nodes),
         "slug": slug,
-        "component": _make_component(slug, artifacts, parameters, outputs),
+        "component": make_component(slug, artifacts, parameters, outputs),
         "command": list(command),
         "args": [
             *("--file", plan.graph["file"], "--workflow", plan.workflow, "--node", group.name),
@@ -159,12 +159,13 @@ def _list_gives(graph: Record, workflow: str, owner: Mapping[str, Group]) -> Giv
     }
 
 
-def _make_component(
+def make_component(
     slug: str,
     artifacts: Mapping[str, Any],
     parameters: Mapping[str, Record],
     outputs: Mapping[str, Any],
 ) -> dict[str, Any]:
+    """Return a component: the names of its artifacts, its parameters as `define` takes them, its outputs."""
     definitions: dict[str, Any] = {}
     if artifacts:
         definitions["artifacts"] = dict.fromkeys(artifacts, ARTIFACT)

@@ -6,44 +6,46 @@ VERSION counts changes of what `make` gives for the same inputs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fftasks.errors import SettingsError, ToolError
 from fftasks.record import Record, digest_bytes, digest_json
 from fftasks.settings.nodes import NodeSettings
-from fftasks.stages.components import (
-    Document,
-    check_document,
-    format_document,
-    is_carried,
-)
+from fftasks.stages.document import Document, check_document, format_document
 from fftasks.stages.kept import Kept, add_importers, take_kept
 from fftasks.stages.kubernetes import check_platform, make_platform
 from fftasks.stages.limits import Cluster, check_limits
 from fftasks.stages.means import share
+from fftasks.stages.placeholder import REASON, is_carried
 from fftasks.stages.resources import settle
 
 VERSION = 2
 
 
-def make(  # noqa: PLR0913 - what a pipeline is made of, by name
-    components: Record,
-    pins: Record,
-    *,
-    caching: bool,
-    version: str,
-    settings: Mapping[str, NodeSettings] | None = None,
-    kept: Mapping[str, Kept] | None = None,
-    cluster: Cluster | None = None,
+@dataclass(frozen=True)
+class Options:
+    """What a pipeline is compiled with, besides its components and their images.
+
+    caching: whether KFP may take a task's result from an earlier run
+    version: of fftasks
+    settings: of nodes, by their ids in the graph record; those of a task are its first node's
+    cluster: what it takes of a pipeline
+    """
+
+    caching: bool
+    version: str
+    settings: Mapping[str, NodeSettings] = field(default_factory=dict)
+    cluster: Cluster = field(default_factory=Cluster)
+
+
+def make(
+    components: Record, pins: Record, options: Options, kept: Mapping[str, Kept] | None = None
 ) -> tuple[Record, str]:
     """Return the record of a workflow's pipeline and its YAML.
 
     components: the record of the components stage
     pins: the record of the pins stage: the image of each task, repository@sha256:..., and its fingerprint
-    caching: whether KFP may take a task's result from an earlier run
-    version: of fftasks
-    settings: of nodes, by their ids in the graph record; those of a task are its first node's
     kept: what tasks of several nodes take from their last run, by their fingerprints
 
     The record's output is the digest of the YAML, whose second document has what is for Kubernetes.
@@ -51,20 +53,17 @@ def make(  # noqa: PLR0913 - what a pipeline is made of, by name
     Raises WorkflowError if the workflow is too large for KFP, and ToolError if an image is not by digest.
     """
     _check_references(pins)
-    cluster = cluster or Cluster()
-    inputs = list_inputs(
-        components, pins, caching=caching, version=version, settings=settings, cluster=cluster
-    )
+    inputs = list_inputs(components, pins, options)
     taken = _find_taken(components, pins, kept or {})
     components = _take(components, taken)
-    document = _make_document(components, pins, caching=caching)
-    document["sdkVersion"] = f"fftasks-{version}"
-    chosen = _choose_settings(components, settings or {})
-    _settle(document, components, chosen, cluster)
+    document = _make_document(components, pins, caching=options.caching)
+    document["sdkVersion"] = f"fftasks-{options.version}"
+    chosen = _choose_settings(components, options.settings)
+    _settle(document, components, chosen, options.cluster)
     for name, one in taken.items():
         add_importers(document, components["tasks"][name]["slug"], one)
     platform = make_platform({_name_executor(components, n): s for n, s in chosen.items()})
-    check_limits(components, document, cluster)
+    check_limits(components, document, options.cluster)
     check_document(document)
     check_platform(platform)
     said = f"workflow {components['workflow']!r}, made by fftasks"
@@ -99,43 +98,20 @@ def sketch(
     return document
 
 
-def list_inputs(  # noqa: PLR0913 - as of make
-    components: Record,
-    pins: Record,
-    *,
-    caching: bool,
-    version: str,
-    settings: Mapping[str, NodeSettings] | None = None,
-    cluster: Cluster | None = None,
-) -> dict[str, Any]:
+def list_inputs(components: Record, pins: Record, options: Options) -> dict[str, Any]:
     """Return the inputs that a record of `make` with the same arguments would have."""
     return {
         "components": components["output"],
         "pins": pins["output"],
-        "caching": caching,
-        "cluster": asdict(cluster or Cluster()),
-        "fftasks": version,
+        "caching": options.caching,
+        "cluster": asdict(options.cluster),
+        "fftasks": options.version,
         **{
             f"settings of {components['tasks'][name]['name']}": digest_json(chosen.to_json())
-            for name, chosen in _choose_settings(components, settings or {}).items()
+            for name, chosen in _choose_settings(components, options.settings).items()
             if chosen != NodeSettings()
         },
     }
-
-
-def parse_document(text: str) -> Document:
-    """Return the pipeline that `make` gave as YAML."""
-    return parse_documents(text)[0]
-
-
-def parse_documents(text: str) -> tuple[Document, Document]:
-    """Return the pipeline that `make` gave as YAML, and what is for Kubernetes ({} for nothing)."""
-    import yaml
-
-    # the parser in Python takes seconds for some hundred tasks
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    document, *platform = yaml.load_all(text, Loader=loader)
-    return document, platform[0] if platform else {}
 
 
 def _find_taken(components: Record, pins: Record, kept: Mapping[str, Kept]) -> dict[str, Kept]:
@@ -185,7 +161,7 @@ def _check_texts(node: str, settings: NodeSettings) -> None:
             origins = sorted({o for k, o in settings.origins.items() if k.partition(".")[0] == key})
             raise SettingsError(
                 f"pipeline: {key} of node {node!r} would not arrive as it is",
-                found=[", ".join(origins), "Kubernetes and KFP replace {{, $( and $$"],
+                found=[", ".join(origins), REASON],
                 tip="put it into a config map: config_map_env",
             )
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fftasks.errors import ParameterError, SettingsError, ToolError
 from fftasks.record import Record, digest_bytes, digest_json
-from fftasks.stages.components import is_carried
-from fftasks.stages.pipeline import parse_documents
+from fftasks.stages.document import parse_documents
+from fftasks.stages.placeholder import REASON, is_carried
 
 if TYPE_CHECKING:
     from fftasks.settings import KFPSettings
@@ -125,7 +125,7 @@ def check_values(values: Mapping[str, Any]) -> None:
         if not is_carried(value):
             raise ParameterError(
                 f"submit: parameter {name!r} was given {value!r}",
-                found=["it would not arrive as it is: Kubernetes and KFP replace {{, $( and $$"],
+                found=[f"it would not arrive as it is: {REASON}"],
                 tip="choose another value",
             )
 

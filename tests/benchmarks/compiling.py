@@ -58,7 +58,9 @@ def _make_chain(size: int) -> dict[str, Any]:
 
 
 def _compile(made: dict[str, Any], pins: dict[str, Any]) -> str:
-    _, text = pipeline.make(made, pins, caching=True, version="0", cluster=_NO_LIMITS)
+    _, text = pipeline.make(
+        made, pins, pipeline.Options(caching=True, version="0", cluster=_NO_LIMITS)
+    )
     return text
 
 

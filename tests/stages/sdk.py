@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fftasks.settings.nodes import NodeSettings
-from fftasks.stages.pipeline import parse_documents
+from fftasks.stages.document import parse_documents
 
 _TYPES = {
     "STRING": str,

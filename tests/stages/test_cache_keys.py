@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fftasks.stages import components, pins, pipeline
+from fftasks.stages.document import parse_document
 from fftasks.stages.fingerprint import list_fingerprints
 from tests.services.cluster import Cluster
 from tests.stages.test_components import IMAGE, Ref, make_graph
@@ -24,8 +25,8 @@ def compile_graph(graph, newest, old):
         "node",
     )
     record = pins.make(wish, find_tags=lambda *_: {}, add_tags=lambda *_: None, old=old)
-    text = pipeline.make(made, record, caching=True, version="0")[1]
-    return pipeline.parse_documents(text)[0], record
+    text = pipeline.make(made, record, pipeline.Options(caching=True, version="0"))[1]
+    return parse_document(text), record
 
 
 @given(st.data())

@@ -2,12 +2,13 @@
 
 from fftasks.runtime.members import parse_members
 from fftasks.stages.components import make, make_tasks
+from fftasks.stages.document import parse_document
 from fftasks.stages.fit import count_room, find_excess
 from fftasks.stages.groups import group_nodes
 from fftasks.stages.kept import Kept
 from fftasks.stages.limits import Cluster
+from fftasks.stages.pipeline import Options
 from fftasks.stages.pipeline import make as make_pipeline
-from fftasks.stages.pipeline import parse_document
 from tests.stages.test_components import IMAGE, Ref, make_graph
 
 GRAPH = make_graph({"a": {"n": 1}, "b": {"x": Ref("a")}, "c": {"x": Ref("b")}})
@@ -19,7 +20,7 @@ def make_document(kept):
     (task,) = components["tasks"]
     pin = {"reference": f"r@sha256:{'0' * 64}", "fingerprint": "sha256:new", "cache_key": "new"}
     pins = {"output": "sha256:p", "tasks": {task: pin}}
-    record, text = make_pipeline(components, pins, caching=True, version="1", kept=kept)
+    record, text = make_pipeline(components, pins, Options(caching=True, version="1"), kept)
     return task, parse_document(text), record
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from fftasks.errors import ToolError, WorkflowError
 from fftasks.record import digest_bytes, digest_json
 from fftasks.stages import components
+from fftasks.stages.document import parse_document
 from fftasks.stages.limits import Cluster
-from fftasks.stages.pipeline import make, parse_document
+from fftasks.stages.pipeline import Options, make
 from tests.stages.test_components import IMAGE, SUMS, Ref, make_graph, make_pins
 
 REFERENCE = f"registry.test/fftasks@sha256:{'0' * 64}"
@@ -38,7 +39,9 @@ VARIED = SUMS | {
 def build(nodes, *, caching=True, cluster=None, workflow="sums", reference=REFERENCE):
     made, files = components.make(make_graph(nodes, workflow), workflow, IMAGE)
     pins = make_pins(made, reference)
-    record, text = make(made, pins, caching=caching, version="0.1.0", cluster=cluster)
+    record, text = make(
+        made, pins, Options(caching=caching, version="0.1.0", cluster=cluster or Cluster())
+    )
     return record, text, files
 
 
@@ -200,7 +203,7 @@ def test_old_backend_finds_tasks_by_the_name_that_is_shown():
 def test_a_key_of_its_own_only_where_it_decides_alone(pin, caching, args):
     made, _ = components.make(make_graph(SUMS), "sums", IMAGE)
 
-    _, text = make(made, make_pins(made, REFERENCE, **pin), caching=True, version="0")
+    _, text = make(made, make_pins(made, REFERENCE, **pin), Options(caching=True, version="0"))
 
     document = parse_document(text)
     options = document["root"]["dag"]["tasks"]["train"]["cachingOptions"]
@@ -340,7 +343,7 @@ def test_run_parameters_are_parameters_of_the_pipeline_as_kfp_compiles_them(tmp_
     compiler.Compiler().compile(dsl.pipeline(name="sums")(flow), str(path))
     theirs = parse_document(path.read_text())
     pins = make_pins(made, REFERENCE, cache_key="")
-    ours = parse_document(make(made, pins, caching=True, version="0")[1])
+    ours = parse_document(make(made, pins, Options(caching=True, version="0"))[1])
 
     theirs["pipelineInfo"].pop("description", None)
     assert ours["root"]["inputDefinitions"]["parameters"]["alpha"]["description"] == "learning rate"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fftasks.settings import NodeSettings
 from fftasks.stages import components, pipeline
+from fftasks.stages.document import parse_documents
 from tests.stages.sdk import compile_pipeline
 from tests.stages.test_components import IMAGE, Ref, make_graph, make_pins
 from tests.stages.test_pipeline import REFERENCE, read_message
@@ -48,9 +49,11 @@ def make_both(graph, folder, chosen=None, *, caching=True):
     """Return our two documents and the SDK's."""
     made, _ = components.make(graph, "sums", IMAGE)
     pins = make_pins(made, REFERENCE)
-    _, text = pipeline.make(made, pins, caching=caching, version="0.1.0", settings=chosen)
+    _, text = pipeline.make(
+        made, pins, pipeline.Options(caching=caching, version="0.1.0", settings=chosen or {})
+    )
     theirs = compile_pipeline(made, pins, folder, caching=caching, settings=chosen)
-    return pipeline.parse_documents(text), theirs
+    return parse_documents(text), theirs
 
 
 def check_equal(ours, theirs):

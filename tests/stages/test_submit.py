@@ -6,7 +6,7 @@ import pytest
 
 from fftasks.errors import SettingsError, ToolError
 from fftasks.stages import components, pipeline
-from fftasks.stages.pipeline import parse_document
+from fftasks.stages.document import parse_document
 from fftasks.stages.submit import Run, format_run_name, is_lost, list_inputs, make
 from tests.stages.test_components import IMAGE, SUMS, make_graph, make_pins
 
@@ -20,7 +20,9 @@ SETTINGS = SimpleNamespace(
     pipeline_root="",
 )
 PARTS, _ = components.make(make_graph(SUMS), "sums", IMAGE)
-MADE, TEXT = pipeline.make(PARTS, make_pins(PARTS, "r@sha256:0"), caching=True, version="0")
+MADE, TEXT = pipeline.make(
+    PARTS, make_pins(PARTS, "r@sha256:0"), pipeline.Options(caching=True, version="0")
+)
 
 
 class Recorder:
