@@ -70,7 +70,7 @@ def plan_pins(project: Project, name: str, gone: Collection[str] = ()) -> Step:
 def plan_pipeline(project: Project, graph: Record, name: str) -> Step:
     """Return the step of the pipeline, as one file."""
     slug = graph["workflows"][name]["slug"]
-    needs = project.list_needs("pipeline", name)
+    path, needs = project.record_path("pipeline", name), project.list_needs("pipeline", name)
     text_path = project.folder / "pipeline" / f"{slug}.yaml"
 
     def choose_options() -> pipeline.Options:
@@ -79,15 +79,17 @@ def plan_pipeline(project: Project, graph: Record, name: str) -> Step:
         caching = project.settings.kfp.caching
         return pipeline.Options(caching, __version__, project.list_settings(name))
 
-    def build() -> tuple[Record, str]:
+    def make() -> Record:
         parts, pinned = map(need, needs)
         options = choose_options()
-        old = read_record(project.record_path("pipeline", name)) or {}
-        members = name_members(project, name, parts, pinned) if options.caching else {}
-        known = find_kept(project, name, parts, members, old.get("kept", {}))
-        kept = {key: Kept(**one) for key, one in known.items() if one}
+        groups = name_members(project, name, parts, pinned)
+        known = (read_record(path) or {}).get("kept", {})
+        if options.caching:
+            known = find_kept(project, name, parts, groups, known)
+        kept = {key: Kept(**one) for key, one in known.items() if one and options.caching}
         record, text = pipeline.make(parts, pinned, options, kept)
-        return {**record, "kept": known}, text
+        write_text(text_path, text)
+        return {**record, "groups": groups, "kept": known}
 
     def list_reasons(old: Record | None) -> list[str]:
         parts, pinned = map(need, needs)
@@ -96,13 +98,8 @@ def plan_pipeline(project: Project, graph: Record, name: str) -> Step:
         is_there = old is not None and _digest_there(text_path) == old["output"]
         return reasons if reasons or is_there else [f"{text_path.name} was changed or removed"]
 
-    def make() -> Record:
-        record, text = build()
-        write_text(text_path, text)
-        return record
-
     return Step(
-        path=project.record_path("pipeline", name),
+        path=path,
         needs=needs,
         list_reasons=list_reasons,
         make=make,
@@ -135,10 +132,10 @@ def plan_submit(project: Project, graph: Record, name: str, *, again: bool) -> S
         keep_images(project, name)
         text = (project.folder / "pipeline" / f"{slug}.yaml").read_text("utf-8")
         last = read_record(project.record_path("submit", name))
-        record = submit.make(need(needed), text, settings, start_run, project.list_values(name))
+        made = need(needed)
+        record = submit.make(made, text, settings, start_run, project.list_values(name))
         remember(project, name, last)
-        parts, pinned = (need(project.record_path(stage, name)) for stage in ("components", "pins"))
-        return {**record, "groups": name_members(project, name, parts, pinned)}
+        return {**record, "groups": made.get("groups", {})}  # an older pipeline tells of none
 
     return Step(
         path=project.record_path("submit", name),

@@ -156,3 +156,5 @@ def test_an_edit_of_one_node_of_a_group_runs_that_node_and_what_follows(
     assert {task.is_cached for name, task in third.tasks.items() if "last-run" not in name} == {
         True
     }
+    sample.doit("pipeline", **environ, FFTASKS_KFP__CACHING="false")
+    assert "importer" not in (sample.root / ".fftasks/pipeline/sweep.yaml").read_text()
