@@ -7,16 +7,13 @@ memory, has one token whatever the scope, no time limits, and waits without a wo
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-from fftasks.errors import SettingsError
 from fftasks.ports import refusal
 from fftasks.ports.engine import Login
 from fftasks.ports.registry_answer import (
@@ -26,6 +23,7 @@ from fftasks.ports.registry_answer import (
     read_cause,
 )
 from fftasks.ports.registry_auth import Auth
+from fftasks.ports.registry_session import open_session
 from fftasks.stages.push import HUB
 
 if TYPE_CHECKING:
@@ -226,7 +224,7 @@ class Connection:
 
     def _connect(self) -> Session:
         if self._session is None:
-            self._session = _open_session(self._ca_cert, is_local=self._is_local)
+            self._session = open_session(self._ca_cert, is_local=self._is_local)
         return self._session
 
     def _explain(self, attempted: str, exc: RequestFailedError) -> Exception:
@@ -255,48 +253,3 @@ def _open(body: bytes | OpenBody | None) -> AbstractContextManager[Any]:
 def _read_origin(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def _open_session(ca_cert: Path | None, *, is_local: bool) -> Session:
-    import requests
-
-    session = requests.Session()
-    session.trust_env = not is_local  # a proxy has no way to this machine
-    # compressed blobs are to come as they are stored
-    session.headers.update({"Accept-Encoding": "identity", "User-Agent": "fftasks"})
-    # a function, else requests looks for a login in .netrc
-    session.auth = _leave
-    # Harbor takes a request with its cookie for a browser's, and wants a CSRF token
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    if ca_cert is not None:
-        session.mount("https://", _make_adapter(ca_cert))
-    return session
-
-
-def _leave(request: Any) -> Any:
-    return request
-
-
-def _make_adapter(ca_cert: Path) -> Any:
-    """Return an adapter that trusts a CA besides those that requests trusts."""
-    from requests.adapters import HTTPAdapter
-    from urllib3.util import create_urllib3_context
-
-    context = create_urllib3_context()
-    try:
-        context.load_verify_locations(ca_cert)
-    except (OSError, ssl.SSLError) as exc:
-        raise SettingsError(
-            f"registry: the certificates in {ca_cert} cannot be read",
-            found=[str(exc)],
-            tip="set registry.ca_cert to a file with the CA in PEM form",
-        ) from exc
-
-    class Adapter(HTTPAdapter):
-        def init_poolmanager(self, *args: Any, **options: Any) -> None:
-            super().init_poolmanager(*args, **options, ssl_context=context)
-
-        def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-            return super().proxy_manager_for(proxy, **options, ssl_context=context)
-
-    return Adapter()
