@@ -4,7 +4,7 @@ The copy holds still while an image is built, and the record says what is in it.
 is only read, and only what changed is copied again. Before anything is copied, the folder must pass:
 
     what                          becomes
-    a secret (see secret.py)      an error, unless context.allow names its file
+    a secret (secret_rules.py)    an error, unless context.allow names its file
     more than context.max_size    an error, with patterns that would help
     a link out of the folder      an error; a link inside, also to nothing, stays a link
     a socket, pipe or device      is left out, and a warning
@@ -28,7 +28,7 @@ from fftasks.stages.difference import find_difference
 from fftasks.stages.dockerignore import Ignore
 from fftasks.stages.listing import ContextError, Listing, list_folder, read_ignore
 from fftasks.stages.mirror import Mirror, MovedError, Row
-from fftasks.stages.secret import DIGEST as RULES_DIGEST
+from fftasks.stages.secret_rules import DIGEST as RULES_DIGEST
 
 VERSION = 2
 
