@@ -7,7 +7,6 @@ So it is plain JSON, kept by the digest of the text.
 from __future__ import annotations
 
 import ast
-import builtins
 import hashlib
 import warnings
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 from fftasks.closure.foreign import TOOLS
 from fftasks.closure.head import digest_head, is_tapping
+from fftasks.closure.kind import classify, has_state
 from fftasks.closure.names import Names, Root
 from fftasks.closure.reader import Reader
 from fftasks.closure.roots import Roots
@@ -206,10 +206,10 @@ class _Analyser:
         roots: dict[Root, None] = {}
         kinds = set()
         if isinstance(statement, DEFINITIONS):
-            return {"roots": [], "kind": "container" if _has_state(statement) else "other"}
+            return {"roots": [], "kind": "container" if has_state(statement) else "other"}
         for way, value in scope.sources[name]:
             if isinstance(value, ast.expr):
-                kinds.add(_classify(value) if way == "value" else "other")
+                kinds.add(classify(value) if way == "value" else "other")
                 roots.update(dict.fromkeys(self._find_roots(value)))
         kind = kinds.pop() if len(kinds) == 1 else "other"
         return {"roots": list(roots), "kind": kind}
@@ -242,47 +242,6 @@ _PLAIN_BASES = ("object", "abc.ABC", "typing.Generic", "typing.Protocol", "enum.
                 "sklearn.base.")  # fmt: skip
 _SHOWN = 3
 _COMPOUND = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try)
-_UNCHANGING = (ast.Constant, ast.UnaryOp, ast.Name, ast.Attribute, ast.Lambda, ast.JoinedStr)
-_OPERATIONS = (ast.Constant, ast.JoinedStr, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Call, ast.Name,
-               ast.Attribute)  # fmt: skip
-_DISPLAYS = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
-_BUILTINS = frozenset(dir(builtins))
-_FIXED_BUILTINS = frozenset({
-    "abs", "bool", "bytes", "chr", "complex", "divmod", "float", "format", "frozenset", "hash",
-    "hex", "int", "isinstance", "issubclass", "len", "oct", "ord", "pow", "range", "repr", "round",
-    "slice", "str", "tuple",
-})  # fmt: skip
-_CONTAINERS = ("list", "dict", "set", "defaultdict", "deque", "OrderedDict", "Counter")
-
-
-def _classify(node: ast.expr) -> str:
-    """Tell what a name is bound to: a fixed value (if its roots are), a container made here, or other."""
-    if isinstance(node, _DISPLAYS):
-        return "container"
-    if isinstance(node, ast.Call):
-        name = ast.unparse(node.func).rpartition(".")[2]
-        if name in _CONTAINERS:
-            return "container"
-        return "other" if name in _BUILTINS and name not in _FIXED_BUILTINS else "fixed"
-    if isinstance(node, ast.Tuple):
-        return "fixed" if all(_classify(item) == "fixed" for item in node.elts) else "other"
-    return "fixed" if isinstance(node, _OPERATIONS) else "other"
-
-
-def _has_state(node: ast.AST) -> bool:
-    """Tell whether a class's body, or a function's defaults, hold anything that could be changed."""
-    if not isinstance(node, ast.ClassDef):
-        return any(not isinstance(value, _UNCHANGING) for value in _list_defaults(node))
-    bound = (s.value for s in node.body if isinstance(s, (ast.Assign, ast.AnnAssign)) and s.value)
-    others = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.ClassDef)
-    return any(isinstance(s, others) for s in node.body) or any(
-        not isinstance(value, _UNCHANGING) for value in bound
-    )
-
-
-def _list_defaults(node: ast.AST) -> list[ast.expr]:
-    arguments: ast.arguments = node.args  # type: ignore[attr-defined]
-    return [*arguments.defaults, *(value for value in arguments.kw_defaults if value)]
 
 
 def _describe(statement: ast.stmt, binds: list[str]) -> tuple[str, str]:

@@ -19,9 +19,7 @@ from __future__ import annotations
 
 import copyreg
 import functools
-import hashlib
 import math
-import struct
 import sys
 import types
 import warnings
@@ -34,6 +32,7 @@ from typing import Any
 
 from fftasks.constant.arrays import take_apart
 from fftasks.constant.origin import find_origin
+from fftasks.constant.token import SIMPLE, encode, join, seal
 from fftasks.record import digest_file
 
 CodeOf = Callable[[Any], str]
@@ -54,8 +53,8 @@ def digest_constant(value: Any, code_of: CodeOf | None = None) -> tuple[str, boo
         try:
             token = digester.digest(value)
         except RecursionError:  # nested too deeply to be pickled either
-            return _seal(_join("deep", _encode(type(value).__qualname__))), False
-    return _seal(token), digester.stable
+            return seal(join("deep", encode(type(value).__qualname__))), False
+    return seal(token), digester.stable
 
 
 def digest_made(value: Any, code_of: CodeOf) -> tuple[str, bool]:
@@ -64,7 +63,7 @@ def digest_made(value: Any, code_of: CodeOf) -> tuple[str, bool]:
     That is its instructions, defaults, and the values that it closes over; its attributes; its object.
     """
     digester = _Digester(code_of)
-    return _seal(digester.digest_made(value)), digester.stable
+    return seal(digester.digest_made(value)), digester.stable
 
 
 class _Digester:
@@ -80,7 +79,7 @@ class _Digester:
 
     def digest(self, value: Any) -> bytes:
         """Return bytes that stand for a value."""
-        simple = _SIMPLE.get(type(value))
+        simple = SIMPLE.get(type(value))
         if simple:
             return simple(value)
         key = id(value)
@@ -89,7 +88,7 @@ class _Digester:
         depth = len(self._open)
         if key in self._open:  # a value that contains itself: how far out it is
             self._cut = min(self._cut, self._open[key])
-            return _join("cycle", _encode(str(depth - self._open[key])))
+            return join("cycle", encode(str(depth - self._open[key])))
         self._open[key] = depth
         token = self._compose(value)
         del self._open[key]
@@ -126,19 +125,19 @@ class _Digester:
         return self._list("data", parts) if parts is not None else self._compose_object(value)
 
     def _list(self, tag: str, items: Iterable[Any]) -> bytes:
-        return _join(tag, *map(self.digest, items))
+        return join(tag, *map(self.digest, items))
 
     def _any_order(self, tag: str, head: Any, items: Iterable[Any]) -> bytes:
-        return _join(tag, self.digest(head), *sorted(map(self.digest, items)))
+        return join(tag, self.digest(head), *sorted(map(self.digest, items)))
 
     def _compose_dict(self, value: Mapping[Any, Any]) -> bytes:
         return self._pairs("dict", value.items())
 
     def _pairs(self, tag: str, items: Iterable[tuple[Any, Any]]) -> bytes:
-        return _join(tag, *sorted(_join("", self.digest(k), self.digest(v)) for k, v in items))
+        return join(tag, *sorted(join("", self.digest(k), self.digest(v)) for k, v in items))
 
     def _compose_memory(self, value: memoryview) -> bytes:
-        return _join("memory", value.cast("B") if value.contiguous else value.tobytes())
+        return join("memory", value.cast("B") if value.contiguous else value.tobytes())
 
     # code
 
@@ -147,24 +146,24 @@ class _Digester:
         if inner is not None and value.__globals__.get("__name__", "").startswith(f"{_TOOL}."):
             return self.digest(inner)  # what the decorator was put on
         origin, wrapped = find_origin(value), getattr(value, "__wrapped__", None)
-        parts = [_encode(value.__qualname__)]
+        parts = [encode(value.__qualname__)]
         if origin is not None:
-            parts += [_encode(value.__module__ or ""), _encode(origin), self.digest(wrapped)]
+            parts += [encode(value.__module__ or ""), encode(origin), self.digest(wrapped)]
         elif self._code_of:
-            parts.append(_encode(self._code_of(value)))
+            parts.append(encode(self._code_of(value)))
         else:
             parts.append(self._compose_globals(value))
         # one text makes many functions: a lambda, a function in a function
         is_one = value.__closure__ is None and "<" not in value.__qualname__
         if not is_one or (origin is None and not self._code_of):
             parts.append(self._compose_made(value))
-        return _join("function", *parts)
+        return join("function", *parts)
 
     def _compose_made(self, value: types.FunctionType) -> bytes:
         cells = [_read_cell(cell) for cell in value.__closure__ or ()]
         code = self._compose_code(value.__code__, value.__doc__)
         kept = self._list("kept", (value.__defaults__, value.__kwdefaults__, cells))
-        return _join("made", code, kept)
+        return join("made", code, kept)
 
     def _compose_globals(self, value: types.FunctionType) -> bytes:
         known = value.__globals__
@@ -186,16 +185,16 @@ class _Digester:
         return self._list("code", (value.co_code, constants, counts, names, table))
 
     def _compose_class(self, value: type) -> bytes:
-        name = _encode(f"{value.__module__}.{value.__qualname__}")
+        name = encode(f"{value.__module__}.{value.__qualname__}")
         origin = find_origin(value)
         if origin is not None:
-            return _join("installed", name, _encode(origin))
-        parts = [_encode(value.__qualname__)]
+            return join("installed", name, encode(origin))
+        parts = [encode(value.__qualname__)]
         if self._code_of:
-            parts.append(_encode(self._code_of(value)))
+            parts.append(encode(self._code_of(value)))
         if not self._code_of or "<" in value.__qualname__:
             parts.append(self._compose_own(value))
-        return _join("class", *parts)
+        return join("class", *parts)
 
     def _compose_own(self, value: type) -> bytes:
         own = {k: v for k, v in vars(value).items() if k not in _NOT_CODE and not _is_slot(v)}
@@ -221,7 +220,7 @@ class _Digester:
         origin = find_origin(value)
         if origin is None and path and Path(path).is_file():
             origin = digest_file(Path(path))
-        return _join("module", _encode(value.__name__), _encode(origin or ""))
+        return join("module", encode(value.__name__), encode(origin or ""))
 
     # objects
 
@@ -236,7 +235,7 @@ class _Digester:
             raise
         except Exception:  # noqa: BLE001 - the boundary to the user's code: whatever it says, no pickle
             self.stable = False
-            return _join("unstable", identity)
+            return join("unstable", identity)
         if isinstance(reduced, str):  # a name in a module, and what is behind it
             wrapped = getattr(value, "__wrapped__", None)
             return self._list(
@@ -250,7 +249,7 @@ class _Digester:
             parts.append(self._list("pairs", pairs))
         else:
             parts.append(self._pairs("pairs", pairs))
-        return _join("object", *parts)
+        return join("object", *parts)
 
 
 # what Python itself puts into a class
@@ -271,7 +270,7 @@ def _name_global(value: Any) -> bytes | None:
     if origin is None or getattr(module, value.__name__, None) != value:
         return None
     name = f"{type(value.__self__).__module__}.{value.__name__}"
-    return _join("installed", _encode(name), _encode(origin))
+    return join("installed", encode(name), encode(origin))
 
 
 def _is_slot(value: Any) -> bool:
@@ -293,38 +292,6 @@ def _list_names(code: types.CodeType) -> set[str]:
     return names
 
 
-def _encode(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _format_float(value: float) -> bytes:
-    return b"f" + (b"nan" if math.isnan(value) else struct.pack(">d", value))
-
-
-def _join(tag: str, *parts: bytes | memoryview) -> bytes:
-    hasher = hashlib.sha256(tag.encode())
-    for part in parts:
-        hasher.update(b"%d:" % len(part))
-        hasher.update(part)
-    return b"#" + hasher.digest()
-
-
-def _seal(token: bytes) -> str:
-    return "sha256:" + hashlib.sha256(token).hexdigest()
-
-
-_SIMPLE: dict[type, Callable[[Any], bytes]] = {
-    type(None): lambda _: b"None",
-    type(...): lambda _: b"...",
-    type(NotImplemented): lambda _: b"NotImplemented",
-    bool: lambda value: b"True" if value else b"False",
-    int: lambda value: b"i%x" % value,
-    float: _format_float,
-    complex: lambda value: b"c" + _format_float(value.real) + _format_float(value.imag),
-    str: lambda value: b"s" + _encode(value),
-    bytes: lambda value: b"b" + value,
-    bytearray: lambda value: b"B" + bytes(value),
-}
 _COMPOSERS: dict[type, Callable[[_Digester, Any], bytes]] = {
     list: lambda digester, value: digester._list("list", value),
     tuple: lambda digester, value: digester._list("tuple", value),
