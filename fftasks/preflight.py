@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from fftasks.connect import name_repository
 from fftasks.errors import FFTasksError
 from fftasks.project import NEEDS, Project
 from fftasks.record import read_record
@@ -26,6 +25,7 @@ def check_goal(project: Project, goal: str) -> None:
     """
     if goal not in _PUSHING:
         return
+    from fftasks.connect import name_repository
     from fftasks.stages.push import check_owner
 
     with _blamed("it could not be pushed"):
