@@ -110,15 +110,21 @@ def write_outputs(document: Mapping[str, Any], node: Node, report: Report, pages
     write_answer(document, metadata)
 
 
-def describe_value(report: Report, output: str) -> dict[str, str]:
-    """Return what metadata have of an output: its type, its shape, and the beginning of its value."""
+def describe_value(report: Report, output: str) -> dict[str, Any]:
+    """Return what metadata have of an output: its type and shape; of a result, its beginning and its time."""
+    told: dict[str, Any] = {k: shorten(v) for k, v in report.traits.get(output, {}).items()}
+    if output == "result":
+        told["preview"] = shorten(report.previews.get("", ""))
+        told["seconds"] = round(report.seconds, 3)
+    return hide(told)
+
+
+def hide(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return as much of what is told of a value as the environment lets be told."""
     level = os.environ.get(PREVIEW, "")
     if level == NAME_ONLY:
         return {}
-    traits = dict(report.traits.get(output, {}))
-    if output == "result" and level != NO_VALUE:
-        traits["preview"] = report.previews.get("", "")
-    return {name: shorten(text) for name, text in traits.items()}
+    return {name: one for name, one in told.items() if name != "preview" or level != NO_VALUE}
 
 
 def _move_page(file: Path, target: Path) -> dict[str, Any]:

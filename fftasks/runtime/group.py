@@ -52,11 +52,6 @@ class Made:
     reports: dict[str, Report] = field(default_factory=dict)
     pages: dict[str, Path] = field(default_factory=dict)
 
-    @property
-    def seconds(self) -> dict[str, float]:
-        """How long each function took."""
-        return {node: report.seconds for node, report in self.reports.items()}
-
 
 class Group:
     """Nodes that run in one container, each when those that it needs are done.

@@ -3,7 +3,7 @@
     bytes      what
     0-7        b"fftaskpk"
     8-15       n, the length of the index, little-endian
-    16-        the index, as JSON: {"group": …, "key": …, "seconds": {node: …},
+    16-        the index, as JSON: {"group": …, "key": …, "told": {node: …},
                "values": {node: {output: [offset, length, digest]}}}
     ...        artifacts as in artifact.py, each at a multiple of 64; their offsets count from the first one
 
@@ -56,13 +56,13 @@ class Pack:
     """What a pack holds.
 
     group: the group's name; key: what its values were made for, see combine in manifest.py
-    seconds: node -> how long its function took, of all nodes of the group that ran
+    told: node -> what is told of it, as JSON; see describe_nodes in task.py
     """
 
     group: str
     key: str
     values: Values
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    told: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def write_pack(path: Path, pack: Pack) -> None:
@@ -74,7 +74,7 @@ def write_pack(path: Path, pack: Pack) -> None:
         table.setdefault(node, {})[output] = offset, length, value.digest
         lengths.append(length)
         offset += length + -length % _ALIGNMENT
-    head = {"group": pack.group, "key": pack.key, "seconds": pack.seconds, "values": table}
+    head = {"group": pack.group, "key": pack.key, "told": pack.told, "values": table}
     index = json.dumps(head, separators=(",", ":")).encode()
     index += b" " * (-(16 + len(index)) % _ALIGNMENT)
     with path.open("wb") as file:
@@ -105,7 +105,7 @@ def read_index(file: IO[bytes], name: str) -> Pack:
         length = _read_length(file.read(16))
         head = json.loads(file.read(length))
         values = dict(_list_values(head["values"], name, 16 + length))
-        return Pack(head["group"], head["key"], values, head["seconds"])
+        return Pack(head["group"], head["key"], values, head.get("told", {}))
     except (ValueError, KeyError, TypeError, struct.error) as error:
         raise StoreError(f"{name} is not a pack of fftasks", found=[str(error)]) from error
 

@@ -26,7 +26,7 @@ from typing import Any
 from fftasks.errors import WorkflowError
 from fftasks.runtime.call import list_outputs, number_inputs, number_parameters
 from fftasks.runtime.debug import Examine
-from fftasks.runtime.executor_input import describe_value, locate_all, write_answer
+from fftasks.runtime.executor_input import describe_value, hide, locate_all, write_answer
 from fftasks.runtime.group import Group, Means, Values
 from fftasks.runtime.job import Report
 from fftasks.runtime.members import Members
@@ -37,7 +37,9 @@ from fftasks.workflow.node import Node
 
 KEPT = ("kept", "kept_inner")
 MAX_DESCRIBED = 100  # inputs of a task whose types and previews find room in its one argument
-_MAX_BYTES = 8192
+_MAX_BYTES = 8192  # of each of the two texts in which the nodes of a task are told of
+
+Told = Mapping[str, Mapping[str, Any]]  # node -> "seconds", "preview", …; "kept": it did not run
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def run_task(
     inputs = locate_all(document.get("inputs", {}).get("artifacts", {}))
     outputs = locate_all(document.get("outputs", {}).get("artifacts", {}))
     members = [nodes[name] for name in task.members.nodes]
-    kept = _take_kept(task, nodes, inputs)
+    kept, told = _take_kept(task, nodes, inputs)
     rest = [node for node in members if (node.name, list_outputs(node)[0]) not in kept]
     given = _take_given(rest, set(task.members.nodes), inputs)
     last = [node for node in rest if examine and node.name == examine[0]]
@@ -101,10 +103,14 @@ def run_task(
         if examine and last:
             group.run_here(last[0], examine[1])
         values = {**kept, **made.values, **list_values(made.pages)}
-        _write(task, values, made.seconds, outputs)
+        told = {**describe_nodes(made.reports), **told}
+        _write(task, values, told, outputs)
         shown = write_shown(task.members.nodes, values, outputs)
         if len(inputs) <= MAX_DESCRIBED:
-            shown["inner"] = {"nodes": describe_nodes(made.reports)}
+            shown["inner"] = {
+                "nodes": format_told(told),
+                "seconds": format_seconds(task.members.nodes, told),
+            }
     metadata = {
         name: {"display_name": f"{task.group} ({name})", **shown.get(name, {})} for name in outputs
     }
@@ -127,39 +133,67 @@ def choose_needed(members: Members, only: str, nodes: Mapping[str, Node]) -> Mem
     )
 
 
-def describe_nodes(reports: Mapping[str, Report]) -> str:
-    """Return what is told of nodes that share a task, as JSON: seconds, type and beginning of each result.
+def describe_nodes(reports: Mapping[str, Report]) -> Told:
+    """Return what is told of nodes that share a task: seconds, type and beginning of each result."""
+    return {
+        node: {"seconds": round(report.seconds, 3), **describe_value(report, "result")}
+        for node, report in reports.items()
+    }
 
-    Of those only that find room: it stands in an argument of the task that takes its old values.
+
+def format_told(told: Told) -> str:
+    """Return what is told of nodes as JSON, of those only that find room.
+
+    It stands in an argument of the task that takes the old values.
     """
     found: dict[str, Any] = {}
     left = _MAX_BYTES
-    for node, report in reports.items():
-        told = {"seconds": round(report.seconds, 3), **describe_value(report, "result")}
-        left -= len(json.dumps({node: told}))
+    for node, one in told.items():
+        left -= len(json.dumps({node: one}))
         if left < 0:
             break
-        found[node] = told
+        found[node] = one
     return json.dumps(found)
 
 
-def _take_kept(task: Task, nodes: Mapping[str, Node], inputs: Mapping[str, str]) -> Values:
-    """Return the values that are taken from the last time."""
+def format_seconds(nodes: Sequence[str], told: Told) -> str:
+    """Return how long each node took, in their order, "-" where it is not known; of the first that find room.
+
+    For the many of which nothing else is told.
+    """
+    words = [f"{told[n]['seconds']:.3g}" if "seconds" in told.get(n, {}) else "-" for n in nodes]
+    text = " ".join(words)
+    return text if len(text) <= _MAX_BYTES else text[:_MAX_BYTES].rpartition(" ")[0]
+
+
+def _take_kept(
+    task: Task, nodes: Mapping[str, Node], inputs: Mapping[str, str]
+) -> tuple[Values, Told]:
+    """Return the values that are taken from the last time, and what was told of their nodes."""
     packs = [read_pack(inputs[name]) for name in KEPT if name in inputs]
     old: Values = {}
+    told: dict[str, Mapping[str, Any]] = {}
     for pack in packs:
         if pack.key == task.kept_key:
             old.update(pack.values)
+            told.update(pack.told)
         else:
             print(f"{pack.group} | -- its old values were made for something else: none is kept")
     found: Values = {}
+    kept: dict[str, Mapping[str, Any]] = {}
     for name in task.members.keeps:
         wanted = [(name, output) for output in list_outputs(nodes[name])]
         if all(one in old for one in wanted):
             pages = [one for one in old if one[0] == name and is_page(one[1])]
             found |= {one: old[one] for one in (*wanted, *pages)}
+            kept[name] = _keep_told(told.get(name, {}))
             print(f"{name} | -- unchanged, kept from the last run")
-    return found
+    return found, kept
+
+
+def _keep_told(told: Mapping[str, Any]) -> dict[str, Any]:
+    seconds = {key: told[key] for key in ("seconds",) if key in told}  # they give nothing away
+    return {**hide(told), **seconds, "kept": True}
 
 
 def _take_given(
@@ -194,9 +228,7 @@ def _read_parameters(document: Mapping[str, Any], nodes: Sequence[Node]) -> dict
     return {name: fit(name, value, known[name]) for name, value in values.items() if name in known}
 
 
-def _write(
-    task: Task, values: Values, seconds: Mapping[str, float], outputs: Mapping[str, str]
-) -> None:
+def _write(task: Task, values: Values, told: Told, outputs: Mapping[str, str]) -> None:
     for path in outputs.values():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     if "values" not in outputs:  # a node alone
@@ -208,6 +240,6 @@ def _write(
     own = {one: value for one, value in values.items() if one[0] in task.members.nodes}
     given = {one: value for one, value in own.items() if one in gives}
     inner = {one: value for one, value in own.items() if one not in gives}
-    write_pack(Path(outputs["values"]), Pack(task.group, task.key, given, seconds))
+    write_pack(Path(outputs["values"]), Pack(task.group, task.key, given))
     if "inner" in outputs:
-        write_pack(Path(outputs["inner"]), Pack(task.group, task.key, inner))
+        write_pack(Path(outputs["inner"]), Pack(task.group, task.key, inner, told))

@@ -13,7 +13,13 @@ from fftasks.runtime.artifact import read_artifact, write_artifact
 from fftasks.runtime.job import Report
 from fftasks.runtime.members import Members, format_members, parse_members
 from fftasks.runtime.pack import is_pack, read_pack
-from fftasks.runtime.task import describe_nodes, name_group_input, name_input
+from fftasks.runtime.task import (
+    describe_nodes,
+    format_seconds,
+    format_told,
+    name_group_input,
+    name_input,
+)
 
 TEXT = """
 import os, time, pathlib
@@ -143,7 +149,7 @@ def test_a_group_gives_what_is_needed_elsewhere_and_keeps_the_rest_aside(pod):
     assert pod.ran == ["a", "b", "c", "d"]
     assert "a | made a\n" in printed
     assert "d | -- done in" in printed
-    assert set(read_pack(pod.root / "a+" / "values").seconds) == set("abcd")
+    assert set(read_pack(pod.root / "a+" / "inner").told) == set("abcd")
     answer = json.loads((pod.root / "a+" / "answer.json").read_text())
     assert (
         answer["artifacts"]["values"]["artifacts"][0]["metadata"]["display_name"] == "a+ (values)"
@@ -182,22 +188,31 @@ def test_what_the_nodes_of_a_group_show_is_joined_and_can_be_told_apart(pod):
     assert ">4</td>" in pages["m2"][0]
 
 
+def read_told(pod, group):
+    answer = json.loads((pod.root / group / "answer.json").read_text())["artifacts"]["inner"]
+    metadata = answer["artifacts"][0]["metadata"]
+    return json.loads(metadata["nodes"]), metadata["seconds"].split()
+
+
 def test_a_group_tells_type_and_beginning_of_each_result(pod):
     pod.run("a+", Members(("a", "b"), (("b", "result"),)))
 
-    told = json.loads((pod.root / "a+" / "answer.json").read_text())["artifacts"]["inner"]
-    nodes = json.loads(told["artifacts"][0]["metadata"]["nodes"])
+    nodes, seconds = read_told(pod, "a+")
     assert nodes["b"].items() >= {"python_type": "list", "preview": "['b', ['a']]"}.items()
     assert nodes["a"]["seconds"] >= 0
+    assert [float(word) for word in seconds] == pytest.approx([nodes[n]["seconds"] for n in "ab"])
 
 
-def test_of_many_nodes_those_are_told_that_find_room():
-    reports = {f"node {i}": Report({}, {"": "x" * 90}, 0.5) for i in range(1000)}
+def test_of_many_nodes_those_are_told_that_find_room_and_the_seconds_of_more():
+    told = describe_nodes({f"node {i}": Report({}, {"": "x" * 90}, 0.5) for i in range(3000)})
 
-    text = describe_nodes(reports)
+    text, seconds = format_told(told), format_seconds(["other", *told], told)
 
     assert 50 < len(json.loads(text)) < 100
     assert len(text) < 9000
+    assert len(seconds) < 9000
+    assert len(seconds.split()) > 1500
+    assert set(seconds.split()) == {"-", "0.5"}
 
 
 def test_a_node_that_is_kept_shows_what_it_did(pod):
@@ -313,6 +328,22 @@ def test_what_is_unchanged_is_kept_from_the_last_time(pod):
     assert "a | -- unchanged" in printed
     assert pod.read("a+")["d", "result"] == ["d", ["C", "a", ["b", ["a"]]], ["b", ["a"]]]
     assert pod.read("a+", "inner").keys() == {("a", "result"), ("b", "result"), ("c", "result")}
+    told, _ = read_told(pod, "a+")
+    assert told["b"]["preview"] == "['b', ['a']]"
+    assert {node for node, one in told.items() if one.get("kept")} == {"a", "b"}
+
+
+def test_what_a_kept_node_showed_is_hidden_where_nothing_may_be_shown(pod, monkeypatch):
+    nodes, gives = ("a", "b"), (("b", "result"),)
+    pod.run("a+", Members(nodes, gives))
+    (pod.root / "a+").rename(pod.root / "old")
+    inputs = {"kept": pod.root / "old" / "values", "kept_inner": pod.root / "old" / "inner"}
+    monkeypatch.setenv("FFPREVIEW", "type")
+
+    pod.run("a+", Members(nodes, gives, ("a",)), inputs)
+
+    told, _ = read_told(pod, "a+")
+    assert told["a"].keys() == {"python_type", "shape", "seconds", "kept"}
 
 
 def test_what_was_made_for_something_else_is_not_kept(pod):
