@@ -32,6 +32,7 @@ class Task:
     began, ended: None if it has not
     pod: the name of its pod, "" if it cannot be known
     driver, step: what KFP says of its driver, and of the step that is its pod; {} for nothing
+    group: what several nodes are called together, "" for one
     """
 
     name: str
@@ -43,6 +44,7 @@ class Task:
     pod: str = ""
     driver: Json = field(default_factory=dict, repr=False)
     step: Json = field(default_factory=dict, repr=False)
+    group: str = ""
 
     @property
     def title(self) -> str:

@@ -38,6 +38,7 @@ class Memory:
         ended before it
     tasks: names of tasks that have finished in some run
     nodes: name of a node -> "inputs", "shown" and "values" of when it was last submitted from here
+    seconds: name of a node -> how long it took when it ran last
     surroundings: what these nodes stood on
     takes_given: whether the backend heeds cacheKey
     silence: why the host was not asked, "" if it was
@@ -47,6 +48,7 @@ class Memory:
     unfinished: dict[str, str] = field(default_factory=dict)
     tasks: set[str] = field(default_factory=set)
     nodes: dict[str, Record] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
     surroundings: dict[str, str] = field(default_factory=dict)
     takes_given: bool = False
     silence: str = ""
@@ -101,18 +103,28 @@ def note_submitted(
         with suppress(FFTasksError):  # the next plan asks again
             memory.note_run(ClusterRun(read_run(project.settings.kfp, last["run_id"])))
     memory.nodes = {**memory.nodes, **nodes}
+    memory.seconds = {node: one for node, one in memory.seconds.items() if node in nodes}
     memory.surroundings = dict(surroundings)
     _write(project, workflow, memory)
 
 
-def note_run(project: Project, run: ClusterRun) -> None:
-    """Write down which tasks of a run have finished, if it is one of this project's workflows."""
+def note_run(project: Project, run: ClusterRun, seconds: Mapping[str, float]) -> None:
+    """Write down which tasks of a run have finished, if it is one of this project's workflows.
+
+    seconds: how long nodes took in it, or in the runs that its results are of
+    """
     path = _find_path(project, run.pipeline_name)
     record = read_record(path)
     if record is not None and record.get("version") == VERSION:
         memory = _parse(record)
         memory.note_run(run)
+        memory.seconds |= {node: round(one, 3) for node, one in seconds.items()}
         write_record(path, _format(memory))
+
+
+def read_seconds(project: Project, workflow: str) -> dict[str, float]:
+    """Return how long nodes took when they ran on the cluster last, as far as it was seen from here."""
+    return _read(project, workflow).seconds
 
 
 def _read(project: Project, workflow: str) -> Memory:
@@ -131,6 +143,7 @@ def _parse(record: Record) -> Memory:
         finished=dict(record["finished"]),
         tasks=set(record["tasks"]),
         nodes=dict(record["nodes"]),
+        seconds=dict(record.get("seconds", {})),
         surroundings=dict(record["surroundings"]),
         takes_given=record["takes_given"],
     )
@@ -141,6 +154,7 @@ def _format(memory: Memory) -> Record:
         "finished": [list(pair) for pair in memory.finished.items()][-_MAX_KNOWN:],
         "tasks": sorted(memory.tasks),
         "nodes": memory.nodes,
+        "seconds": memory.seconds,
         "surroundings": memory.surroundings,
         "takes_given": memory.takes_given,
     }

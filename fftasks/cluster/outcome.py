@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from fftasks.cluster.details import Task
 from fftasks.cluster.run import ClusterRun
-from fftasks.runtime.group import AT_END
+from fftasks.runtime.group import AT_END, SAYS_DONE, SAYS_KEPT
 
-_FINISHED = re.compile(r"-- (?:done in .* s|unchanged, kept from the last run)\n?")
+_DONE = re.compile(re.escape(SAYS_DONE).replace(r"\{\}", "(.*)"))
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def read_outcome(log: str, nodes: Sequence[str]) -> Outcome:
         name, text = split_line(line, known)
         if name:
             begin = number
-            if _FINISHED.fullmatch(text):
+            if find_end(text.rstrip("\n")) is not None:
                 finished.add(name)
     failed = tips[lines[ends[-1] - 1].rstrip()]
     return Outcome(failed, frozenset(finished), "".join(lines[begin : ends[-1]]))
@@ -61,6 +61,14 @@ def split_line(line: str, nodes: frozenset[str]) -> tuple[str, str]:
         more, bar, text = text.partition(" | ")
         name = f"{name} | {more}"
     return (name, text) if bar else ("", line)
+
+
+def find_end(text: str) -> str | None:
+    """Return how many seconds a node took, if a line of its log says that it is done; "" if it was kept."""
+    done = _DONE.fullmatch(text)
+    if done:
+        return done[1]
+    return "" if text == SAYS_KEPT else None
 
 
 def choose_lines(log: str, task: Task, node: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import graphlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -85,9 +85,13 @@ class ClusterRun:
         """Its tasks, upstream first."""
         steps = self.document.get("root", {}).get("dag", {}).get("tasks", {})
         details = Details(self.answer, self.document)
-        return tuple(
-            details.read_task(name, list_nodes(self.document, name)) for name in _order(steps)
-        )
+        return tuple(self._read_task(details, name) for name in _order(steps))
+
+    def _read_task(self, details: Details, name: str) -> Task:
+        task = details.read_task(name, list_nodes(self.document, name))
+        if len(task.nodes) == 1:
+            return task
+        return replace(task, group=_find_argument(self.document, name, "--node"))
 
     @functools.cached_property
     def nodes(self) -> dict[str, Task]:
@@ -111,8 +115,7 @@ class ClusterRun:
 
     def find_file(self, task: Task) -> str:
         """Return the file that builds a task's workflow, as its command says; "" if it does not."""
-        args = [str(word) for word in find_container(self.document, task.name).get("args", ())]
-        return args[args.index("--file") + 1] if "--file" in args[:-1] else ""
+        return _find_argument(self.document, task.name, "--file")
 
 
 def refuse_name(problem: str, name: str, names: list[str]) -> FFTasksError:
@@ -128,13 +131,11 @@ def list_nodes(document: Json, task: str) -> tuple[str, ...]:
     executor = find_executor(document, task)
     if "importer" in executor:  # it takes what is there already
         return ()
-    container = executor.get("container", {})
-    args = [str(word) for word in container.get("args", ())]
-    if "--nodes" in args[:-1]:
-        return parse_members(args[args.index("--nodes") + 1]).nodes
-    if "--node" in args[:-1]:
-        return (args[args.index("--node") + 1],)
-    for variable in container.get("env", ()):
+    if members := _find_argument(document, task, "--nodes"):
+        return parse_members(members).nodes
+    if node := _find_argument(document, task, "--node"):
+        return (node,)
+    for variable in find_container(document, task).get("env", ()):
         if variable.get("name") == "FFFUNCTION":
             return (str(variable.get("value", "")),)
     step = document["root"]["dag"]["tasks"][task]
@@ -165,6 +166,11 @@ def list_outputs(document: Json, task: str) -> list[str]:
     """Return the names of a task's artifacts."""
     definitions = find_component(document, task).get("outputDefinitions", {})
     return sorted(definitions.get("artifacts", {}))
+
+
+def _find_argument(document: Json, task: str, name: str) -> str:
+    args = [str(word) for word in find_container(document, task).get("args", ())]
+    return args[args.index(name) + 1] if name in args[:-1] else ""
 
 
 def _order(steps: Json) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, TextIO
 
+from fftasks.cluster.account import Account
 from fftasks.cluster.details import Task
 from fftasks.cluster.outcome import Outcome, read_outcome
 from fftasks.cluster.run import ClusterRun
@@ -27,7 +28,7 @@ _WORDS = {
 _DONE = frozenset({"SUCCEEDED", "CACHED", "SKIPPED", "FAILED", "CANCELED"})
 _LOG_LINES = 20
 _FAILURES = 3
-_MINUTE, _HOUR = 60, 3600
+_SHORT_S, _MINUTE, _HOUR = 10, 60, 3600
 COLUMNS = (Column(), Column("node", wraps=True), Column("state"), Column("time", right=True))
 
 
@@ -41,17 +42,32 @@ def name_task_state(run: ClusterRun, task: Task) -> str:
     return "skipped" if run.has_left_out(task) else name_state(task.state)
 
 
-def name_node_state(run: ClusterRun, task: Task, node: str, outcome: Outcome | None) -> str:
-    """Return the word for a node's state; outcome: of its group, if that has failed."""
+def name_node_state(
+    run: ClusterRun, task: Task, node: str, outcome: Outcome | None, account: Account | None = None
+) -> str:
+    """Return the word for a node's state.
+
+    outcome: of its group, if that has failed; account: what is told of it, if it is done
+    """
     word = name_task_state(run, task)
-    if outcome is None or not outcome.failed or word != "failed" or node == outcome.failed:
-        return word
-    return "ran" if node in outcome.finished else "skipped"
+    if word == "failed" and outcome is not None and outcome.failed:
+        if node == outcome.failed:
+            return word
+        word = "ran" if node in outcome.finished else "skipped"
+    if account is not None and len(task.nodes) > 1 and word in ("ran", "running"):
+        return "cached" if account.is_kept else "ran"
+    return word
 
 
-def make_row(task: Task, node: str, word: str, stream: TextIO) -> tuple[str | Cell, ...]:
+def make_row(
+    task: Task, node: str, word: str, account: Account | None, stream: TextIO
+) -> tuple[str | Cell, ...]:
     """Return a row of COLUMNS for a node; word: for its state."""
-    took = "" if word == "skipped" else format_time(task)
+    took = "" if word in ("skipped", "cached") else format_time(task)
+    if took and len(task.nodes) > 1:  # the pod's time is not the node's
+        seconds = None if account is None else account.seconds
+        group = f"in group {task.group}, {took}"
+        took = group if seconds is None else _format_own(seconds)
     return (show_state(word, stream), node, Cell(word, STATES[word].ansi), took)
 
 
@@ -71,6 +87,11 @@ def format_seconds(seconds: float) -> str:
     if whole < _HOUR:
         return f"{whole // _MINUTE} min {whole % _MINUTE} s"
     return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
+
+
+def _format_own(seconds: float) -> str:
+    """Return how long a function took, which may be far below a second."""
+    return format_seconds(seconds) if seconds >= _SHORT_S else f"{seconds:.2f} s"
 
 
 def format_duration(run: ClusterRun) -> str:
@@ -94,8 +115,14 @@ def tell_head(run: ClusterRun) -> str:
     return f"run {run.name!r} {run.run_id}: {word}, {format_duration(run)}{counted}"
 
 
-def to_json(run: ClusterRun, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
-    """Return a run with its nodes as JSON, with the states in KFP's words and in ours."""
+def to_json(
+    run: ClusterRun, outcomes: Mapping[str, Outcome], accounts: Mapping[str, Account]
+) -> dict[str, Any]:
+    """Return a run with its nodes as JSON, with the states in KFP's words and in ours.
+
+    Of a node: began, ended: its pod; seconds: its function, null where nobody tells it
+    group: the name of what it shares a pod with, "" if it is alone
+    """
     return {
         "run_id": run.run_id,
         "name": run.name,
@@ -107,7 +134,12 @@ def to_json(run: ClusterRun, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
                 "node": node,
                 "task": task.name,
                 "state": task.state,
-                "shown": name_node_state(run, task, node, outcomes.get(task.name)),
+                "shown": name_node_state(
+                    run, task, node, outcomes.get(task.name), accounts.get(node)
+                ),
+                "seconds": accounts[node].seconds if node in accounts else None,
+                "group": task.group,
+                "preview": accounts[node].preview if node in accounts else "",
                 "cached": task.state == "CACHED",
                 "began": task.began and task.began.isoformat(),
                 "ended": task.ended and task.ended.isoformat(),
@@ -127,15 +159,15 @@ class Lines:
         self.stream = stream
 
     def change(self, run: ClusterRun, task: Task) -> None:  # noqa: ARG002 - see follow.Show
-        """Print a line for each node of a task, one for a group that fails: its log says which node did."""
+        """Print a line for a task: the nodes of a group come and go where nobody sees it."""
         if task.state == "PENDING":
             return
         word = name_state(task.state)
         sign = show_state(word, self.stream)
         shown = f"\x1b[{sign.style}m{sign.text}\x1b[0m" if has_colours(self.stream) else sign.text
         took = format_time(task) if task.state in _DONE else ""
-        for node in [task.title] if word == "failed" else task.nodes:
-            self.say(f"{shown} {node}  {word}{f' in {took}' if took else ''}")
+        if task.nodes:
+            self.say(f"{shown} {task.title}  {word}{f' in {took}' if took else ''}")
 
     def draw(self, run: ClusterRun) -> None:
         """Draw nothing: lines stay."""

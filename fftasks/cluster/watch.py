@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from fftasks.cluster.account import ask_accounts, list_seconds
 from fftasks.cluster.details import Task
 from fftasks.cluster.follow import Patience, follow
 from fftasks.cluster.memory import note_run
@@ -49,15 +51,16 @@ def _watch_guarded(project: Project, run_id: str) -> int:
 
 
 def find_log(project: Project, run: ClusterRun) -> Callable[[Task], str | None]:
-    """Return a function that gives a task's log, None where it cannot be had."""
+    """Return a function that gives a task's log, None where it cannot be had; it asks once for each."""
 
-    def find(task: Task) -> str | None:
+    @functools.cache
+    def find(pod: str) -> str | None:
         try:
-            return read_log(project.settings.kfp, dict(run.answer), task.pod) if task.pod else None
+            return read_log(project.settings.kfp, dict(run.answer), pod)
         except FFTasksError:  # what is known without it is worth being said
             return None
 
-    return find
+    return lambda task: find(task.pod) if task.pod else None
 
 
 def _watch(project: Project, run_id: str) -> int:
@@ -68,8 +71,9 @@ def _watch(project: Project, run_id: str) -> int:
             show,
             Patience(settings.watch_timeout_s, settings.away_s),
         )
-    note_run(project, run)
-    print("\n".join(tell_end(run, find_log(project, run))), flush=True)
+    find = find_log(project, run)
+    note_run(project, run, list_seconds(run, ask_accounts(project, run, find)))
+    print("\n".join(tell_end(run, find)), flush=True)
     return 0 if run.state == "SUCCEEDED" else 1
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fftasks.cluster.account import Accounts, ask_accounts, list_seconds
 from fftasks.cluster.choose import find_run
 from fftasks.cluster.memory import note_run
 from fftasks.cluster.outcome import Outcome, read_outcomes
@@ -23,7 +24,7 @@ from fftasks.cluster.show import (
 from fftasks.cluster.watch import find_log
 from fftasks.commands.command import JSON, ClusterCommand
 from fftasks.project import Project
-from fftasks.table import print_json, print_table
+from fftasks.table import Row, print_json, print_table
 
 
 class Status(ClusterCommand):
@@ -37,21 +38,28 @@ class Status(ClusterCommand):
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
         """Print the run; the exit code says only whether it could be read."""
         run = find_run(project, *names)
-        note_run(project, run)
-        outcomes = read_outcomes(run, find_log(project, run))
+        find = find_log(project, run)
+        accounts = ask_accounts(project, run, find)
+        note_run(project, run, list_seconds(run, accounts))
+        outcomes = read_outcomes(run, find)
         if options["as_json"]:
-            print_json(to_json(run, outcomes))
+            print_json(to_json(run, outcomes, accounts))
             return 0
         print(tell_head(run))
-        words = [
-            (task, node, name_node_state(run, task, node, outcomes.get(task.name)))
-            for task in run.tasks
-            for node in task.nodes
-        ]
-        print_table(COLUMNS, [make_row(*row, sys.stdout) for row in words], indent=2)
+        print_table(COLUMNS, _list_rows(run, outcomes, accounts), indent=2)
         for line in _list_problems(run, outcomes):
             print(line)
         return 0
+
+
+def _list_rows(
+    run: ClusterRun, outcomes: Mapping[str, Outcome], accounts: Accounts
+) -> Iterator[Row]:
+    for task in run.tasks:
+        for node in task.nodes:
+            account = accounts.get(node)
+            word = name_node_state(run, task, node, outcomes.get(task.name), account)
+            yield make_row(task, node, word, account, sys.stdout)
 
 
 def _list_problems(run: ClusterRun, outcomes: Mapping[str, Outcome]) -> list[str]:

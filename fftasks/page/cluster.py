@@ -131,7 +131,8 @@ def _show_node(run: ClusterRun, name: str, node: Mapping[str, Any], known: _Know
     now = time.time() if end is None else end
     is_cached = task.state == "CACHED"
     word = name_node_state(run, task, name, known.outcomes.get(task.name))
-    own = max(now - (began or now), 0.0) if shown.seconds is None else shown.seconds
+    account = shown.account
+    own = max(now - (began or now), 0.0) if account.seconds is None else account.seconds
     return PageTask(
         name=name,
         state=word,
@@ -151,8 +152,8 @@ def _show_node(run: ClusterRun, name: str, node: Mapping[str, Any], known: _Know
         upstream=tuple(node["upstream"]) or known.sent,
         arguments=node.get("arguments", {}),
         settings=show_run_settings(run, task, node.get("settings")),
-        preview=shown.preview,
-        kind=shown.kind,
+        preview=account.preview,
+        kind=account.kind,
         text=shown.pages.text,
         documents=shown.pages.documents,
         metrics=shown.pages.metrics,

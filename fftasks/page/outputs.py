@@ -7,13 +7,13 @@ which are brought here once. Who cannot reach a store is told so, and sees the r
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fftasks.cluster.account import Account, read_accounts
 from fftasks.cluster.bring import bring_known
 from fftasks.cluster.run import ClusterRun
 from fftasks.errors import FFTasksError
@@ -41,11 +41,9 @@ _ended: dict[str, dict[str, dict[str, Output]]] = {}
 
 @dataclass(frozen=True)
 class Shown:
-    """What is shown of a node's result; seconds: how long its function took, where somebody says it."""
+    """What is shown of a node: what is told of it, and pages."""
 
-    preview: str = ""
-    seconds: float | None = None
-    kind: str = ""
+    account: Account = field(default_factory=Account)
     pages: Pages = field(default_factory=Pages)
 
 
@@ -58,13 +56,14 @@ def show_outputs(project: Project, run: ClusterRun) -> tuple[dict[str, Shown], s
     if outputs is None:
         return {}, _NO_WAY
     files, notice = _bring_files(project, run, outputs)
-    shown = {}
+    accounts, shown = read_accounts(run, outputs), {}
     for node, task in run.nodes.items():
         given = outputs.get(task.name, {})
         if len(task.nodes) == 1 and given:
-            shown[node] = _show(given, files.get(task.name, {}))
+            pages = _make_pages(given, files.get(task.name, {}))
+            shown[node] = Shown(accounts.get(node, Account()), pages)
         elif given and task.nodes[0] == node:
-            shown |= _show_all(task.nodes, given, files.get(task.name, {}))
+            shown |= _show_all(task.nodes, given, files.get(task.name, {}), accounts)
     return _add_pictures(project, run, outputs, shown), notice
 
 
@@ -92,28 +91,26 @@ def _read(project: Project, run: ClusterRun) -> dict[str, dict[str, Output]] | N
     return outputs
 
 
-def _show(given: Mapping[str, Output], files: Mapping[str, str]) -> Shown:
-    result = given["result"].properties if "result" in given else {}
+def _make_pages(given: Mapping[str, Output], files: Mapping[str, str]) -> Pages:
     drawn = (
         draw_classification(given["classification"].properties) if "classification" in given else ""
     )
     pages = make_pages({**files, **({"classification.html": drawn} if drawn else {})})
-    return Shown(
-        preview=str(result.get("preview", "")),
-        kind=_name_kind(result),
-        pages=dataclasses.replace(pages, metrics=_find_numbers(given)),
-    )
+    return dataclasses.replace(pages, metrics=_find_numbers(given))
 
 
 def _show_all(
-    nodes: Sequence[str], given: Mapping[str, Output], files: Mapping[str, str]
+    nodes: Sequence[str],
+    given: Mapping[str, Output],
+    files: Mapping[str, str],
+    accounts: Mapping[str, Account],
 ) -> dict[str, Shown]:
     """Return what is shown of nodes that share a task."""
     numbers = part_numbers(nodes, _find_numbers(given))
     texts = part_markdown(nodes, files.get(FILES["markdown"], ""))
     pages = part_html(nodes, files.get(FILES["html"], ""))
     drawn = given["classification"].properties if "classification" in given else {}
-    told, shown = _read_told(given), {}
+    shown = {}
     for node in nodes:
         page, *others = pages.get(node, [""])
         own = {FILES["markdown"]: texts.get(node, ""), FILES["html"]: page}
@@ -121,26 +118,10 @@ def _show_all(
             others = [draw_classification(drawn)]
         own["classification.html"] = "".join(others)
         found = make_pages({name: text for name, text in own.items() if text})
-        one = told.get(node, {})
-        preview = str(one.get("preview", ""))
-        metrics = numbers.get(node) or find_metrics(preview)
-        pages_of = dataclasses.replace(found, metrics=metrics)
-        shown[node] = Shown(preview, one.get("seconds"), _name_kind(one), pages_of)
+        account = accounts.get(node, Account())
+        metrics = numbers.get(node) or find_metrics(account.preview)
+        shown[node] = Shown(account, dataclasses.replace(found, metrics=metrics))
     return shown
-
-
-def _name_kind(properties: Mapping[str, Any]) -> str:
-    return " ".join(str(properties[key]) for key in ("python_type", "shape") if key in properties)
-
-
-def _read_told(given: Mapping[str, Output]) -> dict[str, dict[str, Any]]:
-    """Return what a task of several nodes tells of each; see runtime/task.py."""
-    text = given["inner"].properties.get("nodes", "{}") if "inner" in given else "{}"
-    try:
-        told = json.loads(text)
-    except (TypeError, ValueError):
-        return {}
-    return {node: one for node, one in told.items() if isinstance(one, dict)}
 
 
 def _find_numbers(given: Mapping[str, Output]) -> dict[str, float]:
@@ -231,6 +212,6 @@ def _find_picture_like(shown: Mapping[str, Shown]) -> Iterable[str]:
     like = [
         node
         for node, one in shown.items()
-        if may_be_picture(one.preview) and not one.pages.pictures
+        if may_be_picture(one.account.preview) and not one.pages.pictures
     ]
     return like[:_MOST]

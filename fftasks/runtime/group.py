@@ -22,7 +22,11 @@ from fftasks.runtime.pack import Place, Value
 from fftasks.workflow.node import Node
 
 _MAX_NAMES = 20
-AT_END = "the other lines of its log begin with {!r}"  # the last line; cluster/outcome.py reads it
+# what is said of a group and of its nodes, which cluster/outcome.py and cluster/account.py read
+AT_END = "the other lines of its log begin with {!r}"
+SAYS_DONE = "-- done in {} s"
+SAYS_KEPT = "-- unchanged, kept from the last run"
+_WHOLE = 1000  # seconds, from which on they have no fraction
 
 Values = dict[tuple[str, str], Value]  # node and output -> value
 
@@ -168,7 +172,7 @@ class Group:
 
     def _take(self, node: Node, job: Job, report: Report) -> None:
         """Note what a node has given."""
-        say(node, f"-- done in {report.seconds:.3g} s")
+        say(node, SAYS_DONE.format(spell_seconds(report.seconds)))
         for output, digest in report.outputs.items():
             self.values[node.name, output] = Value(Place(job.outputs[output]), digest)
             self.made.values[node.name, output] = self.values[node.name, output]
@@ -195,6 +199,11 @@ class Group:
             ],
             tip=AT_END.format(node.name),
         )
+
+
+def spell_seconds(seconds: float) -> str:
+    """Return seconds in three digits, or as a whole number."""
+    return f"{seconds:.3g}" if seconds < _WHOLE else f"{seconds:.0f}"
 
 
 def _list(names: Sequence[str]) -> str:

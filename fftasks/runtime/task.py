@@ -27,7 +27,7 @@ from fftasks.errors import WorkflowError
 from fftasks.runtime.call import list_outputs, number_inputs, number_parameters
 from fftasks.runtime.debug import Examine
 from fftasks.runtime.executor_input import describe_value, hide, locate_all, write_answer
-from fftasks.runtime.group import Group, Means, Values
+from fftasks.runtime.group import SAYS_KEPT, Group, Means, Values, spell_seconds
 from fftasks.runtime.job import Report
 from fftasks.runtime.members import Members
 from fftasks.runtime.pack import Pack, Place, Value, is_pack, read_pack, write_pack
@@ -157,13 +157,18 @@ def format_told(told: Told) -> str:
 
 
 def format_seconds(nodes: Sequence[str], told: Told) -> str:
-    """Return how long each node took, in their order, "-" where it is not known; of the first that find room.
+    """Return how long each node took, in their order, of the first that find room.
 
-    For the many of which nothing else is told.
+    For the many of which nothing else is told. "-" where it is not known; "=" is before one that is kept.
     """
-    words = [f"{told[n]['seconds']:.3g}" if "seconds" in told.get(n, {}) else "-" for n in nodes]
+    words = (_spell(told.get(node, {})) for node in nodes)
     text = " ".join(words)
     return text if len(text) <= _MAX_BYTES else text[:_MAX_BYTES].rpartition(" ")[0]
+
+
+def _spell(told: Mapping[str, Any]) -> str:
+    seconds = spell_seconds(told["seconds"]) if "seconds" in told else "-"
+    return f"={seconds}" if told.get("kept") else seconds
 
 
 def _take_kept(
@@ -187,7 +192,7 @@ def _take_kept(
             pages = [one for one in old if one[0] == name and is_page(one[1])]
             found |= {one: old[one] for one in (*wanted, *pages)}
             kept[name] = _keep_told(told.get(name, {}))
-            print(f"{name} | -- unchanged, kept from the last run")
+            print(f"{name} | {SAYS_KEPT}")
     return found, kept
 
 
