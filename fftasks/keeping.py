@@ -60,7 +60,9 @@ def find_kept(
     known: the same, as it was found before: it stays, as KFP's cache would not know the task otherwise
     """
     last = read_record(project.record_path("submit", workflow)) or {}
-    seconds = (components.get("grouping") or {}).get("seconds", {})
+    nodes = project.workflows[workflow]["nodes"]
+    durations = (components.get("grouping") or {}).get("seconds", {})
+    seconds = {nodes[i]["name"]: one for i, one in durations.items() if i in nodes}
     room = count_room(components["tasks"], Cluster())
     found: dict[str, Any] = {}
     for task, own in members.items():

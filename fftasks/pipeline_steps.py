@@ -31,7 +31,9 @@ def plan_components(project: Project, graph: Record, name: str) -> Step:
 
     def list_reasons(old: Record | None) -> list[str]:
         if old is None or old.get("graph") != _name_graph(project, graph, name):
-            return compare(old, components.VERSION, build(old)[0]["inputs"])
+            record = build(old)[0]
+            changed = compare(old, components.VERSION, record["inputs"])
+            return [*_compare_modes(old, record), *changed] if changed else []
         return [f"{file} was changed or removed" for file in _find_changed(folder, old["files"])]
 
     def make() -> Record:
@@ -181,6 +183,13 @@ def _name_graph(project: Project, graph: Record, name: str) -> str:
     image = name_repository(project), project.settings.image.tag
     choice = project.settings.kfp.preview, name_choice(project, name)
     return digest_json([nodes, workflow["parameters"], graph["file"], image, choice])
+
+
+def _compare_modes(old: Record | None, record: Record) -> list[str]:
+    """Return how nodes are grouped now, if it was otherwise before: it says more than all that came of it."""
+    modes = [((one or {}).get("grouping") or {}).get("mode", "none") for one in (old, record)]
+    is_other = old is not None and modes[0] != modes[1]
+    return [f"groups of nodes: {modes[0]} -> {modes[1]}"] if is_other else []
 
 
 def _find_changed(folder: Path, files: Mapping[str, str]) -> Iterator[str]:

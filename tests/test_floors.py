@@ -15,6 +15,7 @@ FLOORS = {
         "step", "image_steps", "pipeline_steps",
         "pinning", "smoke", "plan", "data", "preflight",
         "reporter", "database", "commands", "dropin", "results", "table", "grouping", "keeping", "rehearsal",
+        "durations", "prospect",
         "cluster", "doctor",
         "overview", "page",
     ),

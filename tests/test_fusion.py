@@ -132,6 +132,7 @@ def test_an_edit_of_one_node_of_a_group_runs_that_node_and_what_follows(
     environ["FFTASKS_KFP__POD_OVERHEAD_S"] = "1"  # so that keeping pays off in so small a graph
 
     [planned] = json.loads(sample.doit("plan", "submit", "--json", **environ))["cluster_nodes"]
+    assert planned["expected_s"] == pytest.approx(1.5 + 4, abs=0.1)  # a pod, and what is run in it
     second = kfp_cluster.wait(find_run_id(sample.doit("submit", **environ)))
 
     assert second.state == "SUCCEEDED", list_failed(second)
@@ -142,6 +143,10 @@ def test_an_edit_of_one_node_of_a_group_runs_that_node_and_what_follows(
     assert sorted(node["node"] for node in planned["nodes"] if node["computes"]) == ran
     kept = re.findall(r"(.*) \| -- unchanged", log)
     assert sorted(node["node"] for node in planned["nodes"] if node["kept"]) == sorted(kept)
+    rows = json.loads(sample.doit("status", "--json", **environ))["nodes"]
+    shown = {row["node"]: row for row in rows}
+    assert {node for node, row in shown.items() if row["shown"] == "cached"} == set(kept)
+    assert shown["square 1"]["preview"] == "[4, 4]"  # of the run before
     # what was taken then is a part of the document: it must be known again
     again = sample.doit("plan", "submit", **environ, FFTASKS_KFP__RUN_NAME="another")
     assert "0 to compute, " in again, again

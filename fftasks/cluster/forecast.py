@@ -6,16 +6,18 @@ is as good as what is known of earlier runs; see memory.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from fftasks.cluster.ingredients import Ingredients, Now
-from fftasks.cluster.judge import Judge, Outlook
+from fftasks.cluster.judge import Judge, Outlook, name_pod
 from fftasks.cluster.memory import note_submitted, recall
+from fftasks.cluster.show import format_seconds
 from fftasks.connect import find_gone
 from fftasks.project import Project
+from fftasks.prospect import expect_seconds
 from fftasks.recipe import read_recipe
 from fftasks.record import Record, read_record
 from fftasks.stages.image import list_surroundings
@@ -23,11 +25,15 @@ from fftasks.stages.image import list_surroundings
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run of a workflow would compute; silence: why the host was not asked, "" if it was."""
+    """What a run of a workflow would compute; silence: why the host was not asked, "" if it was.
+
+    seconds: how long it is expected to take, None if it is not known what it would compute
+    """
 
     workflow: str
     nodes: tuple[Outlook, ...]
     silence: str
+    seconds: float | None = None
 
     def describe(self) -> str:
         """Return it in a line."""
@@ -35,17 +41,20 @@ class Forecast:
             return f"{self.workflow}: not known what it would compute: {self.silence}"
         count = sum(node.computes for node in self.nodes)
         kept = sum(node.is_kept for node in self.nodes)
-        cached = len(self.nodes) - count - kept
-        held = f", {kept} kept from the last run" if kept else ""
-        known = f", as far as known here: {self.silence}" if self.silence else ""
-        return (
-            f"{self.workflow}: {count} to compute, {cached} from the cluster's cache{held}{known}"
-        )
+        parts = [
+            f"{count} to compute",
+            f"{len(self.nodes) - count - kept} from the cluster's cache",
+            *([f"{kept} kept from the last run"] if kept else []),
+            *([f"{format_seconds(self.seconds)} expected"] if self.seconds is not None else []),
+            *([f"as far as known here: {self.silence}"] if self.silence else []),
+        ]
+        return f"{self.workflow}: {', '.join(parts)}"
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON."""
         nodes = [node.to_json() for node in self.nodes]
-        return {"workflow": self.workflow, "known_here_only": self.silence, "nodes": nodes}
+        known = {"known_here_only": self.silence, "expected_s": self.seconds}
+        return {"workflow": self.workflow, **known, "nodes": nodes}
 
 
 def forecast(project: Project, workflow: str, up_to_date: Collection[str]) -> Forecast:
@@ -66,8 +75,19 @@ def forecast(project: Project, workflow: str, up_to_date: Collection[str]) -> Fo
     if moved:
         keys = now.list_keys(memory, gone)
     judge = Judge(now, memory, keys, moved)
-    nodes = tuple(one for task in keys for one in judge.list_outlooks(task))
-    return Forecast(workflow, nodes, memory.silence)
+    outlooks = {task: judge.list_outlooks(task) for task in keys}
+    nodes = tuple(one for each in outlooks.values() for one in each)
+    return Forecast(workflow, nodes, memory.silence, _expect_seconds(now, outlooks))
+
+
+def _expect_seconds(now: Now, outlooks: Mapping[str, Sequence[Outlook]]) -> float:
+    computed = {
+        identity: one.computes
+        for task, each in outlooks.items()
+        if any(one.computes for one in each)
+        for identity, one in zip(now.tasks[task]["nodes"], each, strict=True)
+    }
+    return expect_seconds(now.project, now.workflow, now.tasks, now.grouping, computed)
 
 
 def remember(project: Project, workflow: str, last: Record | None) -> None:
@@ -82,5 +102,16 @@ def remember(project: Project, workflow: str, last: Record | None) -> None:
             for kind, digest, pieces in made.list_pieces(identity):
                 if kind in ("code", "data"):
                     project.store.write_code(digest, pieces)
-        nodes = {made.graph["nodes"][i]["name"]: made.describe(i) for i in made.found}
+        pods = _name_pods(project, workflow)
+        nodes = {
+            made.graph["nodes"][i]["name"]: {**made.describe(i), **pods.get(i, {})}
+            for i in made.found
+        }
         note_submitted(project, workflow, nodes, list_surroundings(recipe), last)
+
+
+def _name_pods(project: Project, workflow: str) -> dict[str, Record]:
+    """Return in which pod each node is that shares one, by the nodes' ids; see judge.py."""
+    components = read_record(project.record_path("components", workflow)) or {"tasks": {}}
+    shared = [task["nodes"] for task in components["tasks"].values() if len(task["nodes"]) > 1]
+    return {node: {"pod": name_pod(nodes)} for nodes in shared for node in nodes}

@@ -8,7 +8,7 @@ from typing import Any
 from fftasks.cluster.memory import Memory
 from fftasks.connect import make_registry, name_repository
 from fftasks.errors import FFTasksError
-from fftasks.grouping import describe_grouping, find_grouping
+from fftasks.grouping import find_tasks
 from fftasks.keeping import find_kept, name_members
 from fftasks.pinning import wish_for
 from fftasks.project import Project
@@ -16,7 +16,6 @@ from fftasks.recipe import find_fingerprints, look_ahead, make_contents
 from fftasks.record import Record, digest_json, read_record
 from fftasks.stages import node as node_stage
 from fftasks.stages import pins
-from fftasks.stages.components import make_tasks
 from fftasks.stages.fingerprint import Fingerprint
 from fftasks.stages.image import Recipe
 from fftasks.stages.kept import Kept
@@ -73,14 +72,7 @@ class Now(Ingredients):
 
     def __init__(self, project: Project, workflow: str, up_to_date: Collection[str]) -> None:
         super().__init__(project, workflow, look_ahead(project))
-        components = read_record(project.record_path("components", workflow))
-        if components is not None and f"components:{workflow}" in up_to_date:
-            self.tasks: Mapping[str, Record] = components["tasks"]
-            self._grouping = components.get("grouping")
-        else:
-            grouping = find_grouping(project, workflow, components)
-            self.tasks = make_tasks(self.graph, workflow, grouping.groups if grouping else None)
-            self._grouping = describe_grouping(grouping)
+        self.tasks, self.grouping = find_tasks(project, workflow, up_to_date)
         pushed = read_record(project.record_path("push"))
         is_pushed = pushed is not None and "push" in up_to_date
         repository = name_repository(project)
@@ -112,7 +104,7 @@ class Now(Ingredients):
 
     def _find_kept(self, pinned: Record) -> dict[str, Kept]:
         """Return what groups take from their last run, by fingerprint, as the pipeline stage will find it."""
-        components = {"tasks": self.tasks, "grouping": self._grouping}
+        components = {"tasks": self.tasks, "grouping": self.grouping}
         where = (self.project, self.workflow, components)
         members = name_members(*where, pinned, self.found)
         found = find_kept(*where, members, self._known_kept)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fftasks.cluster.ingredients import Now
 from fftasks.cluster.memory import Memory
-from fftasks.record import Record
+from fftasks.record import Record, digest_json
 from fftasks.settings.nodes import NodeSettings
 from fftasks.stages import node as node_stage
 from fftasks.stages.image import list_surroundings
@@ -65,18 +65,14 @@ class Judge:
             return [Outlook(self._names[node], task, False, (), run_id) for node in nodes]
         self._computed.add(task)
         reasons = {node: list(self._explain(node)) for node in nodes}
-        shared = next((r for r in reasons.values() if r), []) or [self._explain_run(task, key)]
         kept = self._now.kept[task].nodes if task in self._now.kept else ()
-        first = f"shares a pod with {self._names[next((n for n in nodes if reasons[n]), nodes[0])]}"
+        blamed = next((n for n in nodes if reasons[n]), "")
+        shared = f"shares a pod with {self._names[blamed]}" if blamed else ""
+        shared = self._explain_pod(nodes) or shared or self._explain_run(task, key)
         return [
-            Outlook(self._names[node], task, False, (first,), is_kept=True)
+            Outlook(self._names[node], task, False, (shared,), is_kept=True)
             if self._names[node] in kept
-            else Outlook(
-                self._names[node],
-                task,
-                True,
-                tuple(reasons[node] or (shared if len(nodes) == 1 else [first])),
-            )
+            else Outlook(self._names[node], task, True, tuple(reasons[node] or [shared]))
             for node in nodes
         ]
 
@@ -152,6 +148,18 @@ class Judge:
             if self._owners[other] in self._computed - {self._owners[node]}:
                 yield f"upstream {self._names[other]} will be computed"
 
+    def _explain_pod(self, nodes: Sequence[str]) -> str:
+        """Return why the cache does not know nodes as they share a pod now; "" if they did before."""
+        before = [self._memory.nodes.get(self._names[node]) for node in nodes]
+        pods = {record.get("pod", "") for record in before if record is not None}
+        if not pods or pods == {name_pod(nodes)}:
+            return ""
+        if len(nodes) == 1:
+            changed = "has a pod of its own now"
+        else:
+            changed = f"shares a pod{'' if pods == {''} else ' with other nodes'} now"
+        return f"it {changed}, and the cluster's cache has whole pods"
+
     def _explain_run(self, task: str, key: Key) -> str:
         """Return why a task is computed whose nodes have not changed."""
         if task in self._moved:
@@ -162,3 +170,8 @@ class Judge:
         if self._now.project.settings.image.pin == "pipeline":
             return "image.pin is pipeline, and there is another image"
         return "no run is known in which it has finished like this"
+
+
+def name_pod(nodes: Sequence[str]) -> str:
+    """Return a name for the pod that nodes share; "" for that of a node alone. nodes: their ids"""
+    return digest_json(sorted(nodes))[7:23] if len(nodes) > 1 else ""

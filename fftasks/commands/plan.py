@@ -13,9 +13,9 @@ from fftasks.cluster.forecast import forecast
 from fftasks.cluster.judge import Outlook
 from fftasks.commands.command import JSON, Command
 from fftasks.errors import FFTasksError, suggest_name
-from fftasks.grouping import Prospect, look_ahead
 from fftasks.plan import STAGES, Forecast, plan_nodes, plan_stages
 from fftasks.project import Project
+from fftasks.prospect import Prospect, look_ahead
 from fftasks.table import Cell, Column, Row, print_json, print_table, show_state
 from fftasks.tasks import find_label
 
@@ -86,15 +86,19 @@ def _look_ahead(project: Project, parts: dict[str, list[Forecast]]) -> list[Pros
     """Return what runs on the cluster would be like, if any stage for them is asked about."""
     if not {"components", "pins", "pipeline", "submit"}.intersection(parts):
         return []
-    return [look_ahead(project, workflow) for workflow in project.workflows]
+    current = _list_current(parts)
+    return [look_ahead(project, workflow, current) for workflow in project.workflows]
 
 
 def _look_at_clusters(project: Project, parts: dict[str, list[Forecast]]) -> list[ClusterForecast]:
     """Return what the next run of each workflow would compute; nothing of those that start none."""
-    stages = parts.get("submit", [])
-    current = frozenset(stage.name for stage in stages if not stage.runs)
+    current = _list_current(parts)
     names = [name for name in project.workflows if f"submit:{name}" not in current]
-    return [_look_at_cluster(project, name, current) for name in names] if stages else []
+    return [_look_at_cluster(project, name, current) for name in names] if "submit" in parts else []
+
+
+def _list_current(parts: dict[str, list[Forecast]]) -> frozenset[str]:
+    return frozenset(stage.name for part in parts.values() for stage in part if not stage.runs)
 
 
 def _look_at_cluster(project: Project, name: str, current: frozenset[str]) -> ClusterForecast:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from fftasks.cluster.account import Account
 from fftasks.cluster.details import Task
 from fftasks.cluster.outcome import Outcome, choose_lines, read_outcomes
 from fftasks.cluster.run import ClusterRun
@@ -76,8 +77,11 @@ def _ask_earlier(project: Project, run: ClusterRun) -> list[PageRun]:
     return [show_cluster_run(one, metrics=list_metrics(project, one)) for one in same[:_ROWS]]
 
 
-def list_cluster_items(project: Project, run: ClusterRun) -> list[Item]:
-    """Return the nodes of a run as the picture has them; by its document, if the graph is another now."""
+def list_cluster_items(project: Project, run: ClusterRun, shown: Mapping[str, Shown]) -> list[Item]:
+    """Return the nodes of a run as the picture has them; by its document, if the graph is another now.
+
+    shown: what there is to show of results, by node
+    """
     nodes = _describe_nodes(project, run)
     outcomes = read_outcomes(run, _find_log(project, run))
     return [
@@ -86,7 +90,13 @@ def list_cluster_items(project: Project, run: ClusterRun) -> list[Item]:
             node["function"],
             tuple(node["upstream"]),
             run.workflow or run.pipeline_name,
-            name_node_state(run, run.nodes[name], name, outcomes.get(run.nodes[name].name)),
+            name_node_state(
+                run,
+                run.nodes[name],
+                name,
+                outcomes.get(run.nodes[name].name),
+                shown[name].account if name in shown else None,
+            ),
             node["chain"],
             run.nodes[name].name if len(run.nodes[name].nodes) > 1 else "",
         )
@@ -129,17 +139,15 @@ def _show_node(run: ClusterRun, name: str, node: Mapping[str, Any], known: _Know
     spans = list_spans(task.driver, task.step, known.pods.get(task.pod))
     began, end = _seconds(task.began), _seconds(task.ended)
     now = time.time() if end is None else end
-    is_cached = task.state == "CACHED"
-    word = name_node_state(run, task, name, known.outcomes.get(task.name))
-    account = shown.account
-    own = max(now - (began or now), 0.0) if account.seconds is None else account.seconds
+    word = name_node_state(run, task, name, known.outcomes.get(task.name), shown.account)
+    account = shown.account or Account()
     return PageTask(
         name=name,
         state=word,
-        reason="an earlier run has computed it" if is_cached else "",
+        reason=_tell_reason(task, word),
         begin=min([*(span.begin for span in spans), *([began] if began else [])], default=None),
         end=end,
-        seconds=None if is_cached or began is None else own,
+        seconds=None if word == "cached" else _measure(task, account, now),
         phases=tuple(
             Phase(span.name, span.begin, now if span.end is None else span.end)
             for span in spans
@@ -161,6 +169,21 @@ def _show_node(run: ClusterRun, name: str, node: Mapping[str, Any], known: _Know
         error=_tell_error(task, known.logs.get(name, "")) if word == "failed" else "",
         log=known.logs.get(name, ""),
     )
+
+
+def _tell_reason(task: Task, word: str) -> str:
+    if task.state == "CACHED":
+        return "an earlier run has computed it"
+    group = f"in group {task.group}" if task.group and word not in ("waiting", "skipped") else ""
+    return f"kept from the last run, {group}" if word == "cached" else group
+
+
+def _measure(task: Task, account: Account, now: float) -> float | None:
+    """Return how long a node took, or has taken; of one that shares a pod, only if somebody tells it."""
+    began = _seconds(task.began)
+    if account.seconds is not None or began is None or task.group:
+        return account.seconds
+    return max(now - began, 0.0)
 
 
 def _tell_error(task: Task, log: str) -> str:

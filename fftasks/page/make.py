@@ -45,7 +45,7 @@ def list_items_of(project: Project, name: str, *, cluster: bool = False) -> list
         return read_items(project, name)
     from fftasks.page.cluster import list_cluster_items
 
-    return list_cluster_items(project, _find_cluster_run(project, name, cluster=cluster))
+    return list_cluster_items(project, _find_cluster_run(project, name, cluster=cluster), {})
 
 
 def _find_cluster_run(project: Project, name: str, *, cluster: bool) -> ClusterRun:
@@ -73,7 +73,7 @@ def _describe_cluster(project: Project, name: str, *, cluster: bool) -> dict[str
         f"{project.root.name}: {run.name} {run.run_id[:8]}",
         there.show_cluster_run(run, find_page(project.settings.kfp, run.run_id)),
         there.show_cluster_tasks(project, run, shown),
-        items=there.list_cluster_items(project, run),
+        items=there.list_cluster_items(project, run, shown),
         render=draw_or_leave,
         history=there.list_earlier(project, run),
         privacy=find_privacy(project),

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fftasks.cluster.account import Account, read_accounts
+from fftasks.cluster.account import Account, list_seconds, read_accounts
 from fftasks.cluster.bring import bring_known
+from fftasks.cluster.memory import note_run
 from fftasks.cluster.run import ClusterRun
 from fftasks.errors import FFTasksError
 from fftasks.page.documents import draw_classification
@@ -37,13 +38,14 @@ _NO_WAY = (
 # a store that did not answer a moment ago is not asked again: the board asks each second
 _silent: dict[str, tuple[float, str]] = {}
 _ended: dict[str, dict[str, dict[str, Output]]] = {}
+_noted: set[str] = set()  # runs whose times are known to the next grouping
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What is shown of a node: what is told of it, and pages."""
+    """What is shown of a node: what is told of it, None for nothing, and pages."""
 
-    account: Account = field(default_factory=Account)
+    account: Account | None = None
     pages: Pages = field(default_factory=Pages)
 
 
@@ -57,11 +59,14 @@ def show_outputs(project: Project, run: ClusterRun) -> tuple[dict[str, Shown], s
         return {}, _NO_WAY
     files, notice = _bring_files(project, run, outputs)
     accounts, shown = read_accounts(run, outputs), {}
+    if run.is_over and run.run_id not in _noted:
+        note_run(project, run, list_seconds(run, accounts))
+        _noted.add(run.run_id)
     for node, task in run.nodes.items():
         given = outputs.get(task.name, {})
         if len(task.nodes) == 1 and given:
             pages = _make_pages(given, files.get(task.name, {}))
-            shown[node] = Shown(accounts.get(node, Account()), pages)
+            shown[node] = Shown(accounts.get(node), pages)
         elif given and task.nodes[0] == node:
             shown |= _show_all(task.nodes, given, files.get(task.name, {}), accounts)
     return _add_pictures(project, run, outputs, shown), notice
@@ -118,8 +123,8 @@ def _show_all(
             others = [draw_classification(drawn)]
         own["classification.html"] = "".join(others)
         found = make_pages({name: text for name, text in own.items() if text})
-        account = accounts.get(node, Account())
-        metrics = numbers.get(node) or find_metrics(account.preview)
+        account = accounts.get(node)
+        metrics = numbers.get(node) or find_metrics(account.preview if account else "")
         shown[node] = Shown(account, dataclasses.replace(found, metrics=metrics))
     return shown
 
@@ -212,6 +217,6 @@ def _find_picture_like(shown: Mapping[str, Shown]) -> Iterable[str]:
     like = [
         node
         for node, one in shown.items()
-        if may_be_picture(one.account.preview) and not one.pages.pictures
+        if one.account and may_be_picture(one.account.preview) and not one.pages.pictures
     ]
     return like[:_MOST]

@@ -102,6 +102,7 @@ def test_its_page_has_the_times_and_the_results(fused):
 
     assert tasks["short"]["seconds"] < 0.5 <= tasks["long"]["seconds"]
     assert tasks["long"]["preview"] == "['waited', 0.5]"
+    assert tasks["long"]["reason"] == "in group short+"
 
 
 def test_nodes_of_a_pod_that_runs_are_done_as_its_log_says(tmp_path):

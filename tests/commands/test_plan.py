@@ -164,12 +164,25 @@ def test_the_plan_of_a_submit_shows_groups_beside_what_they_save(tmp_path):
     output = sample.doit("plan", "-v", "submit")
 
     assert "auto: 401 nodes, and a run holds about 300 tasks" in output
-    assert re.search(r"w: \d\d pods, .* expected, longest path .* of pods\n", output)
-    assert re.search(r"unfused: 401 pods, .*; the cluster would not take it", output)
+    assert re.search(
+        r"w, if all is computed: \d\d pods, .* expected, longest path .* of pods\n", output
+    )
+    assert re.search(r"unfused: 401 pods, .*; the cluster would not take it: 401 nodes", output)
+    assert "durations: 401 assumed to be 1 s\n" in output
+    assert re.search(r"w: 401 to compute, 0 from the cluster's cache, \d+ s expected", output)
     assert re.search(r"train_0\+ +train_0, train_1, train_2 and \d+ more", output)
     (found,) = json.loads(sample.doit("plan", "--json", "submit"))["cluster"]
     assert (found["mode"], found["nodes"]) == ("auto", 401)
 
     output = sample.doit("plan", "submit", FFTASKS_KFP__FUSE="none")
-    assert "w: 401 pods" in output
+    assert "w, if all is computed: 401 pods" in output
     assert "unfused" not in output
+
+
+def test_another_way_of_grouping_is_the_reason_that_is_shown(tmp_path):
+    sample = Sample.make(tmp_path, FAN)
+    sample.doit("components")
+
+    output = sample.doit("plan", "components", FFTASKS_KFP__FUSE="none")
+
+    assert re.search(r"components:w +groups of nodes: auto -> none \(and \d+ more\)", output)

@@ -4,6 +4,23 @@ Pure functions from a graph record, settings and known durations.
 """
 
 from fftasks.stages.groups.estimate import Estimate, Limits, Pods
-from fftasks.stages.groups.make import MODES, Group, Grouping, Place, group_nodes
+from fftasks.stages.groups.make import (
+    MODES,
+    Group,
+    Grouping,
+    Place,
+    estimate_groups,
+    group_nodes,
+)
 
-__all__ = ["MODES", "Estimate", "Group", "Grouping", "Limits", "Place", "Pods", "group_nodes"]
+__all__ = [
+    "MODES",
+    "Estimate",
+    "Group",
+    "Grouping",
+    "Limits",
+    "Place",
+    "Pods",
+    "estimate_groups",
+    "group_nodes",
+]

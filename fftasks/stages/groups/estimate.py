@@ -57,9 +57,15 @@ def measure(tasks: int, inputs: Sequence[int], limits: Limits) -> dict[str, floa
     }
 
 
-def estimate(dag: Dag, pods: Pods, limits: Limits) -> Estimate:
-    """Return what a graph costs if each thing has a pod of its own, which waits for all that it needs."""
-    seconds = [pods.overhead_s + dag.seconds(thing) for thing in range(len(dag))]
+def estimate(
+    dag: Dag, pods: Pods, limits: Limits, shares: Sequence[float] | None = None
+) -> Estimate:
+    """Return what a graph costs if each thing has a pod of its own, which waits for all that it needs.
+
+    shares: how much of a pod's overhead each one has, if not all of it
+    """
+    shares = shares or [1.0] * len(dag)
+    seconds = [share * pods.overhead_s + dag.seconds(thing) for thing, share in enumerate(shares)]
     ends = [0.0] * len(dag)
     for thing in dag.order:
         ends[thing] = seconds[thing] + max((ends[o] for o in dag.needs[thing]), default=0.0)

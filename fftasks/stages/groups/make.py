@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fftasks.record import Record
@@ -120,6 +120,26 @@ def group_nodes(  # noqa: PLR0913 - the last four are what a cluster is like
         unfused=unfused,
         seconds={i: p.seconds for i, p in (places or {}).items() if p.seconds is not None},
     )
+
+
+def estimate_groups(  # noqa: PLR0913 - as of group_nodes
+    graph: Record,
+    workflow: str,
+    groups: Iterable[Sequence[str]],
+    *,
+    places: Mapping[str, Place],
+    pods: Pods,
+    limits: Limits,
+    shares: Sequence[float] | None = None,
+) -> Estimate:
+    """Return what a run costs whose groups are known; groups: the ids of the nodes of each.
+
+    shares: how much of a pod's overhead each group has, if not all of it
+    """
+    ids = graph["workflows"][workflow]["nodes"]
+    owner = {node: number for number, nodes in enumerate(groups) for node in nodes}
+    whole = contract(_number_nodes(graph, ids, places), [owner[identity] for identity in ids])
+    return estimate(whole, pods, limits, shares)
 
 
 def _number_nodes(graph: Record, ids: Sequence[str], places: Mapping[str, Place]) -> Dag:
