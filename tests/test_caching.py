@@ -7,7 +7,6 @@ import shutil
 import pytest
 
 from fftasks.record import read_record
-from fftasks.stages.document import parse_document
 from tests.sample import Sample
 from tests.services.cluster import Cluster
 from tests.services.kfp_pipeline import read_parameters, read_pipeline
@@ -15,6 +14,7 @@ from tests.services.kfp_run import Run
 from tests.services.kfp_server import KFPServer
 from tests.services.launcher import Ending
 from tests.services.object_store import get_local_path
+from tests.stages.sdk import parse_document
 from tests.test_submit import connect, find_run_id
 
 WORKFLOW = """

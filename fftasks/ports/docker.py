@@ -22,7 +22,6 @@ from fftasks.ports.engine import (
     blame_engine,
     find_auth,
     find_proxies,
-    inspect_image,
     open_engine,
     read_error,
     read_message,
@@ -58,12 +57,6 @@ class Engine:
         self._login = login
         self._say = say
         self._pause = pause
-
-    def has_image(self, image: str) -> bool:
-        """Return whether an image, "sha256:…" or a name, is in the engine."""
-        attempted = f"image: the engine does not say whether it has {image}"
-        with open_engine() as client, blame_engine(attempted):
-            return inspect_image(client, image) is not None
 
     def resolve(self, name: str, platform: str, *, origin: str, log: Path, update: bool) -> Base:
         """Return the image that a base's name stands for; a stages.base.Resolve."""

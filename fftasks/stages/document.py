@@ -36,11 +36,6 @@ def format_document(document: Document, description: str, platform: Document | N
     return f"{head}{format_yaml(document)}{second}"
 
 
-def parse_document(text: str) -> Document:
-    """Return the pipeline in a text of format_document."""
-    return parse_documents(text)[0]
-
-
 def parse_documents(text: str) -> tuple[Document, Document]:
     """Return the pipeline in a text of format_document, and what is for Kubernetes ({} for nothing)."""
     import yaml

@@ -18,9 +18,9 @@ from fftasks.ports.kfp import read_state, start_run
 from fftasks.record import digest_json
 from fftasks.settings.tree import KFPSettings
 from fftasks.stages import components, pipeline
-from fftasks.stages.document import parse_document
 from fftasks.stages.submit import Request
 from tests.services.kfp_server import Fault, KFPServer, make_certificate
+from tests.stages.sdk import parse_document
 from tests.stages.test_components import IMAGE, SUMS, make_graph, make_pins
 
 PARTS, _ = components.make(make_graph(SUMS), "sums", IMAGE)

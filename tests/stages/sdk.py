@@ -21,6 +21,11 @@ _TYPES = {
 }
 
 
+def parse_document(text: str) -> dict[str, Any]:
+    """Return the pipeline in a YAML file of ours, or of the SDK."""
+    return parse_documents(text)[0]
+
+
 def compile_pipeline(
     components: dict[str, Any],
     pins: dict[str, Any],

@@ -6,9 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fftasks.stages import components, pins, pipeline
-from fftasks.stages.document import parse_document
 from fftasks.stages.fingerprint import list_fingerprints
 from tests.services.cluster import Cluster
+from tests.stages.sdk import parse_document
 from tests.stages.test_components import IMAGE, Ref, make_graph
 from tests.stages.test_fingerprint import SURROUNDINGS, make_contents
 from tests.test_caching import put_result, run_on_backend

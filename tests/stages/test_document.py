@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fftasks.stages.components import make
-from fftasks.stages.document import check_document, format_document, parse_document, parse_documents
+from fftasks.stages.document import check_document, format_document, parse_documents
+from tests.stages.sdk import parse_document
 from tests.stages.test_components import IMAGE, SUMS, make_graph
 
 TEXTS = [

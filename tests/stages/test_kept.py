@@ -2,13 +2,13 @@
 
 from fftasks.runtime.members import parse_members
 from fftasks.stages.components import make, make_tasks
-from fftasks.stages.document import parse_document
 from fftasks.stages.fit import count_room, find_excess
 from fftasks.stages.groups import group_nodes
 from fftasks.stages.kept import Kept
 from fftasks.stages.limits import Cluster
 from fftasks.stages.pipeline import Options
 from fftasks.stages.pipeline import make as make_pipeline
+from tests.stages.sdk import parse_document
 from tests.stages.test_components import IMAGE, Ref, make_graph
 
 GRAPH = make_graph({"a": {"n": 1}, "b": {"x": Ref("a")}, "c": {"x": Ref("b")}})

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from fftasks.errors import ToolError, WorkflowError
 from fftasks.record import digest_bytes, digest_json
 from fftasks.stages import components
-from fftasks.stages.document import parse_document
 from fftasks.stages.limits import Cluster
 from fftasks.stages.pipeline import Options, make
+from tests.stages.sdk import parse_document
 from tests.stages.test_components import IMAGE, SUMS, Ref, make_graph, make_pins
 
 REFERENCE = f"registry.test/fftasks@sha256:{'0' * 64}"

@@ -6,8 +6,8 @@ import pytest
 
 from fftasks.errors import SettingsError, ToolError
 from fftasks.stages import components, pipeline
-from fftasks.stages.document import parse_document
 from fftasks.stages.submit import Run, format_run_name, is_lost, list_inputs, make
+from tests.stages.sdk import parse_document
 from tests.stages.test_components import IMAGE, SUMS, make_graph, make_pins
 
 SETTINGS = SimpleNamespace(
