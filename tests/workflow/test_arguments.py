@@ -44,3 +44,15 @@ def test_arguments_that_are_no_identifiers_get_names_that_are():
 
 def test_a_builtin_without_a_signature_is_legal():
     assert workflow(min)(1, 2).arguments == {"arg_0": 1, "arg_1": 2}
+
+
+def test_a_function_that_cannot_be_hashed_is_legal():
+    class Add:
+        __hash__ = None
+
+        def __call__(self, a, b):
+            return a + b
+
+    assert workflow(Add())(1, 2).arguments == {"a": 1, "b": 2}
+    with pytest.raises(WorkflowError, match="missing a required argument: 'b'"):
+        workflow(Add())(1)

@@ -5,12 +5,17 @@ import pytest
 from fftasks import KFPWorkflow, LocalWorkflow
 from fftasks.errors import WorkflowError
 from fftasks.workflow import Workflow, workflow
-from fftasks.workflow.guard import NotRun, building
 
 
 @workflow
 def step(*values):
     return values
+
+
+@workflow
+class Counter:
+    def add(self):
+        return 1
 
 
 def test_nodes_come_behind_those_they_need():
@@ -103,25 +108,19 @@ def test_a_function_can_be_replaced():
     assert flow.run() == "replaced"
 
 
-def test_while_a_graph_is_built_workflows_are_noted_and_nothing_runs():
-    with building() as noted:
-        local = LocalWorkflow(step(1), step(2), workflow_name="l")
-        cluster = KFPWorkflow(step(1), workflow_name="k")
-        first, second = local.run()
-        handle = cluster.run()
-
-    assert noted == [local, cluster]
-    assert isinstance(first, NotRun)
-    assert isinstance(handle.run_id, NotRun)
-
-
-def test_what_is_not_run_can_be_used_in_any_way():
-    value = NotRun()
-
-    assert f"{value['x'][0].y(1) + 2 > 3:.2f}".startswith("<not run")
-    assert list(value) == []
-
-
 def test_credentials_have_known_keys():
     with pytest.raises(WorkflowError, match="registry_credentials has no 'user'"):
         KFPWorkflow(step(1), workflow_name="w", registry_credentials={"user": "me"})
+
+
+def test_a_workflow_says_what_it_was_asked_for():
+    node = step(1).set_name("a")
+
+    assert repr(Workflow(node, node["k"], name="w")) == "Workflow(a, a['k'], name='w')"
+
+
+def test_an_object_as_a_leaf_stands_for_its_last_call():
+    counter = Counter()
+    last = counter.add()
+
+    assert Workflow(counter, name="w").leaves == (last,)

@@ -29,6 +29,9 @@ class Counter(Base):
     def __call__(self, x):
         return x + self.n
 
+    def __getitem__(self, index):
+        return self.n + index
+
     def set_title(self, title):
         self.title = title
 
@@ -74,6 +77,16 @@ def test_a_method_takes_a_result_of_its_own_object_once():
 
 def test_calling_the_object_is_a_method():
     assert Counter(1)(5).method == "__call__"
+
+
+def test_an_item_of_the_object_is_a_call():
+    node = Counter(1)["k"]
+
+    assert (node.method, node.arguments) == ("__getitem__", {"index": "k"})
+
+
+def test_an_object_of_the_graph_promises_no_protocol():
+    assert not hasattr(Counter(1), "__array__")
 
 
 def test_class_methods_are_checked_without_self():

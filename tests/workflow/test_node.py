@@ -1,12 +1,11 @@
 """Nodes: their names, their parents, and what is refused."""
 
-import inspect
 from collections import namedtuple
 
 import pytest
 
 from fftasks.errors import WorkflowError
-from fftasks.workflow import Node, task, workflow
+from fftasks.workflow import Node, workflow
 
 Pair = namedtuple("Pair", "left right")
 
@@ -15,16 +14,6 @@ Pair = namedtuple("Pair", "left right")
 def add(a, b=2, *rest, scale=1, **named):
     """Add two numbers."""
     return (a + b) * scale
-
-
-def test_decorated_function_keeps_name_docstring_and_signature():
-    assert (add.__name__, add.__doc__) == ("add", "Add two numbers.")
-    assert str(inspect.signature(add)) == "(a, b=2, *rest, scale=1, **named)"
-    assert add.func(1) == 3
-
-
-def test_task_is_another_name_of_workflow():
-    assert task is workflow
 
 
 def test_calling_makes_a_node_with_a_default_name():
@@ -61,14 +50,6 @@ def test_any_name_is_legal(name):
 def test_a_name_must_be_a_string(name):
     with pytest.raises(WorkflowError, match="a name must be a string"):
         add(1).set_name(name)
-
-
-def test_async_functions_are_refused():
-    async def later():
-        return 1
-
-    with pytest.raises(WorkflowError, match="is async"):
-        workflow(later)
 
 
 def test_nodes_in_containers_are_parents():

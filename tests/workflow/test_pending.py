@@ -1,5 +1,7 @@
 """Results that are not there yet: what they can be used for, and where they are found."""
 
+import pickle
+import types
 from collections import namedtuple
 
 import pytest
@@ -43,6 +45,16 @@ def test_a_node_has_no_value_yet(use):
 def test_unpacking_says_what_to_write_instead():
     with pytest.raises(WorkflowError, match=r"write a, b = n\[0\], n\[1\]"):
         _a, _b = add(1).set_name("n")
+
+
+def test_an_item_is_of_its_node():
+    assert add(1).set_name("n")[0]["k"].get_name() == "n"
+
+
+@pytest.mark.parametrize("hidden", [add(1), add(1)[0]])
+def test_a_node_hidden_in_an_object_is_found_when_that_is_stored(hidden):
+    with pytest.raises(WorkflowError, match="is hidden inside an object"):
+        pickle.dumps(types.SimpleNamespace(node=hidden))
 
 
 def test_nodes_in_a_set_are_found_in_the_order_in_which_they_were_made():

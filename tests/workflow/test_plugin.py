@@ -55,6 +55,15 @@ def test_a_seed_is_within_its_bounds_and_made_of_seed_and_name():
     assert any(bind_plugin(other, name).seed != seed for name, seed in seeds.items())
 
 
+def test_a_seed_is_given_to_the_function_that_seeds():
+    seen = []
+    plugin = RandomStatePlugin(0, 9, 1, seen.append)
+
+    initialize(plugin, "n")
+
+    assert seen == [bind_plugin(plugin, "n").seed]
+
+
 def test_any_object_with_the_two_methods_is_a_plugin():
     class Own:
         def local_initialize(self):

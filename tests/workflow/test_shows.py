@@ -44,6 +44,22 @@ def by_figure(x):
     return figure
 
 
+@workflow
+def by_late_import(x):
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot.figure()
+
+
+class Unhashable:
+    __hash__ = None
+
+    def __call__(self, x) -> Metrics:
+        return Metrics(a=x)
+
+    __annotations__ = {"return": "Metrics"}
+
+
 @workflow(shows=["html", "metrics"])
 def by_word(x):
     return x
@@ -73,6 +89,8 @@ class Model:
         (by_helper(1), ["html"]),
         (by_import(1), ["classification"]),
         (by_figure(1), ["html"]),
+        (by_late_import(1), ["html"]),
+        (workflow(Unhashable())(1), ["metrics"]),
         (by_word(1), ["metrics", "html"]),
         (silent(1), []),
         (plain(1), []),
