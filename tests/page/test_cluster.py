@@ -108,7 +108,7 @@ def test_a_server_that_knows_no_pods_leaves_queue_and_pull_together(tmp_path, ta
 
 SETTINGS = """
 nodes:
-  second: {memory: 2Gi, retries: 1, env: {MODE: fast}, node_selector: {disk: ssd}}
+  second: {memory: 2Gi, gpu: 1, cache: false, retries: 1, env: {MODE: fast}, node_selector: {disk: ssd}}
 """
 
 
@@ -125,6 +125,7 @@ def test_settings_that_have_changed_since_are_shown_as_the_run_has_them(describe
 
     assert second["memory"] == "2Gi"
     assert second["retries"] == "1"
+    assert (second["gpu"], second["cache"]) == ("1 nvidia.com/gpu", "false")
     assert second["env.MODE"] == "fast"
     assert second["nodeSelector"] == '{"labels": {"disk": "ssd"}}'
 

@@ -58,6 +58,16 @@ def test_the_time_of_the_longest_path_is_parted_by_what_it_was_for():
     assert sum(spent.values()) == 14
 
 
+def test_between_its_phases_a_task_is_at_work():
+    phases = (Phase("driver", 0, 1), Phase("queue", 3, 5))
+
+    assert measure_path([task("a", 0, 8, phases=phases)], ["a"]) == {
+        "driver": 1,
+        "run": 5,
+        "queue": 2,
+    }
+
+
 def test_a_circle_of_times_ends():
     assert find_longest_path([task("a", 0, 1, "b"), task("b", 0, 0, "a")])
 

@@ -250,6 +250,17 @@ def test_name_that_would_not_arrive_is_refused(name):
         make(make_graph({name: {}}), "sums", IMAGE)
 
 
+def test_default_of_a_parameter_that_would_not_arrive_is_refused():
+    graph = make_graph({"n": {}})
+    parameter = {"name": "greeting", "type": "STRING", "default": "Dear {{name}}"}
+    graph["nodes"]["n"]["parameters"] = {"text": parameter}
+
+    with pytest.raises(WorkflowError, match="cannot run on Kubeflow Pipelines") as caught:
+        make(graph, "sums", IMAGE)
+
+    assert "the default of parameter 'greeting' would not arrive as it is" in caught.value.found
+
+
 def test_only_the_asked_workflow_is_made():
     graph = make_graph(SUMS)
     graph["nodes"]["other"] = make_node("other", {})

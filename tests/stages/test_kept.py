@@ -68,3 +68,7 @@ def test_what_does_not_fit_is_said():
     assert find_excess(tasks, Cluster(tasks=2)) == "3 nodes, and a run holds about 2 tasks"
     assert "b has 1 inputs" in find_excess(tasks, Cluster(inputs=0))
     assert "bytes" in find_excess(tasks, Cluster(argument_bytes=500))
+
+
+def test_what_is_kept_is_known_from_its_record():
+    assert Kept(**KEPT.to_json()).to_json() == KEPT.to_json()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fftasks.stages.pins import Wish, find_inputs, list_reasons, make, name_tag
+from fftasks.stages.pins import Wish, describe, find_inputs, list_reasons, make, name_tag
 
 REPOSITORY = "registry.test/team/sums"
 A, B, C = (f"{REPOSITORY}@sha256:{letter * 64}" for letter in "abc")
@@ -153,3 +153,21 @@ def test_reasons_name_what_is_different(wish, reasons):
 
 def test_without_a_record_the_reason_is_that_it_never_ran():
     assert list(list_reasons(None, Wish({}, frozenset(), A, "node"))) == ["never ran"]
+
+
+def test_a_line_says_how_many_tasks_run_which_image():
+    old = choose({"load": F1, "train": F2, "test": F3}, A)
+
+    record = choose({"load": F1, "train": f"sha256:{'4' * 64}", "test": F3}, B, old)
+
+    assert describe(record) == f"2 of 3 in …{A[-12:]}, 1 of 3 in …{B[-12:]}"
+
+
+def test_a_record_of_another_version_is_made_again():
+    old = choose({"load": F1}, A)
+    wish = Wish({"load": F1}, frozenset(), A, "node")
+
+    assert list(list_reasons(old, wish)) == []
+    assert list(list_reasons({**old, "version": 0}, wish)) == [
+        "fftasks makes it in another way now"
+    ]

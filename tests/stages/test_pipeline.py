@@ -8,8 +8,9 @@ from google.protobuf import json_format
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fftasks.errors import ToolError, WorkflowError
+from fftasks.errors import SettingsError, ToolError, WorkflowError
 from fftasks.record import digest_bytes, digest_json
+from fftasks.settings.nodes import NodeSettings
 from fftasks.stages import components
 from fftasks.stages.limits import Cluster
 from fftasks.stages.pipeline import Options, make
@@ -182,6 +183,17 @@ def test_tasks_are_shown_by_their_own_names():
     tasks = parse_document(build(VARIED)[1])["root"]["dag"]["tasks"]
 
     assert {task["taskInfo"]["name"] for task in tasks.values()} == set(VARIED)
+
+
+def test_a_setting_that_would_not_arrive_is_refused_with_its_place():
+    made, _ = components.make(make_graph(SUMS), "sums", IMAGE)
+    node = NodeSettings(env={"MODE": "$(HOME)"}, origins={"env.MODE": "config/default.yaml:6"})
+    options = Options(caching=True, version="0", settings={made["tasks"]["load"]["nodes"][0]: node})
+
+    with pytest.raises(SettingsError, match="env of node 'load' would not arrive") as caught:
+        make(made, make_pins(made, REFERENCE), options)
+
+    assert caught.value.found[0] == "config/default.yaml:6"
 
 
 def test_old_backend_finds_tasks_by_the_name_that_is_shown():

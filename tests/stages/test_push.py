@@ -96,3 +96,14 @@ def test_name_that_is_none_is_refused_with_a_better_one(server, repository, said
         push.name_repository(server, repository)
 
     assert said in str(caught.value)
+
+
+def test_inputs_are_spelled_as_settings():
+    record, _ = make("localhost:5000/team/sums", "v1")
+
+    assert push.spell_inputs(record["inputs"]) == {
+        "image": IMAGE["output"],
+        "setting registry.server": "localhost:5000",
+        "setting registry.repository": "team/sums",
+        "setting image.tag": "v1",
+    }

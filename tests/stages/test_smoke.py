@@ -81,3 +81,10 @@ def test_unknown_is_what_neither_python_nor_the_project_nor_a_requirement_has(tm
     context = {"files": [["a.py"], ["src/lib.py"]], "links": []}
 
     assert find_unknown(context, [source], {"numpy"}) == ["cv2"]
+
+
+def test_a_source_that_is_no_python_imports_nothing(tmp_path):
+    source = tmp_path / "a.py"
+    source.write_text("import numpy\ndef")
+
+    assert find_unknown({"files": [], "links": []}, [source], set()) == []

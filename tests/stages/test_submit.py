@@ -4,9 +4,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from fftasks.errors import SettingsError, ToolError
+from fftasks.errors import ParameterError, SettingsError, ToolError
 from fftasks.stages import components, pipeline
-from fftasks.stages.submit import Run, format_run_name, is_lost, list_inputs, make
+from fftasks.stages.submit import (
+    Run,
+    check_values,
+    format_run_name,
+    is_lost,
+    list_inputs,
+    make,
+    spell_inputs,
+)
 from tests.stages.sdk import parse_document
 from tests.stages.test_components import IMAGE, SUMS, make_graph, make_pins
 
@@ -115,3 +123,19 @@ def test_empty_run_name_is_refused():
 )
 def test_states_that_ask_for_another_run(state, lost):
     assert is_lost(state) is lost
+
+
+def test_a_value_that_would_not_arrive_is_refused():
+    check_values({"greeting": "Dear {name}", "n": 1})
+
+    with pytest.raises(ParameterError, match="parameter 'greeting' was given"):
+        check_values({"greeting": "Dear {{name}}"})
+
+
+def test_inputs_are_spelled_as_settings():
+    spelled = spell_inputs(list_inputs(MADE, SETTINGS, {"n": 1}))
+
+    assert spelled["setting kfp.host"] == SETTINGS.host.rstrip("/")
+    assert spelled["setting kfp.labels"] == ""
+    assert spelled["parameter n"] == 1
+    assert spelled["pipeline"] == MADE["output"]
