@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fftasks.database import ONCE
 from fftasks.project import Project
 from fftasks.stages import node as node_stage
+from fftasks.stages.reasons import list_reasons
 
 if TYPE_CHECKING:
     from fftasks.runtime.job import Job, Report
@@ -54,7 +55,7 @@ class Attempt:
         if self._project.find_node(self.label, self._inputs) is not None:
             return None
         pieces = self._project.list_pieces(self.label)
-        reasons = node_stage.list_reasons(self._node, self._inputs, self._project.store, pieces)
+        reasons = list_reasons(self._node, self._inputs, self._project.store, pieces)
         self._reason = reasons[0]
         self._is_running = True
         self.job = self._project.prepare_node(self.label, self._inputs)

@@ -12,6 +12,7 @@ from fftasks.pipeline_steps import list_references
 from fftasks.project import NEEDS, Project
 from fftasks.record import Record, read_record
 from fftasks.stages import node as node_stage
+from fftasks.stages.reasons import list_reasons
 
 STAGES = tuple(NEEDS)
 _SHARED = STAGES[:3]
@@ -88,7 +89,7 @@ def _plan_node(project: Project, label: str, records: dict[str, Record]) -> Fore
         records[label] = record
         return Forecast(label, False, (), code, shown)
     pieces = project.list_pieces(label)
-    reasons = node_stage.list_reasons(node.content, inputs, project.store, pieces)
+    reasons = list_reasons(node.content, inputs, project.store, pieces)
     return Forecast(label, True, tuple(reasons), code, shown)
 
 

@@ -13,6 +13,7 @@ from fftasks.settings.nodes import NodeSettings
 from fftasks.stages import node as node_stage
 from fftasks.stages.image import list_surroundings
 from fftasks.stages.keys import Key
+from fftasks.stages.reasons import explain_input, list_changed
 
 _STATES = {
     "FAILED": "it failed in its last run",
@@ -113,7 +114,7 @@ class Judge:
         def read(kind: str) -> Mapping[str, str] | None:
             return self._now.project.store.read_code(before["inputs"].get(kind, ""))
 
-        for name in node_stage.list_changed(before["inputs"], now["inputs"]):
+        for name in list_changed(before["inputs"], now["inputs"]):
             kind, _, rest = name.partition(" ")
             if name == "surroundings":
                 yield from self._compare_surroundings()
@@ -124,9 +125,7 @@ class Judge:
             elif kind == "parameter" and rest not in own and any(self._list_upstream(node)):
                 continue  # it is a reason of theirs
             else:
-                yield from node_stage.explain_input(
-                    name, content, before, now["inputs"], pieces, read
-                )
+                yield from explain_input(name, content, before, now["inputs"], pieces, read)
 
     def _compare_input(self, content: Mapping[str, Any], name: str) -> Iterator[str]:
         """Yield what became of an input, unless the node upstream is computed, which is said anyway."""
@@ -139,7 +138,7 @@ class Judge:
 
     def _compare_surroundings(self) -> Iterator[str]:
         old = self._memory.surroundings
-        names = node_stage.list_changed(old, self._surroundings)
+        names = list_changed(old, self._surroundings)
         words = {"base": "the base image", "build_env": "image.build_env", "runtime": "fftasks"}
         yield from (f"{words.get(name, name)} changed" for name in names)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fftasks.stages.node import explain_input
+from fftasks.stages.reasons import explain_input
 
 
 @pytest.mark.parametrize(
