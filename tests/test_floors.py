@@ -1,6 +1,7 @@
 """The floors: imports go down only, also those inside functions."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import fftasks
 
 PACKAGE = Path(fftasks.__file__).parent
+PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "architecture.md"
 
 FLOORS = {
     4: (
@@ -120,3 +122,22 @@ def test_there_are_no_cycles_of_modules():
 
     for name in graph:
         visit(name, [])
+
+
+def test_the_page_about_the_code_names_each_module_on_its_floor():
+    told = {}
+    for number, text in re.findall(r"(?ms)^### (\d):.*?\n(.*?)(?=^##)", PAGE.read_text()):
+        cells = re.findall(r"(?m)^\| (`.*?) \|", text)
+        told[int(number)] = {n.strip("/") for c in cells for n in re.findall(r"`(.*?)`", c)}
+
+    for floor, names in FLOORS.items():
+        assert told[floor] == set(names), f"floor {floor} of {PAGE.name}"
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(re.findall(r"`([a-z_]+/[a-z_/]*(?:\.\w+)?|\w+\.py)`", PAGE.read_text())))
+)
+def test_a_file_that_the_page_names_is_there(name):
+    paths = [root / name for root in (PACKAGE, PACKAGE.parent)]
+
+    assert any(path.exists() or path.with_suffix(".py").exists() for path in paths)
