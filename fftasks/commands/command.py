@@ -13,18 +13,14 @@ from typing import Any
 
 from doit.exceptions import InvalidCommand
 
-from fftasks.commands.usage import WithHelp
+from fftasks.commands.usage import WithHelp, make_flag
 from fftasks.errors import FFTasksError
 from fftasks.project import Project, open_current
 
-JSON = {
-    "name": "as_json", "short": "", "long": "json", "type": bool, "default": False,
-    "help": "print JSON, for tools",
-}  # fmt: skip
-CLUSTER = {
-    "name": "cluster", "short": "c", "long": "cluster", "type": bool, "default": False,
-    "help": "the run on Kubeflow Pipelines that was submitted last, or RUN there",
-}  # fmt: skip
+JSON = make_flag("json", "print JSON, for tools", name="as_json")
+CLUSTER = make_flag(
+    "cluster", "the run on Kubeflow Pipelines that was submitted last, or RUN there", short="c"
+)
 
 
 class Command(WithHelp):

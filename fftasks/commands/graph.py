@@ -10,6 +10,7 @@ from typing import Any
 from doit.exceptions import InvalidCommand
 
 from fftasks.commands.command import CLUSTER, JSON, Command
+from fftasks.commands.usage import make_flag
 from fftasks.errors import StoreError
 from fftasks.overview import find_groups, find_states, list_items, to_json
 from fftasks.page.make import list_items_of
@@ -32,10 +33,7 @@ _RUN = {
     "name": "run", "short": "r", "long": "run", "type": str, "default": "",
     "help": "show what became of the nodes in a run: the beginning of its name or id, or `last`",
 }  # fmt: skip
-_ALL = {
-    "name": "all", "short": "a", "long": "all", "type": bool, "default": False,
-    "help": "draw each node, however many there are",
-}  # fmt: skip
+_ALL = make_flag("all", "draw each node, however many there are", short="a")
 
 
 class Graph(Command):

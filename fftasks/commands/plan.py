@@ -12,6 +12,7 @@ from fftasks.cluster.forecast import Forecast as ClusterForecast
 from fftasks.cluster.forecast import forecast
 from fftasks.cluster.judge import Outlook
 from fftasks.commands.command import JSON, Command
+from fftasks.commands.usage import make_flag
 from fftasks.errors import FFTasksError, suggest_name
 from fftasks.plan import STAGES, Forecast, plan_nodes, plan_stages
 from fftasks.project import Project
@@ -19,10 +20,11 @@ from fftasks.prospect import Prospect, look_ahead
 from fftasks.table import Cell, Column, Row, print_json, print_table, show_state
 from fftasks.tasks import find_label
 
-_VERBOSE = {
-    "name": "verbose", "short": "v", "long": "verbose", "type": bool, "default": False,
-    "help": "show all reasons, the settings of each node, and what its code consists of",
-}  # fmt: skip
+_VERBOSE = make_flag(
+    "verbose",
+    "show all reasons, the settings of each node, and what its code consists of",
+    short="v",
+)
 _COLUMNS = (Column(), Column(wraps=True), Column(wraps=True))
 
 

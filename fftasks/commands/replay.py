@@ -11,16 +11,14 @@ from fftasks.cluster.choose import find_run
 from fftasks.cluster.replay import replay_here, replay_in_image
 from fftasks.commands.command import ClusterCommand
 from fftasks.commands.result import show_artifact
+from fftasks.commands.usage import make_flag
 from fftasks.project import Project
 
-_PDB = {
-    "name": "pdb", "short": "", "long": "pdb", "type": bool, "default": False,
-    "help": "stop in Python's debugger where the node's function raises",
-}  # fmt: skip
-_DOCKER = {
-    "name": "docker", "short": "", "long": "docker", "type": bool, "default": False,
-    "help": "in a container of the image that the run had; else by this Python, with the code as it is now",
-}  # fmt: skip
+_PDB = make_flag("pdb", "stop in Python's debugger where the node's function raises")
+_DOCKER = make_flag(
+    "docker",
+    "in a container of the image that the run had; else by this Python, with the code as it is now",
+)
 
 
 class Replay(ClusterCommand):

@@ -14,6 +14,7 @@ from typing import Any
 from doit.exceptions import InvalidCommand
 
 from fftasks.commands.command import JSON, Command
+from fftasks.commands.usage import make_flag
 from fftasks.errors import StoreError
 from fftasks.project import Project
 from fftasks.results import find_artifact
@@ -21,10 +22,9 @@ from fftasks.table import print_json
 from fftasks.tasks import read_label
 from fftasks.values import format_values
 
-_CLUSTER = {
-    "name": "cluster", "short": "c", "long": "cluster", "type": bool, "default": False,
-    "help": "of the run on Kubeflow Pipelines that was submitted last",
-}  # fmt: skip
+_CLUSTER = make_flag(
+    "cluster", "of the run on Kubeflow Pipelines that was submitted last", short="c"
+)
 
 
 class Result(Command):

@@ -13,7 +13,7 @@ from doit.control import TaskControl
 from doit.exceptions import InvalidCommand
 from doit.task import Task
 
-from fftasks.commands.usage import WithHelp
+from fftasks.commands.usage import WithHelp, make_flag
 from fftasks.errors import FFTasksError, suggest_name
 from fftasks.preflight import choose_goal
 
@@ -22,10 +22,10 @@ _KEEP = {
     "help": "when it has ended, remove the least recently used results until this much is left, such as 5GB;"
     " what is up to date stays",
 }  # fmt: skip
-_GROUPS = {
-    "name": "groups", "short": "", "long": "groups", "type": bool, "default": False,
-    "help": "run all workflows here as the cluster would: nodes that share a pod in one process tree",
-}  # fmt: skip
+_GROUPS = make_flag(
+    "groups",
+    "run all workflows here as the cluster would: nodes that share a pod in one process tree",
+)
 
 
 class Run(WithHelp, cmd_run.Run):  # type: ignore[misc]

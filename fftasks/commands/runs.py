@@ -10,6 +10,7 @@ from fftasks.cluster.choose import list_submitted
 from fftasks.cluster.run import ClusterRun
 from fftasks.cluster.show import format_duration, format_when, name_state
 from fftasks.commands.command import JSON, ClusterCommand
+from fftasks.commands.usage import make_flag
 from fftasks.ports.kfp_runs import list_runs
 from fftasks.project import Project
 from fftasks.state import STATES
@@ -19,10 +20,7 @@ _NUMBER = {
     "name": "number", "short": "n", "long": "number", "type": int, "default": 20,
     "help": "how many runs of the experiment to look at, newest first",
 }  # fmt: skip
-_ALL = {
-    "name": "everything", "short": "a", "long": "all", "type": bool, "default": False,
-    "help": "also runs that fftasks did not start",
-}  # fmt: skip
+_ALL = make_flag("all", "also runs that fftasks did not start", short="a", name="everything")
 _COLUMNS = (
     *(Column(), Column("run"), Column("name", wraps=True), Column("workflow", wraps=True)),
     *(Column("state"), Column("begun"), Column("time", right=True)),

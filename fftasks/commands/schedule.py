@@ -13,15 +13,13 @@ from fftasks.cluster.schedule import Schedule as Scheduled
 from fftasks.cluster.schedule import list_scheduled, schedule_workflow, unschedule
 from fftasks.cluster.upload import choose_workflows, upload_workflow
 from fftasks.commands.upload import Upload
+from fftasks.commands.usage import make_flag
 from fftasks.errors import FFTasksError
 from fftasks.project import Project, open_current
 from fftasks.table import Cell, Column, Row, print_json, print_table
 from fftasks.values import format_values
 
-_OFF = {
-    "name": "off", "short": "", "long": "off", "type": bool, "default": False,
-    "help": "remove the schedules of the workflows, of all by default",
-}  # fmt: skip
+_OFF = make_flag("off", "remove the schedules of the workflows, of all by default")
 _COLUMNS = (
     *(Column("workflow", wraps=True), Column("time (UTC)"), Column("state")),
     *(Column("pipeline"), Column("parameters", wraps=True), Column("recurring run")),

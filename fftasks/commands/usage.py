@@ -1,10 +1,10 @@
-"""What `doit COMMAND --help` prints, and what a wrong option gets: doit would list options as objects."""
+"""The usage of commands: their flags, what `doit COMMAND --help` prints, and what a wrong option gets."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from doit.cmd_base import DoitCmdBase
 from doit.cmdparse import CmdParseError
@@ -13,6 +13,15 @@ from doit.exceptions import InvalidCommand
 from fftasks.errors import suggest_name
 
 _HELP = frozenset({"-h", "--help"})
+
+
+def make_flag(long: str, says: str, *, short: str = "", name: str = "") -> dict[str, Any]:
+    """Return an option that is given or not, as doit has options.
+
+    long, short: without dashes; name: that of the value, if it is not the long one
+    """
+    of_doit = {"type": bool, "default": False, "help": says}
+    return {"name": name or long, "short": short, "long": long, **of_doit}
 
 
 class WithHelp(DoitCmdBase):  # type: ignore[misc]

@@ -10,12 +10,11 @@ import re
 import resource
 import shutil
 import tarfile
-import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import docker
@@ -29,6 +28,7 @@ from fftasks.ports.log import Log
 from fftasks.stages import context, image
 from fftasks.stages.base import Base
 from fftasks.stages.image import Recipe
+from tests.services.serving import serve
 
 SECRET = "hunter2-correct-horse"
 
@@ -358,15 +358,8 @@ def serve_index(folder: Path, address: str) -> Iterator[str]:
         def log_message(self, *args):
             pass
 
-    server = ThreadingHTTPServer((address, 0), Index)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://me:{SECRET}@{address}:{server.server_port}/simple"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serve(Index, address) as port:
+        yield f"http://me:{SECRET}@{address}:{port}/simple"
 
 
 @pytest.fixture

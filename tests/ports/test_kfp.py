@@ -8,7 +8,7 @@ import threading
 import time
 import warnings
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from fftasks.settings.tree import KFPSettings
 from fftasks.stages import components, pipeline
 from fftasks.stages.submit import Request
 from tests.services.kfp_server import Fault, KFPServer, make_certificate
+from tests.services.serving import serve
 from tests.stages.sdk import parse_document
 from tests.stages.test_components import IMAGE, SUMS, make_graph, make_pins
 
@@ -193,12 +194,8 @@ def answer(status, body=b"", **headers):
         def log_message(self, *_):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        thread = threading.Thread(target=http.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://localhost:{http.server_port}", paths
-        http.shutdown()
-        thread.join()
+    with serve(Handler) as port:
+        yield f"http://localhost:{port}", paths
 
 
 def test_way_to_a_login_page_is_not_followed():

@@ -3,10 +3,9 @@
 import base64
 import json
 import socket
-import threading
 import urllib.parse
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from fftasks.ports.kfp import read_state
 from fftasks.ports.kfp_runs import list_runs
 from fftasks.settings.tree import KFPSettings
 from tests.services.kfp_server import KFPServer, make_certificate
+from tests.services.serving import serve
 
 PROXY = "/api/v1/namespaces/kubeflow/services/ml-pipeline:http/proxy"
 
@@ -165,12 +165,8 @@ def google(answers):
         def log_message(self, *_):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        thread = threading.Thread(target=http.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://localhost:{http.server_port}/token", forms
-        http.shutdown()
-        thread.join()
+    with serve(Handler) as port:
+        yield f"http://localhost:{port}/token", forms
 
 
 def answer_tokens(form):

@@ -11,21 +11,10 @@ from fftasks.errors import StoreError, ToolError
 from fftasks.ports import registry_transfer
 from fftasks.ports.engine import Login
 from fftasks.ports.registry import Manifest
-from tests.services.fault_proxy import FaultProxy, Reply, refuse
+from tests.services.fault_proxy import Reply, refuse
 from tests.services.registry_client import IMAGE, Client, digest, make_blob, make_manifest
 
 NOWHERE = digest(b"nowhere")
-
-
-@pytest.fixture
-def proxy(registry):
-    with FaultProxy(registry.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def client(proxy, registry):
-    return Client(proxy.server, Login(proxy.server, registry.username, registry.password))
 
 
 # manifests

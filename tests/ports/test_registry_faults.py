@@ -19,17 +19,6 @@ FULL = {  # what registry 2.8 says when its disk is full: in the middle of a blo
 }
 
 
-@pytest.fixture
-def proxy(registry):
-    with FaultProxy(registry.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def client(proxy, registry):
-    return Client(proxy.server, Login(proxy.server, registry.username, registry.password))
-
-
 def full(detail, *, early=False):
     errors = [{"code": "UNKNOWN", "message": "unknown error", "detail": detail}]
     body = json.dumps({"errors": errors}).encode()

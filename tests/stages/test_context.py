@@ -19,27 +19,9 @@ from fftasks.record import digest_bytes, read_record, write_record
 from fftasks.settings import ContextSettings
 from fftasks.stages import context, mirror
 from fftasks.stages.listing import ContextError, list_folder, read_ignore
+from tests.stages.sample import write
 
 LONG_AGO_NS = 10**18
-
-
-@pytest.fixture
-def folder(tmp_path) -> Path:
-    path = tmp_path / "project"
-    write(path / "sums.py", "a = 1\n")
-    write(path / "data" / "table.csv", "1,2\n")
-    return path
-
-
-@pytest.fixture
-def target(folder) -> Path:
-    return folder / ".fftasks" / "context"
-
-
-def write(path: Path, text: str = "") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
 
 
 def list_files(record) -> list[str]:

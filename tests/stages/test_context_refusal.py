@@ -19,21 +19,9 @@ from fftasks.stages import context, mirror
 from fftasks.stages.gate import SecretError
 from fftasks.stages.listing import ContextError
 from fftasks.stages.size import SizeError
+from tests.stages.sample import write
 
 TOKEN = "ghp_" + "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xYaB3d"
-
-
-@pytest.fixture
-def folder(tmp_path) -> Path:
-    path = tmp_path / "project"
-    write(path / "sums.py", "a = 1\n")
-    write(path / "data" / "table.csv", "1,2\n")
-    return path
-
-
-@pytest.fixture
-def target(folder) -> Path:
-    return folder / ".fftasks" / "context"
 
 
 @pytest.fixture
@@ -43,12 +31,6 @@ def outside() -> Iterator[Path]:
     path.chmod(0o777)
     yield path
     shutil.rmtree(path)
-
-
-def write(path: Path, text: str = "") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
 
 
 def settle(monkeypatch) -> None:
