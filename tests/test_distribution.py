@@ -60,6 +60,15 @@ def test_list_of_files_names_modules(folder: Path):
     assert set(read_distributions().tops) == {"a", "b", "c"}
 
 
+def test_distributions_in_an_older_form_are_known(folder: Path):
+    info = folder / "one.egg-info"
+    info.mkdir()
+    (info / "PKG-INFO").write_text("Metadata-Version: 1.1\nName: one\nVersion: 1.0\n")
+    (info / "SOURCES.txt").write_text("setup.py\na/__init__.py\n")
+
+    assert read_distributions().tops.keys() >= {"a"}
+
+
 def test_one_module_of_two_distributions_counts_with_both(folder: Path):
     install(folder, "one", "1.0", top_level__txt="a\n")
     install(folder, "two", "2.0", RECORD="a/b.py,,\n")

@@ -63,6 +63,17 @@ def test_the_least_recently_used_go_first(sample):
     assert sample.ran() == ["a"]
 
 
+def test_a_trace_that_is_damaged_keeps_nothing(sample, capsys):
+    for path in (sample.root / ".fftasks" / "traces").glob("*.json"):
+        path.write_text("{")
+    for path in (sample.root / ".fftasks" / "nodes").glob("*.json"):
+        path.unlink()
+
+    main(["gc", str(sample.root), "--keep", "0"])
+
+    assert "; 0 bytes are left" in capsys.readouterr().out
+
+
 def test_nothing_goes_while_there_is_room(sample, capsys):
     main(["gc", str(sample.root), "--keep", "5GB"])
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from fftasks.constant import digest_constant
+from fftasks.constant import digest_constant, digest_made
 
 
 class Color(enum.Enum):
@@ -441,3 +441,65 @@ def test_a_method_of_a_modules_own_object_counts_by_its_name():
     assert (digest_constant(random.seed), digest_constant(random.random)) == before
     assert before[0] != before[1]
     assert digest_constant(random.Random(1).seed) != before[0]
+
+
+class Cached:
+    @functools.cached_property
+    def value(self) -> int:
+        return 1
+
+
+class CachedOtherwise:
+    @functools.cached_property
+    def value(self) -> int:
+        return 2
+
+
+def test_a_cached_property_counts_by_its_function():
+    first, second = (digest_constant(vars(kind)["value"]) for kind in (Cached, CachedOtherwise))
+
+    assert first != second
+    assert first == digest_constant(vars(Cached)["value"])
+
+
+def test_a_module_of_the_project_counts_by_its_text(tmp_path: pathlib.Path):
+    module = types.ModuleType("mine")
+    module.__file__ = str(tmp_path / "mine.py")
+    (tmp_path / "mine.py").write_text("a = 1\n")
+    before = digest_constant(module)
+    (tmp_path / "mine.py").write_text("a = 2\n")
+
+    assert digest_constant(module) != before
+
+
+def test_a_closure_whose_value_is_not_there_yet_has_a_digest():
+    def outer() -> Callable[[], Any]:
+        def inner() -> Any:
+            return later
+
+        before = digest_constant(inner)
+        later = 1
+        assert digest_constant(inner) != before
+        return inner
+
+    assert outer()() == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(make_adder(1), make_adder(2)), (Cached, CachedOtherwise), (Person("a").__eq__, "".__eq__)],
+)
+def test_what_is_made_is_more_than_its_text(one: Any, other: Any):
+    def code_of(_: Any) -> str:
+        return "the same"
+
+    assert digest_made(one, code_of) == digest_made(one, code_of)
+    assert digest_made(one, code_of) != digest_made(other, code_of)
+
+
+def test_an_object_that_takes_itself_apart_for_ever_is_not_stable():
+    class Endless:
+        def __reduce__(self) -> Any:
+            return Endless, (Endless(),)
+
+    assert digest_constant(Endless())[1] is False

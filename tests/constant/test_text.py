@@ -82,6 +82,7 @@ def test_arrays_and_frames_show_their_shape():
     numpy, pandas = pytest.importorskip("numpy"), pytest.importorskip("pandas")
 
     assert describe_constant(numpy.zeros((100, 3))) == "ndarray 100x3 float64"
+    assert describe_constant(numpy.array(1.5)) == "array(1.5)"
     assert describe_constant(numpy.array([1, 2])) == "ndarray([1, 2], int64)"
     assert describe_constant(pandas.DataFrame({"a": [1]})) == "DataFrame 1x1"
 
