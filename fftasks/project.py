@@ -273,14 +273,6 @@ class Project:
         inputs, pieces = self.list_inputs(label), self.list_pieces(label)
         self._records[label] = node_stage.accept(content, inputs, self.store, pieces)
 
-    def is_current(self, label: str) -> bool:
-        """Tell whether a node and all that it needs are up to date; changes nothing."""
-        try:
-            wanted = self.list_needed({label})
-            return all(self.read_node(one)["inputs"] == self.list_inputs(one) for one in wanted)
-        except StoreError:
-            return False
-
     def list_needed(self, labels: set[str]) -> list[str]:
         """Return nodes and all that they need, upstream first."""
         wanted, queue = set(labels), list(labels)
@@ -289,31 +281,6 @@ class Project:
             wanted |= new
             queue.extend(new)
         return [label for label in self.nodes if label in wanted]
-
-    def recall_node(self, label: str) -> Record | None:
-        """Return the record of a node if a run would run nothing for it; changes nothing."""
-        records: dict[str, Record] = {}
-        for one in self.list_needed({label}):
-            node = self.nodes[one]
-            pairs = zip(node.content["upstream"], node.upstream, strict=True)
-            upstream = {identity: records[other] for identity, other in pairs}
-            settings = self.settings_of(node.content)
-            inputs = node_stage.list_inputs(node.content, upstream, self.data, settings)
-            record = node_stage.find_record(node.content, inputs, self.store, keep=False)
-            if record is None:
-                return None
-            records[one] = record
-        return records[label]
-
-    def list_chosen(self, label: str) -> dict[str, Any]:
-        """Return the run parameters that a result was made with, where they are others now."""
-        chosen: dict[str, Any] = {}
-        for one in self.list_needed({label}):
-            content = self.nodes[one].content
-            record = read_record(self.store.node_path(content["slug"]))
-            now, made = content["values"], record.get("values", {}) if record else {}
-            chosen |= {name: v for name, v in made.items() if name in now and v != now[name]}
-        return chosen
 
     def find_trace(self, label: str) -> Trace | None:
         """Return what the last run of a node gave, if it has one and its artifacts are there."""

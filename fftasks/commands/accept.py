@@ -10,6 +10,7 @@ from doit.exceptions import InvalidCommand
 from fftasks.commands.usage import WithHelp
 from fftasks.errors import FFTasksError, StoreError
 from fftasks.project import Project, open_current
+from fftasks.recall import list_chosen
 from fftasks.tasks import read_label
 from fftasks.values import format_values
 
@@ -45,7 +46,7 @@ class Accept(WithHelp):
 
 def _check_values(project: Project, label: str) -> None:
     """Raise StoreError if a node's result was made with other values of run parameters: it is another one."""
-    chosen = format_values(project.list_chosen(label))
+    chosen = format_values(list_chosen(project, label))
     if chosen:
         values = shlex.join(chosen)
         raise StoreError(

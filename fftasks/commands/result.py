@@ -17,6 +17,7 @@ from fftasks.commands.command import JSON, Command
 from fftasks.commands.usage import make_flag
 from fftasks.errors import StoreError
 from fftasks.project import Project
+from fftasks.recall import is_current, list_chosen, recall_node
 from fftasks.results import find_artifact
 from fftasks.table import print_json
 from fftasks.tasks import read_label
@@ -91,21 +92,21 @@ def _find_here(project: Project, name: str, _wanted: str) -> tuple[str, Path, di
     label = read_label(project, name)
     graph, slug = project.nodes[label].graph, project.nodes[label].content["slug"]
     if any(parameter in project.given for parameter in project.parameters):
-        digest, is_current = _recall(project, label), True
+        digest, is_right = _recall(project, label), True
         path, pages = project.store.artifact_path(digest), project.store.list_pages(slug, digest)
     else:
         path, pages = find_artifact(project.store, label, slug), project.list_pages(label)
-        is_current = project.is_current(label)
-    if not is_current:
+        is_right = is_current(project, label)
+    if not is_right:
         _warn(project, label)
     shown = [os.path.relpath(page) for page in pages]
     sys.stderr.write("".join(f"shown in {page}\n" for page in shown))
-    return graph["file"], path, {"is_current": is_current, "shown_in": shown}
+    return graph["file"], path, {"is_current": is_right, "shown_in": shown}
 
 
 def _recall(project: Project, label: str) -> str:
     """Return the digest of the result that a node has for the values given."""
-    record = project.recall_node(label)
+    record = recall_node(project, label)
     if record is not None:
         return str(record["output"])
     given = [f"{n}={text}" for n, text in project.given.items() if n in project.parameters]
@@ -114,6 +115,6 @@ def _recall(project: Project, label: str) -> str:
 
 
 def _warn(project: Project, label: str) -> None:
-    chosen = format_values(project.list_chosen(label))
+    chosen = format_values(list_chosen(project, label))
     why = f"was made with {' '.join(chosen)}" if chosen else "is out of date"
     sys.stderr.write(f"{label} {why}: `doit run:{label}` makes it anew\n")
