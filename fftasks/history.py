@@ -125,7 +125,10 @@ def list_runs(folder: Path) -> list[str]:
 
 
 def find_run(folder: Path, name: str = "") -> str:
-    """Return the run that is meant by the beginning of its name, the last one for ""."""
+    """Return the run that is meant by the beginning of its name, the last one for "".
+
+    Raises StoreError if there is none, or several begin so.
+    """
     known = list_runs(folder)
     found = [run for run in known if run.startswith(name)]
     if found and (not name or len(found) == 1):

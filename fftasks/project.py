@@ -82,7 +82,7 @@ class Project:
 
     @functools.cached_property
     def workflows(self) -> dict[str, Record]:
-        """The graph record that has a workflow, by the workflow's name."""
+        """The graph record that has a workflow, by the workflow's name; WorkflowError if two share one."""
         found: dict[str, Record] = {}
         for graph in self.graphs:
             for name in graph["workflows"]:

@@ -41,7 +41,10 @@ def find_project(folder: Path) -> Path:
 
 
 def find_node(root: Path, name: str) -> tuple[Record, str]:
-    """Return the graph record that has a node, and the node's slug."""
+    """Return the graph record that has a node, and the node's slug; raise WorkflowError if none has.
+
+    name: the node's, or "<workflow>/<name>"
+    """
     records = [read_record(path) for path in sorted((root / _FOLDER / "graph").glob("*.json"))]
     graphs = [record for record in records if record is not None]
     identities = [(graph, identity) for graph in graphs for identity in graph["nodes"]]

@@ -43,6 +43,7 @@ def bring_result(project: Project, run: ClusterRun, node: str) -> Path:
     """Return the file here that has the result of a node; as bring_output.
 
     Of a node that shares its container with others, it is taken out of the pack that they have given.
+    Raises ToolError if the store does not have it, with the places that were looked at.
     """
     task = run.find_task(node)
     if task.state not in _GIVE:
@@ -130,7 +131,10 @@ def _read_uri(importer: Json) -> str:
 def find_output(
     project: Project, store: ObjectStore, run: ClusterRun, task: Task, output: str
 ) -> str:
-    """Return the uri of an output; of a cached one, that of the run which has computed it."""
+    """Return the uri of an output (s3://bucket/…); of a cached one, that of the run which has computed it.
+
+    Raises ToolError if it is in none of the places that were looked at.
+    """
     looked = []
     for source in _list_sources(project, run, task):
         folder = f"{find_root(project, source)}/{source.pipeline_name}/{source.run_id}/{task.name}"

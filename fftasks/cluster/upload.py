@@ -21,7 +21,10 @@ def choose_workflows(project: Project, names: list[str]) -> list[str]:
 
 
 def upload_workflow(project: Project, workflow: str) -> Version:
-    """Store a workflow's compiled pipeline; the version is named by its digest, so equal ones are one."""
+    """Store a workflow's compiled pipeline; the version is named by its digest, so equal ones are one.
+
+    Raises StoreError if there is no pipeline, and what the port raises.
+    """
     keep_images(project, workflow)
     record = read_record(project.record_path("pipeline", workflow))
     if record is None:

@@ -58,7 +58,10 @@ class KFPWorkflow(DropIn):
         self.baseimage = baseimage
 
     def set_registry_credentials(self, registry_credentials: Mapping[str, str]) -> None:
-        """Push to this registry as this user: {"server", "username", "password"}."""
+        """Push to this registry as this user: {"server", "username", "password"}.
+
+        Raises WorkflowError for any other key.
+        """
         unknown = [key for key in registry_credentials if key not in _CREDENTIALS]
         if unknown:
             raise WorkflowError(

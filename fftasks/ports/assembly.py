@@ -82,6 +82,8 @@ def load(  # noqa: PLR0913 - they are what an image is made of
 
     parts: its layers above those of the image `below`
     known: a name; what that image has of the same layers is not sent again
+
+    Raises ToolError if the engine takes it neither so nor with all layers.
     """
     image = digest_bytes(configuration)
     if inspect_image(client, image) is not None:

@@ -37,6 +37,8 @@ def find_base(
     """Return what the engine knows of the base; fetch it if it is not there.
 
     update: fetch it also if it is there; if that fails, what is there is taken, and the log says so
+
+    Raises ToolError if it is neither here nor to be had, and SettingsError if its name is none.
     """
     here = _inspect(client, wanted)
     if here is not None and _fits(here, wanted.platform) and not update:

@@ -32,7 +32,7 @@ def open_log(path: Path, secrets: Mapping[str, str]) -> Iterator[Log]:
 
 @contextmanager
 def blame_in(log: Log) -> Iterator[None]:
-    """Let an error of a tool name the log, and show no secrets."""
+    """Let a ToolError name the log, and show no secrets."""
     try:
         yield
     except ToolError as exc:
@@ -42,7 +42,7 @@ def blame_in(log: Log) -> Iterator[None]:
 
 @contextmanager
 def blame_disk() -> Iterator[None]:
-    """Say of an error of the disk, while an image is put together, what it means."""
+    """Turn an OSError of the disk, while an image is put together, into StoreError."""
     try:
         yield
     except OSError as exc:

@@ -155,7 +155,10 @@ class Connection:
             return None
 
     def locate(self, answer: Response) -> str:
-        """Return the absolute address that an answer points to."""
+        """Return the absolute address that an answer points to.
+
+        Raises RequestFailedError if it names none, or leads from https to plain http.
+        """
         location = answer.headers.get("Location")
         if not location:
             raise make_stranger("it has no Location")

@@ -94,7 +94,10 @@ def install(recipe: Recipe, layers: Layers, target: Target, blobs: Blobs, log: L
 
 
 def make_environment(recipe: Recipe) -> dict[str, str]:
-    """Return uv's environment: this process's, with what pip is told here and in the settings."""
+    """Return uv's environment: this process's, with what pip is told here and in the settings.
+
+    Raises SettingsError if image.ca_cert is no file.
+    """
     told = {**_read_own(), **recipe.build_env}
     names = {_NAMES.get(name, name): value for name, value in told.items()}
     if recipe.ca_cert is not None:

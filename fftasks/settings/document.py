@@ -42,7 +42,10 @@ def compose(text: str, name: str) -> Node | None:
 
 
 def list_items(node: Node, name: str, what: str) -> Iterator[tuple[str, str, Node]]:
-    """Yield the key, "<file>:<line>" of the key, and the value of each item of a mapping."""
+    """Yield the key, "<file>:<line>" of the key, and the value of each item of a mapping.
+
+    what: the mapping, in the words of an error. Raises SettingsError if it is none, or has a key twice.
+    """
     if node.id != "mapping":
         origin = _locate(node.start_mark.line, name)
         raise SettingsError(f"{origin}: {what} must hold `key: value` lines")

@@ -89,7 +89,7 @@ def name_repository(server: str, repository: str) -> str:
 
 
 def check_owner(repository: str) -> None:
-    """Refuse a repository of Docker's own registry that is nobody's; other registries have such."""
+    """Raise SettingsError for a repository of Docker's own registry that is nobody's; others have such."""
     host, _, path = repository.partition("/")
     if host in (HUB, f"index.{HUB}") and "/" not in path:
         raise SettingsError(

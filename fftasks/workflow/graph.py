@@ -117,6 +117,7 @@ def order_nodes(leaves: list[Node]) -> list[Node]:
     """Return the leaves and all they need, each node once and behind its parents.
 
     Depth first without recursion, so that a chain may be as long as memory allows.
+    Raises WorkflowError if a node needs itself, directly or through others.
     """
     order: dict[Node, None] = {}
     stack: list[tuple[Node, Iterator[Node]]] = []
