@@ -30,7 +30,7 @@ class Blob:
     """A layer.
 
     diff_id: digest of the archive, by which images name it
-    digest, size: of its compressed form, by which registries name it
+    digest, size: of its compressed form, by which registries name it; size in bytes
     """
 
     diff_id: str

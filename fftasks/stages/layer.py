@@ -23,7 +23,7 @@ class Entry:
     """A file, a link or a folder in an image.
 
     path: where, in the folder that the layer fills; content: the bytes, or the file that holds them
-    digest: what a file's content must turn out to have; to: what a link points to
+    size: of a file, in bytes; digest: what its content must turn out to have; to: what a link points to
     Neither content nor `to`: a folder.
     """
 
