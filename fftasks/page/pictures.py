@@ -86,7 +86,8 @@ def make_pages(files: Mapping[str, str]) -> Pages:
         metrics = json.loads(files.get("metrics.json", "{}"))
     except ValueError:
         metrics = {}
-    numbers = {str(k): v for k, v in dict(metrics).items() if isinstance(v, (int, float))}
+    rows = metrics.items() if isinstance(metrics, dict) else ()
+    numbers = {str(k): v for k, v in rows if isinstance(v, (int, float))}
     pictures = find_pictures(files.get("page.html", ""))
     return Pages(numbers, files.get("page.md", ""), pictures, make_documents(files))
 
