@@ -1,12 +1,13 @@
 """A cluster that only counts: when each pod and each node in it would begin and end.
 
-A pod begins when all that it needs has ended and one of the places for pods is free; its first node begins
-after the pod's overhead. In it, as many nodes run at a time as it has processors. A pod gives its results
-when all of it has ended.
+A pod begins when all that it needs has ended and one of the places for pods is free, those first that have
+waited longest, as in Kubernetes' queue; its first node begins after the pod's overhead. In it, as many nodes
+run at a time as it has processors. A pod gives its results when all of it has ended.
 """
 
 from __future__ import annotations
 
+import collections
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,19 +59,18 @@ def run_all(
     for thing, needed in enumerate(needs):
         for other in needed:
             followers[other].append(thing)
-    ready = [thing for thing, count in enumerate(waiting) if not count]
-    heapq.heapify(ready)
+    ready = collections.deque(thing for thing, count in enumerate(waiting) if not count)
     running: list[tuple[float, int]] = []
     now = 0.0
     while ready or running:
         while ready and len(running) < places:
-            thing = heapq.heappop(ready)
+            thing = ready.popleft()
             heapq.heappush(running, (now + lasts[thing], thing))
         now, thing = heapq.heappop(running)
         for follower in followers[thing]:
             waiting[follower] -= 1
             if not waiting[follower]:
-                heapq.heappush(ready, follower)
+                ready.append(follower)
     return now
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from fftasks.stages.groups.dag import Dag, Parts, contract, find_cycles
@@ -37,12 +38,18 @@ def keep_objects(dag: Dag, ties: Sequence[tuple[int, int]]) -> list[int]:
         ties = [tie for tie in ties if tie[0] not in broken]
 
 
-def join_chains(dag: Dag) -> list[int]:
-    """Return the parts in which a single follower is together with its single predecessor."""
-    parts = Parts(len(dag))
-    for thing, needed in enumerate(dag.needs):
+def join_chains(dag: Dag, most_s: float = math.inf) -> list[int]:
+    """Return the parts in which a single follower is together with its single predecessor.
+
+    most_s: what a part takes at most; a chain that takes more becomes several
+    """
+    parts, work = Parts(len(dag)), list(dag.work)
+    for thing in dag.order:
+        needed = dag.needs[thing]
         if len(needed) == 1:
             (other,) = needed
             if len(dag.followers[other]) == 1 and dag.keys[thing] == dag.keys[other]:
-                parts.unite(thing, other)
+                both = work[parts.find(other)] + dag.work[thing]
+                if both / dag.cpu[thing] <= most_s:
+                    work[parts.unite(thing, other)] = both
     return parts.number()

@@ -11,7 +11,7 @@ from fftasks.stages.groups.dag import Dag, number_parts
 from fftasks.stages.groups.estimate import Limits, Pods, measure
 
 _LITTLE = 0.2  # the part of a pod's time that its overhead may be, to have more pods than places
-_MOST_ROUNDS = 4.0
+_MOST_ROUNDS = 5.0  # a sixth would be more pods than a run holds tasks
 _NEARLY = 0.5  # what is there of the last round, at least
 _FINE = 2 ** (1 / SIZES)
 _WORTH = 0.1  # the part of a pod's overhead that its work is worth at least

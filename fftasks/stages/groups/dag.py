@@ -108,14 +108,15 @@ def contract(dag: Dag, parts: Sequence[int]) -> Dag:
         needs=[sorted(needed) for needed in needs],
         keys=[dag.keys[thing] for thing in firsts],
         work=work,
-        span=_find_spans(dag, parts, count),
+        span=find_spans(dag, parts, count),
         cpu=[dag.cpu[thing] for thing in firsts],
         marks=[dag.marks[thing] for thing in firsts],
         firsts=[dag.firsts[thing] for thing in firsts],
     )
 
 
-def _find_spans(dag: Dag, parts: Sequence[int], count: int) -> list[float]:
+def find_spans(dag: Dag, parts: Sequence[int], count: int) -> list[float]:
+    """Return the seconds of the longest path in each part."""
     spans = [0.0] * count
     ends = [0.0] * len(dag)
     for thing in dag.order:

@@ -70,7 +70,7 @@ def estimate(
     for thing in dag.order:
         ends[thing] = seconds[thing] + max((ends[o] for o in dag.needs[thing]), default=0.0)
     return Estimate(
-        seconds=_run(dag, seconds, pods.parallel),
+        seconds=run_pods(dag, seconds, pods.parallel),
         path_s=max(ends, default=0.0),
         pods=len(dag),
         pod_s=sum(seconds),
@@ -78,7 +78,7 @@ def estimate(
     )
 
 
-def _run(dag: Dag, seconds: list[float], parallel: int) -> float:
+def run_pods(dag: Dag, seconds: Sequence[float], parallel: int) -> float:
     """Return when the last pod ends; pods begin in the order in which they become ready."""
     waiting = [len(needed) for needed in dag.needs]
     ready = [thing for thing, count in enumerate(waiting) if not count]

@@ -11,13 +11,16 @@ from fftasks.record import Record
 from fftasks.stages.groups.atoms import join_chains, keep_objects
 from fftasks.stages.groups.bundles import bundle_clusters
 from fftasks.stages.groups.clusters import Grain, find_clusters, list_levels
+from fftasks.stages.groups.cuts import round_size
 from fftasks.stages.groups.dag import Dag, contract, number_parts
 from fftasks.stages.groups.estimate import Estimate, Limits, Pods, estimate, measure
+from fftasks.stages.groups.spread import draw_durations, run_drawn
 
 MODES = ("none", "chains", "auto", "limit")
 _LEAST_S = 0.001  # also what takes no time has a part in the pods' sizes
 _ABOUT_EQUAL = 1.03  # a plan that is so much slower is not, as long as it takes fewer pods
 _AS_GOOD = 1.15  # what is kept of the groups before may be so much slower than the best
+_PIECES = (2, 3)  # of what a place would have of all nodes: chains that take longer are cut
 # how large blocks begin, in parts of what a place would have of the widest level, and how far they grow
 _BLOCKS = ((0.53, math.inf), (0.75, 4.0), (2.0, 2.1), (4.0, 4.0))
 
@@ -104,11 +107,12 @@ def group_nodes(  # noqa: PLR0913 - the last four are what a cluster is like
     why = ""
     if mode == "limit":
         mode, why = ("none", "") if unfused.fits else ("auto", _explain(dag, limits))
-    grain = -1
-    parts = list(range(len(dag))) if mode == "none" else _join_atoms(graph, ids, dag)
+    grain, parts = -1, list(range(len(dag)))
+    if mode != "none":
+        objects = _join_objects(graph, ids, dag)
+        parts = _join_chains(dag, objects)
     if mode == "auto":
-        grain, fused = _find_best(contract(dag, parts), pods, limits, last)
-        parts = _compose(parts, fused)
+        grain, parts = _find_best(dag, objects, pods, limits, last)
     whole = contract(dag, parts)
     names = [graph["nodes"][identity]["name"] for identity in ids]
     return Grouping(
@@ -179,37 +183,67 @@ def _explain(dag: Dag, limits: Limits) -> str:
     return next(reason for what, reason in reasons.items() if load[what] > 1)
 
 
-def _join_atoms(graph: Record, ids: Sequence[str], dag: Dag) -> list[int]:
+def _join_objects(graph: Record, ids: Sequence[str], dag: Dag) -> list[int]:
     numbers = {identity: number for number, identity in enumerate(ids)}
     nodes = ((number, graph["nodes"][identity]) for identity, number in numbers.items())
     ties = [(number, numbers[node["after"]]) for number, node in nodes if node.get("after")]
-    parts = keep_objects(dag, ties)
-    return _compose(parts, join_chains(contract(dag, parts)))
+    return keep_objects(dag, ties)
 
 
-def _find_best(atoms: Dag, pods: Pods, limits: Limits, last: int) -> tuple[int, list[int]]:
-    """Return which grain lets the last pod end first, and its groups of atoms."""
-    found = [(estimate(atoms, pods, limits), list(range(len(atoms))))]
-    known: dict[
-        tuple[int, ...], tuple[Estimate, list[int]]
-    ] = {}  # many grains give the same clusters
+def _join_chains(dag: Dag, objects: Sequence[int], most_s: float = math.inf) -> list[int]:
+    return _compose(objects, join_chains(contract(dag, objects), most_s))
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A way to group nodes: the group of each, what is expected, and its seconds with other durations."""
+
+    parts: list[int]
+    expected: Estimate
+    drawn_s: float
+
+
+def _find_best(
+    dag: Dag, objects: Sequence[int], pods: Pods, limits: Limits, last: int
+) -> tuple[int, list[int]]:
+    """Return which grain lets the last pod end first, and its groups; objects: what stays whole."""
+    ways = list(_list_ways(dag, objects, pods, limits))
+    fitting = [n for n, way in enumerate(ways) if way.expected.fits]
+    if not fitting:  # the pipeline stage says by how much
+        fitting = [min(range(len(ways)), key=lambda n: ways[n].expected.pods)]
+    least_s = min(ways[n].drawn_s for n in fitting)
+    if last in fitting and ways[last].drawn_s <= least_s * _AS_GOOD:
+        return last, ways[last].parts
+    enough = [n for n in fitting if ways[n].drawn_s <= least_s * _ABOUT_EQUAL]
+    best = min(enough, key=lambda n: (ways[n].expected.pods, n))
+    return best, ways[best].parts
+
+
+def _list_ways(dag: Dag, objects: Sequence[int], pods: Pods, limits: Limits) -> Iterator[_Way]:
+    """Yield the ways to group nodes that are tried, always as many: their numbers are the grains."""
+    draws = draw_durations(dag)
+    chains = _join_chains(dag, objects)
+    atoms = contract(dag, chains)
+
+    def weigh(parts: list[int], whole: Dag) -> _Way:
+        expected = estimate(whole, pods, limits)
+        drawn_s = run_drawn(draws, parts, whole, pods) if expected.fits else math.inf
+        return _Way(parts, expected, drawn_s)
+
+    yield (whole_chains := weigh(chains, atoms))
+    known: dict[tuple[int, ...], _Way] = {}  # many grains give the same clusters
     for grain in _list_grains(atoms, pods):
         clusters, stages = find_clusters(atoms, pods, grain)
         if (same := (*clusters, *stages)) not in known:
             whole = contract(atoms, clusters)
             bundles = bundle_clusters(whole, stages, pods, limits)
-            expected = estimate(contract(whole, bundles), pods, limits)
-            known[same] = expected, _compose(clusters, bundles)
-        found.append(known[same])
-    fitting = [n for n, (expected, _) in enumerate(found) if expected.fits]
-    if not fitting:  # the pipeline stage says by how much
-        fitting = [min(range(len(found)), key=lambda n: found[n][0].pods)]
-    least_s = min(found[n][0].seconds for n in fitting)
-    if last in fitting and found[last][0].seconds <= least_s * _AS_GOOD:
-        return last, found[last][1]
-    enough = [n for n in fitting if found[n][0].seconds <= least_s * _ABOUT_EQUAL]
-    best = min(enough, key=lambda n: (found[n][0].pods, n))
-    return best, found[best][1]
+            parts = _compose(chains, _compose(clusters, bundles))
+            known[same] = weigh(parts, contract(whole, bundles))
+        yield known[same]
+    share_s = sum(map(dag.seconds, range(len(dag)))) / pods.parallel
+    for pieces in _PIECES:
+        parts = _join_chains(dag, objects, round_size(share_s / pieces))
+        yield whole_chains if parts == chains else weigh(parts, contract(dag, parts))
 
 
 def _list_grains(atoms: Dag, pods: Pods) -> Iterator[Grain]:
