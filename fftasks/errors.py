@@ -73,7 +73,15 @@ class StoreError(FFTasksError):
 
 def suggest_name(name: str, names: Iterable[str]) -> str:
     """Return the sentence that offers the nearest of some names for one that is none, "" if none is near."""
-    import difflib
+    near = find_near(name, names)
+    return f"did you mean {near!r}?" if near else ""
 
-    near = difflib.get_close_matches(name, list(names), n=1)
-    return f"did you mean {near[0]!r}?" if near else ""
+
+def find_near(word: str, words: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """Return the nearest of some words to one that may be mistyped, "" if none is near.
+
+    cutoff: how alike they must be, from 0 to 1; see difflib.get_close_matches
+    """
+    import difflib  # a millisecond that only those who mistype shall pay
+
+    return next(iter(difflib.get_close_matches(word, list(words), n=1, cutoff=cutoff)), "")

@@ -1,11 +1,13 @@
 """Errors: what they say, which exit code they have, and that they survive a process border."""
 
 import pickle
+import subprocess
+import sys
 
 import pytest
 
 from fftasks import errors
-from fftasks.errors import FFTasksError
+from fftasks.errors import FFTasksError, find_near
 
 
 def test_error_without_evidence_says_what_was_attempted():
@@ -55,3 +57,14 @@ def test_evidence_given_as_a_list_is_kept_apart_from_it():
     lines.append("two")
 
     assert error.found == ("one",)
+
+
+def test_nobody_pays_for_the_nearest_word_before_it_is_asked_for():
+    program = "import sys, fftasks.tasks; print('difflib' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "False\n"
+    assert find_near("hots", ["port", "host"]) == "host"
+    assert find_near("xyz", ["port", "host"]) == ""

@@ -5,11 +5,10 @@ Which settings there are stands in tree.py.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from fftasks.errors import SettingsError
+from fftasks.errors import SettingsError, find_near
 from fftasks.settings.document import Node, compose, is_nothing, list_items, read_value
 from fftasks.settings.rule import MissingVariableError, Rules, Spot, Value, suggest
 
@@ -126,8 +125,8 @@ def _refuse_key(key: str, origin: str, rules: Rules) -> SettingsError:
     if key in rules:
         tip = f"write `{name}:` below `{section}:`"
     else:
-        near = difflib.get_close_matches(name, [one.rpartition(".")[2] for one in there], n=1)
-        near = [one for one in there if one.rpartition(".")[2] in near]
+        nearest = find_near(name, [one.rpartition(".")[2] for one in there])
+        near = [one for one in there if nearest and one.rpartition(".")[2] == nearest]
         near += [one for one in rules if not section and one.rpartition(".")[2] == name]
         tip = f"did you mean {near[0]}?" if near else ""
     return SettingsError(

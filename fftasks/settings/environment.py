@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 
-from fftasks.errors import SettingsError
+from fftasks.errors import SettingsError, find_near
 from fftasks.settings.document import compose, read_value
 from fftasks.settings.rule import Rules, Spot, Value
 
@@ -41,12 +40,12 @@ def _check_variable(name: str, names: list[str]) -> None:
     shorts = [known.removeprefix(_PREFIX) for known in names]
     # without "__" it may belong to somebody else, unless it is nearly a setting's
     cutoff = 0.5 if "__" in name else 0.85
-    near = difflib.get_close_matches(name.removeprefix(_PREFIX).upper(), shorts, n=1, cutoff=cutoff)
+    near = find_near(name.removeprefix(_PREFIX).upper(), shorts, cutoff=cutoff)
     if near or "__" in name:
         raise SettingsError(
             f"environment {name}: there is no setting of this name",
             found=[] if near else [f"there are: {', '.join(names)}"],
-            tip=f"did you mean {_PREFIX}{near[0]}?" if near else "unset it",
+            tip=f"did you mean {_PREFIX}{near}?" if near else "unset it",
         )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from fftasks.errors import SettingsError
+from fftasks.errors import SettingsError, find_near
 
 _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_]\w*)\}|\$\{")
 _KINDS: dict[type, str] = {
@@ -161,5 +160,5 @@ def has_variable(text: str) -> bool:
 
 def suggest(word: str, words: Sequence[str], *, cutoff: float = 0.6) -> str:
     """Return the sentence that offers the nearest of some words, "" if none is near."""
-    near = difflib.get_close_matches(word, words, n=1, cutoff=cutoff)
-    return f"did you mean {near[0]}?" if near else ""
+    near = find_near(word, words, cutoff=cutoff)
+    return f"did you mean {near}?" if near else ""

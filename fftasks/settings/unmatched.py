@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -50,6 +49,8 @@ def _match(pattern: str, names: Sequence[str]) -> list[str]:
 
 def _find_near(text: str, names: Sequence[str]) -> list[str]:
     """Return names that are like a text, or begin like it; capitals count for nothing."""
+    import difflib  # see fftasks.errors.find_near
+
     text = text.lower()
     whole = {name.lower(): name for name in reversed(names)}
     begins = {name[: len(text)]: full for name, full in whole.items()}

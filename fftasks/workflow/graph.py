@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fftasks.errors import WorkflowError
+from fftasks.errors import WorkflowError, find_near
 from fftasks.workflow.guard import note_workflow
 from fftasks.workflow.instance import Instance
 from fftasks.workflow.node import Node, check_name
@@ -107,10 +106,10 @@ class Workflow:
 
 def _warn_of_none(pattern: str, workflow: Workflow) -> str:
     names = [node.name for node in workflow.nodes]
-    near = difflib.get_close_matches(pattern, names, n=1, cutoff=0.4)
+    near = find_near(pattern, names, cutoff=0.4)
     site = find_site()
     what = f"{Path(site.file).name}:{site.line}: no node's name matches {pattern!r}"
-    return f"{what}: did you mean {near[0]!r}?" if near else what
+    return f"{what}: did you mean {near!r}?" if near else what
 
 
 def order_nodes(leaves: list[Node]) -> list[Node]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NoReturn, cast
 
-from fftasks.errors import WorkflowError
+from fftasks.errors import WorkflowError, find_near
 from fftasks.workflow.node import Node, Options
 from fftasks.workflow.pending import Unpassable
 from fftasks.workflow.site import Site, find_site
@@ -118,9 +117,9 @@ def _bind(cls: Any, name: str) -> Callable[..., Any]:
 
 def _suggest(cls: Any, name: str) -> str:
     methods = [n for n in dir(cls) if not n.startswith("_") and callable(getattr(cls, n, None))]
-    near = difflib.get_close_matches(name, methods, n=1)
+    near = find_near(name, methods)
     if near:
-        return f"did you mean {near[0]}()?"
+        return f"did you mean {near}()?"
     return (
         f"its methods are {', '.join(methods) or 'none'}; an attribute is read by a method of yours"
     )
