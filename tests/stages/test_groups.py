@@ -158,6 +158,27 @@ def test_a_fan_in_of_5000_alone_takes_from_few_groups():
     assert len(groups["node_5000"].upstream) <= 230
 
 
+def test_a_fan_in_of_5000_of_different_settings_with_calls_of_objects_between_fits():
+    calls = range(0, 4000, 40)  # each the first of four of one object
+    needs = [[i - 1] if i % 40 in (1, 2, 3) and i < 4000 else [] for i in range(5000)]
+    after = {call + n: call + n - 1 for call in calls for n in (1, 2, 3)}
+    record = make_record([*needs, list(range(5000))], after)
+    keys = [("cpu", "memory", "gpu")[i // 40 % 3] for i in range(5000)]
+    places = {f"node_{i}": Place(key=key, cpu=2) for i, key in enumerate([*keys, "gpu"])}
+
+    found = group_nodes(record, "w", "auto", places=places, pods=Pods(50))
+
+    groups = {group.name: group for group in found.groups}
+    check(record, groups)
+    owner = {node: name for name, group in groups.items() for node in group.nodes}
+    assert found.expected.fits
+    assert max(len(group.upstream) for group in found.groups) <= 230
+    for group in found.groups:
+        assert len({places[node].key for node in group.nodes}) == 1
+    for call, before in after.items():
+        assert owner[f"node_{call}"] == owner[f"node_{before}"]
+
+
 @pytest.mark.parametrize("shape", sorted(SHAPES))
 @pytest.mark.parametrize("count", [100, 1500])
 def test_usual_shapes_fit_and_are_over_sooner_than_one_pod_after_the_other(shape, count):
