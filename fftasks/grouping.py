@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 
-from fftasks.durations import find_durations
 from fftasks.project import Project
 from fftasks.record import Record, digest_json, read_record
 from fftasks.settings.nodes import NodeSettings
@@ -35,6 +34,8 @@ def find_grouping(
         mode = "auto" if why else "none"
     if mode == "none":
         return None
+    from fftasks.durations import find_durations  # here: a no-op has no use for it
+
     before = (old or {}).get("grouping") or {}
     known = find_durations(project, workflow, before.get("seconds", {}))
     found = group_nodes(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fftasks.cluster.memory import note_run, note_submitted
+from fftasks.cluster.memory import note_run, note_submitted, read_seconds
 from fftasks.cluster.run import ClusterRun
 from fftasks.durations import Durations, find_durations
 from fftasks.grouping import find_grouping
@@ -30,11 +30,12 @@ def project(tmp_path):
     return open_project(tmp_path)
 
 
-def note(project, **seconds):
+def note(project, day=1, **seconds):
     """Note that nodes took so long in a run on the cluster."""
     spec = {"pipelineInfo": {"name": "w"}, "root": {"dag": {"tasks": {}}}}
     note_submitted(project, "w", {}, {}, None)
-    note_run(project, ClusterRun({"run_id": "r", "pipeline_spec": spec}), seconds)
+    answer = {"run_id": "r", "created_at": f"2026-01-0{day}T00:00:00Z", "pipeline_spec": spec}
+    note_run(project, ClusterRun(answer), seconds)
 
 
 def test_the_cluster_comes_first_then_this_machine(project):
@@ -68,6 +69,16 @@ def test_times_of_the_cluster_decide_the_groups(project):
     long = find_grouping(project, "w", mode="auto")
 
     assert (len(short.groups), len(long.groups)) == (1, 4)
+
+
+def test_a_look_at_an_older_run_replaces_nothing_newer(project):
+    note(project, day=2, w1=30.0)
+    spec = {"pipelineInfo": {"name": "w"}, "root": {"dag": {"tasks": {}}}}
+    older = {"run_id": "o", "created_at": "2026-01-01T00:00:00Z", "pipeline_spec": spec}
+
+    note_run(project, ClusterRun(older), {"w1": 5.0, "w2": 6.0})
+
+    assert read_seconds(project, "w") == {"w1": 30.0, "w2": 6.0}
 
 
 def test_nodes_that_are_submitted_no_more_are_forgotten(project):

@@ -39,6 +39,7 @@ class Memory:
     tasks: names of tasks that have finished in some run
     nodes: name of a node -> "inputs", "shown" and "values" of when it was last submitted from here
     seconds: name of a node -> how long it took when it ran last
+    latest: when the last run began whose times these are
     surroundings: what these nodes stood on
     takes_given: whether the backend heeds cacheKey
     silence: why the host was not asked, "" if it was
@@ -49,6 +50,7 @@ class Memory:
     tasks: set[str] = field(default_factory=set)
     nodes: dict[str, Record] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    latest: str = ""
     surroundings: dict[str, str] = field(default_factory=dict)
     takes_given: bool = False
     silence: str = ""
@@ -64,6 +66,14 @@ class Memory:
             for task, key in keys.items():
                 if key.asked:
                     self._note(key.name, states[task], run.run_id)
+
+    def note_seconds(self, run: ClusterRun, seconds: Mapping[str, float]) -> None:
+        """Learn how long nodes took in a run; of what is known of a later one, nothing is replaced."""
+        began = run.began.isoformat() if run.began else ""
+        if began < self.latest:
+            self.seconds = {**seconds, **self.seconds}
+        else:
+            self.seconds, self.latest = {**self.seconds, **seconds}, began
 
     def _note(self, name: str, state: str, run_id: str) -> None:
         if state not in _DONE:
@@ -118,7 +128,7 @@ def note_run(project: Project, run: ClusterRun, seconds: Mapping[str, float]) ->
     if record is not None and record.get("version") == VERSION:
         memory = _parse(record)
         memory.note_run(run)
-        memory.seconds |= {node: round(one, 3) for node, one in seconds.items()}
+        memory.note_seconds(run, {node: round(one, 3) for node, one in seconds.items()})
         write_record(path, _format(memory))
 
 
@@ -144,6 +154,7 @@ def _parse(record: Record) -> Memory:
         tasks=set(record["tasks"]),
         nodes=dict(record["nodes"]),
         seconds=dict(record.get("seconds", {})),
+        latest=record.get("latest", ""),
         surroundings=dict(record["surroundings"]),
         takes_given=record["takes_given"],
     )
@@ -155,6 +166,7 @@ def _format(memory: Memory) -> Record:
         "tasks": sorted(memory.tasks),
         "nodes": memory.nodes,
         "seconds": memory.seconds,
+        "latest": memory.latest,
         "surroundings": memory.surroundings,
         "takes_given": memory.takes_given,
     }
