@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from fftasks.constant import describe_constant, digest_constant, kfp_value, name
 from fftasks.errors import FFTasksError, WorkflowError
 from fftasks.retouch import describe_skeleton
 from fftasks.runtime.call import number_inputs, number_parameters
-from fftasks.runtime.source import import_workflows
+from fftasks.runtime.source import import_workflows, list_hidden, list_namesakes
 from fftasks.watch import list_looks, list_modules, watch_reads
 from fftasks.workflow.graph import Workflow
 from fftasks.workflow.instance import CallNode
@@ -32,10 +33,13 @@ from fftasks.workflow.slug import make_slug
 def main(root: Path, file: str) -> dict[str, Any]:
     """Return the graph of a file as JSON, or {"error": [attempted, found, tip]}."""
     try:
+        if list_namesakes(root, file):  # else it would take theirs for Python's when it is needed
+            import_module("importlib.metadata")
         with watch_reads(root) as names:
             warnings: list[str] = []
             workflows = import_workflows(root, file, notes=warnings)
         warnings += [warning for workflow in workflows for warning in workflow.warnings]
+        warnings += list_hidden(root, file)
         return describe_graph(root, file, workflows, names, warnings)
     except FFTasksError as error:
         return {"error": [error.attempted, error.found, error.tip]}

@@ -21,6 +21,7 @@ from typing import Any, TypeGuard
 from fftasks.distribution import list_installed
 from fftasks.errors import WorkflowError
 from fftasks.record import Record, digest_json, read_record, write_record
+from fftasks.runtime.start import make_command
 from fftasks.signature import Signatures
 from fftasks.watch import list_importable, walk_code
 from fftasks.workflow.slug import make_slug
@@ -169,9 +170,7 @@ def _make_in_child(source: GraphFile) -> Record:
     log.parent.mkdir(parents=True, exist_ok=True)
     read_end, write_end = os.pipe()
     command = [
-        sys.executable,
-        "-m",
-        "fftasks.describe",
+        *make_command("fftasks.describe"),
         str(source.root),
         source.file,
         str(write_end),

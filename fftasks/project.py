@@ -13,6 +13,7 @@ from fftasks.data import Data
 from fftasks.errors import StoreError, WorkflowError
 from fftasks.graph import GraphFile, load_graph
 from fftasks.label import Node, describe_node, label_nodes
+from fftasks.path import prefer_standard_library
 from fftasks.record import Record, digest_json, read_record
 from fftasks.settings import Layer, NodeSettings, Settings, load
 from fftasks.settings.nodes import combine_layers
@@ -333,4 +334,5 @@ def open_current() -> Project:
 
 @functools.lru_cache(maxsize=8)
 def _open(folder: str, given: tuple[tuple[str, str], ...]) -> Project:
+    prefer_standard_library(folder)
     return open_project(Path(folder), dict(given).get(PROFILE), given)

@@ -1,6 +1,6 @@
 """Run the tasks of a workflow here as the cluster would: groups of nodes, each with what its pod would have.
 
-Each task is a process tree of its own, with the command of its container, on as many processors as its pod
+Each task is a process tree of its own, with what its container runs, on as many processors as its pod
 has kept and within its memory limit; its files lie in .fftasks/groups/<workflow>/<task>/. Nothing is cached.
 """
 
@@ -11,7 +11,6 @@ import os
 import resource
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -23,6 +22,7 @@ from fftasks.errors import NodeError
 from fftasks.grouping import find_grouping
 from fftasks.project import Project
 from fftasks.record import read_record
+from fftasks.runtime.start import MODULE, make_command
 from fftasks.settings.nodes import NodeSettings
 from fftasks.stages.components import make_tasks
 from fftasks.stages.means import count_cpu, share
@@ -48,7 +48,7 @@ class _Rehearsal:
         args = [text if word == "{{$}}" else word for word in task["args"]]
         with (self.folder / name / "log.txt").open("w+") as log:
             completed = subprocess.run(
-                [sys.executable, *task["command"][1:], *args],
+                [*make_command(MODULE), *args],
                 cwd=self.project.root,
                 env={**os.environ, **settings.env, **task["env"]},
                 stdout=log,

@@ -14,7 +14,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "architecture.md"
 FLOORS = {
     4: (
         "tasks", "dispatcher", "attempt", "project", "label", "recall", "assembly", "connect", "recipe",
-        "step", "image_steps", "pipeline_steps",
+        "step", "image_steps", "pipeline_steps", "path",
         "pinning", "smoke", "plan", "data", "preflight",
         "reporter", "database", "commands", "dropin", "results", "table", "grouping", "keeping", "rehearsal",
         "durations", "prospect",

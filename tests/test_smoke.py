@@ -1,8 +1,11 @@
 """`doit image` tries the image before it is pushed: "No module named" comes here, not from the cluster."""
 
+import subprocess
+
 import pytest
 
 from fftasks.record import read_record
+from fftasks.runtime.start import make_command
 from tests.sample import Sample
 
 WORKFLOW = """
@@ -44,3 +47,9 @@ def test_a_module_that_the_image_lacks_stops_the_stage(sample):
     sample.doit("image")
     second = read_record(sample.root / ".fftasks" / "image.json")
     assert (first["output"] == second["output"], first["checked"]) == (False, second["checked"])
+
+    for name in ("json", "types"):  # called as Python's own, and taken for them by nobody
+        sample.write(f"{name}.py", "1 / 0\n")
+    subprocess.run([*make_command("doit"), "image"], cwd=sample.root, check=True)
+    third = read_record(sample.root / ".fftasks" / "image.json")
+    assert third["checked"] != second["checked"]

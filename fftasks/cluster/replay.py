@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from fftasks.cluster.details import Task
 from fftasks.cluster.run import ClusterRun, find_container, list_outputs
 from fftasks.errors import ToolError
 from fftasks.project import Project
+from fftasks.runtime.start import MODULE, make_command
 
 _PLACE = "/tmp/fftasks-replay"  # noqa: S108 - in a container of our own
 _WHOLE = "{{$}}"
@@ -90,7 +90,7 @@ def prepare(project: Project, run: ClusterRun, task: Task) -> Path:
 def _make_command(run: ClusterRun, task: Task, folder: Path) -> list[str]:
     container = find_container(run.document, task.name)
     command = [*container.get("command", ()), *container.get("args", ())]
-    if _WHOLE not in command:
+    if not {_WHOLE, MODULE}.issubset(command):
         raise ToolError(
             f"{task.name} cannot be run here: its command is not one of fftasks",
             found=[" ".join(command)],
@@ -101,11 +101,11 @@ def _make_command(run: ClusterRun, task: Task, folder: Path) -> list[str]:
 
 def _make_local(command: list[str]) -> list[str]:
     """Return a command for this Python; the code is not an image's, so nothing is asked about that."""
-    words = command[1:]
+    words = command[command.index(MODULE) + 1 :]
     if "--fingerprint" in words:
         at = words.index("--fingerprint")
         del words[at : at + 2]
-    return [sys.executable, *words]
+    return [*make_command(MODULE), *words]
 
 
 def _choose(task: Task, node: str) -> list[str]:

@@ -19,6 +19,7 @@ from fftasks.errors import StoreError
 from fftasks.project import Project
 from fftasks.recall import is_current, list_chosen, recall_node
 from fftasks.results import find_artifact
+from fftasks.runtime.start import MODULE, make_command
 from fftasks.table import print_json
 from fftasks.tasks import read_label
 from fftasks.values import format_values
@@ -67,7 +68,7 @@ def show_artifact(project: Project, file: str, path: Path) -> int:
 def _start(
     project: Project, file: str, path: Path, *more: str, stdout: int | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "fftasks.runtime", "--root", str(project.root)]
+    command = [*make_command(MODULE), "--root", str(project.root)]
     command += ["--file", file, "--show", str(path), *more]
     return subprocess.run(command, cwd=project.root, check=False, stdout=stdout)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 
 from fftasks.assembly import plan
 from fftasks.doctor.finding import FAIL, OK, WARN, Finding, make_failure
 from fftasks.errors import FFTasksError
 from fftasks.project import Project
+from fftasks.runtime.start import MODULE, make_command
 from fftasks.step import is_current, run_step
 
 
@@ -36,7 +36,7 @@ def check_nodes(project: Project) -> Iterator[Finding]:
 def _check_file(project: Project, file: str) -> Iterator[Finding]:
     folder = project.folder / "context"
     completed = subprocess.run(
-        [sys.executable, "-m", "fftasks.runtime", "--root", str(folder), "--file", file, "--check"],
+        [*make_command(MODULE), "--root", str(folder), "--file", file, "--check"],
         cwd=folder,
         capture_output=True,
         # what lies in the project and not in its copy is not in the image either

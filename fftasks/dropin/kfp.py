@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,11 +145,12 @@ def _run_stages(
     """Submit a workflow, in a process of its own; raise ToolError if it fails."""
     import subprocess
 
+    from fftasks.runtime.start import make_command
     from fftasks.tasks import name_task
     from fftasks.values import format_values
 
     task = f"submit:{name_task(workflow)}"
-    command = [sys.executable, "-m", "fftasks.tasks", task, *format_values(values)]
+    command = [*make_command("fftasks.tasks"), task, *format_values(values)]
     completed = subprocess.run(command, cwd=root, env={**os.environ, **settings}, check=False)
     if completed.returncode:
         raise ToolError(f"{task} failed with exit code {completed.returncode}", tip="see above")

@@ -17,6 +17,7 @@ from typing import Any
 
 from fftasks.page.documents import Document, find_pictures, make_documents
 from fftasks.project import Project
+from fftasks.runtime.start import make_command
 
 _MOST = 24
 _LARGEST_BYTES = 1_500_000
@@ -49,7 +50,7 @@ def render_pictures(project: Project, results: Iterable[Drawable]) -> dict[str, 
     ]
     if not wanted:
         return {}
-    command = [sys.executable, "-m", "fftasks.page.pictures", str(project.root)]
+    command = [*make_command("fftasks.page.pictures"), str(project.root)]
     try:
         done = subprocess.run(
             command,

@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 from fftasks.errors import ToolError
+from fftasks.runtime.start import make_command
 
 _TIMEOUT_S = 120
 _NO_MODULE = 9
@@ -19,7 +20,7 @@ _NO_MODULE = 9
 def render(dot: str, kind: str) -> bytes:
     """Return the picture as "svg" or "png"; raise ToolError if it cannot be drawn."""
     attempted = f"graph: the picture cannot be drawn as {kind}"
-    command = [sys.executable, "-m", "fftasks.ports.graphviz", kind]
+    command = [*make_command("fftasks.ports.graphviz"), kind]
     try:
         done = subprocess.run(
             command, input=dot.encode(), capture_output=True, check=False, timeout=_TIMEOUT_S

@@ -22,6 +22,7 @@ from typing import IO, Any, NoReturn
 from fftasks.errors import NodeError
 from fftasks.runtime.end import describe_end, end_session, end_tree
 from fftasks.runtime.job import Job, Report, write_outputs
+from fftasks.runtime.start import MODULE, make_command
 from fftasks.runtime.worker import Messages, describe_timeout, format_message
 
 _LOOK_S = 0.5
@@ -79,9 +80,7 @@ class Worker:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         self._process = subprocess.Popen(
             [
-                sys.executable,
-                "-m",
-                "fftasks.runtime.worker",
+                *make_command("fftasks.runtime.worker"),
                 str(interpreter.root),
                 interpreter.file,
             ],
@@ -195,7 +194,7 @@ def _fetch(message: Any) -> Any:
 
 def _command(interpreter: Interpreter) -> list[str]:
     return [
-        sys.executable, "-m", "fftasks.runtime",
+        *make_command(MODULE),
         "--root", str(interpreter.root), "--file", interpreter.file,
     ]  # fmt: skip
 

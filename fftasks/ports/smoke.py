@@ -25,7 +25,7 @@ def try_image(image: str, *, log: Path) -> Sequence[Mapping[str, Any]]:
     with open_engine() as client, blame_engine("image: it cannot be tried"):
         made = client.create_container(
             image,
-            ["-m", "fftasks.runtime", "--try"],
+            [*COMMAND[1:], "--try"],
             entrypoint=[COMMAND[0]],
             network_disabled=True,
             labels={"fftasks": "check"},

@@ -1,4 +1,4 @@
-"""The entry point: `python -m fftasks.runtime`, here and in the container.
+"""The entry point, `python -m fftasks.runtime`, here and in the container; start.py starts it.
 
 FFFUNCTION=<node>         run this node
 FFFUNCTION=<group>        run the nodes of --nodes

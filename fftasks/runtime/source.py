@@ -42,11 +42,39 @@ def name_module(root: Path, file: str) -> str:
 
 
 def add_import_paths(root: Path, file: str) -> None:
-    """Let the file's neighbours and the project's own packages be imported."""
+    """Let the file's neighbours and the project's own packages be imported.
+
+    Where one is called as a module of Python's that is imported by now, the name goes on to mean Python's.
+    """
     for folder in (str(root), str(find_import_root(root, file))):
         if folder in sys.path:
             sys.path.remove(folder)
         sys.path.insert(0, folder)
+
+
+def list_namesakes(root: Path, file: str) -> dict[str, Path]:
+    """Return the project's modules that are called as one of Python's own, as far as they can be imported."""
+    found = {}
+    for folder in (root, find_import_root(root, file)):
+        for entry in folder.iterdir() if folder.is_dir() else ():
+            name = entry.stem if entry.suffix == ".py" else entry.name
+            is_module = name != entry.name or (entry / "__init__.py").exists()
+            if name in sys.stdlib_module_names and is_module:
+                found[name] = entry
+    return found
+
+
+def list_hidden(root: Path, file: str) -> list[str]:
+    """Return a sentence for each of these modules that cannot be imported: Python's own has its name."""
+    return [
+        f"{path.relative_to(root).as_posix()}: `import {name}` gives Python's own {name}: rename it"
+        for name, path in sorted(list_namesakes(root, file).items())
+        if name in sys.modules and not _is_from(sys.modules[name], path)
+    ]
+
+
+def _is_from(module: ModuleType, path: Path) -> bool:
+    return str(getattr(module, "__file__", "")).startswith(str(path))
 
 
 def import_workflows(
@@ -65,9 +93,9 @@ def import_workflows(
         module = _make_module(name_module(root, file), path)
         tree = _parse(path, file)
         main = _split_main(tree)
-        _execute(tree, module, file, workflows)
+        _execute(tree, module, root, file, workflows)
         if not any(name in (None, workflow.name) for workflow in workflows):
-            _execute(main, module, file, workflows)
+            _execute(main, module, root, file, workflows)
         if notes is not None and workflows:
             notes += module.__dict__.pop(_STOPPED, [])
     if not workflows:
@@ -149,7 +177,9 @@ def _is_main(test: ast.expr) -> bool:
     )
 
 
-def _execute(tree: ast.Module, module: ModuleType, file: str, workflows: list[Workflow]) -> None:
+def _execute(
+    tree: ast.Module, module: ModuleType, root: Path, file: str, workflows: list[Workflow]
+) -> None:
     path = str(module.__file__)
     arguments, sys.argv = sys.argv, [path]
     try:
@@ -161,8 +191,11 @@ def _execute(tree: ast.Module, module: ModuleType, file: str, workflows: list[Wo
             module.__dict__[_STOPPED] = [f"{file} stopped after its workflow: {error!r}"]
             return
         del sys.modules[module.__name__]
+        hidden = list_hidden(root, file) if isinstance(error, (ImportError, AttributeError)) else ()
         raise WorkflowError(
-            f"{file} cannot be imported", found=[_format_user_traceback(error)]
+            f"{file} cannot be imported",
+            found=[_format_user_traceback(error)],
+            tip="; ".join(hidden),
         ) from error
     finally:
         sys.argv = arguments

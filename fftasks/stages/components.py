@@ -25,12 +25,12 @@ from fftasks.stages.group_task import (
     make_plan,
 )
 from fftasks.stages.groups import Group, Grouping
+from fftasks.stages.image import COMMAND
 from fftasks.stages.placeholder import REASON, is_carried, is_text_carried
 from fftasks.workflow.instance import OUTPUTS
 
-VERSION = 2
+VERSION = 3
 
-_COMMAND = ("python3", "-m", "fftasks.runtime")
 _MAX_CONSTANT_LENGTH = 2048  # characters of its JSON
 
 
@@ -114,7 +114,7 @@ def _make_single(graph: Record, identity: str) -> Group:
 
 def _make_any_task(plan: Plan, group: Group) -> Document:
     if not plan.is_plain(group):
-        return make_group_task(plan, group, _COMMAND)
+        return make_group_task(plan, group, COMMAND)
     graph, (key,) = plan.graph, group.nodes
     names = {other: plan.names[plan.owner[other].name] for other in graph["nodes"][key]["upstream"]}
     return _make_task(graph["nodes"][key], key, names, graph["file"], plan.workflow)
@@ -177,7 +177,7 @@ def _make_task(
         "nodes": [key],
         "slug": node["slug"],
         "component": make_component(node["slug"], inputs, definitions, _define_outputs(node)),
-        "command": list(_COMMAND),
+        "command": list(COMMAND),
         "args": [
             *("--file", file, "--workflow", workflow, "--node", node["name"]),
             *("--executor-input", "{{$}}"),

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from fftasks.errors import SettingsError
 from fftasks.record import Record, digest_json
 from fftasks.runtime.manifest import FILE, format_manifest
+from fftasks.runtime.start import MODULE
 from fftasks.stages.base import Base
 from fftasks.stages.layer import Entry, make_entry
 from fftasks.stages.requirements import collect
@@ -26,7 +27,7 @@ from fftasks.stages.requirements import collect
 VERSION = 3
 CODE_FOLDER = "ffrun"
 RUNTIME_FOLDER = "opt/fftasks"
-COMMAND = ("python3", "-m", "fftasks.runtime")
+COMMAND = ("python3", f"/{RUNTIME_FOLDER}/fftasks/runtime/start.py", MODULE)
 
 _DEFAULT_REQUIREMENTS = "requirements.txt"
 _SURROUNDINGS = ("base", "platform", "requirements", "runtime", "build_env")

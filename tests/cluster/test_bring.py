@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from fftasks.cluster.run import list_nodes
+from fftasks.runtime.start import make_command
 from tests.cluster.submitted import make_project, submit_project
 from tests.services.cluster import Cluster
 from tests.services.executor_input import Paths
@@ -151,9 +152,11 @@ def test_where_results_are_not_is_said(runs):
 def test_a_replay_looks_at_no_fingerprint_of_an_image(runs, monkeypatch):
     from fftasks.cluster import replay
 
-    command = ["python3", "--fingerprint", "sha256:1", "--node", "x"]
+    words = ["fftasks.runtime", "--fingerprint", "sha256:1", "--node", "x"]
 
-    assert replay._make_local(command) == [sys.executable, "--node", "x"]
+    for start in (["python3", "-m"], ["python3", "/opt/fftasks/fftasks/runtime/start.py"]):
+        local = replay._make_local([*start, *words])
+        assert local == [*make_command("fftasks.runtime"), "--node", "x"]
 
 
 def test_a_missing_package_says_which_extra(runs):

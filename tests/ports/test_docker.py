@@ -27,7 +27,7 @@ from fftasks.ports.engine import Login
 from fftasks.ports.log import Log
 from fftasks.stages import context, image
 from fftasks.stages.base import Base
-from fftasks.stages.image import Recipe
+from fftasks.stages.image import COMMAND, Recipe
 from tests.services.serving import serve
 
 SECRET = "hunter2-correct-horse"
@@ -154,7 +154,7 @@ def test_container_finds_code_runtime_and_workflows(folder, build, engine):
         True,
         "sums.py",
     ]
-    assert made.attrs["Config"]["Cmd"] == ["python3", "-m", "fftasks.runtime"]
+    assert made.attrs["Config"]["Cmd"] == list(COMMAND)
     assert not made.attrs["Config"]["Entrypoint"]
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from fftasks.runtime.start import MODULE, make_command
 from tests.services.launcher import Ending, Pod
 
 _MOUNTS = {"minio": "minio", "s3": "s3", "gs": "gcs"}
@@ -22,12 +22,13 @@ class LocalPods:
 
     def __call__(self, pod: Pod) -> Ending:
         """Run one pod to its end."""
-        words = [_move(word, pod.folder) for word in (*pod.command[1:], *pod.args)]
+        begin = pod.args.index(MODULE) + 1
+        words = [_move(word, pod.folder) for word in pod.args[begin:]]
         if "--fingerprint" in words:  # of an image, and here is none
             at = words.index("--fingerprint")
             del words[at : at + 2]
         completed = subprocess.run(
-            [sys.executable, *words],
+            [*make_command(MODULE), *words],
             cwd=self.project,
             env={**os.environ, **pod.env},
             stdout=subprocess.PIPE,

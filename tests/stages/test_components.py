@@ -124,7 +124,7 @@ def test_component_runs_the_node_in_the_configured_image():
 
     assert document["deploymentSpec"]["executors"]["exec-train"]["container"] == {
         "image": IMAGE,
-        "command": ["python3", "-m", "fftasks.runtime"],
+        "command": ["python3", "/opt/fftasks/fftasks/runtime/start.py", "fftasks.runtime"],
         "args": [
             *("--file", "flows/sums.py", "--workflow", "sums", "--node", "train"),
             *("--executor-input", "{{$}}"),
