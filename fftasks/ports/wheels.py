@@ -19,6 +19,7 @@ from fftasks.errors import SettingsError, ToolError
 from fftasks.ports import pip
 from fftasks.ports.log import Log
 from fftasks.record import digest_file, digest_json
+from fftasks.runtime.start import make_command
 from fftasks.stages.blob import Blob, Blobs
 from fftasks.stages.image import Layers, Recipe, describe_build_env
 from fftasks.stages.layer import Entry, make_entry
@@ -114,7 +115,7 @@ def make_environment(recipe: Recipe) -> dict[str, str]:
 
 def _read_own() -> dict[str, str]:
     """Return how pip reaches packages from this machine; nothing where there is no pip."""
-    command = [sys.executable, "-m", "pip", "config", "list"]
+    command = [*make_command("pip"), "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     found = dict(re.findall(r"^(?:global|install|:env:)\.([a-z-]+)='(.*)'$", listed, re.MULTILINE))
     return {f"PIP_{n.upper().replace('-', '_')}": found[n] for n in _OWN if n in found}
@@ -169,7 +170,7 @@ def _run(command: list[str], folder: Path, environment: Mapping[str, str], log: 
 def _compile(folder: Path, log: Log) -> None:
     """Compile all modules without times, as they will lie in the image."""
     options = ["-q", "--invalidation-mode", "unchecked-hash", "-s", str(folder), "-p", f"/{FOLDER}"]
-    command = [sys.executable, "-m", "compileall", *options, str(folder)]
+    command = [*make_command("compileall"), *options, str(folder)]
     if _run(command, folder, {**os.environ, "PYTHONHASHSEED": "0"}, log):
         log.write("some modules are not for this Python, and were not compiled\n")
 
