@@ -11,8 +11,8 @@ from pathlib import Path
 
 from fftasks.record import digest_json
 from fftasks.settings import Settings
-from fftasks.signature import Signatures
 from fftasks.stages.listing import list_folder, read_ignore
+from fftasks.store.signature import Signatures
 
 _NOT_DATA = (".py", ".pyc", ".pyi", ".ipynb")
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fftasks.errors import StoreError
-from fftasks.history import Run, find_run, read_graph, read_run
 from fftasks.picture.drawing import Item
 from fftasks.plan import plan_nodes
 from fftasks.project import Project
 from fftasks.record import read_record
+from fftasks.store.history import Run, find_run, read_graph, read_run
 
 
 def list_items(
@@ -63,7 +63,7 @@ def to_json(items: Sequence[Item]) -> dict[str, Any]:
 
 def find_groups(project: Project) -> dict[str, str]:
     """Return the task of each node that shares one with others on the cluster; see grouping.py."""
-    from fftasks.grouping import find_grouping
+    from fftasks.steps.grouping import find_grouping
 
     labels = {(n.workflow, n.content["id"]): label for label, n in project.nodes.items()}
     groups: dict[str, str] = {}

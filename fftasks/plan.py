@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fftasks.assembly import plan
-from fftasks.connect import find_gone
 from fftasks.errors import FFTasksError
-from fftasks.pipeline_steps import list_references
 from fftasks.project import NEEDS, Project
 from fftasks.record import Record, read_record
 from fftasks.stages import node as node_stage
 from fftasks.stages.reasons import list_reasons
+from fftasks.steps.assembly import plan
+from fftasks.steps.connect import find_gone
+from fftasks.steps.pipeline import list_references
 
 STAGES = tuple(NEEDS)
 _SHARED = STAGES[:3]

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fftasks.data import Data
+from fftasks.doit.path import prefer_standard_library
 from fftasks.errors import StoreError, WorkflowError
 from fftasks.graph import GraphFile, load_graph
 from fftasks.label import Node, describe_node, label_nodes
-from fftasks.path import prefer_standard_library
 from fftasks.record import Record, digest_json, read_record
 from fftasks.settings import Layer, NodeSettings, Settings, load
 from fftasks.settings.nodes import combine_layers

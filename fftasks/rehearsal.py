@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from fftasks.errors import NodeError
-from fftasks.grouping import find_grouping
 from fftasks.project import Project
 from fftasks.record import read_record
 from fftasks.runtime.start import MODULE, make_command
 from fftasks.settings.nodes import NodeSettings
 from fftasks.stages.components import make_tasks
 from fftasks.stages.means import count_cpu, share
+from fftasks.steps.grouping import find_grouping
 
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
 

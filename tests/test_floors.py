@@ -13,22 +13,22 @@ PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "architecture.md"
 
 FLOORS = {
     4: (
-        "tasks", "dispatcher", "attempt", "project", "label", "recall", "assembly", "connect", "recipe",
-        "step", "image_steps", "pipeline_steps", "path",
-        "pinning", "smoke", "plan", "data", "preflight",
-        "reporter", "database", "commands", "dropin", "results", "table", "grouping", "keeping", "rehearsal",
-        "durations", "prospect",
-        "cluster", "doctor",
-        "overview", "page",
+        "tasks", "doit", "project", "label", "recall", "steps", "plan", "data", "commands",
+        "dropin", "results", "table", "rehearsal", "cluster", "doctor", "overview", "page",
     ),
-    3: ("ports",),
-    2: ("stages",),
+    3: (
+        "ports",
+    ),
+    2: (
+        "stages",
+    ),
     1: (
-        "settings", "graph", "values", "describe", "coder", "watch", "closure", "constant", "distribution",
-        "record", "retouch", "signature", "store", "gc", "flush", "state",
-        "picture", "history",
+        "settings", "graph", "values", "closure", "constant", "distribution", "record", "store",
+        "state", "picture",
     ),
-    0: ("workflow", "runtime", "errors"),
+    0: (
+        "workflow", "runtime", "errors",
+    ),
 }  # fmt: skip
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 ABOVE_ALL = 5  # fftasks/__init__.py: the public names of all floors

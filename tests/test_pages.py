@@ -1,6 +1,6 @@
 """What results show, as files of the state folder."""
 
-from fftasks.gc import remove_unused
+from fftasks.store.gc import remove_unused
 from tests.sample import Sample
 
 WORKFLOW = """

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from fftasks.gc import remove_unused
+from fftasks.store.gc import remove_unused
 from tests.sample import Sample
 
 KILLS = int(os.environ.get("FFTASKS_SOAK", "15"))

@@ -17,8 +17,8 @@ from fftasks.closure.foreign import TOOLS
 from fftasks.closure.module import analyse
 from fftasks.closure.unit import VERSION, Analysis, Unit, complete, list_names, shorten
 from fftasks.distribution import Distributions, is_installed_path, is_standard, read_distributions
+from fftasks.graph.watch import walk_code
 from fftasks.record import digest_bytes, write_text
-from fftasks.watch import walk_code
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from fftasks.cluster.ingredients import Ingredients, Now
 from fftasks.cluster.judge import Judge, Outlook, name_pod
 from fftasks.cluster.memory import note_submitted, recall
 from fftasks.cluster.show import format_seconds
-from fftasks.connect import find_gone
 from fftasks.project import Project
-from fftasks.prospect import expect_seconds
-from fftasks.recipe import read_recipe
 from fftasks.record import Record, read_record
 from fftasks.stages.image import list_surroundings
+from fftasks.steps.connect import find_gone
+from fftasks.steps.prospect import expect_seconds
+from fftasks.steps.recipe import read_recipe
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from fftasks.cluster.memory import Memory
-from fftasks.connect import make_registry, name_repository
 from fftasks.errors import FFTasksError
-from fftasks.grouping import find_tasks
-from fftasks.keeping import find_kept, name_members
-from fftasks.pinning import wish_for
 from fftasks.project import Project
-from fftasks.recipe import find_fingerprints, look_ahead, make_contents
 from fftasks.record import Record, digest_json, read_record
 from fftasks.stages import node as node_stage
 from fftasks.stages import pins
@@ -21,6 +16,11 @@ from fftasks.stages.image import Recipe
 from fftasks.stages.kept import Kept
 from fftasks.stages.keys import Key, list_keys
 from fftasks.stages.pipeline import sketch
+from fftasks.steps.connect import make_registry, name_repository
+from fftasks.steps.grouping import find_tasks
+from fftasks.steps.keeping import find_kept, name_members
+from fftasks.steps.pinning import wish_for
+from fftasks.steps.recipe import find_fingerprints, look_ahead, make_contents
 
 _NEW = "sha256:new"  # of an image that is not there yet
 

@@ -48,8 +48,8 @@ def replay_in_image(
     project: Project, run: ClusterRun, task: Task, node: str, *, pdb: bool
 ) -> tuple[int, Path]:
     """Run a task's command in a container of its image; as replay_here."""
-    from fftasks.connect import find_login
     from fftasks.ports.container import Container, run_container
+    from fftasks.steps.connect import find_login
 
     folder = prepare(project, run, task)
     command = _make_command(run, task, Path(_PLACE))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fftasks.cluster.run import refuse_name
 from fftasks.errors import StoreError
-from fftasks.pipeline_steps import keep_images
 from fftasks.ports.kfp_catalog import Package, Version, upload_version
 from fftasks.project import Project
 from fftasks.record import read_record
 from fftasks.stages.submit import describe, name_version
+from fftasks.steps.pipeline import keep_images
 
 
 def choose_workflows(project: Project, names: list[str]) -> list[str]:

@@ -8,10 +8,10 @@ import sys
 from doit.exceptions import InvalidCommand
 
 from fftasks.commands.usage import WithHelp
+from fftasks.doit.names import read_label
 from fftasks.errors import FFTasksError, StoreError
 from fftasks.project import Project, open_current
 from fftasks.recall import list_chosen
-from fftasks.tasks import read_label
 from fftasks.values import format_values
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from fftasks import __version__
 from fftasks.commands.init import write_project
 from fftasks.errors import FFTasksError
-from fftasks.gc import parse_size, remove_unused
+from fftasks.store.gc import parse_size, remove_unused
 
 _WRONG = 2  # as argparse has it
 

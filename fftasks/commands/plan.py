@@ -13,12 +13,12 @@ from fftasks.cluster.forecast import forecast
 from fftasks.cluster.judge import Outlook
 from fftasks.commands.command import JSON, Command
 from fftasks.commands.usage import make_flag
+from fftasks.doit.names import find_label
 from fftasks.errors import FFTasksError, suggest_name
 from fftasks.plan import STAGES, Forecast, plan_nodes, plan_stages
 from fftasks.project import Project
-from fftasks.prospect import Prospect, look_ahead
+from fftasks.steps.prospect import Prospect, look_ahead
 from fftasks.table import Cell, Column, Row, print_json, print_table, show_state
-from fftasks.tasks import find_label
 
 _VERBOSE = make_flag(
     "verbose",

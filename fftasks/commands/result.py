@@ -15,13 +15,13 @@ from doit.exceptions import InvalidCommand
 
 from fftasks.commands.command import JSON, Command
 from fftasks.commands.usage import make_flag
+from fftasks.doit.names import read_label
 from fftasks.errors import StoreError
 from fftasks.project import Project
 from fftasks.recall import is_current, list_chosen, recall_node
 from fftasks.results import find_artifact
 from fftasks.runtime.start import MODULE, make_command
 from fftasks.table import print_json
-from fftasks.tasks import read_label
 from fftasks.values import format_values
 
 _CLUSTER = make_flag(

@@ -15,7 +15,7 @@ from doit.task import Task
 
 from fftasks.commands.usage import WithHelp, make_flag
 from fftasks.errors import FFTasksError, suggest_name
-from fftasks.preflight import choose_goal
+from fftasks.steps.preflight import choose_goal
 
 _KEEP = {
     "name": "keep", "short": "", "long": "keep", "type": str, "default": "",
@@ -76,7 +76,7 @@ class Run(WithHelp, cmd_run.Run):  # type: ignore[misc]
         """Run the tasks of dodo.py, which has been loaded."""
         if "fftasks.tasks" not in sys.modules:  # somebody's dodo.py who only has fftasks installed
             return int(super()._execute(**params))
-        from fftasks.dispatcher import Dispatcher, Sequential
+        from fftasks.doit.dispatcher import Dispatcher, Sequential
 
         # doit has no place where a runner could be given
         own = cmd_run.MRunner, cmd_run.Runner, cmd_run.TaskControl
@@ -135,14 +135,14 @@ class _Control(TaskControl):  # type: ignore[misc]
 def _read_size(text: str) -> int | None:
     if not text:
         return None
-    from fftasks.gc import parse_size
+    from fftasks.store.gc import parse_size
 
     return parse_size(text)
 
 
 def _make_room(keep_bytes: int) -> None:
-    from fftasks.gc import remove_unused
     from fftasks.project import FOLDER
+    from fftasks.store.gc import remove_unused
 
     print(remove_unused(Path(FOLDER), keep_bytes))
 

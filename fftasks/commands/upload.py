@@ -10,10 +10,10 @@ from typing import Any
 from fftasks.cluster.upload import choose_workflows, upload_workflow
 from fftasks.commands.command import JSON
 from fftasks.commands.run import Run
+from fftasks.doit.names import name_task
 from fftasks.errors import FFTasksError
 from fftasks.project import Project, open_current
 from fftasks.table import print_json
-from fftasks.tasks import name_task
 
 
 class Upload(Run):

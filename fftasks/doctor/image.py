@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fftasks.connect import choose_builder, make_builder, make_registry, name_repository
 from fftasks.doctor.finding import FAIL, OK, WARN, Finding
 from fftasks.errors import ToolError
 from fftasks.project import Project
+from fftasks.steps.connect import choose_builder, make_builder, make_registry, name_repository
 
 _NOWHERE = "not looked at: registry.server is not set"
 _SPELLINGS = {"x86_64": "amd64", "aarch64": "arm64"}

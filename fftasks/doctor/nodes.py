@@ -7,12 +7,12 @@ import os
 import subprocess
 from collections.abc import Iterator
 
-from fftasks.assembly import plan
 from fftasks.doctor.finding import FAIL, OK, WARN, Finding, make_failure
 from fftasks.errors import FFTasksError
 from fftasks.project import Project
 from fftasks.runtime.start import MODULE, make_command
-from fftasks.step import is_current, run_step
+from fftasks.steps.assembly import plan
+from fftasks.steps.step import is_current, run_step
 
 
 def check_graphs(project: Project) -> Iterator[Finding]:

@@ -145,8 +145,8 @@ def _run_stages(
     """Submit a workflow, in a process of its own; raise ToolError if it fails."""
     import subprocess
 
+    from fftasks.doit.names import name_task
     from fftasks.runtime.start import make_command
-    from fftasks.tasks import name_task
     from fftasks.values import format_values
 
     task = f"submit:{name_task(workflow)}"

@@ -15,7 +15,7 @@ from fftasks.runtime.artifact import digest_artifact, read_artifact, write_artif
 from fftasks.workflow.slug import make_slug
 
 if TYPE_CHECKING:
-    from fftasks.coder import Coder
+    from fftasks.graph.coder import Coder
     from fftasks.runtime.call import Input
     from fftasks.workflow.graph import Workflow
     from fftasks.workflow.node import Node
@@ -136,8 +136,8 @@ class FileStorage:
 
         values: of the workflow's run parameters, by name
         """
-        from fftasks.describe import describe_node
         from fftasks.graph import name_function
+        from fftasks.graph.describe import describe_node
         from fftasks.runtime.call import number_inputs
 
         coder = _make_coder(workflow.site.file)
@@ -174,7 +174,7 @@ def _list_names(described: Mapping[str, Any]) -> set[str]:
 
 
 def _make_coder(file: str) -> Coder:
-    from fftasks.coder import Coder
+    from fftasks.graph.coder import Coder
 
     # a script that stands beside its modules; a notebook has no file, and its functions no source there
     folder, path = Path.cwd().resolve(), Path(file).resolve()

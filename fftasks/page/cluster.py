@@ -17,13 +17,13 @@ from fftasks.cluster.show import name_node_state, name_state
 from fftasks.cluster.spans import list_spans
 from fftasks.cluster.watch import find_log
 from fftasks.errors import FFTasksError
-from fftasks.history import list_runs, read_run
 from fftasks.page.content import PageRun, PageTask, Phase
 from fftasks.page.local import show_stage
 from fftasks.page.outputs import Shown, list_metrics
 from fftasks.page.settings import show_run_settings
 from fftasks.picture.drawing import Item
 from fftasks.project import Project
+from fftasks.store.history import list_runs, read_run
 
 _ROWS = 12
 _LOGS = 10  # of failed nodes that are asked for

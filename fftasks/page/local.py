@@ -9,11 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from fftasks.errors import StoreError
-from fftasks.history import Event, Run, list_runs, read_graph, read_run
 from fftasks.page.content import PageRun, PageTask, Phase
 from fftasks.page.pictures import Drawable, Pages, may_be_picture, read_pages, render_pictures
 from fftasks.page.settings import show_settings
 from fftasks.project import NEEDS, Project
+from fftasks.store.history import Event, Run, list_runs, read_graph, read_run
 
 _ROWS = 12  # runs that stand side by side
 _SLACK_S = 2.0

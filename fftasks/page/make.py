@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fftasks.errors import SettingsError, ToolError
-from fftasks.history import find_run, list_runs, read_graph, read_run
 from fftasks.overview import list_items, list_states, read_items
 from fftasks.page.content import Privacy, make_content
 from fftasks.page.local import read_past, show_run, show_tasks
 from fftasks.picture.drawing import Item
 from fftasks.project import Project
 from fftasks.settings.tree import RULES
+from fftasks.store.history import find_run, list_runs, read_graph, read_run
 
 if TYPE_CHECKING:
     from fftasks.cluster.run import ClusterRun

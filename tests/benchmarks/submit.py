@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fftasks.history import find_run, read_run
+from fftasks.store.history import find_run, read_run
 from tests.benchmarks.measure import Cost, doit, run
 from tests.benchmarks.services import Services, apart, start_services
 from tests.benchmarks.table import Row, compare

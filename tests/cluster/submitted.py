@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fftasks.grouping import find_grouping
 from fftasks.ports.kfp import start_run
 from fftasks.project import Project, open_project
 from fftasks.record import Record, write_record, write_text
 from fftasks.stages import components, pipeline, submit
+from fftasks.steps.grouping import find_grouping
 from tests.sample import Sample
 from tests.stages.test_components import make_pins
 

@@ -8,11 +8,11 @@ import pytest
 
 from fftasks.cluster.watch import watch_runs
 from fftasks.errors import FFTasksError
-from fftasks.history import Journal
 from fftasks.page import outputs
 from fftasks.page.make import describe_run, list_items_of
 from fftasks.project import open_project
 from fftasks.record import read_record
+from fftasks.store.history import Journal
 from tests.cluster.submitted import make_project, submit_project
 from tests.services.cluster import Cluster, Pace
 from tests.services.kfp_script import Script, list_steps

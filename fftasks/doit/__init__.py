@@ -1,0 +1,1 @@
+"""What fftasks gives to doit: how it looks, acts, remembers and reports."""

@@ -1,0 +1,203 @@
+"""The child process of graph.py: import the user's file, and write its graph as JSON.
+
+python -m fftasks.graph.describe ROOT FILE DESCRIPTOR
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+from fftasks.constant import describe_constant, digest_constant, kfp_value, name_type
+from fftasks.errors import FFTasksError, WorkflowError
+from fftasks.graph.coder import Coder
+from fftasks.graph.retouch import describe_skeleton
+from fftasks.graph.watch import list_looks, list_modules, watch_reads
+from fftasks.runtime.call import number_inputs, number_parameters
+from fftasks.runtime.source import import_workflows, list_hidden, list_namesakes
+from fftasks.workflow.graph import Workflow
+from fftasks.workflow.instance import CallNode
+from fftasks.workflow.node import Node, Setting
+from fftasks.workflow.parameter import Parameter
+from fftasks.workflow.pending import Pending, Result, find_results, format_path, replace_pending
+from fftasks.workflow.shows import list_shows
+from fftasks.workflow.slug import make_slug
+
+
+def main(root: Path, file: str) -> dict[str, Any]:
+    """Return the graph of a file as JSON, or {"error": [attempted, found, tip]}."""
+    try:
+        if list_namesakes(root, file):  # else it would take theirs for Python's when it is needed
+            import_module("importlib.metadata")
+        with watch_reads(root) as names:
+            warnings: list[str] = []
+            workflows = import_workflows(root, file, notes=warnings)
+        warnings += [warning for workflow in workflows for warning in workflow.warnings]
+        warnings += list_hidden(root, file)
+        return describe_graph(root, file, workflows, names, warnings)
+    except FFTasksError as error:
+        return {"error": [error.attempted, error.found, error.tip]}
+
+
+def describe_graph(
+    root: Path, file: str, workflows: list[Workflow], names: set[str], warnings: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return workflows and nodes as the graph record has them, and the names of all inputs.
+
+    A node's `parameters` are the run parameters that reach it directly, not through what is upstream:
+    {input of its component: {"name", "type", "default"}}; a workflow's are those of all its nodes, by name.
+    What `skeleton` is, see retouch.py.
+    """
+    _check_workflows(workflows)
+    ids = name_nodes(workflows)
+    coder = Coder(root, file)
+    nodes = {ids[node]: describe_node(node, ids, coder) for node in ids}
+    files = {f"file:{path}" for path in coder.files} | {f"file:{file}"}
+    skeleton = None if warnings else describe_skeleton(coder, file, workflows, nodes)
+    looks = list_looks(coder.project)
+    return {
+        "workflows": {w.name: _describe_workflow(w, ids) for w in workflows},
+        "nodes": nodes,
+        "codes": coder.pieces,
+        "notes": list(coder.notes),
+        "warnings": list(warnings),
+        "skeleton": skeleton,
+        "input_names": sorted({"python", "installed"} | names | files | list_modules(root) | looks),
+    }
+
+
+def name_nodes(workflows: list[Workflow]) -> dict[Node, str]:
+    """Return an id for each node, upstream first: its name, or "<workflow>/<name>" if others have it."""
+    owner = {node: w.name for w in reversed(workflows) for node in w.nodes}
+    ordered = dict.fromkeys(node for w in workflows for node in w.nodes)
+    holders: dict[str, int] = {}
+    for node in ordered:
+        holders[node.name] = holders.get(node.name, 0) + 1
+    return {n: n.name if holders[n.name] == 1 else f"{owner[n]}/{n.name}" for n in ordered}
+
+
+def describe_node(node: Node, ids: dict[Node, str], coder: Coder) -> dict[str, Any]:
+    """Return one node as the graph record has it."""
+    inputs = number_inputs(node)
+    described = {
+        "name": node.name,
+        "slug": make_slug(ids[node]),
+        "line": node.site.line,
+        "kind": node.kind,
+        "function": coder.locate(node),
+        "code": coder.digest(node),
+        "inputs": [
+            {"input": name, "node": ids[needed.node], "output": needed.output}
+            for name, needed in inputs.items()
+        ],
+        "parameters": {
+            name: {"name": parameter.name, **_describe_parameter(parameter)}
+            for name, parameter in number_parameters(node).items()
+        },
+        "upstream": [ids[parent] for parent in node.parents],
+        "reads": None if node.options.reads is None else list(node.options.reads),
+        "version": node.options.version,
+        "shows": list_shows(node),
+    }
+    taken = iter(name for name in inputs if name != "self" or node.after is None)
+    described["arguments"] = [
+        _describe_argument(name, value, taken, ids, coder) for name, value in node.arguments.items()
+    ]
+    if isinstance(node, CallNode) and node.after is not None:
+        described |= {"object": ids[node.object], "after": ids[node.after], "method": node.method}
+    if node.settings:
+        described["settings"] = [_describe_setting(setting, coder) for setting in node.settings]
+    return described
+
+
+def _describe_setting(setting: Setting, coder: Coder) -> dict[str, Any]:
+    """Return what query(...).set(...) was given, checked, with its line."""
+    from fftasks.settings.patterns import check_layer  # yaml with it, which most graphs do not need
+
+    file = Path(setting.site.file)
+    origin = f"{coder.relate(file) or file.name}:{setting.site.line}"
+    layer = check_layer(setting.pattern, setting.values, origin)
+    values = {key: value.value for key, value in layer.values.items()}
+    return {"pattern": setting.pattern, "values": values, "origin": origin}
+
+
+def _describe_argument(
+    name: str, value: Any, inputs: Iterator[str], ids: dict[Node, str], coder: Coder
+) -> dict[str, Any]:
+    results = find_results(value)
+    positions = iter(range(len(results)))
+
+    # what counts of an argument with nodes: where they stand in it, and which items are taken
+    def mark(pending: Pending) -> tuple[Any, ...]:
+        if isinstance(pending, Parameter):
+            return "fftasks.parameter", pending.name
+        return "fftasks.input", next(positions), cast("Result", pending).path
+
+    template = replace_pending(value, mark)
+    digest, stable = digest_constant(template, code_of=coder.digest_given)
+    described: dict[str, Any] = {
+        "name": name,
+        "digest": digest,
+        "repr": repr(value) if isinstance(value, Pending) else describe_constant(value),
+        "nodes": [{"input": next(inputs), "node": ids[result.node]} for result in results],
+    }
+    if not stable:
+        described["stable"] = False
+    carried = None if results else kfp_value(value)
+    if carried is not None:
+        described["type"], described["value"] = carried
+    return described
+
+
+def _describe_workflow(workflow: Workflow, ids: dict[Node, str]) -> dict[str, Any]:
+    return {
+        "slug": make_slug(workflow.name),
+        "kind": workflow.kind,
+        "line": workflow.site.line,
+        "nodes": [ids[node] for node in workflow.nodes],
+        "parameters": {
+            name: {**_describe_parameter(parameter), "help": parameter.help}
+            for name, parameter in workflow.parameters.items()
+        },
+        "leaves": [
+            {"node": ids[leaf.node], "path": format_path(leaf.path)} for leaf in workflow.leaves
+        ],
+    }
+
+
+def _describe_parameter(parameter: Parameter) -> dict[str, Any]:
+    kind = name_type(parameter.default)
+    if kind is None:
+        raise WorkflowError(
+            f"{parameter.site}: Kubeflow Pipelines could not carry the default of {parameter!r}",
+            tip="it takes finite numbers (integers to 2**53), text, True, False, and lists and dicts of them",
+        )
+    return {"type": kind, "default": parameter.default}
+
+
+def _check_workflows(workflows: list[Workflow]) -> None:
+    by_name: dict[str, Workflow] = {}
+    for workflow in workflows:
+        other = by_name.setdefault(workflow.name, workflow)
+        if set(other.nodes) != set(workflow.nodes):
+            raise WorkflowError(
+                f"two workflows are called {workflow.name!r}",
+                found=[str(other.site), str(workflow.site)],
+                tip="give one of them another name",
+            )
+
+
+if __name__ == "__main__":
+    gc.disable()  # all that is made here is needed to the end
+    answer = main(Path(sys.argv[1]), sys.argv[2])
+    with os.fdopen(int(sys.argv[3]), "w") as pipe:
+        pipe.write(
+            json.dumps(answer)
+        )  # not dump, which encodes in Python and takes ten times as long
+    sys.exit(1 if "error" in answer else 0)

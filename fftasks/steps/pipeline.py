@@ -1,0 +1,204 @@
+"""The steps of one workflow: components, pins, pipeline and submit."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+from fftasks.project import Project
+from fftasks.record import Record, digest_file, digest_json, read_record, write_text
+from fftasks.stages import components, pins, pipeline, submit
+from fftasks.stages.kept import Kept
+from fftasks.steps.connect import find_gone, name_repository
+from fftasks.steps.grouping import describe_grouping, describe_tasks, find_grouping, name_choice
+from fftasks.steps.image import plan_push
+from fftasks.steps.keeping import find_kept, name_members
+from fftasks.steps.pinning import choose, make_wish
+from fftasks.steps.step import Step, compare, is_current, need, run_step, shorten
+
+
+def plan_components(project: Project, graph: Record, name: str) -> Step:
+    """Return the step of the components: a file for each, and their record."""
+    slug = graph["workflows"][name]["slug"]
+    folder = project.folder / "components" / slug
+
+    def build(old: Record | None) -> tuple[Record, dict[str, str]]:
+        reference = f"{name_repository(project)}:{project.settings.image.tag}"
+        grouping = find_grouping(project, name, old)
+        preview = project.settings.kfp.preview
+        record, files = components.make(graph, name, reference, grouping, preview=preview)
+        return {**record, "grouping": describe_grouping(grouping)}, files
+
+    def list_reasons(old: Record | None) -> list[str]:
+        if old is None or old.get("graph") != _name_graph(project, graph, name):
+            record = build(old)[0]
+            changed = compare(old, components.VERSION, record["inputs"])
+            return [*_compare_modes(old, record), *changed] if changed else []
+        return [f"{file} was changed or removed" for file in _find_changed(folder, old["files"])]
+
+    def make() -> Record:
+        record, files = build(read_record(project.record_path("components", name)))
+        for file in set(_list_yaml(folder)) - set(files):
+            (folder / file).unlink()
+        for file, text in files.items():
+            write_text(folder / file, text)
+        return {**record, "graph": _name_graph(project, graph, name)}
+
+    return Step(
+        path=project.record_path("components", name),
+        needs=project.list_needs("components", name),
+        list_reasons=list_reasons,
+        make=make,
+        describe=lambda record: f"{describe_tasks(record)} in {shorten(project, folder)}",
+    )
+
+
+def plan_pins(project: Project, name: str, gone: Collection[str] = ()) -> Step:
+    """Return the step of the pins. gone: references that no task may be pinned to."""
+    path, needs = project.record_path("pins", name), project.list_needs("pins", name)
+
+    def find_wish() -> pins.Wish:
+        return make_wish(project, name, *map(need, needs))
+
+    return Step(
+        path=path,
+        needs=needs,
+        list_reasons=lambda old: list(pins.list_reasons(old, find_wish())),
+        make=lambda: choose(project, find_wish(), read_record(path), gone),
+        describe=pins.describe,
+    )
+
+
+def plan_pipeline(project: Project, graph: Record, name: str) -> Step:
+    """Return the step of the pipeline, as one file."""
+    slug = graph["workflows"][name]["slug"]
+    path, needs = project.record_path("pipeline", name), project.list_needs("pipeline", name)
+    text_path = project.folder / "pipeline" / f"{slug}.yaml"
+
+    def choose_options() -> pipeline.Options:
+        from fftasks import __version__
+
+        caching = project.settings.kfp.caching
+        return pipeline.Options(caching, __version__, project.list_settings(name))
+
+    def make() -> Record:
+        parts, pinned = map(need, needs)
+        options = choose_options()
+        groups = name_members(project, name, parts, pinned)
+        known = (read_record(path) or {}).get("kept", {})
+        if options.caching:
+            known = find_kept(project, name, parts, groups, known)
+        kept = {key: Kept(**one) for key, one in known.items() if one and options.caching}
+        record, text = pipeline.make(parts, pinned, options, kept)
+        write_text(text_path, text)
+        return {**record, "groups": groups, "kept": known}
+
+    def list_reasons(old: Record | None) -> list[str]:
+        parts, pinned = map(need, needs)
+        inputs = pipeline.list_inputs(parts, pinned, choose_options())
+        reasons = compare(old, pipeline.VERSION, inputs)
+        is_there = old is not None and _digest_there(text_path) == old["output"]
+        return reasons if reasons or is_there else [f"{text_path.name} was changed or removed"]
+
+    return Step(
+        path=path,
+        needs=needs,
+        list_reasons=list_reasons,
+        make=make,
+        describe=lambda record: f"{shorten(project, text_path)} {record['output'][:19]}",
+    )
+
+
+def plan_submit(project: Project, graph: Record, name: str, *, again: bool) -> Step:
+    """Return the step of the run. again: start a new one, also of the same pipeline."""
+    slug = graph["workflows"][name]["slug"]
+    needed = project.record_path("pipeline", name)
+    settings = project.settings.kfp
+
+    def list_reasons(old: Record | None) -> list[str]:
+        if again:
+            return ["a new run is asked for"]
+        inputs = submit.list_inputs(need(needed), settings, project.list_values(name))
+        reasons = compare(old, submit.VERSION, inputs, submit.spell_inputs)
+        if reasons or old is None:
+            return reasons
+        from fftasks.ports.kfp import read_state
+
+        state = read_state(settings, old["run_id"])
+        return [f"its run is {state}"] if submit.is_lost(state) else []
+
+    def make() -> Record:
+        from fftasks.cluster.forecast import remember
+        from fftasks.ports.kfp import start_run
+
+        keep_images(project, name)
+        text = (project.folder / "pipeline" / f"{slug}.yaml").read_text("utf-8")
+        last = read_record(project.record_path("submit", name))
+        made = need(needed)
+        record = submit.make(made, text, settings, start_run, project.list_values(name))
+        remember(project, name, last)
+        return {**record, "groups": made.get("groups", {})}  # an older pipeline tells of none
+
+    return Step(
+        path=project.record_path("submit", name),
+        needs=project.list_needs("submit", name),
+        list_reasons=list_reasons,
+        make=make,
+        describe=lambda record: f"run {record['run_id']}: {record['url']}",
+    )
+
+
+def keep_images(project: Project, name: str) -> None:
+    """See to it that all images that a run of a workflow would need are in the registry.
+
+    The newest is pushed again if it has gone from there. Tasks whose older image has gone run the newest,
+    and the pipeline is compiled again.
+    """
+    gone = find_gone(project, list_references(project, name))
+    if not gone:
+        return
+    pushed = project.record_path("push")
+    if find_gone(project, [need(pushed)["reference"]]):
+        run_step(plan_push(project))
+    run_step(plan_pins(project, name, gone - {need(pushed)["reference"]}))
+    step = plan_pipeline(project, project.workflows[name], name)
+    if not is_current(step):
+        run_step(step)
+
+
+def list_references(project: Project, name: str) -> set[str]:
+    """Return the images that a run of a workflow would need."""
+    record = read_record(project.record_path("pins", name))
+    return {task["reference"] for task in record["tasks"].values()} if record else set()
+
+
+def _name_graph(project: Project, graph: Record, name: str) -> str:
+    """Return the digest of what components are made of: of a graph all but its code."""
+    seen = ("name", "slug", "kind", "line", "function", "inputs", "upstream", "arguments")
+    workflow = graph["workflows"][name]
+    nodes = {
+        node: {key: graph["nodes"][node][key] for key in (*seen, "parameters", "shows")}
+        for node in workflow["nodes"]
+    }
+    image = name_repository(project), project.settings.image.tag
+    choice = project.settings.kfp.preview, name_choice(project, name)
+    return digest_json([nodes, workflow["parameters"], graph["file"], image, choice])
+
+
+def _compare_modes(old: Record | None, record: Record) -> list[str]:
+    """Return how nodes are grouped now, if it was otherwise before: it says more than all that came of it."""
+    modes = [((one or {}).get("grouping") or {}).get("mode", "none") for one in (old, record)]
+    is_other = old is not None and modes[0] != modes[1]
+    return [f"groups of nodes: {modes[0]} -> {modes[1]}"] if is_other else []
+
+
+def _find_changed(folder: Path, files: Mapping[str, str]) -> Iterator[str]:
+    yield from (file for file, digest in files.items() if _digest_there(folder / file) != digest)
+
+
+def _digest_there(path: Path) -> str | None:
+    return digest_file(path) if path.is_file() else None
+
+
+def _list_yaml(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob("*.yaml")]

@@ -1,0 +1,75 @@
+"""What would keep an image from being of use: found out before minutes are spent on it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from fftasks.errors import FFTasksError
+from fftasks.project import NEEDS, Project
+from fftasks.record import read_record
+
+_STAGES = tuple(NEEDS)
+_PUSHING = frozenset({"push", "pins", "pipeline", "submit"})
+
+
+def choose_goal(stages: Collection[str]) -> str:
+    """Return which of some stages is the last one, which the others are made for; "" if there is none."""
+    return max(NEEDS.keys() & stages, key=_STAGES.index, default="")
+
+
+def check_goal(project: Project, goal: str) -> None:
+    """Raise what would keep a new image from being pushed, or Kubeflow Pipelines from taking a run of it.
+
+    goal: the stage that the image is made for
+    """
+    if goal not in _PUSHING:
+        return
+    from fftasks.stages.push import check_owner
+    from fftasks.steps.connect import name_repository
+
+    with _blamed("it could not be pushed"):
+        check_owner(name_repository(project))
+    if goal == "submit" and _is_to_run(project):
+        with _blamed("no run could be started with it"):
+            _ask_host(project)
+
+
+def _is_to_run(project: Project) -> bool:
+    """Tell whether a new image will lead to a run; one in which only a comment is new does not."""
+    from fftasks.stages.image import find_inputs
+    from fftasks.steps.recipe import make_recipe
+
+    old = read_record(project.record_path("image"))
+    runs = [read_record(project.record_path("submit", name)) for name in project.workflows]
+    if old is None or None in runs:
+        return True
+    recipe = make_recipe(project)
+    if recipe.resolved is None:
+        return True
+    return bool(find_inputs(recipe)["fingerprints"] != old["inputs"].get("fingerprints"))
+
+
+def _ask_host(project: Project) -> None:
+    from fftasks.ports.kfp import check_experiment, check_host, find_experiment
+    from fftasks.ports.kfp_connection import connect
+
+    settings = project.settings.kfp
+    check_experiment(settings)
+    with connect(settings) as kfp:
+        check_host(kfp, settings)
+        # unlike the question before, this one wants to know who asks
+        find_experiment(kfp, settings)
+
+
+@contextmanager
+def _blamed(why: str) -> Iterator[None]:
+    """Say of an error that it is one of later, and that the image has to wait for it."""
+    try:
+        yield
+    except FFTasksError as error:
+        raise type(error)(
+            f"image: not begun, for {why}",
+            found=[error.attempted, *error.found],
+            tip=error.tip or "`doit doctor` looks at all that is needed",
+        ) from error

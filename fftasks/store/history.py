@@ -1,0 +1,215 @@
+"""The history of local runs: a small file for each, of what ran and why, when, and what came of it.
+
+    runs/<id>.jsonl           a line for each thing that happened, appended at that moment
+    runs/graphs/<hex>.json    what the graph was then, once for all runs that had it
+
+A killed run leaves all lines but the last. A run in which nothing ran leaves nothing.
+
+line                                    says
+{"run", "begin", "pid", …}              that it began; the first one
+{"task", "at", "begins": true}          that a node or a stage began
+{"task", "at", "state", …}              what came of it, with reason, seconds, preview or error
+{"at", "ended", "same"}                 that the run ended; same: nodes that were up to date
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fftasks.errors import StoreError
+from fftasks.record import put_text
+from fftasks.store.store import is_alive
+
+_KEPT = 30
+_LONGEST = 20_000  # characters of an error
+
+
+@dataclass
+class Event:
+    """What became of one task in a run: a node "run:<label>", or a stage.
+
+    state: a word of state.py; begin, end: seconds since the epoch, None where it is not known
+    seconds: how long the function itself took; output: the digest of its result
+    """
+
+    task: str
+    state: str = "running"
+    begin: float | None = None
+    end: float | None = None
+    reason: str = ""
+    seconds: float | None = None
+    preview: str = ""
+    output: str = ""
+    error: str = ""
+
+
+@dataclass
+class Run:
+    """A local run as its file tells it.
+
+    state: a word of state.py; end: None while it runs, or if it was killed
+    same: the tasks that were up to date
+    """
+
+    identity: str
+    begin: float
+    header: dict[str, Any]
+    state: str = "running"
+    end: float | None = None
+    events: dict[str, Event] = field(default_factory=dict)
+    same: tuple[str, ...] = ()
+
+
+class Journal:
+    """The file of the run that goes on; it is made when there is something to say.
+
+    describe: gives the first line, and what the graph is now: (line, name, content)
+    A history that cannot be written is no reason for a run to fail: then there is none.
+    """
+
+    def __init__(
+        self, folder: Path, describe: Callable[[], tuple[dict[str, Any], str, Callable[[], Any]]]
+    ) -> None:
+        self._folder = folder / "runs"
+        self._describe = describe
+        self._path: Path | None = None
+        self._descriptor = -1
+        self._has_news = False
+
+    def begin_task(self, task: str) -> None:
+        """Note that a task begins."""
+        self._append({"task": task, "at": time.time(), "begins": True})
+
+    def end_task(self, task: str, state: str, **more: Any) -> None:
+        """Note what came of a task; more: fields of Event."""
+        self._has_news = self._has_news or state != "up to date"
+        known = {name: value for name, value in more.items() if value}
+        self._append({"task": task, "at": time.time(), "state": state, **known})
+
+    def end(self, same: list[str]) -> None:
+        """Note that the run has ended, and which nodes were up to date; forget it if all were."""
+        if self._path is None:
+            return
+        if self._has_news:
+            self._append({"at": time.time(), "ended": True, "same": same})
+        else:
+            self._path.unlink(missing_ok=True)
+
+    def _append(self, line: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):
+            if self._path is None:
+                self._open()
+            os.write(self._descriptor, json.dumps(line).encode() + b"\n")
+
+    def _open(self) -> None:
+        line, name, content = self._describe()
+        moment = time.strftime("%Y%m%d-%H%M%S", time.localtime(line["begin"]))
+        self._path = self._folder / f"{moment}-{os.getpid()}.jsonl"
+        _write_graph(self._folder / "graphs" / f"{name}.json", content)
+        _forget_old(self._folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._descriptor = os.open(self._path, flags, 0o666)
+        self._append({"run": self._path.stem, "pid": os.getpid(), "graph": name, **line})
+
+
+def list_runs(folder: Path) -> list[str]:
+    """Return the names of the runs that are known, the oldest first."""
+    return sorted(path.stem for path in (folder / "runs").glob("*.jsonl"))
+
+
+def find_run(folder: Path, name: str = "") -> str:
+    """Return the run that is meant by the beginning of its name, the last one for "".
+
+    Raises StoreError if there is none, or several begin so.
+    """
+    known = list_runs(folder)
+    found = [run for run in known if run.startswith(name)]
+    if found and (not name or len(found) == 1):
+        return found[-1]
+    if not known:
+        raise StoreError("there is no run here yet", tip="`doit run` makes one")
+    tip = "give more of its name" if found else "leave the name away for the last one"
+    raise StoreError(
+        f"{'several runs begin with' if found else 'there is no run'} {name!r}",
+        found=[f"runs: {', '.join((found or known)[-8:])}"],
+        tip=tip,
+    )
+
+
+def read_run(folder: Path, name: str) -> Run:
+    """Return a run by its whole name; raise StoreError if its file is gone or damaged."""
+    lines = list(_read_lines(folder / "runs" / f"{name}.jsonl"))
+    if not lines or "run" not in lines[0]:
+        raise StoreError(f"the record of run {name!r} is gone or damaged", tip="name another run")
+    run = Run(name, lines[0]["begin"], lines[0])
+    for line in lines[1:]:
+        if "ended" in line:
+            run.end, run.same = line["at"], tuple(line["same"])
+        elif "task" in line:
+            _note(run.events.setdefault(line["task"], Event(line["task"])), line)
+    run.state = _find_state(run)
+    if run.state == "canceled":
+        for event in run.events.values():
+            event.state = "canceled" if event.state == "running" else event.state
+    return run
+
+
+def read_graph(folder: Path, run: Run) -> dict[str, Any]:
+    """Return what the graph of a run was; see project.py for its form. Empty if it is gone."""
+    path = folder / "runs" / "graphs" / f"{run.header.get('graph', '')}.json"
+    try:
+        graph = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return graph if isinstance(graph, dict) else {}
+
+
+def _find_state(run: Run) -> str:
+    if run.end is None:
+        return "running" if is_alive(int(run.header["pid"])) else "canceled"
+    return "failed" if any(event.state == "failed" for event in run.events.values()) else "ran"
+
+
+def _note(event: Event, line: dict[str, Any]) -> None:
+    if "begins" in line:
+        event.begin = line["at"]
+        return
+    event.state, event.end = line["state"], line["at"]
+    event.begin = line.get("begin", event.begin)
+    event.reason, event.preview = line.get("reason", ""), line.get("preview", "")
+    event.output = line.get("output", "")
+    event.seconds, event.error = line.get("seconds"), line.get("error", "")[:_LONGEST]
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        text = path.read_text("utf-8", "replace")
+    except FileNotFoundError:
+        return
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):  # the last line of a run that was killed
+            value = json.loads(line)
+            if isinstance(value, dict):
+                yield value
+
+
+def _write_graph(path: Path, content: Callable[[], Any]) -> None:
+    if not path.exists():
+        put_text(path, json.dumps(content()) + "\n")
+
+
+def _forget_old(folder: Path) -> None:
+    """Remove all but the last runs, and the graphs that none of these had."""
+    runs = sorted(folder.glob("*.jsonl"))
+    for path in runs[: max(0, len(runs) - _KEPT + 1)]:
+        path.unlink(missing_ok=True)
+    graphs = sorted((folder / "graphs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    for path in graphs[: -_KEPT - 1]:
+        path.unlink(missing_ok=True)
