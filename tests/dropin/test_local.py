@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fftasks import LocalWorkflow, storage_factory, workflow
-from fftasks.errors import SettingsError
+from fftasks import LocalWorkflow, Parameter, storage_factory, workflow
+from fftasks.errors import ParameterError, SettingsError
 
 CALLS = []
 
@@ -13,6 +13,12 @@ CALLS = []
 def add(a, b):
     CALLS.append((a, b))
     return a + b
+
+
+@workflow
+def count(values):
+    CALLS.append("count")
+    return len(list(values))
 
 
 @workflow
@@ -161,6 +167,27 @@ def test_another_function_of_the_same_name_is_seen_through_the_storage(storage):
 
     assert run(make("def f(x): return x + 1")) == 4
     assert run(make("def f(x): return x + 2")) == 5
+
+
+def test_values_of_run_parameters_are_given_by_name_and_checked(storage):
+    flow = LocalWorkflow(add(Parameter("alpha", default=1), 1), workflow_name="w")
+    flow.set_storage(storage)
+
+    assert (flow.workflow_name, flow.run(), flow.run(alpha=5), flow.run()) == ("w", 2, 6, 2)
+    assert CALLS == [(1, 1), (5, 1), (1, 1)]
+    with pytest.raises(ParameterError, match="'beta'"):
+        flow.run(beta=1)
+    with pytest.raises(ParameterError, match="'alpha'"):
+        flow.run(alpha="much")
+
+
+def test_what_looks_different_in_each_process_is_not_kept(storage):
+    for _ in range(2):
+        flow = LocalWorkflow(count(iter([1, 2])), workflow_name="w")
+        flow.set_storage(storage)
+
+        assert flow.run() == 2
+    assert len(CALLS) == 2
 
 
 def test_logged_nodes_run_anew(storage):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fftasks import KFPWorkflow, LocalWorkflow
+from fftasks import LocalWorkflow
 from fftasks.errors import WorkflowError
 from fftasks.workflow import Workflow, workflow
 
@@ -106,11 +106,6 @@ def test_a_function_can_be_replaced():
     flow.replace_func(a, lambda *values: "replaced")
 
     assert flow.run() == "replaced"
-
-
-def test_credentials_have_known_keys():
-    with pytest.raises(WorkflowError, match="registry_credentials has no 'user'"):
-        KFPWorkflow(step(1), workflow_name="w", registry_credentials={"user": "me"})
 
 
 def test_a_workflow_says_what_it_was_asked_for():
