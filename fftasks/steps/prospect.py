@@ -51,7 +51,8 @@ class Prospect:
         yield f"{self.workflow}, if all is computed: {expected}"
         if self.mode != "none":
             yield f"  {self.mode}{f': {self.why}' if self.why else ' (kfp.fuse)'}"
-            yield f"  unfused: {_describe_estimate(self.unfused, self.unfused_excess)}"
+            unfused = _describe_estimate(self.unfused, self.unfused_excess)
+            yield f"  unfused: {unfused.removesuffix(f': {self.why}')}"  # it has just been said
         yield f"  {self.durations.describe()}"
 
     def list_groups(self) -> Iterator[tuple[str, str]]:
