@@ -8,7 +8,7 @@ import pytest
 from fftasks.errors import SettingsError
 from fftasks.stages.blob import Blob
 from fftasks.stages.configuration import Below, make_configuration
-from fftasks.stages.image import Recipe
+from fftasks.stages.image import COMMAND, Recipe
 
 BASE = Below(
     {"Env": ["PATH=/bin", "PYTHONPATH=/theirs"], "User": "me", "Cmd": ["sh"], "Hostname": "h"},
@@ -29,7 +29,7 @@ def test_what_is_the_bases_stays_and_ours_comes_first():
 
     assert made["config"] == {
         "User": "me",
-        "Cmd": ["python3", "-m", "fftasks.runtime"],
+        "Cmd": list(COMMAND),
         "WorkingDir": "/ffrun",
         "Env": ["PATH=/bin", "PYTHONPATH=/opt/fftasks:/theirs", "FFWORKFLOWS=a.py:b.py"],
     }
