@@ -1,11 +1,13 @@
 """Results of the cluster, brought here from a mounted folder and from S3, and nodes replayed with them."""
 
+import json
 import subprocess
 import sys
 
 import pytest
 
 from fftasks.cluster.run import list_nodes
+from fftasks.runtime.artifact import read_artifact
 from fftasks.runtime.start import make_command
 from tests.cluster.submitted import make_project, submit_project
 from tests.services.cluster import Cluster
@@ -74,6 +76,9 @@ def test_a_result_is_brought_from_a_mounted_folder(runs):
     assert runs.sample.doit("result", "scale it", runs.good) == "[2.0, 4.0, 6.0]\n"
     assert runs.sample.doit("result", "check", runs.good[:8]) == "'fine'\n"
     assert runs.sample.doit("result", "scale it", "--cluster") == "[2.0, 4.0, 6.0]\n"
+    shown = json.loads(runs.sample.doit("result", "scale it", runs.good, "--json"))
+    assert (shown["run_id"], shown["value"]) == (runs.good, [2.0, 4.0, 6.0])
+    assert read_artifact(shown["artifact"]) == [2.0, 4.0, 6.0]
 
 
 def test_a_result_that_there_is_none_of_says_why(runs):
