@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from doit import cmd_help
+from doit.exceptions import InvalidCommand
+
+from fftasks.commands.usage import WHERE_TO_LOOK
+from fftasks.errors import suggest_name
 
 # task or command -> what it is for, where its own sentence does not say it here
 _SAID = {
@@ -40,8 +45,16 @@ class Help(cmd_help.Help):  # type: ignore[misc]
         grouped = {name for names in _GROUPS.values() for name in names}
         groups = {**_GROUPS, "Of doit itself, https://pydoit.org": sorted(cmds.keys() - grouped)}
         parts = [_format(title, names, said) for title, names in groups.items()]
-        # at once: who reads only the first lines closes the pipe
-        print("\n\n".join([*parts, _format("More", _MORE, _MORE)]))
+        # at once, with its end: who reads only the first lines closes the pipe
+        sys.stdout.write("\n\n".join([*parts, _format("More", _MORE, _MORE)]) + "\n")
+
+    def _execute(self, pos_args: list[str]) -> bool:
+        """Show help on a task; raise InvalidCommand with the nearest name if there is none."""
+        if not super()._execute(pos_args):
+            names = (*(task.name for task in self.task_list), *self.cmds)
+            hint = suggest_name(pos_args[0], names) or WHERE_TO_LOOK
+            raise InvalidCommand(f"there is no command or task {pos_args[0]!r}; {hint}")
+        return True
 
 
 def _format(title: str, names: Iterable[str], said: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from doit.control import TaskControl
 from doit.exceptions import InvalidCommand
 from doit.task import Task
 
-from fftasks.commands.usage import WithHelp, make_flag
+from fftasks.commands.usage import WHERE_TO_LOOK, WithHelp, make_flag
 from fftasks.errors import FFTasksError, suggest_name
 from fftasks.steps.preflight import choose_goal
 
@@ -80,7 +81,7 @@ class Run(WithHelp, cmd_run.Run):  # type: ignore[misc]
 
         # doit has no place where a runner could be given
         own = cmd_run.MRunner, cmd_run.Runner, cmd_run.TaskControl
-        control = functools.partial(_Control, self.goal)
+        control = functools.partial(_Control, self.goal, self.loader.cmd_names)
         cmd_run.MRunner, cmd_run.Runner, cmd_run.TaskControl = Dispatcher, Sequential, control
         try:
             return int(super()._execute(**params))
@@ -91,9 +92,9 @@ class Run(WithHelp, cmd_run.Run):  # type: ignore[misc]
 class _Control(TaskControl):  # type: ignore[misc]
     """Take the name of a node for its task; what is a task or a target already stays that."""
 
-    def __init__(self, goal: str, *args: Any, **options: Any) -> None:
+    def __init__(self, goal: str, commands: Sequence[str], *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._goal = goal
+        self._goal, self._commands = goal, commands
 
     def process(self, task_selection: list[str] | None) -> None:
         """Select the tasks, and note what the image is made for, if it is to be made."""
@@ -113,8 +114,8 @@ class _Control(TaskControl):  # type: ignore[misc]
         except InvalidCommand as error:
             if error.not_found is None:
                 raise
-            name, known = error.not_found, (*self._name_nodes(), *self.tasks)
-            hint = suggest_name(name, known) or "`doit list --all` and `doit help` show them"
+            name, known = error.not_found, (*self._name_nodes(), *self.tasks, *self._commands)
+            hint = suggest_name(name, known) or WHERE_TO_LOOK
             raise InvalidCommand(f"there is no command, task or node {name!r}; {hint}") from None
 
     def _find_task(self, name: str) -> str:

@@ -12,6 +12,7 @@ from doit.exceptions import InvalidCommand
 
 from fftasks.errors import suggest_name
 
+WHERE_TO_LOOK = "`doit list --all` and `doit help` show them"
 _HELP = frozenset({"-h", "--help"})
 
 

@@ -33,6 +33,28 @@ def test_help_of_one_command_and_of_a_task_is_as_before(chain):
 
 
 @pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("plna", "'plna'; did you mean 'plan'?"),
+        ("submti", "'submti'; did you mean 'submit'?"),
+        ("xyzzy", "'xyzzy'; `doit list --all` and `doit help` show them"),
+    ],
+)
+def test_help_of_what_there_is_not_says_so(chain, word, said):
+    assert f"there is no command or task {said}" in chain.doit("help", word, code=3)
+
+
+def test_help_goes_at_once_to_who_reads_only_its_first_line(chain):
+    command = f"{sys.executable} -m doit help | head -n 1"
+    environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    done = subprocess.run(
+        command, shell=True, check=True, cwd=chain.root, env=environ, capture_output=True, text=True
+    )
+
+    assert (done.stdout, done.stderr) == ("Workflows here\n", "")
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("graph", "--knd", "svg"), "there is no option --knd here; did you mean '--kind'?"),

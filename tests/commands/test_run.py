@@ -73,9 +73,15 @@ def test_a_task_goes_before_a_node_of_the_same_name(chain):
 
 @pytest.mark.parametrize(
     ("words", "near"),
-    [(("run", "totl"), "total"), (("totl",), "total"), (("run", "run:totl"), "run:total")],
+    [
+        (("run", "totl"), "total"),
+        (("totl",), "total"),
+        (("run", "run:totl"), "run:total"),
+        (("statsu",), "status"),
+        (("grahp",), "graph"),
+    ],
 )
-def test_a_typo_gets_the_nearest_node_or_task(chain, words, near):
+def test_a_typo_gets_the_nearest_node_task_or_command(chain, words, near):
     assert f"did you mean '{near}'?" in chain.doit(*words, code=3)
 
 
