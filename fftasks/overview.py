@@ -62,7 +62,7 @@ def to_json(items: Sequence[Item]) -> dict[str, Any]:
 
 
 def find_groups(project: Project) -> dict[str, str]:
-    """Return the task of each node that shares one with others on the cluster; see grouping.py."""
+    """Return the task of each node that shares one with others on the cluster; see steps/grouping.py."""
     from fftasks.steps.grouping import find_grouping
 
     labels = {(n.workflow, n.content["id"]): label for label, n in project.nodes.items()}

@@ -49,7 +49,7 @@ class Project:
     """All that the tasks of one project need; graphs are read, or made anew, when first asked for.
 
     given: run parameter -> its value as the command line has it
-    fingerprints: those that recipe.py has found already, by what they were found for
+    fingerprints: those that steps/recipe.py has found already, by what they were found for
     """
 
     root: Path
@@ -166,7 +166,7 @@ class Project:
         return digest_json([graph["output"] for graph in self.graphs])[7:23]
 
     def describe_nodes(self) -> dict[str, dict[str, Any]]:
-        """Return what the history keeps of each node, by its label; see history.py."""
+        """Return what the history keeps of each node, by its label; see store/history.py."""
         labels = {(n.graph["file"], n.content["id"]): label for label, n in self.nodes.items()}
         return {label: describe_node(node, labels) for label, node in self.nodes.items()}
 

@@ -204,7 +204,7 @@ def _is_ours(task: Task) -> bool:
 def _describe_run(
     selected: list[str], begin: float
 ) -> tuple[dict[str, Any], str, Callable[[], Any]]:
-    """Return what the history notes of a run when it begins, and of the graph; see history.py."""
+    """Return what the history notes of a run when it begins, and of the graph; see store/history.py."""
     project = open_current()
     line = {"begin": begin, "tasks": selected, "workflows": list(project.workflows)}
     values = {k: v for name in project.workflows for k, v in project.list_values(name).items()}

@@ -1,4 +1,4 @@
-"""The child process of graph.py: import the user's file, and write its graph as JSON.
+"""The child process of record.py: import the user's file, and write its graph as JSON.
 
 python -m fftasks.graph.describe ROOT FILE DESCRIPTOR
 """
