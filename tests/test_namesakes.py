@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -61,6 +62,26 @@ def test_commands_and_what_they_import_later_do_not_find_it(sample):
     assert doit(sample, "graph").endswith("graph.svg\n")
     assert "no connection to http://localhost:1" in doit(sample, "runs", code=1, **away)
     assert "not for you" not in doit(sample, "doctor", code=1, **away)
+
+
+@pytest.mark.parametrize(
+    ("doit", "arguments"),
+    [
+        ([sys.executable, "-m", "doit"], []),
+        (make_command("doit"), ["-f", "{link}/dodo.py"]),
+        (make_command("doit"), ["--dir", "."]),
+    ],
+)
+def test_it_is_not_found_however_doit_has_come_to_the_folder(tmp_path, doit, arguments):
+    sample = Sample.make(tmp_path / "project", WORKFLOW)
+    sample.write("http.py", MINE)
+    (tmp_path / "link").symlink_to(sample.root)
+    given = [argument.format(link=tmp_path / "link") for argument in arguments]
+
+    command = [*doit, "plan", *given, "submit"]
+    done = subprocess.run(command, cwd=sample.root, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_workflow_that_wants_it_is_told_to_rename_it(sample):

@@ -11,8 +11,11 @@ def prefer_standard_library(folder: str) -> None:
 
     To be called when dodo.py has been imported. Requests and many others are imported where they are
     needed, and would find the project's; its workflows are imported by other processes.
+
+    folder: as os.getcwd() has it; `python -m doit`, --dir and a link bring it in again, or spelled otherwise
     """
     standard = os.path.dirname(os.__file__)  # noqa: PTH120 - each doit that begins calls it
     places = [n for n, path in enumerate(sys.path) if path in (standard, f"{standard}/lib-dynload")]
-    if places and sys.path[0] in ("", folder):
-        sys.path.insert(places[-1], sys.path.pop(0))
+    front = sys.path[: max(places, default=-1) + 1]
+    own = [path for path in front if os.path.realpath(path) == folder]
+    sys.path[: len(front)] = [*(path for path in front if path not in own), *own]

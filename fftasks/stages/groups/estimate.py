@@ -19,7 +19,7 @@ class Pods:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the graph of a pipeline may have; see Cluster in stages/pipeline.py.
+    """What the graph of a pipeline may have; see Cluster in stages/limits.py.
 
     task_bytes, edge_bytes: what a task, and an input of it, take in the argument that describes the graph
     """
