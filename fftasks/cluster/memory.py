@@ -6,9 +6,10 @@ The truth is at the host: its latest runs are asked. What was learned of earlier
 
 from __future__ import annotations
 
+import fcntl
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ class Memory:
 
 def recall(project: Project, workflow: str) -> Memory:
     """Return what is known here, and what the host says of its latest runs; writes nothing."""
-    memory = _read(project, workflow)
+    memory = _read(_locate(project, workflow))
     settings = project.settings.kfp
     hasty = replace(settings, timeout_s=min(settings.timeout_s, _TIMEOUT_S))
     try:
@@ -108,14 +109,19 @@ def note_submitted(
     last: Record | None,
 ) -> None:
     """Write down of what nodes are made that were submitted, and how the run before, if any, has ended."""
-    memory = _read(project, workflow)
+    run = None
     if last is not None:
         with suppress(FFTasksError):  # the next plan asks again
-            memory.note_run(ClusterRun(read_run(project.settings.kfp, last["run_id"])))
-    memory.nodes = {**memory.nodes, **nodes}
-    memory.seconds = {node: one for node, one in memory.seconds.items() if node in nodes}
-    memory.surroundings = dict(surroundings)
-    _write(project, workflow, memory)
+            run = ClusterRun(read_run(project.settings.kfp, last["run_id"]))
+    path = _locate(project, workflow)
+    with _lock(path):  # not while the host is asked
+        memory = _read(path)
+        if run is not None:
+            memory.note_run(run)
+        memory.nodes = {**memory.nodes, **nodes}
+        memory.seconds = {node: one for node, one in memory.seconds.items() if node in nodes}
+        memory.surroundings = dict(surroundings)
+        write_record(path, _format(memory))
 
 
 def note_run(project: Project, run: ClusterRun, seconds: Mapping[str, float]) -> None:
@@ -124,9 +130,10 @@ def note_run(project: Project, run: ClusterRun, seconds: Mapping[str, float]) ->
     seconds: how long nodes took in it, or in the runs that its results are of
     """
     path = _find_path(project, run.pipeline_name)
-    record = read_record(path)
-    if record is not None and record.get("version") == VERSION:
-        memory = _parse(record)
+    if not path.exists():
+        return
+    with _lock(path):
+        memory = _read(path)
         memory.note_run(run)
         memory.note_seconds(run, {node: round(one, 3) for node, one in seconds.items()})
         write_record(path, _format(memory))
@@ -134,18 +141,21 @@ def note_run(project: Project, run: ClusterRun, seconds: Mapping[str, float]) ->
 
 def read_seconds(project: Project, workflow: str) -> dict[str, float]:
     """Return how long nodes took when they ran on the cluster last, as far as it was seen from here."""
-    return _read(project, workflow).seconds
+    return _read(_locate(project, workflow)).seconds
 
 
-def _read(project: Project, workflow: str) -> Memory:
-    slug = project.workflows[workflow]["workflows"][workflow]["slug"]
-    record = read_record(_find_path(project, slug))
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Keep other processes from a file while it is read and written: a board or a plan may be at it too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("ab") as file:  # the file itself is replaced
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _read(path: Path) -> Memory:
+    record = read_record(path)
     return _parse(record) if record is not None and record.get("version") == VERSION else Memory()
-
-
-def _write(project: Project, workflow: str, memory: Memory) -> None:
-    slug = project.workflows[workflow]["workflows"][workflow]["slug"]
-    write_record(_find_path(project, slug), _format(memory))
 
 
 def _parse(record: Record) -> Memory:
@@ -171,6 +181,10 @@ def _format(memory: Memory) -> Record:
         "takes_given": memory.takes_given,
     }
     return {"stage": "cluster", "version": VERSION, "output": digest_json(content), **content}
+
+
+def _locate(project: Project, workflow: str) -> Path:
+    return _find_path(project, project.workflows[workflow]["workflows"][workflow]["slug"])
 
 
 def _find_path(project: Project, slug: str) -> Path:

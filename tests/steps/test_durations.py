@@ -1,7 +1,10 @@
 """Where expected durations come from: the cluster, here, the groups before, or nobody."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
+from fftasks.cluster import memory
 from fftasks.cluster.memory import note_run, note_submitted, read_seconds
 from fftasks.cluster.run import ClusterRun
 from fftasks.project import open_project
@@ -30,12 +33,16 @@ def project(tmp_path):
     return open_project(tmp_path)
 
 
+def answer(day=1):
+    """Return what the host tells of a run without tasks."""
+    spec = {"pipelineInfo": {"name": "w"}, "root": {"dag": {"tasks": {}}}}
+    return {"run_id": "r", "created_at": f"2026-01-0{day}T00:00:00Z", "pipeline_spec": spec}
+
+
 def note(project, day=1, **seconds):
     """Note that nodes took so long in a run on the cluster."""
-    spec = {"pipelineInfo": {"name": "w"}, "root": {"dag": {"tasks": {}}}}
     note_submitted(project, "w", {}, {}, None)
-    answer = {"run_id": "r", "created_at": f"2026-01-0{day}T00:00:00Z", "pipeline_spec": spec}
-    note_run(project, ClusterRun(answer), seconds)
+    note_run(project, ClusterRun(answer(day)), seconds)
 
 
 def test_the_cluster_comes_first_then_this_machine(project):
@@ -73,12 +80,34 @@ def test_times_of_the_cluster_decide_the_groups(project):
 
 def test_a_look_at_an_older_run_replaces_nothing_newer(project):
     note(project, day=2, w1=30.0)
-    spec = {"pipelineInfo": {"name": "w"}, "root": {"dag": {"tasks": {}}}}
-    older = {"run_id": "o", "created_at": "2026-01-01T00:00:00Z", "pipeline_spec": spec}
 
-    note_run(project, ClusterRun(older), {"w1": 5.0, "w2": 6.0})
+    note_run(project, ClusterRun(answer(day=1)), {"w1": 5.0, "w2": 6.0})
 
     assert read_seconds(project, "w") == {"w1": 30.0, "w2": 6.0}
+
+
+def test_what_another_process_notes_while_a_run_is_submitted_stays(project, monkeypatch):
+    note(project)
+
+    def look_meanwhile(*_):
+        note_run(project, ClusterRun(answer()), {"w1": 30.0})
+        return answer()
+
+    monkeypatch.setattr(memory, "read_run", look_meanwhile)
+
+    note_submitted(project, "w", {"w1": {}}, {}, {"run_id": "r"})
+
+    assert read_seconds(project, "w") == {"w1": 30.0}
+
+
+def test_of_many_that_note_at_once_nothing_is_lost(project):
+    note(project)
+    names = [f"n{number}" for number in range(32)]
+
+    with ThreadPoolExecutor(4) as pool:  # locked out of a file as processes are
+        list(pool.map(lambda name: note_run(project, ClusterRun(answer()), {name: 1.0}), names))
+
+    assert read_seconds(project, "w") == dict.fromkeys(names, 1.0)
 
 
 def test_nodes_that_are_submitted_no_more_are_forgotten(project):
