@@ -5,6 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fftasks.stages.groups import MODES, Limits, Place, Pods, group_nodes
+from fftasks.stages.groups.atoms import join_chains
+from fftasks.stages.groups.dag import Dag
 from tests.shapes import SHAPES, make_layers, make_map_reduce, make_record, make_sweep, make_tree
 
 SMALL = Limits(tasks=6, inputs=4, argument_bytes=6000)
@@ -238,6 +240,22 @@ def test_long_chains_that_places_are_not_enough_for_are_cut_where_that_is_over_s
         2 * 620 + 80
     )  # two rounds of whole chains, and the last node
     check(record, {group.name: group for group in found.groups})
+
+
+@pytest.mark.parametrize("cpu", [1, 4])  # a chain runs on one, however many there are
+def test_a_chain_is_cut_into_parts_that_take_as_long_as_asked_for(cpu):
+    seconds = [60.0] * 6
+    chain = Dag(
+        needs=[[], *([n] for n in range(5))],
+        keys=[0] * 6,
+        work=seconds,
+        span=seconds,
+        cpu=[cpu] * 6,
+        marks=range(6),
+        firsts=range(6),
+    )
+
+    assert join_chains(chain, 130) == [0, 0, 1, 1, 2, 2]
 
 
 def test_calls_of_an_object_are_not_cut():

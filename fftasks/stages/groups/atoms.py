@@ -43,13 +43,13 @@ def join_chains(dag: Dag, most_s: float = math.inf) -> list[int]:
 
     most_s: what a part takes at most; a chain that takes more becomes several
     """
-    parts, work = Parts(len(dag)), list(dag.work)
+    parts, taken = Parts(len(dag)), [dag.seconds(thing) for thing in range(len(dag))]
     for thing in dag.order:
         needed = dag.needs[thing]
         if len(needed) == 1:
             (other,) = needed
             if len(dag.followers[other]) == 1 and dag.keys[thing] == dag.keys[other]:
-                both = work[parts.find(other)] + dag.work[thing]
-                if both / dag.cpu[thing] <= most_s:
-                    work[parts.unite(thing, other)] = both
+                both = taken[parts.find(other)] + taken[thing]
+                if both <= most_s:
+                    taken[parts.unite(thing, other)] = both
     return parts.number()
