@@ -26,7 +26,7 @@ _MAX_NAMES = 20
 AT_END = "the other lines of its log begin with {!r}"
 SAYS_DONE = "-- done in {} s"
 SAYS_KEPT = "-- unchanged, kept from the last run"
-_WHOLE = 1000  # seconds, from which on they have no fraction
+_WHOLE = 100  # seconds, from which on they have no fraction
 
 Values = dict[tuple[str, str], Value]  # node and output -> value
 

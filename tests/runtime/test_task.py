@@ -10,6 +10,7 @@ import pytest
 
 from fftasks.page.shared import part_html, part_markdown, part_numbers
 from fftasks.runtime.artifact import read_artifact, write_artifact
+from fftasks.runtime.group import spell_seconds
 from fftasks.runtime.job import Report
 from fftasks.runtime.members import Members, format_members, parse_members
 from fftasks.runtime.pack import is_pack, read_pack
@@ -201,6 +202,15 @@ def test_a_group_tells_type_and_beginning_of_each_result(pod):
     assert nodes["b"].items() >= {"python_type": "list", "preview": "['b', ['a']]"}.items()
     assert nodes["a"]["seconds"] >= 0
     assert [float(word) for word in seconds] == pytest.approx([nodes[n]["seconds"] for n in "ab"])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "spelled"),
+    [(0.01234, "0.0123"), (9.996, "10"), (99.96, "100"), (999.6, "1000"), (86_400.4, "86400")],
+)
+def test_seconds_are_spelled_in_three_digits_and_never_with_an_exponent(seconds, spelled):
+    assert float(spell_seconds(seconds)) == float(spelled)
+    assert "e" not in spell_seconds(seconds)
 
 
 def test_of_many_nodes_those_are_told_that_find_room_and_the_seconds_of_more():
