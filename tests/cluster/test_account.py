@@ -57,10 +57,9 @@ def test_status_gives_each_node_of_a_group_its_own_time(fused):
 
     times, printed = read_times(sample), sample.doit("status")
 
-    assert times["short"] < 0.2
-    assert 0.5 <= times["long"] < 1.5
-    assert re.search(r"short +ran +0\.0\d s\n", printed)
-    assert re.search(r"long +ran +[01]\.\d\d s\n", printed)
+    assert times["short"] < 0.5 <= times["long"]
+    assert re.search(r"short +ran +0\.\d\d s\n", printed)
+    assert re.search(r"long +ran +\d\.\d\d s\n", printed)
 
 
 def test_without_the_metadata_store_the_log_of_the_pod_tells_it(fused):
@@ -70,8 +69,7 @@ def test_without_the_metadata_store_the_log_of_the_pod_tells_it(fused):
     times = read_times(sample)
 
     server.faults.clear()
-    assert times["short"] < 0.2
-    assert 0.5 <= times["long"] < 1.5
+    assert times["short"] < 0.5 <= times["long"]
 
 
 def test_where_nobody_tells_a_time_it_is_the_pods_and_status_says_so(fused):
