@@ -92,7 +92,7 @@ def recall(project: Project, workflow: str) -> Memory:
         runs = [ClusterRun(answer) for answer in list_runs(hasty, _LATEST)]
         memory.takes_given = _is_later(read_version(hasty))
     except FFTasksError as error:
-        memory.silence = error.attempted
+        memory.silence = ": ".join([error.attempted, *error.found[:1]])
         return memory
     slug = project.workflows[workflow]["workflows"][workflow]["slug"]
     for run in reversed(runs):
