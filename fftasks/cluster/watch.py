@@ -19,6 +19,7 @@ from fftasks.ports.kfp_runs import read_log, read_run
 from fftasks.project import Project
 
 _INTERRUPTED = 130
+_MOST_FAILURES = 2
 
 
 def watch_runs(project: Project, run_ids: list[str]) -> int:
@@ -51,13 +52,20 @@ def _watch_guarded(project: Project, run_id: str) -> int:
 
 
 def find_log(project: Project, run: ClusterRun) -> Callable[[Task], str | None]:
-    """Return a function that gives a task's log, None where it cannot be had; it asks once for each."""
+    """Return a function that gives a task's log, None where it cannot be had.
+
+    It asks once for each, and no more when the host has left it without an answer twice: a run has many pods.
+    """
+    failures: list[FFTasksError] = []
 
     @functools.cache
     def find(pod: str) -> str | None:
+        if len(failures) == _MOST_FAILURES:
+            return None
         try:
             return read_log(project.settings.kfp, dict(run.answer), pod)
-        except FFTasksError:  # what is known without it is worth being said
+        except FFTasksError as error:  # what is known without it is worth being said
+            failures.append(error)
             return None
 
     return lambda task: find(task.pod) if task.pod else None

@@ -11,12 +11,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from fftasks.cluster.details import Task
 from fftasks.cluster.follow import Patience, StillRunningError, follow
 from fftasks.cluster.run import ClusterRun
 from fftasks.cluster.show import make_show, name_task_state
-from fftasks.cluster.watch import watch_runs
+from fftasks.cluster.watch import find_log, watch_runs
 from fftasks.errors import ToolError
 from fftasks.ports.kfp_errors import AwayError
+from fftasks.ports.kfp_runs import read_run
 from tests.cluster.submitted import make_project, submit_project
 from tests.services.kfp_script import Script, list_steps
 from tests.services.kfp_server import Fault, KFPServer
@@ -169,6 +171,19 @@ def test_the_log_comes_from_whoever_gives_it(tmp_path, capsys, servers, tasks):
         watch_runs(project, [record["run_id"]])
 
     assert ("what it printed" in capsys.readouterr().out) is bool(servers)
+
+
+def test_logs_of_many_pods_are_not_waited_for_where_nobody_answers(tmp_path):
+    with KFPServer() as server:
+        project, record = submit_project(make_project(tmp_path, server))
+        find = find_log(project, ClusterRun(read_run(project.settings.kfp, record["run_id"])))
+        server.faults.append(Fault(reset=True, path="log", times=100))
+
+        logs = [find(Task("task", ("node",), pod=f"pod-{n}")) for n in range(9)]
+
+    asked = [request for request in server.requests if "log" in request.path]
+    assert logs == [None] * 9
+    assert 2 <= len(asked) <= 4
 
 
 def test_a_canceled_run_ends_it(tmp_path, capsys, tasks):
