@@ -70,12 +70,18 @@ def _refuse(project: Project, run: ClusterRun, task: Task, node: str) -> ToolErr
     attempted, found = f"{node} has no result in run {run.run_id}", [f"its state is {state}"]
     if failed == node:
         return ToolError(attempted, found=[*found, outcome.error], tip=_tell_replay(run, node))
-    if not failed:
-        return ToolError(attempted, found=[*found, *([task.error] if task.error else [])])
-    found.append(f"of a pod that fails nothing is kept: {tell_error(task, outcome)}")
-    tips = [f"`doit logs {shlex.quote(failed)} {run.run_id[:8]}` shows why"]
-    tips += [_tell_replay(run, node)] if is_node else []
+    if failed:
+        found.append(f"of a pod that fails nothing is kept: {tell_error(task, outcome)}")
+    else:
+        found += [task.error] if task.error else []
+        failed = node if is_node and task.state == "FAILED" else ""
+    tips = [_tell_logs(run, failed)] if failed else []
+    tips += [_tell_replay(run, node)] if failed and is_node else []
     return ToolError(attempted, found=found, tip="; ".join(tips))
+
+
+def _tell_logs(run: ClusterRun, node: str) -> str:
+    return f"`doit logs {shlex.quote(node)} {run.run_id[:8]}` shows why"
 
 
 def _tell_replay(run: ClusterRun, node: str) -> str:
