@@ -16,7 +16,7 @@ from fftasks.stages.keys import Key
 from fftasks.stages.reasons import explain_input, list_changed
 
 _STATES = {
-    "FAILED": "it failed in its last run",
+    "FAILED": "{it} failed in its last run",
     "CANCELED": "its last run was canceled",
     "OVER": "its last run ended before it",
 }
@@ -69,7 +69,7 @@ class Judge:
         kept = self._now.kept[task].nodes if task in self._now.kept else ()
         blamed = next((n for n in nodes if reasons[n]), "")
         shared = f"shares a pod with {self._names[blamed]}" if blamed else ""
-        shared = self._explain_pod(nodes) or shared or self._explain_run(task, key)
+        shared = self._explain_pod(nodes) or shared or self._explain_run(task, key, len(nodes))
         return [
             Outlook(self._names[node], task, False, (shared,), is_kept=True)
             if self._names[node] in kept
@@ -159,13 +159,16 @@ class Judge:
             changed = f"shares a pod{'' if pods == {''} else ' with other nodes'} now"
         return f"it {changed}, and the cluster's cache has whole pods"
 
-    def _explain_run(self, task: str, key: Key) -> str:
-        """Return why a task is computed whose nodes have not changed."""
+    def _explain_run(self, task: str, key: Key, count: int) -> str:
+        """Return why a task of so many nodes is computed, none of which has changed."""
         if task in self._moved:
             return "its image was removed from the registry"
         if key.name in self._memory.unfinished:
             state = self._memory.unfinished[key.name]
-            return _STATES.get(state, "it has not finished there yet")
+            told = _STATES.get(state, "{it} has not finished there yet")
+            return told.format(
+                it="it" if count == 1 else "its pod"
+            )  # most of them may have ended well
         if self._now.project.settings.image.pin == "pipeline":
             return "image.pin is pipeline, and there is another image"
         return "no run is known in which it has finished like this"

@@ -236,3 +236,20 @@ def test_a_later_backend_does_not_mind_how_the_inputs_were_made(sample, server, 
     output = sample.doit("plan", "submit", "-v")
     assert "flow: 1 to compute, 4 from the cluster's cache" in output
     assert submit(sample, server) == {"clean"}
+
+
+def test_nodes_that_share_a_pod_are_not_said_to_have_failed_each(sample, server, pods):
+    fused = {"FFTASKS_KFP__FUSE": "chains"}
+    [found] = plan(sample, **fused)
+    task = next(node["task"] for node in found["nodes"] if node["node"] == "train")
+    assert [node["node"] for node in found["nodes"] if node["task"] == task] == ["clean", "train"]
+    pods.failing.add(task)
+
+    server.wait(find_run_id(sample.doit("submit", **fused)))
+
+    failed = ["its pod failed in its last run"]
+    assert foretell(sample, **fused) == {
+        "clean": failed,
+        "train": failed,
+        "report": after("train"),
+    }
