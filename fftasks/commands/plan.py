@@ -32,7 +32,7 @@ class Plan(Command):
     """Print what a run would do; nothing is run, built or sent."""
 
     doc_purpose = "show what would run, and why"
-    doc_usage = "[TASK]"
+    doc_usage = "[TASK...]"
     doc_description = (
         "TASK: run (all nodes), a node, or a stage such as submit; all of them by default."
     )
