@@ -59,7 +59,7 @@ def show_outputs(project: Project, run: ClusterRun) -> tuple[dict[str, Shown], s
         return {}, _NO_WAY
     files, notice = _bring_files(project, run, outputs)
     accounts, shown = read_accounts(run, outputs), {}
-    if run.is_over and run.run_id not in _noted:
+    if outputs and run.is_over and run.run_id not in _noted:
         note_run(project, run, list_seconds(run, accounts))
         _noted.add(run.run_id)
     for node, task in run.nodes.items():

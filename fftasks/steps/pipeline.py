@@ -79,7 +79,8 @@ def plan_pipeline(project: Project, graph: Record, name: str) -> Step:
         from fftasks import __version__
 
         caching = project.settings.kfp.caching
-        return pipeline.Options(caching, __version__, project.list_settings(name))
+        settings = project.list_settings(name)
+        return pipeline.Options(caching=caching, version=__version__, settings=settings)
 
     def make() -> Record:
         parts, pinned = map(need, needs)

@@ -153,3 +153,18 @@ def test_the_log_of_a_group_tells_who_is_done_in_what_time():
     log = "a | b | -- done in 1234 s\nb | -- done in 0.1 s (says the user)\nc | x\n-- done in 1 s\n"
 
     assert read_progress(log, ("a | b", "b", "c")) == {"a | b": Account(1234.0)}
+
+
+def test_a_page_without_values_replaces_no_times_by_those_of_pods(tmp_path):
+    with KFPServer(Cluster(LocalPods(tmp_path / "project"), tmp_path / "cluster")) as server:
+        sample = make_project(tmp_path / "project", server, PACED, kfp="report: {previews: false}")
+        project, record = submit_project(sample)
+        note_submitted(project, "paced", {node: {} for node in GROUP}, {}, None)
+        assert server.wait(record["run_id"]).state == "SUCCEEDED"
+        sample.doit("status")
+        before = read_seconds(project, "paced")
+
+        describe_run(project, record["run_id"])
+
+    assert before.keys() == set(GROUP)
+    assert read_seconds(project, "paced") == before
