@@ -51,7 +51,7 @@ def test_it_is_taken_for_pythons_own_by_nobody(sample, isolation):
     output = doit(sample, "run", FFTASKS_LOCAL__ISOLATION=isolation)
 
     assert "one = 1" in output
-    assert "warning: json.py: `import json` gives Python's own json: rename it" in output
+    assert "warning: json.py: `import json` can give Python's own json instead: rename it" in output
 
 
 def test_commands_and_what_they_import_later_do_not_find_it(sample):
@@ -92,7 +92,7 @@ def test_a_workflow_that_wants_it_is_told_to_rename_it(sample):
 
     assert "cannot import name 'load_table' from 'json'" in output
     assert "tip: " in output
-    assert "json.py: `import json` gives Python's own json: rename it" in output
+    assert "json.py: `import json` can give Python's own json instead: rename it" in output
 
 
 def test_one_that_nothing_else_has_imported_is_the_workflows_own(sample):

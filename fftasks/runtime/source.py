@@ -65,9 +65,13 @@ def list_namesakes(root: Path, file: str) -> dict[str, Path]:
 
 
 def list_hidden(root: Path, file: str) -> list[str]:
-    """Return a sentence for each of these modules that cannot be imported: Python's own has its name."""
+    """Return a sentence for each of these modules whose name means Python's own in this process.
+
+    In another, which has not imported Python's, it may be the project's.
+    """
     return [
-        f"{path.relative_to(root).as_posix()}: `import {name}` gives Python's own {name}: rename it"
+        f"{path.relative_to(root).as_posix()}: `import {name}` can give Python's own {name} instead:"
+        " rename it"
         for name, path in sorted(list_namesakes(root, file).items())
         if name in sys.modules and not _is_from(sys.modules[name], path)
     ]
