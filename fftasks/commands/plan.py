@@ -100,7 +100,9 @@ def _look_at_clusters(project: Project, parts: dict[str, list[Forecast]]) -> lis
 
 
 def _list_current(parts: dict[str, list[Forecast]]) -> frozenset[str]:
-    return frozenset(stage.name for part in parts.values() for stage in part if not stage.runs)
+    """Return the names of the stages that are up to date; nodes may be called so as well."""
+    stages = (stage for what, part in parts.items() if what != "run" for stage in part)
+    return frozenset(stage.name for stage in stages if not stage.runs)
 
 
 def _look_at_cluster(project: Project, name: str, current: frozenset[str]) -> ClusterForecast:

@@ -189,3 +189,15 @@ def test_another_way_of_grouping_is_the_reason_that_is_shown(tmp_path):
     output = sample.doit("plan", "components", FFTASKS_KFP__FUSE="none")
 
     assert re.search(r"components:w +groups of nodes: auto -> none \(and \d+ more\)", output)
+
+
+def test_a_node_that_is_called_as_a_stage_is_not_taken_for_it(tmp_path):
+    text = FAN.replace("range(400)", "range(3)").replace('"best")', '"components:w")')
+    sample = Sample.make(tmp_path, text)
+    sample.write("config/default.yaml", "workflows: [wf.py]\nkfp: {fuse: auto}\n")
+    sample.doit("run", "run", "components")
+
+    planned = json.loads(sample.doit("plan", "--json", FFTASKS_KFP__FUSE="none"))
+
+    assert [one["runs"] for one in planned["run"] if one["task"] == "components:w"] == [False]
+    assert [one["mode"] for one in planned["cluster"]] == ["none"]
