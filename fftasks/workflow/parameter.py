@@ -6,7 +6,7 @@ import keyword
 from typing import Any, NoReturn
 
 from fftasks.errors import WorkflowError
-from fftasks.workflow.pending import Pending, replace_pending
+from fftasks.workflow.pending import CALCULATIONS, Pending, replace_pending
 from fftasks.workflow.site import find_site
 
 KINDS: dict[type, str] = {
@@ -111,16 +111,12 @@ def _refuse(use: str) -> Any:
 
 def _list_uses() -> dict[str, str]:
     """Return what Python calls when a value is used, and how this is said."""
-    binary = "add sub mul truediv floordiv mod pow matmul divmod and or xor lshift rshift".split()
-    calculating = [f"__{side}{name}__" for name in binary for side in ("", "r")]
-    calculating += ["__neg__", "__pos__", "__abs__", "__invert__", "__round__"]
     converting = [f"__{name}__" for name in ("int", "float", "complex", "index")]
     looking = ["__getitem__", "__len__", "__contains__", "__iter__"]
     return {
-        **dict.fromkeys(calculating, "cannot be calculated with"),
+        **CALCULATIONS,
         **dict.fromkeys(converting, "cannot be converted"),
         **dict.fromkeys(looking, "cannot be looked into"),
-        **dict.fromkeys(["__lt__", "__le__", "__gt__", "__ge__"], "cannot be compared"),
         "__bool__": "is neither true nor false",
         "__format__": "cannot become part of a text",
         "__call__": "cannot be called",

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 
 _CONTAINERS = (list, tuple, set, frozenset)
 _PLAIN = frozenset({int, float, bool, str, bytes, type(None)})  # nothing can be in these
+_BINARY = "add sub mul truediv floordiv mod pow matmul divmod and or xor lshift rshift".split()
+# what Python calls when a value is calculated with or compared -> how this is said
+CALCULATIONS = {
+    **{f"__{side}{op}__": "cannot be calculated with" for op in _BINARY for side in ("", "r")},
+    **{f"__{op}__": "cannot be calculated with" for op in ("neg", "pos", "abs", "invert", "round")},
+    **{f"__{op}__": "cannot be compared" for op in ("lt", "le", "gt", "ge")},
+}
 
 
 class Pending:
@@ -55,6 +62,20 @@ class Result(Pending):
             f"{self!r} ({self.node.site}) is hidden inside an object that is passed to a node",
             tip="pass it directly, or in a list, tuple, dict or set",
         )
+
+
+def _refuse(use: str) -> Any:
+    def method(self: Result, *_: object) -> NoReturn:
+        raise WorkflowError(
+            f"{find_site()}: {self!r} {use}: it has no value yet",
+            tip="do it inside a @workflow function",
+        )
+
+    return method
+
+
+for _name, _use in CALCULATIONS.items():
+    setattr(Result, _name, _refuse(_use))
 
 
 class Unpassable:

@@ -35,6 +35,11 @@ def test_items_are_taken_to_any_depth():
         lambda node: (lambda a, b: None)(*node),
         lambda node: bool(node),
         lambda node: node[add(2)],
+        lambda node: node + 1,
+        lambda node: 2 * node[0],
+        lambda node: -node,
+        lambda node: node > 3,
+        lambda node: min(node, add(2)),
     ],
 )
 def test_a_node_has_no_value_yet(use):
