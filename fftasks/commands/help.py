@@ -39,6 +39,14 @@ class Help(cmd_help.Help):  # type: ignore[misc]
     name = "help"
     cmd_options = ()
 
+    def execute(self, params: Mapping[str, Any], args: list[str]) -> int:
+        """Show the help that is asked for; return the exit code."""
+        if len(args) == 1 and args[0] in self.cmds:
+            command = self.cmds[args[0]](cmds=self._cmds, **self.init_kwargs)
+            sys.stdout.write(f"{command.help()}\n")  # in one piece, as below
+            return 0
+        return int(super().execute(params, args))
+
     def print_usage(self, cmds: Mapping[str, Any]) -> None:
         """Print all commands in groups, and where to read on."""
         said = {name: command.doc_purpose for name, command in cmds.items()} | _SAID

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -42,7 +43,7 @@ class WithHelp(DoitCmdBase):  # type: ignore[misc]
 
     def print_help(self, words: list[str]) -> None:  # noqa: ARG002 - the run command reads them
         """Print the usage; words: what stood before --help."""
-        print(self.help())
+        sys.stdout.write(f"{self.help()}\n")  # in one piece, as with `| head`: nobody may read on
 
 
 def _refuse(error: CmdParseError, own: Sequence[str]) -> NoReturn:

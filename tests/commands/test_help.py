@@ -44,14 +44,18 @@ def test_help_of_what_there_is_not_says_so(chain, word, said):
     assert f"there is no command or task {said}" in chain.doit("help", word, code=3)
 
 
-def test_help_goes_at_once_to_who_reads_only_its_first_line(chain):
-    command = f"{sys.executable} -m doit help | head -n 1"
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [("help", "Workflows here"), ("help plan", "PURPOSE"), ("plan --help", "PURPOSE")],
+)
+def test_help_goes_at_once_to_who_reads_only_its_first_line(chain, words, first):
+    command = f"{sys.executable} -m doit {words} | head -n 1"
     environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
     done = subprocess.run(
         command, shell=True, check=True, cwd=chain.root, env=environ, capture_output=True, text=True
     )
 
-    assert (done.stdout, done.stderr) == ("Workflows here\n", "")
+    assert (done.stdout, done.stderr) == (f"{first}\n", "")
 
 
 @pytest.mark.parametrize(
