@@ -146,7 +146,7 @@ def read_seconds(project: Project, workflow: str) -> dict[str, float]:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Keep other processes from a file while it is read and written: a board or a plan may be at it too."""
+    """Keep other processes from a file while it is read and written: a board may be at it too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("ab") as file:  # the file itself is replaced
         fcntl.flock(file, fcntl.LOCK_EX)
