@@ -15,6 +15,8 @@ from fftasks.errors import suggest_name
 
 WHERE_TO_LOOK = "`doit list --all` and `doit help` show them"
 _HELP = frozenset({"-h", "--help"})
+_WRONG_VALUE = re.compile(r"Error parsing parameter '(\S+)' <class '(\w+)'>\.\n.*: ('.*')")
+_KINDS = {"int": "a whole number", "float": "a number"}
 
 
 def make_flag(long: str, says: str, *, short: str = "", name: str = "") -> dict[str, Any]:
@@ -36,10 +38,22 @@ class WithHelp(DoitCmdBase):  # type: ignore[misc]
         except CmdParseError as error:
             number = next((n for n, word in enumerate(in_args) if word in _HELP), None)
             if number is None:
+                self._refuse_value(error)
                 own = [option["long"] for option in self.cmd_options if option.get("long")]
                 _refuse(error, own)
             self.print_help(in_args[:number])
             return 0
+
+    def _refuse_value(self, error: CmdParseError) -> None:
+        """Raise the error, if it is about a value, with the option as it is typed and what it must be."""
+        wrong = _WRONG_VALUE.match(str(error))
+        if wrong:
+            name, kind, given = wrong.groups()
+            longs = {option.name: option.long for option in self.cmdparser.options}
+            must = f"it must be {_KINDS.get(kind, kind)}"
+            raise InvalidCommand(
+                f"--{longs.get(name) or name} was given {given}; {must}"
+            ) from error
 
     def print_help(self, words: list[str]) -> None:  # noqa: ARG002 - the run command reads them
         """Print the usage; words: what stood before --help."""

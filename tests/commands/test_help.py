@@ -73,6 +73,13 @@ def test_a_wrong_option_gets_the_nearest_one(chain, arguments, said):
     assert "CmdOption" not in output
 
 
+@pytest.mark.parametrize("arguments", [("run", "-n", "two"), ("--process=two",)])
+def test_a_wrong_value_of_an_option_says_what_it_must_be(chain, arguments):
+    output = chain.doit(*arguments, code=3)
+
+    assert output == "ERROR: --process was given 'two'; it must be a whole number\n"
+
+
 def test_list_names_the_commands_to_people_and_not_to_tools(chain):
     ours, theirs = os.openpty()
     with subprocess.Popen([sys.executable, "-m", "doit", "list"], cwd=chain.root, stdout=theirs):
