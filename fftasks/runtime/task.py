@@ -107,10 +107,7 @@ def run_task(
         _write(task, values, told, outputs)
         shown = write_shown(task.members.nodes, values, outputs)
         if len(inputs) <= MAX_DESCRIBED:
-            shown["inner"] = {
-                "nodes": format_told(told),
-                "seconds": format_seconds(task.members.nodes, told),
-            }
+            shown |= _describe_outputs(task, outputs, made.reports, told)
     metadata = {
         name: {"display_name": f"{task.group} ({name})", **shown.get(name, {})} for name in outputs
     }
@@ -131,6 +128,20 @@ def choose_needed(members: Members, only: str, nodes: Mapping[str, Node]) -> Mem
         gives=tuple(one for one in members.gives if one[0] in needed),
         keeps=tuple(name for name in members.keeps if name in needed and name != only),
     )
+
+
+def _describe_outputs(
+    task: Task, outputs: Mapping[str, str], reports: Mapping[str, Report], told: Told
+) -> dict[str, dict[str, Any]]:
+    """Return what metadata have of outputs: of the pack for all nodes, or of each one of a node alone."""
+    nodes = task.members.nodes
+    if "inner" in outputs:
+        return {"inner": {"nodes": format_told(told), "seconds": format_seconds(nodes, told)}}
+    return {
+        output: describe_value(report, output)
+        for report in (reports.values() if len(nodes) == 1 else ())
+        for output in report.outputs
+    }
 
 
 def describe_nodes(reports: Mapping[str, Report]) -> Told:

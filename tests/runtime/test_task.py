@@ -245,6 +245,20 @@ def test_a_node_alone_behind_a_group_shows_its_own(pod):
     assert json.loads((pod.root / "score" / "metrics").read_text()) == {"accuracy": 1}
 
 
+def test_of_a_node_alone_behind_a_group_is_told_what_is_told_of_any(pod):
+    pod.run("a", Members(("a",), ()), outputs=("result",))
+
+    answer = json.loads((pod.root / "a" / "answer.json").read_text())["artifacts"]
+    told = answer["result"]["artifacts"][0]["metadata"]
+    assert told.pop("seconds") >= 0
+    assert told == {
+        "display_name": "a (result)",
+        "python_type": "list",
+        "shape": "1 items",
+        "preview": "['a']",
+    }
+
+
 def test_a_group_that_had_nothing_to_show_says_so(pod):
     pod.run("a", Members(("a", "b"), (("b", "result"),)), outputs=("values", "inner", "html"))
 
