@@ -7,10 +7,12 @@ difference of two dictionaries.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,15 @@ def read_record(path: Path | str) -> Record | None:
 def write_record(path: Path, record: Record) -> bool:
     """Write a record, only if it differs; return whether it did. See format_record and write_text."""
     return write_text(path, format_record(record))
+
+
+@contextmanager
+def lock_record(path: Path) -> Iterator[None]:
+    """Keep other processes from a record while it is looked at and made; wait until they have done so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("ab") as file:  # the record itself is replaced
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def format_record(record: Record) -> str:

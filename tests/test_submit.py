@@ -103,6 +103,17 @@ def test_an_unchanged_submit_says_which_run_there_is(sample, kfp_cluster):
     assert len(kfp_cluster.runs) == 1
 
 
+def test_two_submits_at_once_make_one_run(sample, kfp_cluster):
+    sample.doit("pipeline")  # so that both come to the run at about the same time
+
+    both = [sample.start("submit"), sample.start("submit")]
+    outputs = [process.communicate()[0] for process in both]
+
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert len({find_run_id(output) for output in outputs}) == 1
+    assert len(kfp_cluster.runs) == 1
+
+
 def test_again_makes_another_run(sample, kfp_cluster):
     first = sample.doit("submit")
 

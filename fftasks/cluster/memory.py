@@ -6,10 +6,9 @@ The truth is at the host: its latest runs are asked. What was learned of earlier
 
 from __future__ import annotations
 
-import fcntl
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from fftasks.cluster.run import ClusterRun
 from fftasks.errors import FFTasksError
 from fftasks.ports.kfp_runs import list_runs, read_run, read_version
 from fftasks.project import Project
-from fftasks.record import Record, digest_json, read_record, write_record
+from fftasks.record import Record, digest_json, lock_record, read_record, write_record
 from fftasks.stages.keys import list_keys
 
 VERSION = 1
@@ -114,7 +113,7 @@ def note_submitted(
         with suppress(FFTasksError):  # the next plan asks again
             run = ClusterRun(read_run(project.settings.kfp, last["run_id"]))
     path = _locate(project, workflow)
-    with _lock(path):  # not while the host is asked
+    with lock_record(path):  # not while the host is asked
         memory = _read(path)
         if run is not None:
             memory.note_run(run)
@@ -132,7 +131,7 @@ def note_run(project: Project, run: ClusterRun, seconds: Mapping[str, float]) ->
     path = _find_path(project, run.pipeline_name)
     if not path.exists():
         return
-    with _lock(path):
+    with lock_record(path):
         memory = _read(path)
         memory.note_run(run)
         memory.note_seconds(run, {node: round(one, 3) for node, one in seconds.items()})
@@ -142,15 +141,6 @@ def note_run(project: Project, run: ClusterRun, seconds: Mapping[str, float]) ->
 def read_seconds(project: Project, workflow: str) -> dict[str, float]:
     """Return how long nodes took when they ran on the cluster last, as far as it was seen from here."""
     return _read(_locate(project, workflow)).seconds
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Keep other processes from a file while it is read and written: a board may be at it too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("ab") as file:  # the file itself is replaced
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _read(path: Path) -> Memory:

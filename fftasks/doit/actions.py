@@ -13,6 +13,7 @@ from fftasks.doit.attempt import Attempt
 from fftasks.doit.database import ONCE
 from fftasks.errors import FFTasksError, StoreError
 from fftasks.project import FOLDER, open_current
+from fftasks.record import lock_record
 
 if TYPE_CHECKING:
     from doit.task import Task
@@ -67,13 +68,14 @@ def run_stage(stage: str, workflow: str, again: bool, task: Task) -> dict[str, A
 
     begin, project = time.time(), open_current()
     step = plan(project, stage, workflow, again=again)
-    reasons = list_reasons(step)
-    if not reasons:
-        return {"ran": False}
-    goal = task.meta["fftasks"].get("goal")
-    if goal:
-        from fftasks.steps.preflight import check_goal
+    with lock_record(step.path):  # two submits at once shall start one run
+        reasons = list_reasons(step)
+        if not reasons:
+            return {"ran": False}
+        goal = task.meta["fftasks"].get("goal")
+        if goal:
+            from fftasks.steps.preflight import check_goal
 
-        check_goal(project, goal)
-    run_step(step)
+            check_goal(project, goal)
+        run_step(step)
     return {"ran": True, "reason": reasons[0], ONCE: {"begin": begin}}
