@@ -474,6 +474,10 @@ Workflow(bad().set_name("bad"), *[fine(i).set_name(f"fine{i}") for i in range(5)
     [
         ("x = 1", "wf.py builds no workflow"),
         ("import nothing_of_this_name", "No module named 'nothing_of_this_name'"),
+        (
+            "import nothing_of_this_name.part",
+            "tip: if nothing_of_this_name is a package: pip install",
+        ),
         ("def broken(:", "SyntaxError"),
         ("raise SystemExit(2)", "SystemExit"),
         (

@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -195,14 +195,27 @@ def _execute(
             module.__dict__[_STOPPED] = [f"{file} stopped after its workflow: {error!r}"]
             return
         del sys.modules[module.__name__]
-        hidden = list_hidden(root, file) if isinstance(error, (ImportError, AttributeError)) else ()
         raise WorkflowError(
             f"{file} cannot be imported",
             found=[_format_user_traceback(error)],
-            tip="; ".join(hidden),
+            tip="; ".join(_list_tips(root, file, error)),
         ) from error
     finally:
         sys.argv = arguments
+
+
+def _list_tips(root: Path, file: str, error: BaseException) -> Iterator[str]:
+    if not isinstance(error, (ImportError, AttributeError)):
+        return
+    hidden = list_hidden(root, file)
+    yield from hidden
+    if isinstance(error, ModuleNotFoundError) and error.name and not hidden:
+        package = error.name.partition(".")[0]
+        if package not in sys.modules:  # else it is there, and lacks a module of that name
+            yield (
+                f"if {package} is a package: pip install it for this Python, and name it in"
+                " requirements.txt, for the image; if it is a file of yours: look at its name"
+            )
 
 
 def _format_user_traceback(error: BaseException) -> str:
