@@ -465,6 +465,10 @@ Workflow(bad().set_name("bad"), *[fine(i).set_name(f"fine{i}") for i in range(5)
 """,
     )
 
+    stopped = sample.doit("run", "-n", "1", code=1)
+    assert re.search(r"1 failed, \d not begun; ", stopped)
+    assert "doit run --continue goes on" in stopped
+
     # doit itself would count the group "run", which cannot be complete, as an error, and return 2
     assert sample.ran("run", "--continue", code=1) == [f"fine{i}" for i in range(5)]
 

@@ -37,6 +37,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         self._counts = {"ran": 0, "up to date": 0, "failed": 0, "not run": 0}
         self._seen: dict[str, None] = {}
         self._progress = NoProgress()
+        self._tasks: Mapping[str, Task] = {}
         self._selected: list[str] = []
         self._same: list[str] = []
         began = time.time()
@@ -45,7 +46,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
     def initialize(self, tasks: Mapping[str, Task], selected_tasks: list[str]) -> None:
         """Get ready; doit calls it before the first task, and before workers are forked."""
         super().initialize(tasks, selected_tasks)
-        self._selected = selected_tasks
+        self._tasks, self._selected = tasks, selected_tasks
         end_quietly_on_signals(self._clear)
         gc.freeze()
         # each search looks at all that a run of thousands of nodes holds
@@ -125,10 +126,16 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         self._journal.end(self._same)
         if any(self._counts.values()):
             self._show_leaves(open_current())
+            self._counts["not begun"] = self._count_left() if self._counts["failed"] else 0
             counts = [f"{count} {what}" for what, count in self._counts.items() if count]
             self.write(f"{', '.join(counts)}; {time.monotonic() - self._begin:.1f} s\n")
+        if self._counts.get("not begun"):
+            self.write("doit run --continue goes on with nodes that do not need one that failed\n")
         self.failures: list[Any] = []  # they have been shown
         super().complete_run()
+
+    def _count_left(self) -> int:
+        return _count_nodes(self._tasks, self._selected) - sum(self._counts.values())
 
     def _record(self, task: Task) -> None:
         values = task.values
