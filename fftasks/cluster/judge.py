@@ -66,7 +66,7 @@ class Judge:
             return [Outlook(self._names[node], task, False, (), run_id) for node in nodes]
         self._computed.add(task)
         reasons = {node: list(self._explain(node)) for node in nodes}
-        kept = self._now.kept[task].nodes if task in self._now.kept else ()
+        kept = self._list_kept(task)
         blamed = next((n for n in nodes if reasons[n]), "")
         shared = f"shares a pod with {self._names[blamed]}" if blamed else ""
         shared = self._explain_pod(nodes) or shared or self._explain_run(task, key, len(nodes))
@@ -91,6 +91,9 @@ class Judge:
         elif not self._memory.nodes:
             yield "it ran there as something else, submitted from elsewhere"
         yield from self._list_upstream(node)
+
+    def _list_kept(self, task: str) -> Collection[str]:
+        return self._now.kept[task].nodes if task in self._now.kept else ()
 
     def _list_never(self, node: str) -> list[str]:
         """Return why a node is never taken from the cache, [] if it may be."""
@@ -144,8 +147,11 @@ class Judge:
 
     def _list_upstream(self, node: str) -> Iterator[str]:
         for other in self._now.graph["nodes"][node]["upstream"]:
-            if self._owners[other] in self._computed - {self._owners[node]}:
-                yield f"upstream {self._names[other]} will be computed"
+            owner, name = self._owners[other], self._names[other]
+            if owner in self._computed - {self._owners[node]}:
+                is_kept = name in self._list_kept(owner)
+                what = f"the pod of upstream {name} will run"
+                yield what if is_kept else f"upstream {name} will be computed"
 
     def _explain_pod(self, nodes: Sequence[str]) -> str:
         """Return why the cache does not know nodes as they share a pod now; "" if they did before."""
