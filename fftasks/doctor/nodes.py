@@ -44,9 +44,10 @@ def _check_file(project: Project, file: str) -> Iterator[Finding]:
         check=False,
     )
     if completed.returncode:
-        lines = completed.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        lines = map(str.strip, completed.stderr.decode(errors="replace").strip().splitlines())
+        *_, said = ["no message", *(line for line in lines if not line.startswith("tip: "))]
         cure = f"python -m fftasks.runtime --root .fftasks/context --file {file} --check"
-        found = f"{file} cannot be imported from the copy in .fftasks/context: {lines[-1].strip()}"
+        found = f"{file} cannot be imported from the copy in .fftasks/context: {said}"
         yield Finding("nodes", FAIL, found, f"does .dockerignore keep something away? {cure}")
         return
     answer = json.loads(completed.stdout)
