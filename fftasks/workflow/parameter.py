@@ -6,7 +6,7 @@ import keyword
 from typing import Any, NoReturn
 
 from fftasks.errors import WorkflowError
-from fftasks.workflow.pending import CALCULATIONS, Pending, replace_pending
+from fftasks.workflow.pending import CALCULATIONS, Pending, refuse_uses, replace_pending
 from fftasks.workflow.site import find_site
 
 KINDS: dict[type, str] = {
@@ -102,13 +102,6 @@ class Parameter(Pending):
     __array_ufunc__ = None  # numpy leaves `array * parameter` to us
 
 
-def _refuse(use: str) -> Any:
-    def method(self: Parameter, *_: object) -> NoReturn:
-        self.refuse(use)
-
-    return method
-
-
 def _list_uses() -> dict[str, str]:
     """Return what Python calls when a value is used, and how this is said."""
     converting = [f"__{name}__" for name in ("int", "float", "complex", "index")]
@@ -123,8 +116,7 @@ def _list_uses() -> dict[str, str]:
     }
 
 
-for _name, _use in _list_uses().items():
-    setattr(Parameter, _name, _refuse(_use))
+refuse_uses(Parameter, _list_uses(), Parameter.refuse)
 
 
 def find_parameters(value: Any) -> list[Parameter]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fftasks.errors import WorkflowError
@@ -64,18 +64,26 @@ class Result(Pending):
         )
 
 
-def _refuse(use: str) -> Any:
-    def method(self: Result, *_: object) -> NoReturn:
-        raise WorkflowError(
-            f"{find_site()}: {self!r} {use}: it has no value yet",
-            tip="do it inside a @workflow function",
-        )
+def refuse_uses(
+    kind: type[Pending], uses: Mapping[str, str], refuse: Callable[[Any, str], NoReturn]
+) -> None:
+    """Let values of a class refuse what Python calls for them; uses: method -> how this is said."""
 
-    return method
+    def make(use: str) -> Callable[..., NoReturn]:
+        return lambda value, *_: refuse(value, use)
+
+    for name, use in uses.items():
+        setattr(kind, name, make(use))
 
 
-for _name, _use in CALCULATIONS.items():
-    setattr(Result, _name, _refuse(_use))
+def _refuse(result: Result, use: str) -> NoReturn:
+    raise WorkflowError(
+        f"{find_site()}: {result!r} {use}: it has no value yet",
+        tip="do it inside a @workflow function",
+    )
+
+
+refuse_uses(Result, CALCULATIONS, _refuse)
 
 
 class Unpassable:
