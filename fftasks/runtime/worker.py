@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from fftasks.errors import FFTasksError
-from fftasks.runtime.call import Input, number_inputs
+from fftasks.runtime.call import number_inputs
 from fftasks.runtime.end import end_tree
 from fftasks.runtime.job import Job, Report, run_job
 from fftasks.runtime.memory import give_back
@@ -141,7 +141,7 @@ class _Nursery:
     ) -> None:
         self._answers, self._checked = answers, checked
         # here: each child would have to copy the memory that it touches
-        self._nodes = _number_inputs(nodes)
+        self._nodes = {key: (node, number_inputs(node)) for key, node in nodes.items()}
         self._children: dict[int, int] = {}  # process -> number of its job
         self._deadlines: dict[int, tuple[float, Job]] = {}  # of those that have one
         self._nowhere = os.open(os.devnull, os.O_RDONLY)
@@ -219,20 +219,6 @@ class _Nursery:
                 number = self._children.pop(child)
                 self._deadlines.pop(child, None)
                 _answer(self._answers, (number, os.waitstatus_to_exitcode(status)))
-
-
-def _number_inputs(
-    nodes: Mapping[tuple[str, str], Node],
-) -> dict[tuple[str, str], tuple[Node, dict[str, Input]]]:
-    """Return the nodes with their inputs; what is equal is one object, as each fork pays for all."""
-    known: dict[Input, Input] = {}
-    return {
-        key: (
-            node,
-            {sys.intern(n): known.setdefault(i, i) for n, i in number_inputs(node).items()},
-        )
-        for key, node in nodes.items()
-    }
 
 
 def _rehearse(checked: CheckedModules) -> None:
