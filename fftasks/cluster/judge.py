@@ -171,10 +171,8 @@ class Judge:
             return "its image was removed from the registry"
         if key.name in self._memory.unfinished:
             state = self._memory.unfinished[key.name]
-            told = _STATES.get(state, "{it} has not finished there yet")
-            return told.format(
-                it="it" if count == 1 else "its pod"
-            )  # most of them may have ended well
+            it = "it" if count == 1 else "its pod"  # in which most may have ended well
+            return _STATES.get(state, "{it} has not finished there yet").format(it=it)
         if self._now.project.settings.image.pin == "pipeline":
             return "image.pin is pipeline, and there is another image"
         return "no run is known in which it has finished like this"

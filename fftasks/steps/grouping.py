@@ -67,10 +67,10 @@ def find_tasks(
 
 def find_unfused_excess(graph: Record, workflow: str) -> str:
     """Return why a cluster would not take a workflow with a task for each node; "" if it does."""
-    cluster, count = Cluster(), len(graph["workflows"][workflow]["nodes"])
-    if count > cluster.tasks:  # many a second sooner
-        return f"{count} nodes, and a run holds about {cluster.tasks} tasks"
-    return find_excess(make_tasks(graph, workflow), cluster)
+    count = len(graph["workflows"][workflow]["nodes"])
+    if count > _CLUSTER.tasks:  # many a second sooner
+        return f"{count} nodes, and a run holds about {_CLUSTER.tasks} tasks"
+    return find_excess(make_tasks(graph, workflow), _CLUSTER)
 
 
 def describe_grouping(grouping: Grouping | None) -> Record | None:
