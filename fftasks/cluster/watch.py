@@ -26,16 +26,16 @@ def watch_runs(project: Project, run_ids: list[str]) -> int:
     """
     codes = []
     for run_id in run_ids:
-        codes.append(_watch_guarded(project, run_id))
+        codes.append(_watch_guarded(project, run_id, named=len(run_ids) > 1))
         if codes[-1] == _INTERRUPTED:
             return _INTERRUPTED
     return next((code for code in codes if code), 0)
 
 
-def _watch_guarded(project: Project, run_id: str) -> int:
+def _watch_guarded(project: Project, run_id: str, *, named: bool) -> int:
     try:
         with _interruptible():
-            return _watch(project, run_id)
+            return _watch(project, run_id, named=named)
     except KeyboardInterrupt:
         short = run_id[:8]
         sys.stderr.write(
@@ -65,13 +65,17 @@ class _Waits:
                 self._show.say(line)
 
 
-def _watch(project: Project, run_id: str) -> int:
+def _watch(project: Project, run_id: str, *, named: bool) -> int:
+    """Follow one run and say how it ended; named: print first which run it is."""
     settings = project.settings.kfp
     with _showing() as show:
         waits = _Waits(project, show)
+        untold = [run_id] if named else []
 
         def read() -> ClusterRun:
             run = read_cluster_run(settings, run_id)
+            while untold:
+                show.say(f"run {run.name!r} {untold.pop()}")
             waits.look(run)
             return run
 
