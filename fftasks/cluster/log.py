@@ -31,10 +31,9 @@ def clean_log(log: str) -> str:
     kept if the launcher itself has failed, for then they are all that tells the reason.
     """
     lines = split_lines(log)
-    begin, end = 0, len(lines)
-    while begin < end and _is_foreign(lines[begin]):
+    begin, after = 0, _find_tail(lines)
+    while begin < after and _is_foreign(lines[begin]):
         begin += 1
-    after = _find_tail(lines, begin)
     own = [line for line in lines[begin:after] if not _is_failure(line)]
     if not explain_launcher(log):
         return "".join(own)
@@ -94,24 +93,22 @@ def _find_error(log: str) -> str:
     return ""
 
 
-def _find_tail(lines: Sequence[str], begin: int) -> int:
-    """Return the number of the line with which the end of the launcher's lines begins."""
+def _find_tail(lines: Sequence[str]) -> int:
+    """Return the number of the line from which on all lines are the launcher's or Argo's."""
     at = len(lines)
-    while at > begin:
+    while at:
         if _is_foreign(lines[at - 1]) or _is_failure(lines[at - 1]):
             at -= 1
-        elif (
-            lines[at - 1].rstrip() == "}" and (opened := _find_output(lines, begin, at)) is not None
-        ):
+        elif lines[at - 1].rstrip() == "}" and (opened := _find_output(lines, at)) is not None:
             at = opened
         else:
             break
     return at
 
 
-def _find_output(lines: Sequence[str], begin: int, end: int) -> int | None:
+def _find_output(lines: Sequence[str], end: int) -> int | None:
     """Return the number of the line that begins the JSON which ends before a line; see launcher_v2.go."""
-    for number in range(end - 2, begin - 1, -1):
+    for number in range(end - 2, -1, -1):
         if _GLOG.match(lines[number]):
             return number if lines[number].rstrip().endswith("ExecutorOutput: {") else None
         if lines[number][:1] not in (" ", "\t"):
