@@ -55,8 +55,6 @@ def make_executor(settings: NodeSettings) -> Document:
         found["imagePullSecret"] = [_name("secretName", name) for name in settings.pull_secrets]
     if settings.pull_policy:
         found["imagePullPolicy"] = settings.pull_policy
-    if settings.timeout_s:
-        found["activeDeadlineSeconds"] = str(settings.timeout_s)
     return {key: value for key, value in found.items() if value}
 
 

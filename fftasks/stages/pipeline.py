@@ -16,11 +16,11 @@ from fftasks.stages.document import Document, check_document, format_document
 from fftasks.stages.kept import Kept, add_importers, take_kept
 from fftasks.stages.kubernetes import check_mounts, check_platform, make_platform
 from fftasks.stages.limits import Cluster, check_limits
-from fftasks.stages.means import share
+from fftasks.stages.means import settle_means
 from fftasks.stages.placeholder import REASON, is_carried
 from fftasks.stages.resources import settle
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _choose_settings(
     chosen = {}
     for name, task in components["tasks"].items():
         own = settings.get(task["nodes"][0], plain)
-        chosen[name] = share(own) if len(task["nodes"]) > 1 else own
+        chosen[name] = settle_means(own, len(task["nodes"]))
     return chosen
 
 
