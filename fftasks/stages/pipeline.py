@@ -14,13 +14,13 @@ from fftasks.record import Record, digest_bytes, digest_json
 from fftasks.settings.nodes import NodeSettings
 from fftasks.stages.document import Document, check_document, format_document
 from fftasks.stages.kept import Kept, add_importers, take_kept
-from fftasks.stages.kubernetes import check_platform, make_platform
+from fftasks.stages.kubernetes import check_mounts, check_platform, make_platform
 from fftasks.stages.limits import Cluster, check_limits
-from fftasks.stages.means import share
+from fftasks.stages.means import settle_means
 from fftasks.stages.placeholder import REASON, is_carried
 from fftasks.stages.resources import settle
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _choose_settings(
     chosen = {}
     for name, task in components["tasks"].items():
         own = settings.get(task["nodes"][0], plain)
-        chosen[name] = share(own) if len(task["nodes"]) > 1 else own
+        chosen[name] = settle_means(own, len(task["nodes"]))
     return chosen
 
 
@@ -147,6 +147,7 @@ def _settle(
         task["taskInfo"] = {"name": shown if cluster.display_names else name}
         executor = document["deploymentSpec"]["executors"][_name_executor(components, name)]
         _check_texts(node, chosen[name])
+        check_mounts(node, chosen[name])
         settle(task, executor["container"], chosen[name])
 
 
