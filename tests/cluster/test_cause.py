@@ -28,37 +28,107 @@ NOT_PLACED = {
 @pytest.mark.parametrize(
     ("pod", "events", "cause"),
     [
-        (make_pod({"waiting": {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "x"'}}), [],
-         'ImagePullBackOff: Back-off pulling image "x"'),
-        (make_pod({"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "s" not found'}}), [],
-         'CreateContainerConfigError: secret "s" not found'),
-        (make_pod({"waiting": {"reason": "InvalidImageName", "message": "bad"}}), [], "InvalidImageName: bad"),
-        (make_pod(conditions=[NOT_PLACED]), [], "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu."),
-        (make_pod({"waiting": {"reason": "PodInitializing"}}),
-         [warn("FailedMount", 'secret "files" not found'), warn("Scheduled", "fine", kind="Normal")],
-         'FailedMount: secret "files" not found'),
-        ({}, [warn("FailedScheduling", 'persistentvolumeclaim "c" not found')],
-         'FailedScheduling: persistentvolumeclaim "c" not found'),
-        (make_pod({"waiting": {"reason": "ContainerCreating"}}),
-         [warn("FailedMount", "new", "2026-11-30T16:02:00Z"), warn("FailedMount", "old", "2026-11-30T16:01:00Z")],
-         "FailedMount: new"),
-        (make_pod(reason="Evicted", message="The node was low on resource: memory."), [],
-         "Evicted: The node was low on resource: memory."),
-        (make_pod(reason="DeadlineExceeded", message="Pod was active on the node longer than the deadline"), [],
-         "DeadlineExceeded: Pod was active on the node longer than the deadline"),
-        (make_pod({"terminated": {"reason": "OOMKilled", "exitCode": 137}}), [],
-         "OOMKilled: it ran out of memory (memory limit 300Mi)"),
-        (make_pod({"terminated": {"reason": "StartError", "message": "no such\n file", "exitCode": 128}}), [],
-         "StartError: no such file"),
+        (
+            make_pod(
+                {"waiting": {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "x"'}}
+            ),
+            [],
+            'ImagePullBackOff: Back-off pulling image "x"',
+        ),
+        (
+            make_pod(
+                {
+                    "waiting": {
+                        "reason": "CreateContainerConfigError",
+                        "message": 'secret "s" not found',
+                    }
+                }
+            ),
+            [],
+            'CreateContainerConfigError: secret "s" not found',
+        ),
+        (
+            make_pod({"waiting": {"reason": "InvalidImageName", "message": "bad"}}),
+            [],
+            "InvalidImageName: bad",
+        ),
+        (
+            make_pod(conditions=[NOT_PLACED]),
+            [],
+            "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.",
+        ),
+        (
+            make_pod({"waiting": {"reason": "PodInitializing"}}),
+            [
+                warn("FailedMount", 'secret "files" not found'),
+                warn("Scheduled", "fine", kind="Normal"),
+            ],
+            'FailedMount: secret "files" not found',
+        ),
+        (
+            {},
+            [warn("FailedScheduling", 'persistentvolumeclaim "c" not found')],
+            'FailedScheduling: persistentvolumeclaim "c" not found',
+        ),
+        (
+            make_pod({"waiting": {"reason": "ContainerCreating"}}),
+            [
+                warn("FailedMount", "new", "2026-11-30T16:02:00Z"),
+                warn("FailedMount", "old", "2026-11-30T16:01:00Z"),
+            ],
+            "FailedMount: new",
+        ),
+        (
+            make_pod(reason="Evicted", message="The node was low on resource: memory."),
+            [],
+            "Evicted: The node was low on resource: memory.",
+        ),
+        (
+            make_pod(
+                reason="DeadlineExceeded",
+                message="Pod was active on the node longer than the deadline",
+            ),
+            [],
+            "DeadlineExceeded: Pod was active on the node longer than the deadline",
+        ),
+        (
+            make_pod({"terminated": {"reason": "OOMKilled", "exitCode": 137}}),
+            [],
+            "OOMKilled: it ran out of memory (memory limit 300Mi)",
+        ),
+        (
+            make_pod(
+                {
+                    "terminated": {
+                        "reason": "StartError",
+                        "message": "no such\n file",
+                        "exitCode": 128,
+                    }
+                }
+            ),
+            [],
+            "StartError: no such file",
+        ),
         (make_pod({"terminated": {"reason": "Error", "exitCode": 1}}), [], ""),
         (make_pod({"running": {}}), [], ""),
         (make_pod({"waiting": {"reason": "PodInitializing"}}), [], ""),
         ({}, [], ""),
-        ({"status": {"initContainerStatuses": [
-            {"name": "kfp-launcher", "state": {"waiting": {"reason": "ErrImagePull", "message": "denied"}}}]}},
-         [], "ErrImagePull: denied"),
+        (
+            {
+                "status": {
+                    "initContainerStatuses": [
+                        {
+                            "name": "kfp-launcher",
+                            "state": {"waiting": {"reason": "ErrImagePull", "message": "denied"}},
+                        }
+                    ]
+                }
+            },
+            [],
+            "ErrImagePull: denied",
+        ),
     ],
-)  # fmt: skip
+)
 def test_kubernetes_words_are_found(pod, events, cause):
     assert explain_pod(pod, events, "300Mi") == cause
 
