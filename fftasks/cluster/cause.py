@@ -54,22 +54,32 @@ def explain_pod(pod: Json, events: Iterable[Json] = (), memory_limit: str = "") 
     status = pod.get("status") or {}
     if status.get("reason"):  # such as Evicted, DeadlineExceeded
         return _join(status.get("reason"), status.get("message"))
-    statuses = list(_list_statuses(status))
-    for state in statuses:
-        ended = (state.get("state") or {}).get("terminated") or {}
-        if ended.get("reason") == _OUT_OF_MEMORY:
-            limit = f"memory limit {memory_limit}" if memory_limit else "no memory limit"
-            return _join(_OUT_OF_MEMORY, f"it ran out of memory ({limit})")
-        if ended.get("reason", "") not in _USUAL:
-            return _join(ended.get("reason"), ended.get("message"))
-    for state in statuses:
-        waits = (state.get("state") or {}).get("waiting") or {}
+    states = [one.get("state") or {} for one in _list_statuses(status)]
+    for ended in (state.get("terminated") or {} for state in states):
+        if reason := _explain_end(ended, memory_limit):
+            return reason
+    waiting = [state.get("waiting") or {} for state in states]
+    waiting += [
+        condition
+        for condition in status.get("conditions") or ()
+        if (condition.get("type"), condition.get("status")) == ("PodScheduled", "False")
+    ]
+    for waits in waiting:
         if waits.get("reason", "") not in _USUAL:
             return _join(waits.get("reason"), waits.get("message"))
-    for condition in status.get("conditions") or ():
-        if (condition.get("type"), condition.get("status")) == ("PodScheduled", "False"):
-            return _join(condition.get("reason"), condition.get("message"))
     return _explain_events(events)
+
+
+def _explain_end(ended: Json, memory_limit: str) -> str:
+    """Return why a container ended; "" if it has not, or as the log tells it."""
+    failure = find_failure(str(ended.get("message") or ""))
+    if failure is not None:  # our entry point leaves it there as well
+        return failure.reason
+    if ended.get("reason") == _OUT_OF_MEMORY:
+        limit = f"memory limit {memory_limit}" if memory_limit else "no memory limit"
+        return _join(_OUT_OF_MEMORY, f"it ran out of memory ({limit})")
+    is_usual = ended.get("reason", "") in _USUAL
+    return "" if is_usual else _join(ended.get("reason"), ended.get("message"))
 
 
 def _list_statuses(status: Json) -> Iterator[Json]:

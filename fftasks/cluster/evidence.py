@@ -22,7 +22,7 @@ from fftasks.cluster.details import FINAL, Task, read_time
 from fftasks.cluster.outcome import Outcome, read_outcome
 from fftasks.cluster.run import ClusterRun, find_container
 from fftasks.errors import FFTasksError
-from fftasks.ports.kfp_runs import read_events, read_log, read_pods, read_run
+from fftasks.ports.kfp_runs import read_artifact, read_events, read_log, read_pods, read_run
 from fftasks.ports.kubectl import Kubectl
 from fftasks.project import Project
 
@@ -220,10 +220,13 @@ class Evidence:
         # the store names any place; only what belongs to the run is read
         if kept is None or not kept.uri.startswith(f"{find_root(self._project, self.run)}/"):
             return None
-        folder = self._project.folder / "cluster" / self.run.run_id / task.name
-        target: Path = folder / kept.uri.rpartition("/")[2]
         if ".." in kept.uri.split("/"):
             return None
+        text = self._servers.ask(lambda: read_artifact(self._settings, kept.uri))
+        if text is not None:
+            return text
+        folder = self._project.folder / "cluster" / self.run.run_id / task.name
+        target: Path = folder / kept.uri.rpartition("/")[2]
         if not target.exists():
             ObjectStore(self._project.settings.object_store).fetch(kept.uri, target)
         return target.read_text("utf-8", "replace")

@@ -41,6 +41,16 @@ def clean_log(log: str) -> str:
     return "".join([*own, *told])
 
 
+def clean_driver_log(log: str) -> str:
+    """Return the warnings and errors in the log of a driver; the rest repeats the pipeline document."""
+    kept, is_kept = [], False
+    for line in split_lines(log):
+        level = _read_level(line)
+        is_kept = level in tuple("WEF") if level or _is_foreign(line) else is_kept
+        kept += [line] if is_kept else []
+    return "".join(kept)
+
+
 def explain_launcher(log: str) -> str:
     """Return the error with which a launcher or a driver has ended; "" if it was the command that failed."""
     error = _find_error(log)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fftasks.cluster.details import Task
-from fftasks.cluster.log import clean_log
+from fftasks.cluster.log import clean_driver_log, clean_log
 from fftasks.runtime.failure import find_failure
 from fftasks.runtime.group import AT_END, SAYS_DONE, SAYS_KEPT
 
@@ -89,8 +89,10 @@ def choose_lines(log: str, task: Task, node: str) -> str:
         task: The task.
         node: The node; if no line of a group's log is marked as the node's, all lines are returned.
     """
+    if task.has_failed_driver:
+        return clean_driver_log(log)
     text = clean_log(log)
-    if len(task.nodes) <= 1 or task.has_failed_driver:
+    if len(task.nodes) <= 1:
         return text
     outcome = read_outcome(log, task.nodes)
     known = frozenset(task.nodes)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from fftasks.cluster.account import Account
 from fftasks.cluster.details import FINAL, UNKNOWN, Task
-from fftasks.cluster.log import clean_log
+from fftasks.cluster.log import clean_driver_log, clean_log
 from fftasks.cluster.outcome import Outcome
 from fftasks.cluster.run import ClusterRun
 from fftasks.state import STATES
@@ -272,7 +272,8 @@ def tell_failure(run: ClusterRun, task: Task, outcome: Outcome, evidence: Eviden
     node = outcome.failed or (task.nodes or (task.name,))[0]
     lines = [f"  {tell_error(task, outcome)}"]
     log = evidence.read_log(task)
-    text = clean_log(log or "").rstrip()
+    clean = clean_driver_log if task.has_failed_driver else clean_log
+    text = clean(log or "").rstrip()
     if text:
         whose = "the driver's" if task.has_failed_driver else "its"
         lines += [f"  last lines of {whose} log:"]

@@ -88,6 +88,24 @@ def read_log(settings: KFPSettings, run: Json, pod: str) -> tuple[str | None, st
         return (log if other is None else other), said
 
 
+def read_artifact(settings: KFPSettings, uri: str) -> str | None:
+    """Return the text of an artifact as the server of the web UI gives it; None if it does not.
+
+    Args:
+        settings: How to reach the server.
+        uri: Where the artifact is, such as minio://bucket/key.
+
+    Raises:
+        ToolError: The host does not answer at all.
+    """
+    source, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    query = {"source": source, "bucket": bucket, "key": key}
+    query |= {"namespace": settings.namespace} if settings.namespace else {}
+    with connect(settings) as kfp:
+        return _read_log(kfp, "/artifacts/get", query)[0]
+
+
 def read_pods(settings: KFPSettings, names: Iterable[str]) -> dict[str, Json]:
     """Return pods as Kubernetes has them, by name, as far as they are there and the page's server gives them.
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fftasks.cluster.log import clean_log, explain_launcher, find_exit, is_killed
+from fftasks.cluster.log import clean_driver_log, clean_log, explain_launcher, find_exit, is_killed
 from fftasks.runtime.failure import Failure, format_failure
 
 BEFORE = """\
@@ -109,12 +109,12 @@ def test_our_own_reason_goes_before_what_the_launcher_saw():
 def test_of_the_error_of_a_driver_the_cause_is_kept():
     log = (
         "I1130 16:08:36.100000       1 main.go:109] Setting log level to: '1'\n"
-        "I1130 16:08:36.200000       1 container.go:73] parent DAG: id:5\n"
+        'I1130 16:08:36.200000       1 main.go:333] input ComponentSpec:{\n  "executorLabel": "e"\n}\n\n'
         "F1130 16:08:36.300000       1 main.go:118] KFP driver: driver.Container(pipelineName=twice, runID=1,"
         ' taskDisplayName="use (it)", taskName="use", dagExecutionID=5) failed: no execution found for type'
         " system.ContainerExecution\n"
+        "Error: exit status 1\n"
     )
 
     assert explain_launcher(log) == "no execution found for type system.ContainerExecution"
-    assert clean_log(log).startswith("F1130")
-    assert "parent DAG" not in clean_log(log)
+    assert clean_driver_log(log) == log.splitlines(keepends=True)[-2]
