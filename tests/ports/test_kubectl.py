@@ -17,7 +17,7 @@ POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "flow-1", "namesp
        "status": {"phase": "Pending"}}  # fmt: skip
 EVENTS = {"apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": [
     {"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "me"}, "type": "Warning",
-     "involvedObject": {"kind": "Pod", "name": "flow-1"}, "reason": "FailedMount", "message": "m"}]}  # fmt: skip
+     "involvedObject": {"kind": "Pod", "name": "flow-1"}, "reason": "FailedMount"}]}  # fmt: skip
 RESOURCES = [
     {"name": "pods", "singularName": "pod", "namespaced": True, "kind": "Pod", "verbs": ["get"]},
     {
