@@ -14,7 +14,7 @@ from fftasks.record import Record, digest_bytes, digest_json
 from fftasks.settings.nodes import NodeSettings
 from fftasks.stages.document import Document, check_document, format_document
 from fftasks.stages.kept import Kept, add_importers, take_kept
-from fftasks.stages.kubernetes import check_platform, make_platform
+from fftasks.stages.kubernetes import check_mounts, check_platform, make_platform
 from fftasks.stages.limits import Cluster, check_limits
 from fftasks.stages.means import settle_means
 from fftasks.stages.placeholder import REASON, is_carried
@@ -147,6 +147,7 @@ def _settle(
         task["taskInfo"] = {"name": shown if cluster.display_names else name}
         executor = document["deploymentSpec"]["executors"][_name_executor(components, name)]
         _check_texts(node, chosen[name])
+        check_mounts(node, chosen[name])
         settle(task, executor["container"], chosen[name])
 
 

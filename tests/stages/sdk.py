@@ -107,6 +107,8 @@ def _apply_sources(step: Any, settings: NodeSettings) -> None:
         medium = "Memory" if size.startswith("memory") else None
         limit = size.removeprefix("memory").strip() or None
         k8s.empty_dir_mount(step, f"empty-{number}", path, medium, limit)
+    if settings.shared_memory:
+        k8s.empty_dir_mount(step, "shm", "/dev/shm", "Memory", settings.shared_memory)
 
 
 def _apply_places(step: Any, settings: NodeSettings) -> None:

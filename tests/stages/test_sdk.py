@@ -34,6 +34,7 @@ EVERYTHING = NodeSettings(
     config_map_files={"/etc/app": "app"},
     volumes={"/data": "claim", "/more": "claim/folder"},
     empty_dirs={"/scratch": "10Gi", "/fast": "memory 1Gi", "/ram": "memory"},
+    shared_memory="8Gi",
     node_selector={"disk": "ssd", "zone": "a"},
     node_affinity=("disk=ssd",),
     tolerations=("gpu=true:NoSchedule",),
