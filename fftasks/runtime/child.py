@@ -34,6 +34,9 @@ _IDLE_S = 0.2
 
 Tell = Callable[..., None]  # sends a message to the parent: a word, and what belongs to it
 Run = Callable[[Tell], Report]
+_pipes: set[int] = (
+    set()
+)  # the pipes of this process to others, which its own children shall not have
 
 
 class Child:
@@ -73,20 +76,24 @@ class Child:
         sys.stderr.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            os.close(report)
+            for descriptor in {report, printed, *_pipes} - {-1}:
+                os.close(descriptor)
+            _pipes.clear()
+            _pipes.add(report_end)
             channel = _Channel(name, report_end)
             if is_alone:
                 _live_alone(name, run, channel)
-            os.close(printed)
             _live(name, run, channel, printed_end, leads=bool(timeout_s))
         os.close(report_end)
         os.set_blocking(report, False)
+        _pipes.add(report)
         self._messages, self._report_end = Messages(report), report
         self._open: dict[int, Callable[[int], bool]]
         self._open = {report: self._read_report}  # descriptor -> what reads some of it
         if not is_alone:
             os.close(printed_end)
             os.set_blocking(printed, False)
+            _pipes.add(printed)
             self._open[printed] = self._read_printed
         self._told: list[tuple[Any, ...]] = []
         self.deadline = time.monotonic() + timeout_s if timeout_s else float("inf")
@@ -116,8 +123,7 @@ class Child:
         except BlockingIOError:
             return False
         if not is_more:
-            os.close(descriptor)
-            del self._open[descriptor]
+            self._close(descriptor)
         return is_more
 
     def take_messages(self) -> list[tuple[Any, ...]]:
@@ -179,10 +185,14 @@ class Child:
                 if descriptor not in self._open or not self.read(descriptor):
                     break
             if descriptor in self._open:
-                os.close(descriptor)
-                del self._open[descriptor]
+                self._close(descriptor)
         if self._line:
             self.say(self._line.decode(errors="replace"))
+
+    def _close(self, descriptor: int) -> None:
+        os.close(descriptor)
+        _pipes.discard(descriptor)
+        del self._open[descriptor]
 
     def _read_report(self, _descriptor: int) -> bool:
         try:

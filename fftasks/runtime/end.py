@@ -27,12 +27,12 @@ def terminate_tree(pid: int, has_ended: Callable[[], bool], grace_s: float) -> N
     Args:
         pid: The process.
         has_ended: Tells whether it has ended, and does not wait.
-        grace_s: How long to wait for that in seconds.
+        grace_s: How long to wait in seconds until all of them have ended.
     """
     tree = [pid, *_list_descendants(pid)]
     _signal_all(tree, signal.SIGTERM)
     late = time.monotonic() + grace_s
-    while not has_ended() and time.monotonic() < late:
+    while not (has_ended() and _have_ended(tree[1:])) and time.monotonic() < late:
         time.sleep(_LOOK_S)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)  # a group outlives its leader
@@ -53,6 +53,11 @@ def _signal_all(pids: Sequence[int], number: signal.Signals) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
+
+
+def _have_ended(pids: Sequence[int]) -> bool:
+    states = {pid: fields[0] for pid, fields in _list_processes()}
+    return all(states.get(pid, b"Z") == b"Z" for pid in pids)
 
 
 def _list_descendants(pid: int) -> list[int]:

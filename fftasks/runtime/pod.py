@@ -83,6 +83,10 @@ def run_pod(unit: PodUnit, means: Means) -> int:
     except FailedError as failed:
         print_failure(unit.blame(failed.report.reason), failed.report.error)
         return failed.exit_code if failed.exit_code > 0 else 1
+    except OSError as error:  # there is no room for a process
+        reason = f"could not be started: {error.strerror}"
+        print_failure(unit.blame(reason), f"{unit.name} {reason}")
+        return 1
     except _TerminatedError:
         return _EXIT_CODE
     return 0

@@ -64,6 +64,7 @@ def make_retry_policy(settings: NodeSettings) -> Document:
     return {
         "maxRetryCount": settings.pod_retries,
         "backoffDuration": "0s",
+        "backoffFactor": 2,  # as the SDK has it; of no effect
         "backoffMaxDuration": f"{_TEN_YEARS_S}s",
     }
 

@@ -38,6 +38,9 @@ class Argo:
             installation: the block turns every node into a Retry node with children `<name>(0)`, and exit
             codes are not retried, because a container that fails is "Failed" and not "Error".
         publish_logs: The API server's PUBLISH_LOGS, which is on by default.
+        report_s: How often KFP sees the states of nodes (about every 10 s on a real system). A state that
+            lasted for less is not in a history, unless it is the first or the last one: the histories that
+            were recorded go from PENDING to SUCCEEDED for most pods.
         compress_bytes: Argo compresses the states of nodes when the workflow object is larger than this.
         max_bytes: A workflow object that is larger than this in spite of it fails the run.
     """
@@ -45,6 +48,7 @@ class Argo:
     version: str = "2.17.0"
     retry_block: bool | None = None
     publish_logs: bool = True
+    report_s: float = 1.0
     compress_bytes: int = 1 << 20
     max_bytes: int = 1 << 20
 
@@ -307,18 +311,23 @@ class _Tree:
         """
         overall = whole or bodies[-1]
         if not (self.has_block if has_retry is None else has_retry):
-            self.nodes[name] = _make_node(name, display, template, bodies[-1])
+            self.nodes[name] = self.make_node(name, display, template, bodies[-1])
             return [name]
         state = overall.state if overall.state in FINAL else "RUNNING"
         shown = _make_body(bodies[0].started if bodies else overall.started, overall.ended, state)
-        self.nodes[name] = _make_node(name, display, template, shown)
+        self.nodes[name] = self.make_node(name, display, template, shown)
         self.nodes[name].pod = None
         inner = [f"{name}({number})" for number in range(len(bodies))]
         for number, body in enumerate(bodies):
-            child = _make_node(inner[number], f"{display}({number})", template, body)
+            child = self.make_node(inner[number], f"{display}({number})", template, body)
             self.nodes[child.name] = child
             self.link(name, child.name)
         return inner
+
+    def make_node(self, name: str, display: str, template: str, body: Step) -> Node:
+        history = list(_shorten(body.history, self.run.argo.report_s))
+        pod = body if body.is_real else None
+        return Node(name, display, template, body.state, body.started, body.ended, history, pod)
 
     def link(self, parent: str, child: str) -> None:
         self.nodes[parent].children.append(child)
@@ -349,16 +358,12 @@ def _make_body(started: float, ended: float, state: str) -> Step:
     return Step([*history, *([(ended, state)] if ended else [])], is_real=False, begun=started)
 
 
-def _make_node(name: str, display: str, template: str, body: Step) -> Node:
-    pod = body if body.is_real else None
-    history = list(_shorten(body.history))
-    return Node(name, display, template, body.state, body.started, body.ended, history, pod)
-
-
-def _shorten(history: Sequence[tuple[float, str]]) -> Iterator[tuple[float, str]]:
-    """Yield the states of a history, each once in a row."""
+def _shorten(history: Sequence[tuple[float, str]], least_s: float) -> Iterator[tuple[float, str]]:
+    """Yield the states of a history that KFP sees, each once in a row."""
     last = None
-    for when, state in history:
-        if state != last:
+    for number, (when, state) in enumerate(history):
+        until = history[number + 1][0] if number + 1 < len(history) else None
+        is_seen = number == 0 or until is None or until - when >= least_s
+        if is_seen and state != last:
             yield when, "FAILED" if state == "CANCELED" else state
-        last = state
+            last = state

@@ -52,11 +52,20 @@ _RESTARTS = 2  # of a pod that was lost
 
 @dataclass(frozen=True)
 class Pace:
-    """How many seconds a task takes before its command runs: its driver, the queue, the pull of its image."""
+    """How slow a cluster is.
+
+    Attributes:
+        driver_s, queue_s, pull_s: Seconds that a task takes before its command runs: its driver, the queue,
+            the pull of its image.
+        look_s: How late Argo's controller looks at a pod that has ended, up to 10 s on a real system.
+        second_s: How long a second of a retry policy is, so that a test need not wait for minutes.
+    """
 
     driver_s: float = 0.0
     queue_s: float = 0.0
     pull_s: float = 0.0
+    look_s: float = 0.0
+    second_s: float = 1.0
 
 
 @dataclass
@@ -258,15 +267,18 @@ class Cluster:
         `backoffMaxDuration` is the total time from the start of the first try. A field that is not set
         counts as 0 (container.go: the parameters' default), so that nothing is tried again.
         """
-        longest = policy.backoff_max_duration.ToTimedelta().total_seconds()
-        pause = policy.backoff_duration.ToTimedelta().total_seconds()
+        second_s = self.pace.second_s
+        deadline = first + policy.backoff_max_duration.ToTimedelta().total_seconds() * second_s
+        pause = policy.backoff_duration.ToTimedelta().total_seconds() * second_s
         if policy.backoff_factor > 0:
             pause *= policy.backoff_factor**index
-        if time.time() > first + longest or time.time() + pause > first + longest:
+        if time.time() > deadline:  # "Max duration limit exceeded"
+            return False
+        if time.time() + pause > deadline:  # "Backoff would exceed max duration limit"
             return False
         if index < limit:
-            self._pause(run, pause)
-        return True
+            self._pause(run, pause + self.pace.look_s * second_s)
+        return time.time() <= deadline
 
     def _fail(self, task: Task, error: str) -> None:
         task.state, task.error, task.ended = "FAILED", error, time.time()

@@ -127,6 +127,7 @@ class Task:
         if not self.driver.history:
             self.drive()
         if self.driver.state not in FINAL:
+            self.driver.move("RUNNING")
             self.driver.move("SUCCEEDED")
             self.execution_id = next(_IDS)
             self.updated = time.time()
@@ -135,6 +136,7 @@ class Task:
         """Let the driver fail: there is no execution, and no pod."""
         if not self.driver.history:
             self.drive()
+        self.driver.move("RUNNING")
         self.driver.move("FAILED")
         self.driver.log, self.driver.exit_code = log, 1
         self.state, self.error, self.ended = "FAILED", error, time.time()
@@ -249,9 +251,12 @@ class Run:
             self.driver = Step()
             self.driver.move("PENDING")
             if not self.is_terminated.is_set():
+                # a workflow without phase, which KFP saw of some of the recorded runs before it was running
+                self.history.append((time.time(), ""))
                 self.move("RUNNING")
         crash = "the executor of the test server crashed"
         try:
+            self.driver.move("RUNNING")
             self.driver.move("SUCCEEDED")
             execute(self)
             crash = ""

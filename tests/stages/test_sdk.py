@@ -26,6 +26,7 @@ EVERYTHING = NodeSettings(
     retry_factor=1.5,
     retry_max_wait_s=600,
     timeout_s=60,
+    pod_retries=4,
     env={"ALPHA": "1", "ZETA": "x: y"},
     secret_env={"PASSWORD": "db/password", "USER": "db/user", "KEY": "api/key"},
     secret_files={"/etc/db": "db"},
