@@ -157,7 +157,7 @@ def test_a_failed_node_is_shown_with_error_log_and_what_to_do(tmp_path, capsys, 
     code, out = watch(tmp_path, capsys, *steps, logs={tasks[0]: log})
 
     assert code == 1
-    assert "first node failed: exit status 1" in out.out
+    assert "first node failed: its command ended with exit status 1" in out.out
     assert "line 49" in out.out
     assert "line 29\n" not in out.out
     assert re.search(r"`doit replay 'first node' [0-9a-f]{8} --pdb`", out.out)
@@ -207,7 +207,7 @@ def test_broken_and_slow_answers_do_not_end_it(tmp_path, capsys, tasks):
         project, record = submit_project(sample)
         faults = (Fault(status=503), Fault(reset=True), Fault(delay_s=1), Fault(status=429))
         server.faults += faults
-        server.api._execute.go_on()
+        server.api.execute.go_on()
 
         assert watch_runs(project, [record["run_id"]]) == 0
 
