@@ -147,6 +147,8 @@ def kfp_cluster(cluster: Cluster) -> Iterator[KFPServer]:
     with KFPServer(cluster) as server:
         yield server
         for run in server.runs:  # its pods must not outlive the services that they use
+            if run.is_waiting:  # for something that will never be there
+                run.terminate()
             server.wait(run.run_id)
 
 

@@ -233,14 +233,11 @@ def describe_result(value: Any) -> dict[str, Any]:
 
 
 def _run(node: Node, job: Job, names: Mapping[Input, str]) -> Report:
-    cache: dict[tuple[Any, ...], Any] = {}
-
     def load(needed: Input) -> Any:
+        # one object per input, not per file: equal results of two nodes are one file in the local store, and
+        # two objects in Python
         given = job.inputs[names[needed]]
-        place = (given,) if isinstance(given, str) else tuple(given)
-        if place not in cache:
-            cache[place] = read_artifact(*place)
-        return cache[place]
+        return read_artifact(given) if isinstance(given, str) else read_artifact(*given)
 
     begin = time.perf_counter()
     given = call_node(node, load, job.parameters, job.values)

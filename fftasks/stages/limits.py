@@ -172,6 +172,30 @@ def describe_inputs(task: Mapping[str, Any]) -> list[Any]:
     return [artifacts, constants, task["run_parameters"], task["upstream"], task["name"]]
 
 
+def check_sources(document: Document) -> None:
+    """Raise RuntimeError if a task takes one artifact in two inputs.
+
+    ML Metadata records an artifact once per task (its table Event is unique in artifact, execution and
+    type), so the driver of such a task fails. The compiler never makes one: an error is a bug of fftasks.
+
+    Args:
+        document: Pipeline document, with the importers of kept values.
+    """
+    tasks, executors = document["root"]["dag"]["tasks"], document["deploymentSpec"]["executors"]
+    for name, task in tasks.items():
+        seen: dict[tuple[str, str], str] = {}
+        for key, source in task.get("inputs", {}).get("artifacts", {}).items():
+            taken = source["taskOutputArtifact"]
+            producer = tasks[taken["producerTask"]]
+            label = document["components"][producer["componentRef"]["name"]]["executorLabel"]
+            importer = executors[label].get("importer")  # the artifacts of one URI are one artifact
+            uri = importer["artifactUri"]["constant"] if importer else ""
+            artifact = ("uri", uri) if uri else (taken["producerTask"], taken["outputArtifactKey"])
+            other = seen.setdefault(artifact, key)
+            if other != key:
+                raise RuntimeError(f"task {name!r} takes {artifact} in two inputs: {other}, {key}")
+
+
 def _check_inputs(attempted: str, task: Document, cluster: Cluster) -> None:
     node, inputs = task["name"], len(task["artifacts"])
     if inputs > cluster.inputs:

@@ -15,7 +15,7 @@ from fftasks.settings.nodes import NodeSettings
 from fftasks.stages.document import Document, check_document, format_document
 from fftasks.stages.kept import Kept, add_importers, take_kept
 from fftasks.stages.kubernetes import check_mounts, check_platform, make_platform
-from fftasks.stages.limits import Cluster, check_limits
+from fftasks.stages.limits import Cluster, check_limits, check_sources
 from fftasks.stages.means import settle_means
 from fftasks.stages.placeholder import REASON, is_carried
 from fftasks.stages.resources import settle
@@ -64,6 +64,7 @@ def make(
         add_importers(document, components["tasks"][name]["slug"], one)
     platform = make_platform({_name_executor(components, n): s for n, s in chosen.items()})
     check_limits(components, document, options.cluster)
+    check_sources(document)
     check_document(document)
     check_platform(platform)
     said = f"workflow {components['workflow']!r}, made by fftasks"

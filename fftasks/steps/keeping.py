@@ -103,11 +103,10 @@ def _keep(
 
 def _find_packs(project: Project, run_id: str, task: str) -> dict[str, str]:
     from fftasks.cluster.bring import find_output
-    from fftasks.cluster.run import ClusterRun
-    from fftasks.ports.kfp_runs import read_run
+    from fftasks.cluster.evidence import read_cluster_run
     from fftasks.ports.object_store import ObjectStore
 
-    run = ClusterRun(read_run(project.settings.kfp, run_id))
+    run = read_cluster_run(project.settings.kfp, run_id)
     found = {one.name: one for one in run.tasks}.get(task)
     if found is None or found.state not in ("SUCCEEDED", "CACHED"):
         return {}

@@ -13,15 +13,20 @@ from typing import Any
 from tests.services.protojson import format_value, to_value
 
 
-def make_fingerprint(executor_input: Any, output_types: dict[str, str], container: Any) -> str:
+def make_fingerprint(
+    executor_input: Any, output_types: dict[str, str], container: Any, claims: Sequence[str] = ()
+) -> str:
     """Return the key of a task as 64 hex digits.
 
     executor_input: the message; output_types: type name by output parameter.
     container: its image, command and args count as written, placeholders unresolved.
+    claims: the names of the claims that the pod mounts.
     """
     key = make_key(
         executor_input, output_types, container.image, [*container.command, *container.args]
     )
+    if claims:
+        key["containerSpec"]["pvcNames"] = sorted(set(claims))
     return hash_key(key)
 
 

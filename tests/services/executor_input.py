@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from tests.services.kfp_run import Run
 
+LOGS = "executor-logs"  # the output that the driver adds, for what the program prints
 LEGACY_OUTPUT_FILE = "/tmp/kfp_outputs/output_metadata.json"  # of backends before release 2.15
 _TYPES = {
     "STRING": "string_value",
@@ -74,6 +75,40 @@ def make_executor_input(run: Run, task: str, paths: Paths) -> Message:
     return message
 
 
+def list_input_ids(message: Any) -> dict[str, list[int]]:
+    """Return the ids of the input artifacts, by name of the input."""
+    return {
+        name: [int(artifact.name) for artifact in items.artifacts]
+        for name, items in message.inputs.artifacts.items()
+    }
+
+
+def check_inputs_are_distinct(ids: dict[str, list[int]]) -> None:
+    """Raise DriverError for an artifact that feeds two inputs.
+
+    KFP 2.17.0 seen on a real installation: ML Metadata's table Event is unique in artifact, execution and
+    type, so that creating the execution fails with "already exists"; the driver takes that for a second try
+    (driver/container.go), looks for an execution without a name, and finds none.
+    """
+    every = [number for numbers in ids.values() for number in numbers]
+    if len(set(every)) < len(every):
+        problem = 'no execution found for type="system.ContainerExecution", name=""'
+        raise DriverError(f"failed to lookup existing execution: {problem}")
+
+
+def number_logs(message: Any, index: int) -> Any:
+    """Return the ExecutorInput of one try: the place of `executor-logs` ends with the number of the try.
+
+    From release 2.16.1 on (launcher_v2.go, qualifyExecutorLogsForRetry).
+    """
+    copy = type(message)()
+    copy.CopyFrom(message)
+    if LOGS in copy.outputs.artifacts:
+        artifact = copy.outputs.artifacts[LOGS].artifacts[0]
+        artifact.uri = f"{artifact.uri}-{index}"
+    return copy
+
+
 def _resolve_parameters(run: Run, task: str) -> dict[str, Value]:
     definitions = run.pipeline.get_component(task).input_definitions.parameters
     values = {}
@@ -129,6 +164,11 @@ def _provide_outputs(message: Any, run: Run, task: str, paths: Paths) -> None:
         artifact.type.CopyFrom(definition.artifact_type)
         if definition.HasField("metadata"):
             artifact.metadata.CopyFrom(definition.metadata)
+    if run.argo.has_logs_artifact:
+        # driver.go, provisionOutputs: also for components that declare no such output
+        artifact = message.outputs.artifacts[LOGS].artifacts.add()
+        artifact.name, artifact.uri = LOGS, f"{task_root}/{LOGS}"
+        artifact.type.schema_title = "system.Artifact"
     for name in definitions.parameters:
         message.outputs.parameters[name].output_file = f"/tmp/kfp/outputs/{name}"
     message.outputs.output_file = paths.get_output_file(task_root)

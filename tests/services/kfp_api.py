@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections.abc import Callable
 
+from tests.services.argo import Argo
 from tests.services.kfp_catalog import Catalog
 from tests.services.kfp_forms import read_body
 from tests.services.kfp_listing import Json, Request, find_row, list_rows
@@ -23,15 +24,21 @@ class Api:
     """The state of a KFP installation, and one method per operation of its interface."""
 
     def __init__(
-        self, execute: Execute, *, multi_user: bool, forbidden_namespaces: frozenset[str]
+        self,
+        execute: Execute,
+        *,
+        multi_user: bool,
+        forbidden_namespaces: frozenset[str],
+        argo: Argo,
     ) -> None:
+        self.argo = argo
+        self.execute = execute
         self.multi_user = multi_user
         self.forbidden_namespaces = forbidden_namespaces
         self.experiments: dict[str, Json] = {}
         self.catalog = Catalog()
         self.schedules = Schedules(self.catalog, self._find_experiment)
         self.runs: dict[str, Run] = {}
-        self._execute = execute
         self._threads: list[threading.Thread] = []
         self._lock = threading.RLock()
         if not multi_user:
@@ -120,6 +127,7 @@ class Api:
             experiment_id=experiment["experiment_id"],
             namespace=experiment.get("namespace", ""),
             pipeline_root=config.get("pipeline_root", ""),
+            argo=self.argo,
         )
         run.move("PENDING")
         self.runs[run.run_id] = run
@@ -164,7 +172,7 @@ class Api:
 
     def _start(self, run: Run) -> None:
         thread = threading.Thread(
-            target=run.execute, args=(self._execute,), name=f"run {run.run_id}"
+            target=run.execute, args=(self.execute,), name=f"run {run.run_id}"
         )
         thread.start()
         self._threads.append(thread)

@@ -1,93 +1,189 @@
-"""A run of a pipeline on the KFP test server, and the state of each of its tasks."""
+"""A run of a pipeline on the KFP test server, the state of each of its tasks, and its rows as KFP shows them.
+
+What is kept here is more than KFP shows: `Task.error` and `Run.error` say why something failed, and no answer
+of the server has them, because KFP 2.17.0 seen on a real installation has no error text in any of 43 runs
+(backend/src/common/util/workflow.go drops Argo's message).
+"""
 
 from __future__ import annotations
 
+import itertools
+import random
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from tests.services.argo import FINAL, Argo, Node, Step, list_nodes, name_pod, number_node
+from tests.services.workflow_size import Size
+
 if TYPE_CHECKING:
     from google.protobuf.struct_pb2 import Value
 
     from tests.services.kfp_pipeline import Pipeline
 
-_NEVER = "1970-01-01T00:00:00Z"
-FINAL = frozenset({"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"})
+_EPOCH = "1970-01-01T00:00:00Z"  # a run that has not ended
+_ZERO = "0001-01-01T00:00:00Z"  # a node that has not ended: Go's zero time (seen on 2.17.0)
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # of Kubernetes' generateName
+_IDS = itertools.count(1)  # of executions in the metadata store
+# seen on a real 2.17.0 in every run that a user submitted: the API server has a plugin, and no MLflow
+_PLUGINS = {
+    "mlflow": {
+        "entries": {"experiment_name": {"value": "KFP-Default"}},
+        "state": "PLUGIN_FAILED",
+        "state_message": (
+            "MLflow terminal sync skipped: missing parent root_run_id in plugins_output.mlflow"
+        ),
+    }
+}
 
 
 def now() -> str:
-    """Return the time as the interface writes it."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Return the time as the interface writes it: in whole seconds (seen on a real 2.17.0)."""
+    return write_time(time.time())
 
 
-def number_step(name: str) -> int:
-    """Return the number in the id of a step of Argo's: a hash of its full name."""
-    number = 2166136261
-    for byte in name.encode():
-        number = ((number ^ byte) * 16777619) % 2**32
-    return number
+def write_time(seconds: float, none: str = _ZERO) -> str:
+    """Return a time in whole seconds; `none` for 0."""
+    if not seconds:
+        return none
+    moment = datetime.fromtimestamp(int(seconds), timezone.utc)
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def make_suffix() -> str:
+    """Return the five characters that Kubernetes appends to a generated name."""
+    return "".join(random.choices(_ALPHABET, k=5))
 
 
 @dataclass
 class Task:
-    """What became of one task; the test server's own knowledge, more than the interface shows."""
+    """What became of one task; the test server's own knowledge, more than the interface shows.
+
+    Attributes:
+        state: "" before it begins, PENDING while its driver runs; then the state of its pod.
+        error: Why it failed. No answer of the server has it.
+        driver: The driver's pod.
+        rounds: The pods of its tries. Several lists, if Argo tries the step around the pods again.
+        execution_id: In the metadata store; 0 if the driver failed, or has not ended.
+        execution_state: The state that the store has: RUNNING, COMPLETE, FAILED or CACHED.
+        inputs: The ids of the artifacts that it gets, by name of the input.
+        published: Outputs with their artifacts, as the store has them: each try's logs, and the results.
+    """
 
     name: str
     state: str = ""
     error: str = ""
-    log: str = ""
-    started: str = ""
-    driven: str = ""
-    placed: str = ""
-    ended: str = ""
-    history: list[dict[str, Any]] = field(default_factory=list)
-    attempts: int = 0
+    driver: Step = field(default_factory=Step)
+    rounds: list[list[Step]] = field(default_factory=lambda: [[]])
+    ended: float = 0.0
     fingerprint: str = ""
     is_cached: bool = False
+    cached_execution_id: int = 0
+    execution_id: int = 0
+    execution_state: str = "RUNNING"
+    updated: float = 0.0
+    pod_in_store: tuple[str, str] = ("", "")
     executor_input: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, list[int]] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
+    published: list[tuple[str, Any]] = field(default_factory=list)
     task_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    @property
+    def pods(self) -> list[Step]:
+        """Return the pods of all tries, in order."""
+        return [pod for tries in self.rounds for pod in tries]
+
+    @property
+    def attempts(self) -> int:
+        """Return the number of pods so far."""
+        return len(self.pods)
+
+    @property
+    def log(self) -> str:
+        """Return the log of the last pod."""
+        return self.pods[-1].log if self.pods else ""
+
+    @log.setter
+    def log(self, text: str) -> None:
+        self._need_pod().log = text
+
+    @property
+    def history(self) -> list[tuple[float, str]]:
+        """Return the states of the last pod."""
+        return self.pods[-1].history if self.pods else []
 
     def drive(self) -> None:
         """Let the task's driver begin; the task's pod is made when it moves on."""
-        self.state, self.started = "PENDING", now()
+        self.state = "PENDING"
+        self.driver.move("PENDING")
+
+    def end_driver(self) -> None:
+        """Let the driver succeed: it has made the execution in the metadata store."""
+        if not self.driver.history:
+            self.drive()
+        if self.driver.state not in FINAL:
+            self.driver.move("RUNNING")
+            self.driver.move("SUCCEEDED")
+            self.execution_id = next(_IDS)
+            self.updated = time.time()
+
+    def fail_driver(self, error: str, log: str = "") -> None:
+        """Let the driver fail: there is no execution, and no pod."""
+        if not self.driver.history:
+            self.drive()
+        self.driver.move("RUNNING")
+        self.driver.move("FAILED")
+        self.driver.log, self.driver.exit_code = log, 1
+        self.state, self.error, self.ended = "FAILED", error, time.time()
 
     def place(self) -> None:
         """Give the task's pod a machine."""
-        self.placed = now()
+        self._need_pod().placed = time.time()
 
     def move(self, state: str, error: str = "") -> None:
-        """Go into a state of v2beta1RuntimeState."""
-        self.state, self.error = state, error
-        self.started = self.started or now()
-        self.driven = self.driven or now()
-        self.ended = now() if state in FINAL else ""
-        self.history.append({"update_time": now(), "state": state})
+        """Go into a state: PENDING, RUNNING, SUCCEEDED, FAILED, or SKIPPED for a cached task.
 
-    def describe_pod(self, name: str) -> dict[str, Any]:
-        """Return the task's pod as Kubernetes has it."""
-        ran = next((one["update_time"] for one in self.history if one["state"] == "RUNNING"), "")
-        state: dict[str, Any] = {"waiting": {"reason": "PodInitializing"}}
-        if ran:
-            state = {"running": {"startedAt": ran}}
-        if ran and self.ended:
-            state = {"terminated": {"startedAt": ran, "finishedAt": self.ended, "exitCode": 0}}
-        placed = {"type": "PodScheduled", "status": "True" if self.placed else "False"}
-        return {
-            "metadata": {"name": name, "creationTimestamp": self.driven},
-            "status": {
-                "conditions": [{**placed, "lastTransitionTime": self.placed or self.driven}],
-                "containerStatuses": [{"name": "wait"}, {"name": "main", "state": state}],
-            },
-        }
+        A task that has failed and goes on is one that is tried again: it has a further pod.
+        """
+        self.end_driver()
+        if state == "SKIPPED":
+            self.is_cached = True
+            self.execution_state = "CACHED"
+        else:
+            pod = self._need_pod()
+            if pod.state in FINAL and pod.history and state not in FINAL:
+                self.rounds[-1].append(Step())
+                pod = self.rounds[-1][-1]
+            if pod.state != state or not pod.history:
+                pod.move(state)
+            pod.exit_code = 1 if state == "FAILED" else 0
+        self.state, self.error = state, error
+        self.ended = time.time() if state in FINAL else 0.0
+        self.updated = time.time()
+        if state in ("SUCCEEDED", "FAILED") and self.execution_state == "RUNNING":
+            self.execution_state = {"SUCCEEDED": "COMPLETE"}.get(state, state)
+
+    def _need_pod(self) -> Step:
+        if not self.rounds[-1]:
+            self.rounds[-1].append(Step())
+        return self.rounds[-1][-1]
 
 
 @dataclass
 class Run:
-    """One execution of a pipeline. Whoever executes it moves its tasks; see Execute."""
+    """One execution of a pipeline. Whoever executes it moves its tasks; see Execute.
+
+    Attributes:
+        argo: How the installation runs workflows.
+        recurring: `recurring_run_id` and `scheduled_at` of a run that a recurring run started.
+        workflow: The name of Argo's workflow; "" for one that is generated.
+        pods_are_gone: The pods were deleted, as Kubernetes and Argo do after a while.
+    """
 
     pipeline: Pipeline = field(repr=False)
     parameters: dict[str, Value] = field(repr=False)
@@ -97,19 +193,52 @@ class Run:
     pipeline_root: str = ""
     state: str = "PENDING"
     error: str = ""
-    finished: str = ""
+    argo: Argo = field(default_factory=Argo)
+    recurring: dict[str, str] = field(default_factory=dict)
+    workflow: str = ""
+    began: float = 0.0
+    ended: float = 0.0
+    storage_state: str = "AVAILABLE"
+    pods_are_gone: bool = False
+    driver: Step = field(default_factory=Step)
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    created: str = field(default_factory=now)
+    made: float = field(default_factory=time.time)
     tasks: dict[str, Task] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[tuple[float, str]] = field(default_factory=list)
     is_terminated: threading.Event = field(default_factory=threading.Event)
+    root_execution_id: int = field(default_factory=lambda: next(_IDS))
+    _rows: list[dict[str, Any]] = field(default_factory=list, repr=False)
     _lock: Any = field(default_factory=threading.RLock, repr=False)
+
+    def __post_init__(self) -> None:
+        # KFP's compiler: generateName "<pipeline>-"; Kubernetes cuts it and appends five characters
+        self.workflow = self.workflow or f"{self.pipeline.name}-"[:58] + make_suffix()
+
+    @property
+    def argo_name(self) -> str:
+        """Return the name of Argo's workflow."""
+        return self.workflow
+
+    @property
+    def created(self) -> str:
+        """Return when it was made."""
+        return write_time(self.made)
+
+    @property
+    def finished(self) -> str:
+        """Return when it ended, "" if it has not."""
+        return write_time(self.ended, "")
+
+    @property
+    def is_waiting(self) -> bool:
+        """Say whether a pod of the run cannot start, so that the run will not end by itself."""
+        return any(pod.waits for task in list(self.tasks.values()) for pod in task.pods)
 
     def move(self, state: str, error: str = "") -> None:
         """Go into a state and note it in the history."""
         self.state, self.error = state, error
-        self.finished = now() if state in FINAL else ""
-        self.history.append({"update_time": now(), "state": state})
+        self.ended = time.time() if state in FINAL else 0.0
+        self.history.append((time.time(), state))
 
     def get_task(self, name: str) -> Task:
         """Return the state of a task, made when it is first asked for."""
@@ -118,25 +247,58 @@ class Run:
     def execute(self, execute: Execute) -> None:
         """Take the run from PENDING to a final state."""
         with self._lock:
+            self.began = time.time()
+            self.driver = Step()
+            self.driver.move("PENDING")
             if not self.is_terminated.is_set():
+                # a workflow without phase, which KFP saw of some of the recorded runs before it was running
+                self.history.append((time.time(), ""))
                 self.move("RUNNING")
         crash = "the executor of the test server crashed"
         try:
+            self.driver.move("RUNNING")
+            self.driver.move("SUCCEEDED")
             execute(self)
             crash = ""
         finally:
             self._finish(crash)
 
+    def fail_root(self, error: str, log: str) -> None:
+        """Let the root driver fail: no task begins."""
+        self.driver.move("FAILED")
+        self.driver.log, self.driver.exit_code = log, 1
+        self.error = error
+
     def _finish(self, crash: str) -> None:
-        failed = [
-            f"{task.name}: {task.error}" for task in self.tasks.values() if task.state == "FAILED"
-        ]
-        error = crash or self.error or "; ".join(failed)
+        """Go into the last state.
+
+        A run that was terminated has FAILED: KFP 2.17.0 seen on a real installation never showed CANCELED,
+        and the history has CANCELING (Argo's shutdown strategy makes the workflow "Failed").
+        """
         with self._lock:
             if self.is_terminated.is_set():
-                self.move("CANCELED", "run was terminated")
-            else:
-                self.move("FAILED" if error else "SUCCEEDED", error)
+                for task in list(self.tasks.values()):
+                    self._stop(task)
+                self.move("FAILED", "run was terminated")
+                return
+            failed = [
+                f"{task.name}: {task.error}"
+                for task in list(self.tasks.values())
+                if task.state == "FAILED"
+            ]
+            error = crash or self.error or "; ".join(failed)
+            self.move("FAILED" if error else "SUCCEEDED", error)
+
+    def _stop(self, task: Task) -> None:
+        """Let a task that has not ended fail, as Argo's controller does: "Stopped with strategy"."""
+        if task.state in FINAL or not task.state:
+            return
+        if task.driver.state not in FINAL:
+            task.fail_driver("run was terminated")
+        else:
+            state = task.execution_state
+            task.move("FAILED", "run was terminated")
+            task.execution_state = state  # its launcher was killed and could not say anything
 
     def terminate(self) -> bool:
         """Ask the executor to stop; return False if the run has finished already."""
@@ -147,125 +309,154 @@ class Run:
             self.move("CANCELING")
         return True
 
+    # what the interface shows
+
     def to_json(self) -> dict[str, Any]:
         """Return the run as the interface shows it (v2beta1Run)."""
-        shown = {
-            "run_id": self.run_id,
+        rows = self._list_rows()
+        shown: dict[str, Any] = {
             "experiment_id": self.experiment_id,
+            "run_id": self.run_id,
             "display_name": self.request["display_name"],
-            "storage_state": "AVAILABLE",
-            "created_at": self.created,
-            "scheduled_at": self.created,
-            "finished_at": self.finished or _NEVER,
-            "state": self.state,
-            "run_details": {"task_details": self._list_details()},
-            "state_history": list(self.history),
+            "storage_state": self.storage_state,
         }
-        for name in (
-            "description",
-            "pipeline_spec",
-            "pipeline_version_reference",
-            "runtime_config",
-        ):
+        for name in ("description", "pipeline_spec", "pipeline_version_reference"):
             if name in self.request:
                 shown[name] = self.request[name]
-        shown["service_account"] = self.request.get("service_account") or "pipeline-runner"
-        if self.state == "FAILED":
-            shown["error"] = {"code": 13, "message": self.error}
+        if self.request.get("runtime_config"):
+            shown["runtime_config"] = self.request["runtime_config"]
+        if not self.recurring:
+            shown["service_account"] = self.request.get("service_account") or "pipeline-runner"
+        shown |= {
+            "created_at": self.created,
+            "scheduled_at": self.recurring.get("scheduled_at", self.created),
+            "finished_at": write_time(self.ended, _EPOCH),
+            "state": self.state,
+        }
+        if rows:
+            shown["run_details"] = {"task_details": rows}
+        if self.recurring:
+            shown["recurring_run_id"] = self.recurring["recurring_run_id"]
+        shown["state_history"] = _write_history(self.history)
+        if not self.recurring and self.state in FINAL:
+            shown["plugins_output"] = _PLUGINS
         return shown
 
-    @property
-    def argo_name(self) -> str:
-        """Name the run as the engine below KFP does."""
-        return f"{self.pipeline.name}-{self.run_id[:5]}"
+    def _list_rows(self) -> list[dict[str, Any]]:
+        """Return the rows of `task_details`, in no order.
 
-    def find_pod(self, name: str) -> Task | None:
-        """Return the task whose container runs, or ran last, in a pod of that name."""
-        for task in self.tasks.values():
-            steps = self._list_tries(task) or [self._name_step(task)]
-            if name == f"{self.argo_name}-{self._name_template(task)}-{number_step(steps[-1])}":
-                return None if task.is_cached else task
+        One row per node of Argo's, and one per execution that was put into the cache. Above a size Argo
+        compresses the states of the nodes; KFP cannot read them then and keeps the rows that it has.
+        """
+        with self._lock:
+            nodes = list_nodes(self)
+            if not Size(self).is_compressed(nodes):
+                self._rows = [self._show(node) for node in nodes.values()]
+            elif not self._rows:
+                self._rows = [self._show(node) for node in self._list_first_nodes(nodes)]
+            rows = [*self._rows, *self._list_cache_rows()]
+        return sorted(rows, key=lambda row: str(row["task_id"]))
+
+    def _list_first_nodes(self, nodes: dict[str, Node]) -> list[Node]:
+        """Return the nodes as they were before the root had any tasks: what KFP saw last of a large run."""
+        first = [
+            node for node in nodes.values() if node.template in ("entrypoint", "system-dag-driver")
+        ]
+        for node in first:
+            state = "RUNNING" if node.pod is None else "PENDING"
+            node.state, node.ended, node.history = state, 0.0, [(node.started, state)]
+            node.children = [child for child in node.children if not child.endswith(".root")]
+        return first
+
+    def _show(self, node: Node) -> dict[str, Any]:
+        """Return the row of a node: it has the ids of its children, and none of its own."""
+        row: dict[str, Any] = {
+            "run_id": self.run_id,
+            "task_id": str(uuid.uuid5(uuid.UUID(self.run_id), node.name)),
+            "display_name": node.display,
+            "create_time": self.created,
+            "start_time": write_time(node.started),
+            "end_time": write_time(node.ended),
+        }
+        if node.state:
+            row["state"] = node.state
+        row["state_history"] = _write_history(node.history)
+        if node.children:
+            row["child_tasks"] = [
+                {"pod_name": f"{self.argo_name}-{number_node(child)}"} for child in node.children
+            ]
+        return row
+
+    def _list_cache_rows(self) -> list[dict[str, Any]]:
+        """Return the rows that the launcher makes when it fills the cache (launcher_v2.go, 2.17.0).
+
+        They have neither name nor state, and one exists per executed task that succeeded with caching on.
+        """
+        return [
+            {
+                "run_id": self.run_id,
+                "task_id": task.task_id,
+                "create_time": write_time(task.pods[-1].started),
+                "start_time": write_time(task.pods[-1].started),
+                "end_time": write_time(task.ended),
+                "execution_id": str(task.execution_id),
+            }
+            for task in list(self.tasks.values())
+            if task.state == "SUCCEEDED" and task.pods and self._is_in_cache(task)
+        ]
+
+    def _is_in_cache(self, task: Task) -> bool:
+        return bool(self.pipeline.tasks[task.name].caching_options.enable_cache)
+
+    # pods
+
+    def find_pod(self, name: str) -> Node | None:
+        """Return the node that has a pod of that name: a task's, its driver's, or the root driver's."""
+        for node in list_nodes(self).values():
+            if node.pod is not None and name_pod(self.argo_name, node) == name:
+                return node
         return None
 
-    def _name_step(self, task: Task) -> str:
-        return f"{self.argo_name}.root.{task.name}.executor"
+    def find_pod_names(self, task: str) -> list[str]:
+        """Return the names of a task's pods, its driver's first."""
+        record = self.get_task(task)
+        wanted = [record.driver, *record.pods]
+        names = {
+            id(node.pod): name_pod(self.argo_name, node)
+            for node in list_nodes(self).values()
+            if node.pod is not None
+        }
+        return [names[id(pod)] for pod in wanted if id(pod) in names]
 
-    def _list_tries(self, task: Task) -> list[str]:
-        """Return the names of the steps below that of a task that is tried again; each has a pod."""
-        if not self.pipeline.tasks[task.name].HasField("retry_policy"):
-            return []
-        return [f"{self._name_step(task)}({number})" for number in range(max(task.attempts, 1))]
+    def has_retry_policy(self, task: str) -> bool:
+        """Say whether the pipeline has a retry policy for a task."""
+        return bool(self.pipeline.tasks[task].HasField("retry_policy"))
 
-    def _name_template(self, task: Task) -> str:
-        """Return what the compiler for Argo calls the template of a task's pod."""
-        retry = "retry-" if self.pipeline.tasks[task.name].HasField("retry_policy") else ""
-        name = f"{retry}system-container-impl"
-        config = self.pipeline.get_kubernetes(task.name)
-        metadata = config.get("podMetadata")
+    def is_importer(self, task: str) -> bool:
+        """Say whether a task imports an artifact: it has a pod of its own kind and no driver."""
+        label = self.pipeline.get_component(task).executor_label
+        return bool(self.pipeline.executors[label].WhichOneof("spec") == "importer")
+
+    def name_template(self, task: str) -> str:
+        """Return what the compiler for Argo calls the template of a task's pod (container.go, 2.17.0)."""
+        name = f"{'retry-' if self.has_retry_policy(task) else ''}system-container-impl"
+        metadata = self.pipeline.get_kubernetes(task).get("podMetadata")
         if metadata is None:
             return name
         counts = [str(len(metadata.get(kind, {}))) for kind in ("annotations", "labels")]
         return f"metadata-{'-'.join(counts)}-{name}"
 
-    def _list_details(self) -> list[dict[str, Any]]:
-        """Return one entry per node of Argo's workflow: also drivers and the pods called "executor".
 
-        As release 2.17 does: the step of a task succeeds although its executor is skipped, which is how a
-        cached result looks; a step has the ids of its children, and none of its own.
-        """
-        details = [self._show(self.argo_name, self.state)]
-        details.append(
-            self._show("root-driver", self.state if self.state == "PENDING" else "SUCCEEDED")
-        )
-        for task in list(self.tasks.values()):
-            if not task.state:
-                continue
-            step = self._show(task.name, "SUCCEEDED" if task.is_cached else task.state, task)
-            step["child_tasks"] = self._list_ids([self._name_step(task)])
-            driver = self._show(
-                f"{task.name}-driver", "SUCCEEDED" if task.driven else "RUNNING", task
-            )
-            details.append(
-                {**driver, "start_time": task.started, "end_time": task.driven or _NEVER}
-            )
-            if task.driven:
-                details += [step, *self._list_pods(task)]
-        return details
-
-    def _list_pods(self, task: Task) -> list[dict[str, Any]]:
-        """Return the step that is a task's pod; or that has its pods, if the task is tried again."""
-        history = {"state_history": list(task.history)}
-        executor = self._show("executor", task.state, task) | history
-        tries = [] if task.is_cached else self._list_tries(task)
-        if not tries:
-            return [executor]
-        shown = [self._show(name.rpartition(".")[2], task.state, task) | history for name in tries]
-        return [{**executor, "child_tasks": self._list_ids(tries)}, *shown]
-
-    def _list_ids(self, steps: list[str]) -> list[dict[str, str]]:
-        return [{"pod_name": f"{self.argo_name}-{number_step(step)}"} for step in steps]
-
-    def _show(self, name: str, state: str, task: Task | None = None) -> dict[str, Any]:
-        is_task = task is not None and name == task.name
-        place = f"{task.name}/{name}" if task else name
-        shown = {
-            "run_id": self.run_id,
-            "task_id": task.task_id if is_task else str(uuid.uuid5(uuid.UUID(self.run_id), place)),
-            "display_name": name,
-            "create_time": task.started if task else self.created,
-            "start_time": (task.driven or task.started) if task else self.created,
-            "state": state,
-            "state_history": [{"update_time": now(), "state": state}],
-        }
-        # the interface writes no time as the beginning of all times
-        shown["end_time"] = (task.ended if task else self.finished) or _NEVER
-        if is_task and task.error:
-            shown["error"] = {"code": 13, "message": task.error}
-        return shown
+def _write_history(history: list[tuple[float, str]]) -> list[dict[str, str]]:
+    """Return a history as the interface has it; an entry without state is one that KFP does not know."""
+    return [
+        {"update_time": write_time(when)} | ({"state": state} if state else {})
+        for when, state in history
+    ]
 
 
 # Executes a run: moves its tasks through their states, looks at run.is_terminated now and then,
-# and may set run.error. Failures of tasks are states, not exceptions.
+# and may call run.fail_root. Failures of tasks are states, not exceptions.
 Execute = Callable[[Run], None]
 
 

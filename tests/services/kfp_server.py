@@ -24,18 +24,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.services.argo import Argo, Node
 from tests.services.kfp_api import Api
 from tests.services.kfp_forms import find_problem
-from tests.services.kfp_listing import Json, Request
+from tests.services.kfp_listing import Request
 from tests.services.kfp_run import Execute, Run, succeed
 from tests.services.metadata_store import KIND, PATH, MetadataStore
 from tests.services.missing import find_program
+from tests.services.pod_object import describe_events, describe_pod, read_log
 from tests.services.refusal import RefusalError
 from tests.services.waiting import wait_until
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_HTML = "text/html; charset=utf-8"
 LOGIN_PAGE = b"<!doctype html><title>Log in to Kubeflow</title>"
 
 
@@ -78,7 +81,8 @@ class KFPServer:
     forbidden_namespaces  namespaces of such an installation that the user may not use
     certificate           files with certificate and key: speak https
     log_servers           who gives logs of pods: the page's server, the API's
-    version               as the server says it
+    version               as the server says it; how runs go follows from it
+    argo                  how runs go, for more than the version says
     prefix                what stands before all paths, as behind the API server of Kubernetes
     namespaces            those that this API server knows
     """
@@ -96,12 +100,18 @@ class KFPServer:
         prefix: str = "",
         version: str = "2.17.0",
         namespaces: frozenset[str] = frozenset(),
+        argo: Argo | None = None,
     ) -> None:
-        self.api = Api(execute, multi_user=multi_user, forbidden_namespaces=forbidden_namespaces)
+        self.api = Api(
+            execute,
+            multi_user=multi_user,
+            forbidden_namespaces=forbidden_namespaces,
+            argo=argo or Argo(version),
+        )
         self.log_servers = log_servers
         self.prefix = prefix
         self.namespaces = namespaces
-        self.version = version
+        self.version = argo.version if argo else version
         self.token = token
         self.cookies = cookies
         self.requests: list[Request] = []
@@ -189,35 +199,114 @@ class KFPServer:
                 401, "Request header error: there is no valid user identity in the request"
             )
 
-    def find_pod(self, request: Request) -> Json | None:
-        """Return the pod that a request to the page's server asks for, None if it asks for none."""
-        if request.path != "/k8s/pod" or "page" not in self.log_servers:
-            return None
-        name = request.query.get("podname", "")
-        for run in self.runs:
-            task = run.find_pod(name)
-            if task is not None:
-                return task.describe_pod(name)
-        raise RefusalError(500, f"Could not get pod {name} in namespace")
+    def find_page(self, request: Request) -> tuple[int, bytes, str] | None:
+        """Return what the page's server answers about a pod or an artifact; None if it is not asked.
 
-    def find_log(self, request: Request) -> str | None:
-        """Return the log that a request asks for, None if it asks for none; RefusalError as the real ones.
-
-        page's server   /k8s/pod/logs?podname=...
-        API server      /apis/v1alpha1/runs/{run}/nodes/{pod}/log
+        As frontend/server/handlers of 2.17.0 do: errors are plain sentences, and no JSON.
         """
-        api = re.fullmatch(r"/apis/v1alpha1/runs/([^/]+)/nodes/([^/]+)/log", request.path)
-        if request.path == "/k8s/pod/logs" and "page" in self.log_servers:
-            pod, status = request.query.get("podname", ""), 500
-        elif api and "api" in self.log_servers:
-            pod, status = api.group(2), 400
-        else:
+        if "page" not in self.log_servers:
             return None
+        if request.path == "/k8s/pod/logs":
+            return self._find_log_of_page(request)
+        if request.path in ("/k8s/pod", "/k8s/pod/events"):
+            return self._find_pod(request)
+        if request.path == "/artifacts/get":
+            return self._find_artifact(request)
+        return None
+
+    def _find_node(self, name: str) -> tuple[Run, Node] | None:
+        """Return the node of a pod that there is, and its run."""
         for run in self.runs:
-            task = run.find_pod(pod)
-            if task is not None:
-                return task.log
-        raise RefusalError(status, f"Could not get main container logs: pod {pod} not found")
+            node = None if run.pods_are_gone else run.find_pod(name)
+            if node is not None:
+                return run, node
+        return None
+
+    def _find_pod(self, request: Request) -> tuple[int, bytes, str]:
+        """Answer for /k8s/pod and /k8s/pod/events (pod-info.ts)."""
+        for key in ("podname", "podnamespace"):
+            if not request.query.get(key):
+                return 422, f"{key} argument is required".encode(), _HTML
+        name, namespace = request.query["podname"], request.query["podnamespace"]
+        found = self._find_node(name)
+        if request.path == "/k8s/pod":
+            if found is None:
+                problem = f"Could not get pod {name} in namespace {namespace}"
+                return 500, problem.encode(), _HTML
+            pod = describe_pod(*found, name, namespace)
+            return 200, json.dumps(pod).encode(), _HTML  # as express does
+        events = describe_events(*found, name, namespace) if found else []
+        body = {"apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": events}
+        return 200, json.dumps(body).encode(), _HTML
+
+    def _find_log_of_page(self, request: Request) -> tuple[int, bytes, str]:
+        """Answer for /k8s/pod/logs (pod-logs.ts)."""
+        name = request.query.get("podname", "")
+        if not name:
+            return 400, b"podname argument is required", _HTML
+        found = self._find_node(name)
+        log = None if found is None else read_log(found[1])
+        if log is None:
+            problem = "Could not get main container logs: Error: Unable to retrieve workflow status"
+            return 500, problem.encode(), _HTML
+        return 200, log.encode(), "text/plain"
+
+    def _find_artifact(self, request: Request) -> tuple[int, bytes, str]:
+        """Answer for /artifacts/get (artifacts.ts): an object of the bucket."""
+        store = getattr(self.api.execute, "store", None)
+        query = request.query
+        path = None
+        if store is not None:
+            path = store.get_path(
+                f"{query.get('source')}://{query.get('bucket')}/{query.get('key')}"
+            )
+        if path is None or not path.is_file():
+            problem = (
+                f"Failed to get object in bucket {query.get('bucket')} at path {query.get('key')}"
+            )
+            return 500, f"{problem}: S3Error: The specified key does not exist.".encode(), _HTML
+        content = path.read_bytes()
+        peek = int(query.get("peek") or 0)
+        return 200, content[:peek] if peek else content, "application/octet-stream"
+
+    def find_log(self, request: Request) -> tuple[bytes, str] | None:
+        """Return the API server's answer to /apis/v1alpha1/runs/{run}/nodes/{pod}/log; None for other paths.
+
+        KFP 2.17.0 seen on a real installation: the status is 200 also for a log that it cannot give, and the
+        body then is JSON as text/plain. It asks Kubernetes for the pod, and the archive without one.
+        """
+        found = re.fullmatch(r"/apis/v1alpha1/runs/([^/]+)/nodes/([^/]+)/log", request.path)
+        if found is None or "api" not in self.log_servers:
+            return None
+        run_id, pod = found.groups()
+        run = self.api.runs.get(run_id)
+        if run is None:
+            problem = f"ResourceNotFoundError: Run {run_id} not found"
+            problem = f"due to run fetching error: Failed to fetch run {run_id}: {problem}"
+            return _format_log_error(run_id, problem)
+        node = None if run.pods_are_gone else run.find_pod(pod)
+        log = None if node is None else read_log(node)
+        if log is not None:
+            return log.encode(), "text/plain"
+        # Argo's default config archives below private-artifacts/, which is not where KFP looks
+        key = f"/artifacts/{run.argo_name}/{pod}/main.log"
+        cause = (
+            f'Failed to get file reader for {key}: blob (key "{key}") (code=NotFound): operation error S3: '
+            "GetObject, https response error StatusCode: 404, RequestID: 0, HostID: 0, NoSuchKey: The "
+            "specified key does not exist."
+        )
+        problem = (
+            f"InternalServerError: Failed to read logs from archive {pod} due to error fetching the log "
+            f"file: InternalServerError: {cause}"
+        )
+        return _format_log_error(run_id, f": {problem}")
+
+
+def _format_log_error(run_id: str, problem: str) -> tuple[bytes, str]:
+    separator = "" if problem.startswith(":") else " "
+    message = f"BadRequestError: Failed to read logs for run {run_id}{separator}{problem}"
+    body = {"error_message": message, "error_details": message}
+    return json.dumps(body, separators=(",", ":")).encode(), "text/plain; charset=utf-8"
 
 
 class _Http(ThreadingHTTPServer):
@@ -297,15 +386,15 @@ class _Handler(BaseHTTPRequestHandler):
             kfp.check_user(request)
             log = kfp.find_log(request)
             if log is not None:
-                self._send(200, log.encode(), "text/plain")
+                self._send(200, *log)
+                return
+            page = kfp.find_page(request)
+            if page is not None:
+                self._send(*page)
                 return
             method = PATH.fullmatch(request.path)
             if method and "page" in kfp.log_servers:
                 self._send(200, MetadataStore(kfp.runs).answer(method[1], request.body), KIND)
-                return
-            pod = kfp.find_pod(request)
-            if pod is not None:
-                self._send(200, json.dumps(pod).encode(), "text/html")  # as express does
                 return
             kind, answer = kfp.api.answer(request)
         except RefusalError as refusal:

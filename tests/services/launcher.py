@@ -1,6 +1,6 @@
 """What KFP's launcher does around the command of a task: inputs, placeholders, outputs.
 
-Written from the behaviour of backend/src/v2/component/launcher_v2.go of kubeflow/pipelines.
+Written from the behaviour of backend/src/v2/component/launcher_v2.go of kubeflow/pipelines, 2.17.0.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.services.executor_input import format_parameter
+from tests.services.executor_input import LOGS, format_parameter
 from tests.services.object_store import ObjectStore, get_local_path
+from tests.services.pod_log import Upload
 from tests.services.protojson import format_message
 
 if TYPE_CHECKING:
@@ -23,9 +24,13 @@ if TYPE_CHECKING:
 class Pod:
     """What the container of a task is to run.
 
-    folder: stands for "/" as far as the launcher fills it (inputs) and reads it (outputs): what
-    lies in folder/minio/… is at /minio/… in the pod before the command, and comes back after it.
-    resources: the container's, as the pipeline has them; kubernetes: the KubernetesExecutorConfig
+    Attributes:
+        name: The name of the pod.
+        folder: Stands for "/" as far as the launcher fills it (inputs) and reads it (outputs): what lies in
+            folder/minio/… is at /minio/… in the pod before the command, and comes back after it.
+        resources: The container's, as the pipeline has them.
+        kubernetes: The KubernetesExecutorConfig.
+        kept: Folders of the container that come back after the command: mounted claims.
     """
 
     name: str
@@ -37,6 +42,7 @@ class Pod:
     is_terminated: threading.Event = field(default_factory=threading.Event)
     resources: Any = None
     kubernetes: Any = None
+    kept: tuple[str, ...] = ()
 
     @property
     def deadline_s(self) -> float:
@@ -46,11 +52,26 @@ class Pod:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a pod ended. error: why it never started, in the cluster's words (ImagePullBackOff: …)."""
+    """How a pod ended.
+
+    Attributes:
+        exit_code: Of the program, not of the launcher.
+        log: What the program printed.
+        error: Why the container never started, in Kubernetes' words ("ImagePullBackOff: …"). Such a pod waits
+            until the run is terminated; KFP 2.17.0 seen on a real installation shows it as PENDING.
+        reason: What the launcher says instead of the exit code, for a program that it cannot start.
+        is_killed: Kubernetes killed the pod (deadline, termination): the launcher has no last words.
+        is_lost: The pod was deleted or evicted, or its machine was lost: Argo calls that "Error".
+        is_out_of_memory: The kernel killed a process of the container because of its memory limit.
+    """
 
     exit_code: int = 0
     log: str = ""
     error: str = ""
+    reason: str = ""
+    is_killed: bool = False
+    is_lost: bool = False
+    is_out_of_memory: bool = False
 
 
 # Runs the pod's command and brings the changes into pod.folder.
@@ -58,23 +79,23 @@ Launch = Callable[[Pod], Ending]
 
 
 class LauncherError(Exception):
-    """The launcher fails a task: its command failed, or its outputs cannot be taken."""
+    """The launcher fails a task: its outputs cannot be taken."""
 
 
-def prepare_pod(folder: Path, executor_input: Any, store: ObjectStore) -> list[str]:
-    """Put the inputs and the folders of the outputs below folder; return the launcher's warnings."""
-    warnings = []
-    for name, items in executor_input.inputs.artifacts.items():
+def prepare_pod(folder: Path, executor_input: Any, store: ObjectStore) -> None:
+    """Put the inputs and the folders of the outputs below folder.
+
+    An input that is not in the bucket is not there, and nothing is said about it: the launcher lists what
+    lies below the key and downloads that (objectstore.DownloadBlob, 2.17.0).
+    """
+    for items in executor_input.inputs.artifacts.values():
         for artifact in items.artifacts:
-            path = get_local_path(artifact.uri)
-            if not store.download(artifact.uri, _inside(folder, path)):
-                warnings.append(f"input artifact {name!r}: nothing at {artifact.uri}")
+            store.download(artifact.uri, inside(folder, get_local_path(artifact.uri)))
     for output in executor_input.outputs.parameters.values():
-        _inside(folder, output.output_file).parent.mkdir(parents=True, exist_ok=True)
+        inside(folder, output.output_file).parent.mkdir(parents=True, exist_ok=True)
     for items in executor_input.outputs.artifacts.values():
         path = get_local_path(items.artifacts[0].uri)
-        _inside(folder, path).parent.mkdir(parents=True, exist_ok=True)
-    return warnings
+        inside(folder, path).parent.mkdir(parents=True, exist_ok=True)
 
 
 def fill_placeholders(text: str, executor_input: Any) -> str:
@@ -85,30 +106,63 @@ def fill_placeholders(text: str, executor_input: Any) -> str:
     return text
 
 
+def read_said(folder: Path, executor_input: Any) -> str | None:
+    """Return the text of the file in which the program describes its outputs; None if there is none."""
+    path = inside(folder, executor_input.outputs.output_file)
+    return path.read_text(errors="replace") if path.exists() else None
+
+
 def collect_outputs(
     folder: Path, executor_input: Any, component: Any, store: ObjectStore
-) -> tuple[dict[str, Value], dict[str, Any], list[str]]:
-    """Return parameters, artifacts (uploaded) and warnings of a pod whose command succeeded.
+) -> tuple[dict[str, Value], dict[str, Any], list[Upload]]:
+    """Return parameters, artifacts (uploaded) and what was uploaded, of a pod whose command succeeded.
 
-    Raises LauncherError for an output file that is no ExecutorOutput and a missing parameter.
-    A missing artifact is only a warning, as on a cluster.
+    Raises:
+        LauncherError: For an output file that is no ExecutorOutput and a missing parameter.
+
+    A missing artifact is only a warning, and is registered nevertheless; a missing `executor-logs` is not.
     """
-    output = _read_executor_output(_inside(folder, executor_input.outputs.output_file))
+    output = _read_executor_output(inside(folder, executor_input.outputs.output_file))
     parameters = dict(output.parameter_values)
     for name, definition in component.output_definitions.parameters.items():
         if name not in parameters:
             path = executor_input.outputs.parameters[name].output_file
-            parameters[name] = _read_parameter(_inside(folder, path), name, definition)
-    artifacts, warnings = {}, []
-    for name, items in executor_input.outputs.artifacts.items():
+            parameters[name] = _read_parameter(inside(folder, path), name, definition)
+    artifacts, uploads = {}, []
+    for name, items in sorted(executor_input.outputs.artifacts.items()):
         artifact = items.artifacts[0]
-        if name in output.artifacts and output.artifacts[name].artifacts:
+        if name != LOGS and name in output.artifacts and output.artifacts[name].artifacts:
             _merge(output.artifacts[name].artifacts[0], artifact)
-        path = artifact.custom_path or get_local_path(artifact.uri)
-        if not store.upload(_inside(folder, path), artifact.uri):
-            warnings.append(f"Local filepath {str(path)!r} does not exist")
-        artifacts[name] = artifact
-    return parameters, artifacts, warnings
+        upload = _upload(folder, name, artifact, store)
+        uploads.append(upload)
+        if upload.exists or name != LOGS:
+            artifacts[name] = artifact
+    return parameters, artifacts, uploads
+
+
+def collect_logs(
+    folder: Path, executor_input: Any, store: ObjectStore
+) -> tuple[dict[str, Any], list[Upload]]:
+    """Return the artifact `executor-logs` of a pod whose command failed: the only one that is kept then."""
+    if LOGS not in executor_input.outputs.artifacts:
+        return {}, []
+    artifact = executor_input.outputs.artifacts[LOGS].artifacts[0]
+    upload = _upload(folder, LOGS, artifact, store)
+    return ({LOGS: artifact} if upload.exists else {}), [upload]
+
+
+def write_logs(folder: Path, executor_input: Any, output: str) -> None:
+    """Keep what the program printed where the artifact `executor-logs` is, as the launcher does meanwhile."""
+    if LOGS in executor_input.outputs.artifacts:
+        uri = executor_input.outputs.artifacts[LOGS].artifacts[0].uri
+        inside(folder, get_local_path(uri)).write_text(output)
+
+
+def _upload(folder: Path, name: str, artifact: Any, store: ObjectStore) -> Upload:
+    path = artifact.custom_path or str(get_local_path(artifact.uri))
+    exists = store.upload(inside(folder, path), artifact.uri)
+    key = artifact.uri.partition("://")[2].partition("/")[2]
+    return Upload(name, path, key, exists)
 
 
 def _list_placeholders(executor_input: Any) -> dict[str, str]:
@@ -167,5 +221,6 @@ def _merge(said: Any, artifact: Any) -> None:
         artifact.custom_path = said.custom_path
 
 
-def _inside(folder: Path, path: str | Path) -> Path:
+def inside(folder: Path, path: str | Path) -> Path:
+    """Return a path of the container as a path on this machine."""
     return folder / str(path).lstrip("/")

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tests.services.kubernetes import WaitError, read_quantity
 from tests.services.launcher import Ending, Pod
 
 if TYPE_CHECKING:
@@ -38,17 +39,20 @@ class DockerPods:
     user: str = ""
     pulled: list[str] = field(default_factory=list)
 
-    def __call__(self, pod: Pod) -> Ending:
-        """Run one pod to its end; an image that cannot be pulled is an ending, too."""
+    def prepare(self, pod: Pod) -> None:
+        """Pull the image; WaitError if that is not possible."""
         from docker.errors import APIError
 
         try:
             self._insist(pod.image)
         except APIError as exc:
-            return Ending(
-                1,
-                error=f'ImagePullBackOff: Back-off pulling image "{pod.image}": {exc.explanation}',
-            )
+            problem = f'Back-off pulling image "{pod.image}": {exc.explanation}'
+            raise WaitError("image", "ImagePullBackOff", problem) from exc
+
+    def __call__(self, pod: Pod) -> Ending:
+        """Run one pod to its end."""
+        from docker.errors import APIError
+
         try:
             container = self._create(pod)
         except APIError as exc:
@@ -103,33 +107,38 @@ class DockerPods:
         container.put_archive("/", _pack(pod))
         try:
             container.start()
-        except APIError as exc:
-            return Ending(1, error=f"StartError: {exc.explanation}")
+        except APIError:
+            # the launcher is started in any case, and cannot start the command (Go's os/exec)
+            words = f'exec: "{pod.command[0]}": executable file not found in $PATH'
+            return Ending(127, log="", reason=words)
         code = _wait(container, pod)
+        log = container.logs().decode(errors="replace")
         if code is None:
-            error = (
-                "DeadlineExceeded: Pod was active on the node longer than the specified deadline"
-            )
-            return Ending(1, container.logs().decode(errors="replace"), error)
-        for folder in _OUTPUTS:
+            return Ending(137, log, is_killed=True)
+        for folder in (*_OUTPUTS, *(path.strip("/") for path in pod.kept)):
             _fetch(container, folder, pod)
-        return Ending(code, log=container.logs().decode(errors="replace"))
+        container.reload()
+        is_out_of_memory = bool(container.attrs["State"].get("OOMKilled"))
+        return Ending(code, log, is_out_of_memory=is_out_of_memory)
 
 
 def _limit(pod: Pod) -> dict[str, Any]:
-    """Return the engine's options for a pod's limits and its shared memory."""
+    """Return the engine's options for a pod's memory limit and for its folders in memory.
+
+    No release of KFP reads `enabledSharedMemory`; an empty dir in memory at /dev/shm is what works.
+    """
     options: dict[str, Any] = {}
     if pod.resources is not None and pod.resources.resource_memory_limit:
-        options["mem_limit"] = _read_bytes(pod.resources.resource_memory_limit)
-    if pod.kubernetes is not None and pod.kubernetes.enabled_shared_memory.size:
-        options["shm_size"] = _read_bytes(pod.kubernetes.enabled_shared_memory.size)
+        options["mem_limit"] = int(read_quantity(pod.resources.resource_memory_limit))
+    for mount in pod.kubernetes.empty_dir_mounts if pod.kubernetes is not None else ():
+        if mount.medium != "Memory":
+            continue
+        size = int(read_quantity(mount.size_limit)) or 1 << 30
+        if mount.mount_path.rstrip("/") == "/dev/shm":
+            options["shm_size"] = size
+        else:
+            options.setdefault("tmpfs", {})[mount.mount_path] = f"size={size},mode=1777"
     return options
-
-
-def _read_bytes(quantity: str) -> int:
-    number = quantity.rstrip("KMGi")
-    power = "KMG".index(quantity[len(number)]) + 1 if quantity != number else 0
-    return int(float(number) * (1024 if quantity.endswith("i") else 1000) ** power)
 
 
 def _wait(container: Any, pod: Pod) -> int | None:

@@ -17,7 +17,7 @@ upstream = {
     key: json.loads(local(items["artifacts"][0]["uri"]).read_text())
     for key, items in inputs.get("artifacts", {}).items()
 }
-print("node", name, "in", os.environ["FFFUNCTION"], "attempt", os.environ["KFP_RETRY_INDEX"])
+print("node", name, "in", os.environ["FFFUNCTION"], "attempt", os.environ.get("KFP_RETRY_INDEX", "none"))
 if name == "fail":
     print("this goes wrong", file=sys.stderr)
     sys.exit(3)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.services.argo import Argo
 from tests.services.cluster import Cluster
 from tests.services.executor_input import LEGACY_OUTPUT_FILE, Paths
 from tests.services.kfp_pipeline import read_parameters, read_pipeline
@@ -20,6 +21,7 @@ from tests.services.kfp_server import KFPServer
 from tests.services.launcher import Ending, Pod
 from tests.services.object_store import get_local_path
 from tests.services.sample import make_pipeline
+from tests.services.waiting import wait_until
 
 
 class FakePods:
@@ -44,21 +46,45 @@ class FakePods:
         )
         find(
             pod, executor_input["outputs"]["artifacts"]["result"]["artifacts"][0]["uri"]
-        ).write_text(pod.name)
+        ).write_text(name_task(pod))
         file = pod.folder / executor_input["outputs"]["outputFile"].lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(self.output)
         return self.endings.pop(0) if self.endings else Ending(log="fine\n")
 
 
+def name_task(pod: Pod) -> str:
+    """Return the name of a pod's task; the sample's containers have it as their first argument."""
+    return pod.args[1]
+
+
 def find(pod: Pod, uri: str) -> Path:
     return pod.folder / get_local_path(uri).relative_to("/")
 
 
-def start(spec: dict[str, Any], cluster: Cluster, **parameters: Any) -> Run:
+PLAIN = Argo(retry_block=False)
+
+
+def start(
+    spec: dict[str, Any], cluster: Cluster, argo: Argo | None = None, **parameters: Any
+) -> Run:
     pipeline = read_pipeline(copy.deepcopy(spec))
-    run = Run(pipeline, read_parameters(pipeline, parameters), {"display_name": "x"})
+    values = read_parameters(pipeline, parameters)
+    run = Run(pipeline, values, {"display_name": "x"}, argo=argo or Argo())
     run.execute(cluster)
+    return run
+
+
+def start_and_terminate(spec: dict[str, Any], cluster: Cluster, task: str) -> Run:
+    """Execute a run, and terminate it when a task waits for what it will never get."""
+    pipeline = read_pipeline(copy.deepcopy(spec))
+    run = Run(pipeline, read_parameters(pipeline, {}), {"display_name": "x"})
+    thread = threading.Thread(target=run.execute, args=(cluster,))
+    thread.start()
+    wait_until(lambda: any(pod.waits for pod in run.get_task(task).pods), what="a pod that waits")
+    assert (run.get_task(task).state, run.state) == ("PENDING", "RUNNING")
+    run.terminate()
+    thread.join()
     return run
 
 
@@ -77,8 +103,8 @@ def test_tasks_run_upstream_first_and_see_results(pods, fast):
         make_pipeline("i", {"b": {"after": ["a"]}, "c": {"after": ["a", "b"]}, "a": {}}), fast
     )
 
-    assert [pod.name for pod in pods.pods] == ["a-0", "b-0", "c-0"]
-    assert pods.seen == [{}, {"a": "a-0"}, {"a": "a-0", "b": "b-0"}]
+    assert [name_task(pod) for pod in pods.pods] == ["a", "b", "c"]
+    assert pods.seen == [{}, {"a": "a"}, {"a": "a", "b": "b"}]
     assert run.state == "SUCCEEDED"
 
 
@@ -93,7 +119,8 @@ def test_executor_input_is_what_the_launcher_gives(pods, fast):
     assert output["type"] == {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}
     assert first["outputs"]["outputFile"].startswith("/minio/mlpipeline/v2/artifacts/sample/")
     artifact = second["inputs"]["artifacts"]["a"]["artifacts"][0]
-    assert (artifact["name"], artifact["uri"]) == ("1", output["uri"])
+    # the first artifact in the store is what the program printed
+    assert (artifact["name"], artifact["uri"]) == ("2", output["uri"])
     assert artifact["metadata"]["display_name"] == "result"
 
 
@@ -169,29 +196,92 @@ def test_failed_task_stops_what_is_downstream_only(pods, fast):
         "b": "",
         "c": "SUCCEEDED",
     }
-    assert run.tasks["a"].log == "Traceback\n"
-    assert run.error == "a: Error (exit code 1): exit status 3"
+    assert "Traceback\n" in run.tasks["a"].log
+    assert "Component failed to execute successfully: exit status 3\n" in run.tasks["a"].log
 
 
-def test_missing_image_is_said_in_the_clusters_words(pods, fast):
+def test_pod_without_its_image_waits_until_the_run_is_terminated(pods, fast):
     pods.endings = [Ending(1, error="ImagePullBackOff: no basic auth credentials")]
+
+    run = start_and_terminate(make_pipeline("i", {"a": {}}), fast, "a")
+
+    assert run.tasks["a"].pods[0].waits == (
+        "image",
+        "ImagePullBackOff",
+        "no basic auth credentials",
+    )
+    assert [state for _, state in run.tasks["a"].history] == ["PENDING", "FAILED"]
+    assert run.state == "FAILED"
+
+
+def make_retried(**policy: Any) -> dict[str, Any]:
+    spec = make_pipeline("i", {"a": {}})
+    spec["root"]["dag"]["tasks"]["a"]["retryPolicy"] = {"backoffMaxDuration": "3600s", **policy}
+    return spec
+
+
+def test_exit_codes_are_not_retried_on_a_stock_installation(pods, fast):
+    pods.endings = [Ending(1)]
+
+    run = start(make_retried(maxRetryCount=2), fast)
+
+    assert (run.state, run.tasks["a"].attempts) == ("FAILED", 1)
+
+
+def test_retries_without_the_block_keep_the_place_of_the_result(pods, fast):
+    pods.endings = [Ending(1)]
+
+    run = start(make_retried(maxRetryCount=2), fast, PLAIN)
+
+    first, second = (one["outputs"]["artifacts"] for one in pods.inputs)
+    assert first["result"] == second["result"]
+    assert first["executor-logs"]["artifacts"][0]["uri"].endswith("/executor-logs-0")
+    assert second["executor-logs"]["artifacts"][0]["uri"].endswith("/executor-logs-1")
+    assert [pod.env["KFP_RETRY_INDEX"] for pod in pods.pods] == ["0", "1"]
+    assert (run.state, run.tasks["a"].attempts) == ("SUCCEEDED", 2)
+
+
+def test_number_of_the_try_is_in_the_environment_of_tasks_with_a_policy_only(pods, fast):
+    start(make_pipeline("i", {"a": {}}), fast)
+
+    assert "KFP_RETRY_INDEX" not in pods.pods[0].env
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        # "Max duration limit exceeded": a field that is not written counts as 0
+        {"backoffMaxDuration": "0s"},
+        # "Backoff would exceed max duration limit"
+        {"backoffDuration": "20s", "backoffMaxDuration": "10s"},
+        # "value '1.5' cannot be resolved to an int"
+        {"backoffFactor": 1.5},
+    ],
+)
+def test_retry_that_argo_does_not_make(pods, fast, policy):
+    pods.endings = [Ending(1)]
+
+    run = start(make_retried(maxRetryCount=2, **policy), fast, PLAIN)
+
+    assert (run.state, run.tasks["a"].attempts) == ("FAILED", 1)
+
+
+def test_fraction_as_factor_makes_the_block_repeat_the_step_around_the_pod(pods, fast):
+    pods.endings = [Ending(1), Ending(1), Ending(1)]
+
+    run = start(make_retried(maxRetryCount=3, backoffFactor=1.5), fast)
+
+    assert [len(tries) for tries in run.tasks["a"].rounds] == [1, 1, 1]
+    assert run.state == "FAILED"
+
+
+def test_pod_that_is_lost_is_started_again_as_the_same_node(pods, fast):
+    pods.endings = [Ending(is_lost=True)]
 
     run = start(make_pipeline("i", {"a": {}}), fast)
 
-    assert run.state == "FAILED"
-    assert "ImagePullBackOff" in run.error
-
-
-def test_retries_keep_the_uri(pods, fast):
-    pods.endings = [Ending(1)]
-    spec = make_pipeline("i", {"a": {}})
-    spec["root"]["dag"]["tasks"]["a"]["retryPolicy"] = {"maxRetryCount": 2}
-
-    run = start(spec, fast)
-
-    assert pods.inputs[0] == pods.inputs[1]
-    assert [pod.env["KFP_RETRY_INDEX"] for pod in pods.pods] == ["0", "1"]
-    assert (run.state, run.tasks["a"].attempts) == ("SUCCEEDED", 2)
+    states = [state for _, state in run.tasks["a"].history]
+    assert states == ["PENDING", "RUNNING", "FAILED", "RUNNING", "SUCCEEDED"]
 
 
 def test_run_that_is_retried_runs_what_failed_and_what_is_downstream(pods, fast):
@@ -208,7 +298,7 @@ def test_run_that_is_retried_runs_what_failed_and_what_is_downstream(pods, fast)
         second = server.wait(run_id).state
 
     assert (first, second) == ("FAILED", "SUCCEEDED")
-    assert [pod.name for pod in pods.pods] == ["a-0", "b-0", "b-0", "c-0"]
+    assert [name_task(pod) for pod in pods.pods] == ["a", "b", "b", "c"]
 
 
 @pytest.mark.parametrize("output", ['{"artefacts": {}}', "not json", '{"parameterValues": 1}'])
@@ -237,14 +327,20 @@ def test_metadata_of_an_output_travels_downstream(pods, fast):
 
 
 def test_missing_artifact_is_a_warning_and_nothing_arrives(tmp_path):
+    seen = []
+
     def launch(pod: Pod) -> Ending:
+        for items in json.loads(pod.args[-1])["inputs"].get("artifacts", {}).values():
+            path = find(pod, items["artifacts"][0]["uri"])
+            seen.extend([path] if path.exists() else [])
         return Ending()
 
     run = start(make_pipeline("i", {"a": {}, "b": {"after": ["a"]}}), Cluster(launch, tmp_path))
 
     assert run.state == "SUCCEEDED"
     assert "does not exist" in run.tasks["a"].log
-    assert "nothing at minio://" in run.tasks["b"].log
+    # the launcher lists what lies below the key, and nothing does (objectstore.DownloadBlob)
+    assert not seen
 
 
 def test_independent_tasks_run_side_by_side(tmp_path):

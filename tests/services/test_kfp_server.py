@@ -58,9 +58,8 @@ def test_client_sees_the_state_of_every_task(kfp_server):
     details = kfp_server.connect().get_run(run_id).run_details.task_details
 
     states = {detail.display_name: detail.state for detail in details}
-    assert (
-        states["one"] == states["two"] == states["one-driver"] == states["executor"] == "SUCCEEDED"
-    )
+    wanted = ("one", "one(0)", "two", "one-driver", "one-driver(0)", "executor", "executor(0)")
+    assert {states[name] for name in wanted} == {"SUCCEEDED"}
 
 
 def test_client_lists_runs_by_filter(kfp_server):
@@ -325,8 +324,9 @@ def test_run_passes_through_its_states():
         failed = server.connect().get_run(run_id)
 
     assert (running.state, failed.state) == ("RUNNING", "FAILED")
-    assert failed.error.message == "one: out of memory"
-    assert [status.state for status in failed.state_history] == ["PENDING", "RUNNING", "FAILED"]
+    assert failed.error is None  # KFP 2.17.0 never says why
+    states = [status.state for status in failed.state_history]
+    assert states == ["PENDING", None, "RUNNING", "FAILED"]
 
 
 def test_run_is_terminated():
@@ -337,7 +337,11 @@ def test_run_is_terminated():
         run_id = post_run(server).json()["run_id"]
         server.connect().terminate_run(run_id)
 
-        assert server.wait(run_id).state == "CANCELED"
+        run = server.wait(run_id).to_json()
+
+    # KFP 2.17.0 seen on a real installation: never CANCELED
+    assert run["state"] == "FAILED"
+    assert [one.get("state") for one in run["state_history"]][-2:] == ["CANCELING", "FAILED"]
 
 
 def test_retry_keeps_the_tasks_that_succeeded():
