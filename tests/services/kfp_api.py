@@ -15,7 +15,7 @@ from tests.services.argo import Argo
 from tests.services.kfp_catalog import Catalog
 from tests.services.kfp_forms import read_body
 from tests.services.kfp_listing import Json, Request, find_row, list_rows
-from tests.services.kfp_pipeline import Pipeline, read_parameters, read_pipeline
+from tests.services.kfp_pipeline import Pipeline, check_compilation, read_parameters, read_pipeline
 from tests.services.kfp_run import Execute, Run, now
 from tests.services.kfp_schedules import Schedules
 from tests.services.refusal import RefusalError, wrap_refusal
@@ -143,9 +143,11 @@ class Api:
         experiment = self._find_experiment(body.get("experiment_id", ""), _NO_EXPERIMENT)
         pipeline = self._find_pipeline(body)
         config = body.get("runtime_config", {})
+        parameters = read_parameters(pipeline, config.get("parameters", {}))
+        check_compilation(pipeline)
         run = Run(
             pipeline,
-            read_parameters(pipeline, config.get("parameters", {})),
+            parameters,
             body,
             experiment_id=experiment["experiment_id"],
             namespace=experiment.get("namespace", ""),

@@ -139,10 +139,6 @@ def _read_upload(request: Request) -> tuple[str, Json]:
     try:
         read_pipeline(whole)
     except RefusalError as refusal:
-        if refusal.message.startswith("Internal error"):
-            # compiled only when a run starts: an upload without tasks was taken
-            pass
-        else:
-            raise UploadError(400, f"{refusal.cause}: pipeline spec is invalid") from refusal
+        raise UploadError(400, f"{refusal.cause}: pipeline spec is invalid") from refusal
     query = request.query
     return query.get("name") or query.get("display_name") or parts[0].get_filename(), whole

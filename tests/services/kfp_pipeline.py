@@ -89,10 +89,20 @@ def read_pipeline(value: dict[str, Any]) -> Pipeline:
         raise refuse_document("unknown template format", "no pipeline spec is provided")
     pipeline = _parse(spec, platform)
     _check_head(pipeline)
+    return pipeline
+
+
+def check_compilation(pipeline: Pipeline) -> None:
+    """Refuse a pipeline that cannot be compiled for Argo, or would be stumbled over when it runs.
+
+    The server compiles when a run starts, after it has looked at the parameters; not at an upload.
+    """
+    if not pipeline.tasks:
+        problem = "DAG root must contain one or more non-exit tasks"
+        raise refuse_compilation(f'compiling DAG "root": {problem}')
     _check_tasks(pipeline)
     _check_executors(pipeline)
     _check_platform(pipeline)
-    return pipeline
 
 
 def read_parameters(pipeline: Pipeline, given: dict[str, Any]) -> dict[str, Value]:
@@ -174,9 +184,6 @@ def _check_head(pipeline: Pipeline) -> None:
         rule = "lower case alphanumeric characters, '-' or '.', and must start and end with an"
         problem = f"name should consist of {rule} alphanumeric character"
         raise refuse_document(f"invalid v2 pipeline spec: {problem}")
-    if not pipeline.tasks:
-        problem = "DAG root must contain one or more non-exit tasks"
-        raise refuse_compilation(f'compiling DAG "root": {problem}')
 
 
 def _check_tasks(pipeline: Pipeline) -> None:
