@@ -35,7 +35,7 @@ def clean_log(log: str) -> str:
     while begin < after and _is_foreign(lines[begin]):
         begin += 1
     own = [line for line in lines[begin:after] if not _is_failure(line)]
-    if not explain_launcher(log):
+    if not explain_launcher(log) or not any(map(_read_level, lines)):
         return "".join(own)
     told = [line for line in (*lines[:begin], *lines[after:]) if _read_level(line) in tuple("WEF")]
     return "".join([*own, *told])
@@ -100,7 +100,18 @@ def _find_error(log: str) -> str:
             ):
                 message = message.partition(": ")[2]
             return message[:_LONGEST]
-    return ""
+    return _find_start_error(log)
+
+
+def _find_start_error(log: str) -> str:
+    """Return why the container runtime could not start what would have logged; "" if it could.
+
+    An example is "exec /bin/driver: argument list too long"; there is nothing else in such a log.
+    """
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    own = [line for line in lines if not _ARGO.fullmatch(line)]
+    is_alone = len(own) == 1 and own[0].startswith(("exec ", "Error: "))
+    return own[0].removeprefix("Error: ")[:_LONGEST] if is_alone else ""
 
 
 def _find_tail(lines: Sequence[str]) -> int:

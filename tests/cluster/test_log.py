@@ -106,6 +106,21 @@ def test_our_own_reason_goes_before_what_the_launcher_saw():
     assert find_exit(log) == ""
 
 
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("exec /bin/driver: argument list too long\n", "exec /bin/driver: argument list too long"),
+        ("Error: no such file\nError: exit status 64\n", "no such file"),
+        ("exec me\nand more\n", ""),
+        ("Error in the command\n", ""),
+        ("", ""),
+    ],
+)
+def test_a_container_that_cannot_be_started_has_a_log_of_one_line(log, reason):
+    assert explain_launcher(log) == reason
+    assert clean_log(log).splitlines()[:1] == log.splitlines()[:1]
+
+
 def test_of_the_error_of_a_driver_the_cause_is_kept():
     log = (
         "I1130 16:08:36.100000       1 main.go:109] Setting log level to: '1'\n"
