@@ -249,17 +249,21 @@ class _Tree:
         state = _get_state(task)
         ended = task.ended if state in FINAL else 0.0
         bodies = []
-        for number, tries in enumerate(task.rounds):
-            is_last = number == len(task.rounds) - 1
+        # a pod without history is one that another thread is just making
+        rounds = [[step for step in list(tries) if step.history] for tries in list(task.rounds)]
+        for number, tries in enumerate(rounds):
+            is_last = number == len(rounds) - 1
             begun = tries[0].started if tries and number else task.driver.ended
-            end = ended if is_last else tries[-1].ended
+            end = ended if is_last or not tries else tries[-1].ended
             bodies.append(_make_body(begun, end, state if is_last else "FAILED"))
         overall = _make_body(task.driver.ended, ended, state)
         dags = self.add_wrapped(base, task.name, "system-container-executor", bodies, overall)
         template = self.run.name_template(task.name)
         outbound: list[str] = []
-        for number, (dag, tries) in enumerate(zip(dags, task.rounds, strict=True)):
+        for number, (dag, tries) in enumerate(zip(dags, rounds, strict=False)):
             step = f"{dag}.executor"
+            if not tries and not task.is_cached:
+                continue
             self.link(dag, step)
             if task.is_cached:
                 # skipped by its condition, before the retry strategy counts: no node `executor(0)`
@@ -269,7 +273,7 @@ class _Tree:
                 outbound = [step]
                 continue
             has_retry = self.has_block or self.run.has_retry_policy(task.name)
-            last = number == len(task.rounds) - 1
+            last = number == len(rounds) - 1
             whole = _make_body(
                 bodies[number].started, ended if last else tries[-1].ended, bodies[number].state
             )

@@ -240,7 +240,9 @@ class Cluster:
         limit = policy.max_retry_count if has_policy else run.argo.retries_of_block
         first = time.time()
         for index in itertools.count():
-            task.rounds[-1].append(Step())
+            step = Step()
+            step.move("PENDING")
+            task.rounds[-1].append(step)
             ending = self._run_pod(run, task, message, index)
             if run.is_terminated.is_set() or task.state in _DONE or _is_waiting(task):
                 return False

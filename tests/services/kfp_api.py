@@ -9,15 +9,23 @@ import re
 import threading
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 from tests.services.argo import Argo
 from tests.services.kfp_catalog import Catalog
 from tests.services.kfp_forms import read_body
 from tests.services.kfp_listing import Json, Request, find_row, list_rows
-from tests.services.kfp_pipeline import Pipeline, read_parameters, read_pipeline
+from tests.services.kfp_pipeline import Pipeline, check_compilation, read_parameters, read_pipeline
 from tests.services.kfp_run import Execute, Run, now
 from tests.services.kfp_schedules import Schedules
-from tests.services.refusal import RefusalError
+from tests.services.refusal import RefusalError, wrap_refusal
+
+_DEFAULT_DESCRIPTION = "All runs created without specifying an experiment will be grouped here."
+_NO_EXPERIMENT = (
+    "Failed to create a run due to invalid experimentId and namespace combination: "
+    "Failed to fetch namespace for experiment {id}: Failed to fetch namespace from experiment {id}: "
+)
+_NOT_SUCCEEDED = "Workflow must be Failed/Error to retry"
 
 
 class Api:
@@ -37,14 +45,14 @@ class Api:
         self.forbidden_namespaces = forbidden_namespaces
         self.experiments: dict[str, Json] = {}
         self.catalog = Catalog()
-        self.schedules = Schedules(self.catalog, self._find_experiment)
         self.runs: dict[str, Run] = {}
+        self.schedules = Schedules(
+            self.catalog, self._find_experiment, self._add_locked, lambda: list(self.runs.values())
+        )
         self._threads: list[threading.Thread] = []
         self._lock = threading.RLock()
         if not multi_user:
-            self._add_experiment(
-                {"display_name": "Default", "description": "The default experiment"}
-            )
+            self._add_experiment({"display_name": "Default", "description": _DEFAULT_DESCRIPTION})
 
     def answer(self, request: Request) -> tuple[str, Json]:
         """Return the name of the answer's definition (without "v2beta1") and the answer.
@@ -57,10 +65,11 @@ class Api:
             if found and method == request.method:
                 with self._lock:
                     return kind, operation(request, *found.groups())
-        raise RefusalError(404, "Not Found")
+        raise RefusalError(404, "Not Found", None)
 
     def close(self) -> None:
         """Terminate the runs that are under way and wait for them."""
+        self.schedules.close()
         for run in self.runs.values():
             run.terminate()
         for thread in self._threads:
@@ -70,9 +79,8 @@ class Api:
 
     def get_health(self, request: Request) -> Json:
         """Tell what kind of installation this is."""
-        # protobuf's JSON leaves out what has its default value
-        multi_user = {"multi_user": True} if self.multi_user else {}
-        return {**multi_user, "pipeline_store": "database"}
+        head = {"commit_sha": "4a3592cb2dd0", "tag_name": self.argo.version}
+        return {**head, "multi_user": self.multi_user, "pipeline_store": "database"}
 
     def create_experiment(self, request: Request) -> Json:
         """Add an experiment; its name is unique in its namespace."""
@@ -86,7 +94,9 @@ class Api:
         for other in self.experiments.values():
             if (other["display_name"], other.get("namespace", "")) == (name, namespace):
                 problem = f"The name {name} already exists. Please specify a new name"
-                raise RefusalError(409, f"Failed to create a new experiment. {problem}")
+                problem = f"Failed to create a new experiment. {problem}"
+                words = "Failed to create a experiment: Already exist error"
+                raise RefusalError(409, f"{words}: {problem}", problem)
         return self._add_experiment(body)
 
     def get_experiment(self, request: Request, experiment_id: str) -> Json:
@@ -113,23 +123,40 @@ class Api:
     def create_run(self, request: Request) -> Json:
         """Take a run and execute it in the background."""
         body = read_body("Run", request.body)
+        try:
+            return self.add_run(body)
+        except RefusalError as refusal:
+            # the compiler's errors have no words before them
+            if refusal.message.startswith("Internal error"):
+                raise
+            raise wrap_refusal("Failed to create a new run: ", refusal) from refusal
+
+    def _add_locked(self, body: Json, **given: Any) -> Json:
+        with self._lock:
+            return self.add_run(body, **given)
+
+    def add_run(self, body: Json, **given: Any) -> Json:
+        """Take a run; given: fields of Run that are not the client's."""
         if not body.get("display_name"):
-            raise RefusalError(
-                400, "Invalid input error: The run name is empty. Please specify a valid name"
-            )
-        experiment = self._find_experiment(body.get("experiment_id", ""))
+            problem = "The run name is empty. Please specify a valid name"
+            raise RefusalError(400, f"Invalid input error: {problem}", problem)
+        experiment = self._find_experiment(body.get("experiment_id", ""), _NO_EXPERIMENT)
         pipeline = self._find_pipeline(body)
         config = body.get("runtime_config", {})
+        parameters = read_parameters(pipeline, config.get("parameters", {}))
+        check_compilation(pipeline)
         run = Run(
             pipeline,
-            read_parameters(pipeline, config.get("parameters", {})),
+            parameters,
             body,
             experiment_id=experiment["experiment_id"],
             namespace=experiment.get("namespace", ""),
             pipeline_root=config.get("pipeline_root", ""),
             argo=self.argo,
+            **given,
         )
-        run.move("PENDING")
+        if not run.recurring:  # a recorded run of a recurring run begins with RUNNING
+            run.move("PENDING")
         self.runs[run.run_id] = run
         experiment["last_run_created_at"] = run.created
         shown = run.to_json()
@@ -138,7 +165,7 @@ class Api:
 
     def get_run(self, request: Request, run_id: str) -> Json:
         """Give one run with the states of its tasks."""
-        return self._find_run(run_id).to_json()
+        return self._find_run(run_id, "Failed to get a run: ").to_json()
 
     def list_runs(self, request: Request) -> Json:
         """Give the runs of an experiment or a namespace, filtered."""
@@ -152,16 +179,36 @@ class Api:
 
     def terminate_run(self, request: Request, run_id: str) -> Json:
         """Cancel a run that is under way."""
-        run = self._find_run(run_id)
+        words = f"Failed to terminate a run: Failed to terminate run {run_id}"
+        run = self._find_run(run_id, f"{words} due to error fetching the run: ")
         if not run.terminate():
-            raise RefusalError(400, f"Failed to terminate run {run_id}: the run has finished")
+            problem = f"Failed to terminate a run {run_id}. Row not found"
+            raise RefusalError(400, f"{words}: Invalid input error: {problem}", problem)
+        return {}
+
+    def archive_run(self, request: Request, run_id: str) -> Json:
+        """Put a run away."""
+        self._find_run(run_id, "Failed to archive a run: ").storage_state = "ARCHIVED"
+        return {}
+
+    def unarchive_run(self, request: Request, run_id: str) -> Json:
+        """Bring a run back."""
+        self._find_run(run_id, "Failed to unarchive a run: ").storage_state = "AVAILABLE"
+        return {}
+
+    def delete_run(self, request: Request, run_id: str) -> Json:
+        """Forget a run."""
+        self._find_run(run_id, "Failed to delete a run: ").terminate()
+        del self.runs[run_id]
         return {}
 
     def retry_run(self, request: Request, run_id: str) -> Json:
         """Run the tasks again that did not succeed."""
-        run = self._find_run(run_id)
+        words = f"Failed to retry a run: Failed to retry run {run_id}"
+        run = self._find_run(run_id, f"{words}: ")
         if run.state not in {"FAILED", "CANCELED"}:
-            raise RefusalError(500, f"Failed to retry run {run_id} as it does not allow retries")
+            message = f"{words}: BadRequestError: {_NOT_SUCCEEDED}: workflow cannot be retried"
+            raise RefusalError(409, message, _NOT_SUCCEEDED, code=10)
         for name, task in list(run.tasks.items()):
             if task.state not in {"SUCCEEDED", "SKIPPED"}:
                 del run.tasks[name]
@@ -177,14 +224,15 @@ class Api:
         thread.start()
         self._threads.append(thread)
 
-    def _find_run(self, run_id: str) -> Run:
-        run: Run = find_row(self.runs, run_id, "Run")
+    def _find_run(self, run_id: str, words: str = "") -> Run:
+        run: Run = find_row(self.runs, run_id, "Run", f"{words}Failed to fetch run {run_id}: ")
         self._check_namespace(run.namespace)
         return run
 
-    def _find_experiment(self, experiment_id: str) -> Json:
+    def _find_experiment(self, experiment_id: str, words: str = "") -> Json:
         if experiment_id:
-            experiment: Json = find_row(self.experiments, experiment_id, "Experiment")
+            before = words.format(id=experiment_id)
+            experiment: Json = find_row(self.experiments, experiment_id, "Experiment", before)
             self._check_namespace(experiment.get("namespace", ""))
             return experiment
         if self.multi_user:
@@ -194,13 +242,16 @@ class Api:
         return next(iter(self.experiments.values()))
 
     def _find_pipeline(self, body: Json) -> Pipeline:
+        """Return the pipeline of a run: the one that it brings, or an uploaded version."""
         reference = body.get("pipeline_version_reference")
-        if bool(reference) == bool(body.get("pipeline_spec")):
-            problem = "either a pipeline spec or a pipeline version is needed, not both"
-            raise RefusalError(400, f"Failed to fetch a template: {problem}")
-        if not reference:
-            return read_pipeline(body["pipeline_spec"])
-        return self.catalog.find_pipeline(reference)
+        if reference and not body.get("pipeline_spec"):
+            return self.catalog.find_pipeline(reference)
+        if "pipeline_spec" not in body:
+            words = "InternalServerError: Failed to create a run due to error fetching manifest"
+            problem = "Failed to fetch a template with an empty pipeline spec manifest"
+            message = f"{words}: Invalid input error: {problem}"
+            raise RefusalError(500, message, "Internal Server Error", cause=problem)
+        return read_pipeline(body["pipeline_spec"])
 
     def _check_namespace(self, namespace: str) -> str:
         """Return the namespace if this user may use it; an installation of one user has none."""
@@ -221,7 +272,7 @@ def _list_routes(api: Api) -> tuple[tuple[str, str, str, Callable[..., Json]], .
     """Return method, path below /apis/v2beta1, name of the answer's definition, operation."""
     catalog, schedules = api.catalog, api.schedules
     return (
-        ("GET", "/healthz", "GetHealthzResponse", api.get_health),
+        ("GET", "/healthz", "", api.get_health),
         ("GET", "/experiments", "ListExperimentsResponse", api.list_experiments),
         ("POST", "/experiments", "Experiment", api.create_experiment),
         ("GET", "/experiments/{id}", "Experiment", api.get_experiment),
@@ -230,6 +281,9 @@ def _list_routes(api: Api) -> tuple[tuple[str, str, str, Callable[..., Json]], .
         ("GET", "/runs/{id}", "Run", api.get_run),
         ("POST", "/runs/{id}:terminate", "", api.terminate_run),
         ("POST", "/runs/{id}:retry", "", api.retry_run),
+        ("POST", "/runs/{id}:archive", "", api.archive_run),
+        ("POST", "/runs/{id}:unarchive", "", api.unarchive_run),
+        ("DELETE", "/runs/{id}", "", api.delete_run),
         ("GET", "/recurringruns", "ListRecurringRunsResponse", schedules.list_all),
         ("POST", "/recurringruns", "RecurringRun", schedules.create),
         ("GET", "/recurringruns/{id}", "RecurringRun", schedules.get),

@@ -12,13 +12,18 @@ from tests.services.kfp_forms import read_body
 from tests.services.kfp_listing import Json, Request, find_row, list_rows
 from tests.services.kfp_pipeline import Pipeline, read_pipeline
 from tests.services.kfp_run import now
-from tests.services.refusal import RefusalError
+from tests.services.refusal import RefusalError, UploadError
 
 MAX_UPLOAD_BYTES = 32 << 20
-_TAKEN = (
-    "Already exist error: Failed to create a new {}. The name {} already exists. "
-    "Please specify a new name"
-)
+_NO_PIPELINE = "Failed to create a pipeline and a pipeline version"
+_NO_VERSION = "Failed to create a pipeline version"
+
+
+class NoAnswerError(Exception):
+    """The server does not answer at all within 60 s.
+
+    Seen on a real 2.17.0 for an upload that is no YAML.
+    """
 
 
 class Catalog:
@@ -48,7 +53,13 @@ class Catalog:
     def get_pipeline_by_name(self, request: Request, name: str) -> Json:
         """Give the pipeline of a name."""
         rows = {row["name"]: row for row in self.pipelines.values()}
-        return find_row(rows, name, "Pipeline")
+        place = f"Failed to get a pipeline with name {name} and namespace . Check error stack."
+        words = f"{place}: Failed to get a pipeline named {name} in namespace : "
+        try:
+            return rows[name]
+        except KeyError:
+            problem = f"Namespace/Pipeline /{name} not found"
+            raise RefusalError(404, f"{words}ResourceNotFoundError: {problem}", problem) from None
 
     def list_pipelines(self, request: Request) -> Json:
         """Give the pipelines, filtered."""
@@ -66,6 +77,8 @@ class Catalog:
     def upload_pipeline(self, request: Request) -> Json:
         """Add a pipeline and its first version from a file."""
         name, spec = _read_upload(request)
+        if any(row["name"] == name for row in self.pipelines.values()):
+            raise UploadError(409, _NO_PIPELINE)
         pipeline = self._add_pipeline(name, {"description": request.query.get("description", "")})
         self._add_version(pipeline["pipeline_id"], name, spec, request)
         return pipeline
@@ -84,19 +97,24 @@ class Catalog:
         if not name:
             raise RefusalError(400, "Invalid input error: pipeline's name cannot be empty")
         if any(row["name"] == name for row in self.pipelines.values()):
-            raise RefusalError(409, _TAKEN.format("pipeline", name))
+            problem = f"The name {name} already exists. Please specify a new name"
+            problem = f"Failed to create a new pipeline. {problem}"
+            words = "Failed to create a pipeline: Already exist error"
+            raise RefusalError(409, f"{words}: {problem}", problem)
         made = {"pipeline_id": str(uuid.uuid4()), "name": name, "created_at": now()}
         made["display_name"] = body.get("display_name") or name
-        made["description"] = body.get("description", "")
+        if body.get("description"):
+            made["description"] = body["description"]
         self.pipelines[made["pipeline_id"]] = made
         return made
 
     def _add_version(self, pipeline_id: str, name: str, spec: Json, request: Request) -> Json:
         if any(row["name"] == name for row in self._list_versions(pipeline_id)):
-            raise RefusalError(409, _TAKEN.format("pipeline version", name))
+            raise UploadError(409, _NO_VERSION)
         made = {"pipeline_id": pipeline_id, "pipeline_version_id": str(uuid.uuid4()), "name": name}
         made |= {"display_name": name, "created_at": now(), "pipeline_spec": spec}
-        made["description"] = request.query.get("description", "")
+        if request.query.get("description"):
+            made["description"] = request.query["description"]
         self.versions[made["pipeline_version_id"]] = made
         return made
 
@@ -111,13 +129,16 @@ def _read_upload(request: Request) -> tuple[str, Json]:
         if part.get_param("name", header="Content-Disposition") == "uploadfile"
     ]
     if not parts or len(request.body) > MAX_UPLOAD_BYTES:
-        raise RefusalError(400, "Failed to read a pipeline spec file")
+        raise UploadError(400, "Failed to read a pipeline spec file")
     try:
         documents = list(yaml.safe_load_all(parts[0].get_payload(decode=True)))
     except yaml.YAMLError as exc:
-        raise RefusalError(400, f"unable to decode yaml document: {exc}") from exc
+        raise NoAnswerError from exc
     spec, *platforms = documents
     whole = {"pipeline_spec": spec, "platform_spec": platforms[0]} if platforms else spec
-    read_pipeline(whole)
+    try:
+        read_pipeline(whole)
+    except RefusalError as refusal:
+        raise UploadError(400, f"{refusal.cause}: pipeline spec is invalid") from refusal
     query = request.query
     return query.get("name") or query.get("display_name") or parts[0].get_filename(), whole

@@ -28,10 +28,11 @@ def read_body(kind: str, body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
     except ValueError as exc:
-        raise RefusalError(400, f"proto: syntax error (line 1:1): {exc}") from exc
+        # seen on a real 2.17.0 for "{"
+        raise RefusalError(400, "unexpected EOF", None, cause=str(exc)) from exc
     problem = find_problem(kind, value)
     if problem:
-        raise RefusalError(400, f"proto: (line 1:2): {problem}")
+        raise RefusalError(400, f"proto: (line 1:2): {problem}", None)
     return value
 
 
@@ -69,9 +70,9 @@ def _read_predicate(predicate: dict[str, Any], fields: frozenset[str]) -> tuple[
     rest = dict(predicate)
     field, operation = rest.pop("key", ""), rest.pop("operation", "OPERATION_UNSPECIFIED")
     if field not in fields:
-        raise RefusalError(
-            400, f'Invalid input error: no support for filtering on unrecognized field "{field}"'
-        )
+        problem = f'no support for filtering on unrecognized field "{field}"'
+        words = "Failed to create list options: Invalid input error"
+        raise RefusalError(400, f"{words}: {problem}", problem)
     if operation not in {"EQUALS", "NOT_EQUALS", "IN", "IS_SUBSTRING"}:
         raise RefusalError(501, f"the test server does not filter by {operation}")
     if len(rest) != 1:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.services.argo import Argo, Node
 from tests.services.kfp_api import Api
+from tests.services.kfp_catalog import NoAnswerError
 from tests.services.kfp_forms import find_problem
 from tests.services.kfp_listing import Request
 from tests.services.kfp_run import Execute, Run, succeed
@@ -116,6 +117,7 @@ class KFPServer:
         self.cookies = cookies
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
+        self.refusals: list[RefusalError] = []
         self.crashes: list[BaseException | None] = []
         self.closing = threading.Event()
         self._certificate = certificate
@@ -200,19 +202,23 @@ class KFPServer:
             )
 
     def find_page(self, request: Request) -> tuple[int, bytes, str] | None:
-        """Return what the page's server answers about a pod or an artifact; None if it is not asked.
+        """Return what the page's server answers about a pod, an artifact or the metadata; None for others.
 
         As frontend/server/handlers of 2.17.0 do: errors are plain sentences, and no JSON.
         """
         if "page" not in self.log_servers:
             return None
-        if request.path == "/k8s/pod/logs":
-            return self._find_log_of_page(request)
-        if request.path in ("/k8s/pod", "/k8s/pod/events"):
-            return self._find_pod(request)
-        if request.path == "/artifacts/get":
-            return self._find_artifact(request)
-        return None
+        method = PATH.fullmatch(request.path)
+        if method:
+            return 200, MetadataStore(self.runs).answer(method[1], request.body), KIND
+        handlers = {
+            "/k8s/pod/logs": self._find_log_of_page,
+            "/k8s/pod": self._find_pod,
+            "/k8s/pod/events": self._find_pod,
+            "/artifacts/get": self._find_artifact,
+        }
+        handler = handlers.get(request.path)
+        return handler(request) if handler else None
 
     def _find_node(self, name: str) -> tuple[Run, Node] | None:
         """Return the node of a pod that there is, and its run."""
@@ -392,13 +398,13 @@ class _Handler(BaseHTTPRequestHandler):
             if page is not None:
                 self._send(*page)
                 return
-            method = PATH.fullmatch(request.path)
-            if method and "page" in kfp.log_servers:
-                self._send(200, MetadataStore(kfp.runs).answer(method[1], request.body), KIND)
-                return
             kind, answer = kfp.api.answer(request)
         except RefusalError as refusal:
+            kfp.refusals.append(refusal)
             self._send_json(refusal.status, refusal.to_json())
+            return
+        except NoAnswerError:
+            kfp.closing.wait()
             return
         problem = find_problem(kind, answer) if kind else ""
         if problem:  # our own mistake, not the client's

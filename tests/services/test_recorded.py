@@ -1,8 +1,8 @@
 """The test server against runs that a real KFP 2.17.0 recorded: the same story, the same rows.
 
-The names of all rows, their states and children are equal, the numbers of Argo's nodes included. Times and ids
-of rows are not. KFP sees states only every few seconds, so that a recorded history is one of the test server's
-with some states left out.
+The names of all rows, their states and children are equal, the numbers of Argo's nodes included. Times and
+ids of rows are not. KFP sees states only every few seconds, so that a recorded history is one of the test
+server's with some states left out.
 """
 
 from __future__ import annotations
