@@ -119,8 +119,11 @@ class Cluster:
         doing: dict[Future[None], str] = {}
         with ThreadPoolExecutor(self.workers) as pool:
             while not run.is_terminated.is_set():
-                for name in _list_ready(run, order):
+                ready = _list_ready(run, order)
+                for name in ready:
                     run.get_task(name).drive()
+                run.observe()
+                for name in ready:
                     doing[pool.submit(self._run_task, run, run.tasks[name])] = name
                 if not doing:
                     if any(_is_waiting(task) for task in run.tasks.values()):
