@@ -24,7 +24,7 @@ from fftasks.record import read_record
 from fftasks.runtime.start import MODULE, make_command
 from fftasks.settings.nodes import NodeSettings
 from fftasks.stages.components import make_tasks
-from fftasks.stages.means import count_cpu, share
+from fftasks.stages.means import count_cpu, settle_means
 from fftasks.steps.grouping import find_grouping
 
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
@@ -42,7 +42,7 @@ class _Rehearsal:
         """Run a task; return how long it took, or raise NodeError with what it said."""
         task, begin = self.tasks[name], time.monotonic()
         own = self.settings[task["nodes"][0]]
-        settings = share(own) if len(task["nodes"]) > 1 else own
+        settings = settle_means(own, len(task["nodes"]))
         (self.folder / name).mkdir(parents=True)
         text = json.dumps(self._make_input(name))
         args = [text if word == "{{$}}" else word for word in task["args"]]

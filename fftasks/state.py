@@ -35,5 +35,6 @@ STATES = {
         State("failed", "✗", "!", "31", "#c62828"),
         State("canceled", "⊘", "x", "33", "#8d6e63"),
         State("skipped", "∅", "-", "2", "#607080"),
+        State("unknown", "?", "?", "33", "#5d4037"),
     )
 }  # fmt: skip

@@ -61,7 +61,8 @@ def test_later_ones_win_and_know_where_they_came_from(folder):
 @pytest.mark.parametrize("key", [key for key in RULES if key != "workflows"])
 def test_each_setting_can_be_set_in_both_ways(folder, key):
     default = RULES[key].default
-    choice = next(word for word in (*RULES[key].choices, "fresh") if word != default)
+    example = RULES[key].example.rpartition(" ")[2]
+    choice = next(word for word in (*RULES[key].choices, example or "fresh") if word != default)
     text, value = {
         str: (choice, choice),
         bool: (str(not default).lower(), not default),

@@ -7,21 +7,20 @@ when a pod began and ended.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fftasks.cluster.details import Task
 from fftasks.cluster.outcome import find_end, split_line
 from fftasks.cluster.run import ClusterRun
 from fftasks.cluster.spans import list_spans
-from fftasks.errors import FFTasksError
-from fftasks.project import Project
 
 if TYPE_CHECKING:
+    from fftasks.cluster.evidence import Evidence
     from fftasks.ports.kfp_metadata import Output
 
 _MOST_LOGS = 50  # that are asked for, of pods that tell nothing otherwise
+_HAVE_LOGS = frozenset({"RUNNING", "SUCCEEDED", "FAILED", "CANCELED"})
 
 
 @dataclass(frozen=True)
@@ -43,18 +42,15 @@ Accounts = Mapping[str, Account]  # by node
 Outputs = Mapping[str, Mapping[str, "Output"]]  # by task and output
 
 
-def ask_accounts(
-    project: Project, run: ClusterRun, read_log: Callable[[Task], str | None]
-) -> dict[str, Account]:
-    """Return what is told of the nodes of a run, as far as somebody can be asked.
-
-    read_log: gives a task's log, None where it cannot be had
-    """
-    accounts = read_accounts(run, _ask_outputs(project, run))
-    groups = [task for task in run.tasks if len(task.nodes) > 1]
-    silent = [task for task in groups if task.began and accounts.keys().isdisjoint(task.nodes)]
-    for task in [task for task in silent if task.state != "CACHED"][-_MOST_LOGS:]:
-        accounts |= read_progress(read_log(task) or "", task.nodes)
+def ask_accounts(run: ClusterRun, evidence: Evidence) -> dict[str, Account]:
+    """Return what is told of the nodes of a run, as far as somebody can be asked."""
+    executions = evidence.executions or {}
+    outputs = {name: one.outputs for name, one in executions.items()}
+    accounts = read_accounts(run, outputs)
+    groups = [task for task in run.tasks if len(task.nodes) > 1 and task.began]
+    silent = [task for task in groups if accounts.keys().isdisjoint(task.nodes)]
+    for task in [task for task in silent if task.state in _HAVE_LOGS][-_MOST_LOGS:]:
+        accounts |= read_progress(evidence.read_log(task) or "", task.nodes)
     return accounts
 
 
@@ -90,17 +86,6 @@ def list_seconds(run: ClusterRun, accounts: Accounts) -> dict[str, float]:
                 if span.name == "run" and span.end is not None:
                     found[task.nodes[0]] = span.end - span.begin
     return found
-
-
-def _ask_outputs(project: Project, run: ClusterRun) -> Outputs:
-    from fftasks.ports.kfp_metadata import read_outputs
-
-    if not any(task.ended for task in run.tasks):
-        return {}
-    try:
-        return read_outputs(project.settings.kfp, run.run_id) or {}
-    except FFTasksError:  # what is known without it is worth being said
-        return {}
 
 
 def _read_group(nodes: Sequence[str], properties: Mapping[str, Any]) -> dict[str, Account]:

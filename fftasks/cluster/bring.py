@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fftasks.cluster.details import Task
-from fftasks.cluster.outcome import Outcome, read_outcomes
+from fftasks.cluster.evidence import Evidence, find_root, read_cluster_run
+from fftasks.cluster.outcome import Outcome
 from fftasks.cluster.run import (
     ClusterRun,
     Json,
@@ -22,10 +23,9 @@ from fftasks.cluster.run import (
     find_executor,
     list_outputs,
 )
-from fftasks.cluster.show import name_node_state, name_task_state, tell_error
-from fftasks.cluster.watch import find_log
+from fftasks.cluster.show import list_blamed, name_node_state, name_task_state, tell_error
 from fftasks.errors import ToolError
-from fftasks.ports.kfp_runs import list_runs, read_run
+from fftasks.ports.kfp_runs import list_runs
 from fftasks.ports.object_store import ObjectStore
 from fftasks.project import Project
 from fftasks.record import digest_json
@@ -33,7 +33,6 @@ from fftasks.runtime.pack import read_pack
 from fftasks.workflow.slug import make_slug
 
 PACKS = ("values", "inner")  # of a task of several nodes; see runtime/task.py
-DEFAULT_ROOT = "minio://mlpipeline/v2/artifacts"  # of KFP's own installation
 _GIVE = frozenset({"SUCCEEDED", "CACHED"})  # the states of tasks whose outputs are kept
 _EARLIER = 100
 _STEP = 1 << 24
@@ -64,19 +63,24 @@ def bring_result(project: Project, run: ClusterRun, node: str) -> Path:
 
 def _refuse(project: Project, run: ClusterRun, task: Task, node: str) -> ToolError:
     """Return the error for a node whose task has not ended well, or for a task by its title."""
-    outcome = read_outcomes(run, find_log(project, run)).get(task.name, Outcome())
+    evidence = Evidence(project, run)
+    outcome = evidence.outcomes.get(task.name, Outcome())
     is_node, failed = node in task.nodes, outcome.failed
     state = name_node_state(run, task, node, outcome) if is_node else name_task_state(run, task)
     attempted, found = f"{node} has no result in run {run.run_id}", [f"its state is {state}"]
-    if failed == node:
-        return ToolError(attempted, found=[*found, outcome.error], tip=_tell_replay(run, node))
-    if failed:
+    if len(task.nodes) > 1 and failed == node:
+        error = outcome.error or outcome.reason
+        return ToolError(attempted, found=[*found, error], tip=_tell_replay(run, node))
+    if len(task.nodes) > 1 and failed:
         found.append(f"of a pod that fails nothing is kept: {tell_error(task, outcome)}")
-    else:
-        found += [task.error] if task.error else []
-        failed = node if is_node and task.state == "FAILED" else ""
+    elif task.state == "FAILED":
+        found.append(tell_error(task, outcome))
+        failed = node if is_node else ""
+    elif state == "skipped":
+        found += list_blamed(run, evidence.outcomes)
     tips = [_tell_logs(run, failed)] if failed else []
-    tips += [_tell_replay(run, node)] if failed and is_node else []
+    can_run = is_node and not task.has_failed_driver
+    tips += [_tell_replay(run, node)] if failed and can_run else []
     return ToolError(attempted, found=found, tip="; ".join(tips))
 
 
@@ -161,13 +165,6 @@ def _tell_where_to_look(project: Project) -> str:
     return f"object_store.mount: {mount} must hold the buckets; {own}" if mount else own
 
 
-def find_root(project: Project, run: ClusterRun) -> str:
-    """Return the place below which a run's results lie, as the run or the settings say."""
-    given = (run.answer.get("runtime_config") or {}).get("pipeline_root")
-    root = str(given or project.settings.kfp.pipeline_root or DEFAULT_ROOT)
-    return root.partition("?")[0].rstrip("/")
-
-
 def _list_sources(project: Project, run: ClusterRun, task: Task) -> Iterator[ClusterRun]:
     """Yield the run itself, or those earlier ones that may have computed what is cached."""
     if task.state != "CACHED":
@@ -179,9 +176,7 @@ def _list_sources(project: Project, run: ClusterRun, task: Task) -> Iterator[Clu
         is_other = other.document and other.pipeline_name != run.pipeline_name
         if is_other or other.run_id == run.run_id:
             continue
-        other = ClusterRun(
-            read_run(project.settings.kfp, other.run_id)
-        )  # a list may be without tasks
+        other = read_cluster_run(project.settings.kfp, other.run_id)  # a list may be without tasks
         there = next((one for one in other.tasks if one.name == task.name), None)
         is_source = there is not None and there.state == "SUCCEEDED"
         if is_source and _digest_tasks(other)[task.name] & wanted:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from fftasks.cluster.evidence import read_cluster_run
 from fftasks.cluster.run import ClusterRun
 from fftasks.errors import ToolError
 from fftasks.ports.kfp_errors import NotFoundError
-from fftasks.ports.kfp_runs import list_runs, read_run
+from fftasks.ports.kfp_runs import list_runs
 from fftasks.project import Project
 from fftasks.record import Record, read_record
 
@@ -22,7 +23,7 @@ def find_run(project: Project, wanted: str = "") -> ClusterRun:
         return _find_last(project)
     settings = project.settings.kfp
     if len(wanted) == _ID_LENGTH:
-        return ClusterRun(read_run(settings, wanted))
+        return read_cluster_run(settings, wanted)
     runs = _list_latest(project, wanted)
     named = [run for run in runs if run.name == wanted]  # newest first
     begins = [run for run in runs if run.run_id.startswith(wanted)]
@@ -30,9 +31,9 @@ def find_run(project: Project, wanted: str = "") -> ClusterRun:
         found = [f"{run.run_id}  {run.name}" for run in begins[:10]]
         raise ToolError(f"{wanted!r} begins the ids of {len(begins)} runs", found=found)
     for run in (*named, *begins):
-        return ClusterRun(read_run(settings, run.run_id))
+        return read_cluster_run(settings, run.run_id)
     try:  # an id of another experiment, or of another form
-        return ClusterRun(read_run(settings, wanted))
+        return read_cluster_run(settings, wanted)
     except NotFoundError as error:
         raise NotFoundError(
             f"there is no run {wanted!r} in experiment {settings.experiment!r}",
@@ -65,7 +66,7 @@ def _find_last(project: Project) -> ClusterRun:
     if not submitted:
         raise ToolError("there is no run yet", tip="`doit submit` starts one")
     try:
-        return ClusterRun(read_run(project.settings.kfp, submitted[0]["run_id"]))
+        return read_cluster_run(project.settings.kfp, submitted[0]["run_id"])
     except NotFoundError as error:
         tip = "it was deleted, or kfp.host is another one now: `doit submit` starts a new run"
         raise NotFoundError(error.attempted, found=error.found, tip=tip) from error

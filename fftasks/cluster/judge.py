@@ -18,6 +18,7 @@ from fftasks.stages.reasons import explain_input, list_changed
 _STATES = {
     "FAILED": "{it} failed in its last run",
     "CANCELED": "its last run was canceled",
+    "DRIVER": "its driver failed in its last run",
     "OVER": "its last run ended before it",
 }
 

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fftasks.cluster.details import UNKNOWN, Task
+from fftasks.cluster.evidence import read_cluster_run
 from fftasks.cluster.run import ClusterRun
 from fftasks.errors import FFTasksError
-from fftasks.ports.kfp_runs import list_runs, read_run, read_version
+from fftasks.ports.kfp_runs import list_runs, read_version
 from fftasks.project import Project
 from fftasks.record import Record, digest_json, lock_record, read_record, write_record
 from fftasks.stages.keys import list_keys
@@ -35,7 +37,7 @@ class Memory:
 
     finished: name of a key -> the run that gave what is kept under it
     unfinished: name of a key -> the state of a task that has not finished in its latest run, OVER if that
-        ended before it
+        ended before it, DRIVER if its driver failed
     tasks: names of tasks that have finished in some run
     nodes: name of a node -> "inputs", "shown" and "values" of when it was last submitted from here
     seconds: name of a node -> how long it took when it ran last
@@ -59,12 +61,12 @@ class Memory:
         """Learn which tasks of a run have finished; of two runs, the later one is to be noted later."""
         config = run.answer.get("runtime_config") or {}
         values = config.get("parameters") or {}
-        states = {task.name: task.state or ("OVER" if run.is_over else "") for task in run.tasks}
+        states = {task.name: _name_state(run, task) for task in run.tasks}
         self.tasks.update(name for name, state in states.items() if state in _DONE)
         for takes_given in (False, True):  # the host may not have said which it is
             keys = list_keys(run.document, values, takes_given=takes_given)
             for task, key in keys.items():
-                if key.asked:
+                if key.asked and states[task] != UNKNOWN:
                     self._note(key.name, states[task], run.run_id)
 
     def note_seconds(self, run: ClusterRun, seconds: Mapping[str, float]) -> None:
@@ -111,7 +113,7 @@ def note_submitted(
     run = None
     if last is not None:
         with suppress(FFTasksError):  # the next plan asks again
-            run = ClusterRun(read_run(project.settings.kfp, last["run_id"]))
+            run = read_cluster_run(project.settings.kfp, last["run_id"])
     path = _locate(project, workflow)
     with lock_record(path):  # not while the host is asked
         memory = _read(path)
@@ -141,6 +143,13 @@ def note_run(project: Project, run: ClusterRun, seconds: Mapping[str, float]) ->
 def read_seconds(project: Project, workflow: str) -> dict[str, float]:
     """Return how long nodes took when they ran on the cluster last, as far as it was seen from here."""
     return _read(_locate(project, workflow)).seconds
+
+
+def _name_state(run: ClusterRun, task: Task) -> str:
+    """Return the state of a task, with words for one that was never started."""
+    if task.has_failed_driver:
+        return "DRIVER"
+    return task.state or ("OVER" if run.is_over else "")
 
 
 def _read(path: Path) -> Memory:

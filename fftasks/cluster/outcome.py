@@ -1,16 +1,18 @@
-"""What became of each node of a group that failed, as the log of its pod says: KFP knows the group only.
+"""How a task that has failed went, as the log of its pod tells; of a group, which node it was.
 
-Lines of a node stand behind its name, and the error behind all of them; see runtime/group.py.
+The last line of the log names the node and the reason (see runtime/failure.py). In the log of a group, a line
+of a node stands behind the node's name, and the error stands behind all of them; see runtime/group.py.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from fftasks.cluster.details import Task
-from fftasks.cluster.run import ClusterRun
+from fftasks.cluster.log import clean_driver_log, clean_log
+from fftasks.runtime.failure import find_failure
 from fftasks.runtime.group import AT_END, SAYS_DONE, SAYS_KEPT
 
 _DONE = re.compile(re.escape(SAYS_DONE).replace(r"\{\}", "(.*)"))
@@ -18,20 +20,34 @@ _DONE = re.compile(re.escape(SAYS_DONE).replace(r"\{\}", "(.*)"))
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a group went.
+    """How a task went that has failed.
 
-    failed: the node that failed, "" if the log does not say
-    finished: the nodes that had finished
-    error: what is said of the failure
+    Attributes:
+        failed: The node that failed; "" if the log does not tell it.
+        finished: The nodes of the same group that had finished.
+        error: The error as the log of a group shows it, mostly with a traceback; "" for a node alone.
+        reason: Why it failed, in one line; "" if that is not known.
     """
 
     failed: str = ""
     finished: frozenset[str] = frozenset()
     error: str = ""
+    reason: str = ""
 
 
 def read_outcome(log: str, nodes: Sequence[str]) -> Outcome:
-    """Return what the log of a group says of its nodes; an empty outcome if no node is blamed."""
+    """Return what the log of a task says of its nodes; an empty outcome if no node is blamed."""
+    failure = find_failure(log)
+    outcome = _read_group(log, nodes) if len(nodes) > 1 else Outcome()
+    if failure is None:
+        return outcome
+    failed = failure.node if failure.node in nodes else ""
+    finished = outcome.finished | frozenset(failure.finished).intersection(nodes)
+    return replace(outcome, failed=failed, finished=finished, reason=failure.reason)
+
+
+def _read_group(log: str, nodes: Sequence[str]) -> Outcome:
+    """Return what the marked lines of a group's log tell."""
     lines = log.splitlines(keepends=True)
     tips = {f"  tip: {AT_END.format(node)}": node for node in nodes}
     ends = [number for number, line in enumerate(lines, 1) if line.rstrip() in tips]
@@ -46,12 +62,6 @@ def read_outcome(log: str, nodes: Sequence[str]) -> Outcome:
                 finished.add(name)
     failed = tips[lines[ends[-1] - 1].rstrip()]
     return Outcome(failed, frozenset(finished), "".join(lines[begin : ends[-1]]))
-
-
-def read_outcomes(run: ClusterRun, read_log: Callable[[Task], str | None]) -> Mapping[str, Outcome]:
-    """Return the outcomes of the groups of a run that failed, by the names of their tasks."""
-    failed = [task for task in run.tasks if task.state == "FAILED" and len(task.nodes) > 1]
-    return {task.name: read_outcome(read_log(task) or "", task.nodes) for task in failed}
 
 
 def split_line(line: str, nodes: frozenset[str]) -> tuple[str, str]:
@@ -72,11 +82,20 @@ def find_end(text: str) -> str | None:
 
 
 def choose_lines(log: str, task: Task, node: str) -> str:
-    """Return what one node of a task has printed, and its error; all, if no line is marked as the node's."""
-    if len(task.nodes) == 1:
-        return log
+    """Return what one node of a task has printed, and its error.
+
+    Args:
+        log: The log of the task's pod, with the lines of the launcher.
+        task: The task.
+        node: The node; if no line of a group's log is marked as the node's, all lines are returned.
+    """
+    if task.has_failed_driver:
+        return clean_driver_log(log)
+    text = clean_log(log)
+    if len(task.nodes) <= 1:
+        return text
     outcome = read_outcome(log, task.nodes)
     known = frozenset(task.nodes)
-    split = (split_line(line, known) for line in log.splitlines(keepends=True))
-    own = "".join(text for name, text in split if name == node)
-    return own + outcome.error if node == outcome.failed else own or log
+    split = (split_line(line, known) for line in text.splitlines(keepends=True))
+    own = "".join(line for name, line in split if name == node)
+    return own + outcome.error if node == outcome.failed else own or text

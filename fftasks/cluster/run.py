@@ -12,7 +12,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from fftasks.cluster.details import Details, Task, read_error, read_time
+from fftasks.cluster.details import (
+    Details,
+    Executions,
+    Task,
+    find_cancel_time,
+    read_error,
+    read_time,
+)
 from fftasks.errors import FFTasksError, ToolError, suggest_name
 from fftasks.runtime.members import parse_members
 from fftasks.stages.submit import read_description
@@ -24,9 +31,15 @@ FINAL = frozenset({"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"})
 
 @dataclass(frozen=True)
 class ClusterRun:
-    """A run, and the tasks of its document, upstream first."""
+    """A run, and the tasks of its document, upstream first.
+
+    Attributes:
+        answer: The run as Kubeflow Pipelines shows it.
+        executions: What the metadata store knows of its tasks; None if it was not asked or cannot be reached.
+    """
 
     answer: Json = field(repr=False)
+    executions: Executions | None = field(default=None, repr=False)
 
     @property
     def run_id(self) -> str:
@@ -40,7 +53,9 @@ class ClusterRun:
 
     @property
     def state(self) -> str:
-        """One of KFP's states, "" if it has none yet."""
+        """One of KFP's states, "" if it has none yet; CANCELED for a run that KFP shows as FAILED."""
+        if find_cancel_time(self.answer):
+            return "CANCELED"
         return str(self.answer.get("state", "")).replace("RUNTIME_STATE_UNSPECIFIED", "")
 
     @property
@@ -81,11 +96,15 @@ class ClusterRun:
         return str(self.document.get("pipelineInfo", {}).get("name", ""))
 
     @functools.cached_property
+    def details(self) -> Details:
+        """What is known of its tasks."""
+        return Details(self.answer, self.document, self.executions)
+
+    @functools.cached_property
     def tasks(self) -> tuple[Task, ...]:
         """Its tasks, upstream first."""
         steps = self.document.get("root", {}).get("dag", {}).get("tasks", {})
-        details = Details(self.answer, self.document)
-        return tuple(self._read_task(details, name) for name in _order(steps))
+        return tuple(self._read_task(self.details, name) for name in _order(steps))
 
     def _read_task(self, details: Details, name: str) -> Task:
         task = details.read_task(name, list_nodes(self.document, name))
@@ -99,10 +118,9 @@ class ClusterRun:
         return {node: task for task in self.tasks for node in task.nodes}
 
     def has_left_out(self, task: Task) -> bool:
-        """Tell whether it failed, or was canceled, before a task began; False if it has no details at all."""
+        """Tell whether it failed before a task began; False if it has no details at all."""
         has_details = bool((self.answer.get("run_details") or {}).get("task_details"))
-        ended = self.state in ("FAILED", "CANCELED") and has_details
-        return ended and task.state in ("", "PENDING")
+        return self.state == "FAILED" and has_details and task.state in ("", "PENDING")
 
     def find_task(self, node: str) -> Task:
         """Return the task that runs a node; raise ToolError with the nearest name if there is none."""

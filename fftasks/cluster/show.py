@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from fftasks.cluster.account import Account
-from fftasks.cluster.details import Task
-from fftasks.cluster.outcome import Outcome, read_outcome
+from fftasks.cluster.details import FINAL, UNKNOWN, Task
+from fftasks.cluster.log import clean_driver_log, clean_log
+from fftasks.cluster.outcome import Outcome
 from fftasks.cluster.run import ClusterRun
 from fftasks.state import STATES
 from fftasks.table import Cell, Column, has_colours, show_state
@@ -24,8 +25,11 @@ _WORDS = {
     "CANCELING": "canceled",
     "CANCELED": "canceled",
     "PAUSED": "waiting",
+    UNKNOWN: "unknown",
 }
-_DONE = frozenset({"SUCCEEDED", "CACHED", "SKIPPED", "FAILED", "CANCELED"})
+if TYPE_CHECKING:
+    from fftasks.cluster.evidence import Evidence
+
 _LOG_LINES = 20
 _FAILURES = 3
 _SHORT_S, _MINUTE, _HOUR = 10, 60, 3600
@@ -50,7 +54,7 @@ def name_node_state(
     outcome: of its group, if that has failed; account: what is told of it, if it is done
     """
     word = name_task_state(run, task)
-    if word == "failed" and outcome is not None and outcome.failed:
+    if word == "failed" and outcome is not None and outcome.failed and len(task.nodes) > 1:
         if node == outcome.failed:
             return word
         word = "ran" if node in outcome.finished else "skipped"
@@ -109,7 +113,7 @@ def format_when(time: datetime | None) -> str:
 
 def tell_head(run: ClusterRun) -> str:
     """Return the line that says which run this is, and how it is."""
-    done = sum(task.state in _DONE for task in run.nodes.values())
+    done = sum(task.state in FINAL for task in run.nodes.values())
     word = name_state(run.state)
     counted = "" if run.is_over else f", {done} of {len(run.nodes)} nodes done"
     return f"run {run.name!r} {run.run_id}: {word}, {format_duration(run)}{counted}"
@@ -122,6 +126,7 @@ def to_json(
 
     Of a node: began, ended: its pod; seconds: its function, null where nobody tells it
     group: the name of what it shares a pod with, "" if it is alone
+    error: why it failed, as its log, Kubernetes or Kubeflow Pipelines tells; "" if that is not known
     """
     return {
         "run_id": run.run_id,
@@ -143,13 +148,20 @@ def to_json(
                 "cached": task.state == "CACHED",
                 "began": task.began and task.began.isoformat(),
                 "ended": task.ended and task.ended.isoformat(),
-                "error": task.error,
+                "error": _find_reason(task, node, outcomes.get(task.name)),
                 "pod": task.pod,
             }
             for task in run.tasks
             for node in task.nodes
         ],
     }
+
+
+def _find_reason(task: Task, node: str, outcome: Outcome | None) -> str:
+    """Return why a node failed; "" for a node of a group in which another one did."""
+    if task.state != "FAILED" or outcome is None or outcome.failed not in ("", node):
+        return task.error
+    return outcome.reason or task.error
 
 
 class Lines:
@@ -165,7 +177,7 @@ class Lines:
         word = name_state(task.state)
         sign = show_state(word, self.stream)
         shown = f"\x1b[{sign.style}m{sign.text}\x1b[0m" if has_colours(self.stream) else sign.text
-        took = format_time(task) if task.state in _DONE else ""
+        took = format_time(task) if task.state in FINAL else ""
         if task.nodes:
             self.say(f"{shown} {task.title}  {word}{f' in {took}' if took else ''}")
 
@@ -209,7 +221,7 @@ class Bar(Lines):
     def draw(self, run: ClusterRun) -> None:
         """Show how far a run is."""
         nodes = run.nodes
-        done = sum(task.state in _DONE for task in nodes.values())
+        done = sum(task.state in FINAL for task in nodes.values())
         running = [node for node, task in nodes.items() if task.state == "RUNNING"]
         text = ", ".join(running)[:60]
         self._progress.update(self._bar, completed=done, total=len(nodes), description=text)
@@ -228,47 +240,114 @@ def make_show(stream: TextIO) -> Lines:
     return Bar(stream) if stream.isatty() else Lines(stream)
 
 
-def tell_end(run: ClusterRun, read_log: Callable[[Task], str | None]) -> list[str]:
-    """Return what is to be said of a run that has ended; read_log: gives a task's log, if it is to be had."""
+def tell_end(run: ClusterRun, evidence: Evidence) -> list[str]:
+    """Return what there is to say about a run that has ended.
+
+    Args:
+        run: The run.
+        evidence: Gives logs and reasons.
+    """
     took = (run.ended - run.began).total_seconds() if run.began and run.ended else None
     after = f" after {format_seconds(took)}" if took is not None else ""
     if run.state == "SUCCEEDED":
         cached = sum(task.state == "CACHED" for task in run.nodes.values())
         counted = f", {cached} of {len(run.nodes)} nodes cached" if cached else ""
-        return [f"run {run.name!r} has succeeded{after}{counted}"]
+        return [f"run {run.name!r} has succeeded{after}{counted}", *tell_unknown(run, evidence)]
     word = name_state(run.state)
     lines = [f"run {run.name!r} {'was' if word == 'canceled' else 'has'} {word}{after}"]
     failed = [task for task in run.tasks if task.state == "FAILED"]
     for task in failed[:_FAILURES]:
-        lines += tell_failure(run, task, read_log(task))
+        outcome = evidence.outcomes.get(task.name, Outcome())
+        lines += tell_failure(run, task, outcome, evidence)
     if len(failed) > _FAILURES:
         lines.append(f"  and {len(failed) - _FAILURES} more: `doit status {run.run_id[:8]}`")
-    if run.error and not failed:
-        lines.append(f"  {run.error}")
-    return lines
+    if not failed:
+        reason = run.error or (evidence.root_failure if word == "failed" else "")
+        lines += [f"  {reason}"] if reason else []
+    return [*lines, *tell_unknown(run, evidence)]
 
 
-def tell_failure(run: ClusterRun, task: Task, log: str | None) -> list[str]:
-    """Return what is known of a task that failed: KFP's words, the end of its log, what to do."""
-    outcome = read_outcome(log or "", task.nodes) if len(task.nodes) > 1 else Outcome()
+def tell_failure(run: ClusterRun, task: Task, outcome: Outcome, evidence: Evidence) -> list[str]:
+    """Return what is known of a task that failed: the reason, the end of its log, and what to do."""
     node = outcome.failed or (task.nodes or (task.name,))[0]
     lines = [f"  {tell_error(task, outcome)}"]
-    if log:
-        lines += ["  last lines of its log:"]
-        lines += [f"    {line}" for line in log.rstrip().splitlines()[-_LOG_LINES:]]
+    log = evidence.read_log(task)
+    clean = clean_driver_log if task.has_failed_driver else clean_log
+    text = clean(log or "").rstrip()
+    if text:
+        whose = "the driver's" if task.has_failed_driver else "its"
+        lines += [f"  last lines of {whose} log:"]
+        lines += [f"    {line}" for line in text.splitlines()[-_LOG_LINES:]]
+    elif log is None:
+        lines += [f"  its log cannot be had: {tell_look(task, evidence.namespace)}"]
     short = run.run_id[:8]
+    if task.has_failed_driver:
+        return [
+            *lines,
+            f"  tip: `doit logs {_quote(node)} {short} --all` shows all of the driver's log",
+        ]
     lines.append(f"  tip: `doit logs {_quote(node)} {short}` shows all of it,")
     lines.append(f"       `doit replay {_quote(node)} {short} --pdb` runs it here with its inputs")
     return lines
 
 
+def tell_look(task: Task, namespace: str) -> str:
+    """Return how to look at the pod of a task, or of its driver, with kubectl."""
+    pod = (task.driver_pod if task.has_failed_driver else task.pod) or task.driver_pod
+    what = f"pod -n {namespace} {pod}" if pod else f"workflows -n {namespace}"
+    return f"`kubectl describe {what}` says more"
+
+
+def tell_waits(run: ClusterRun, evidence: Evidence) -> dict[str, str]:
+    """Return a line for each task that has waited for long, by name: why, or how to find out."""
+    tasks = {task.name: task for task in run.tasks}
+    lines = {}
+    for name, reason in evidence.waits.items():
+        task = tasks[name]
+        what = "the driver of " if task.state == "" else ""
+        why = reason or f"nobody says why; {tell_look(task, evidence.namespace)}"
+        lines[name] = f"{what}{task.title} does not start: {why}"
+    return lines
+
+
 def tell_error(task: Task, outcome: Outcome | None = None) -> str:
-    """Return which node of a task that failed it was, as far as is known, and KFP's words."""
+    """Return which node of a task failed, and why, as far as it is known."""
+    reason = (outcome.reason if outcome else "") or task.error
+    because = f": {reason}" if reason else ""
+    if task.has_failed_driver:
+        kind = "node" if len(task.nodes) == 1 else "nodes"
+        return f"the driver of {kind} {task.title} failed before the {kind} started{because}"
     name = task.title
-    if outcome and outcome.failed:
+    if outcome and outcome.failed and len(task.nodes) > 1:
         counted = f"{len(outcome.finished)} of {len(task.nodes)} nodes had finished"
         name = f"{outcome.failed} (of its group, {counted})"
-    return f"{name} failed{': ' if task.error else ''}{task.error}"
+    return f"{name} failed{because}"
+
+
+def list_blamed(run: ClusterRun, outcomes: Mapping[str, Outcome]) -> list[str]:
+    """Return the failures that kept the nodes behind them from starting, one each line."""
+    failed = [task for task in run.tasks if task.state == "FAILED"]
+    return [tell_error(task, outcomes.get(task.name)) for task in failed[:_FAILURES]]
+
+
+def tell_unknown(run: ClusterRun, evidence: Evidence) -> list[str]:
+    """Return what there is to say where Kubeflow Pipelines does not tell the states of tasks."""
+    if not run.details.is_cut:
+        return []
+    limit = "Kubeflow Pipelines gives no task states for a workflow object above 1 MiB"
+    look = f"kubectl get pods -n {evidence.namespace} -l pipeline/runid={run.run_id}"
+    lines = []
+    if run.executions is None:
+        store = "kfp.host does not lead to the metadata store, which has them"
+        at_least = f"; at least {run.details.finished} of {len(run.tasks)} tasks have finished"
+        lines = [f"{limit}, and {store}{'' if run.state == 'SUCCEEDED' else at_least}"]
+    if any(task.state == UNKNOWN for task in run.tasks):
+        lines = [*(lines or [limit]), f"tip: `{look}` lists the pods"]
+    if run.state == "FAILED" and not any(task.state == "FAILED" for task in run.tasks):
+        lines.append(
+            "it has probably become too large for Kubernetes: let nodes share pods (kfp.fuse)"
+        )
+    return lines
 
 
 def _quote(node: str) -> str:

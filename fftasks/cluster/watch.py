@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fftasks.cluster.account import ask_accounts, list_seconds
-from fftasks.cluster.details import Task
-from fftasks.cluster.follow import Patience, follow
+from fftasks.cluster.evidence import Evidence, read_cluster_run
+from fftasks.cluster.follow import Patience, Show, follow
 from fftasks.cluster.memory import note_run
 from fftasks.cluster.run import ClusterRun
-from fftasks.cluster.show import Lines, make_show, tell_end
+from fftasks.cluster.show import Lines, make_show, tell_end, tell_waits
 from fftasks.errors import FFTasksError
-from fftasks.ports.kfp_runs import read_log, read_run
 from fftasks.project import Project
 
 _INTERRUPTED = 130
-_MOST_FAILURES = 2
 
 
 def watch_runs(project: Project, run_ids: list[str]) -> int:
@@ -29,16 +26,16 @@ def watch_runs(project: Project, run_ids: list[str]) -> int:
     """
     codes = []
     for run_id in run_ids:
-        codes.append(_watch_guarded(project, run_id))
+        codes.append(_watch_guarded(project, run_id, named=len(run_ids) > 1))
         if codes[-1] == _INTERRUPTED:
             return _INTERRUPTED
     return next((code for code in codes if code), 0)
 
 
-def _watch_guarded(project: Project, run_id: str) -> int:
+def _watch_guarded(project: Project, run_id: str, *, named: bool) -> int:
     try:
         with _interruptible():
-            return _watch(project, run_id)
+            return _watch(project, run_id, named=named)
     except KeyboardInterrupt:
         short = run_id[:8]
         sys.stderr.write(
@@ -51,37 +48,42 @@ def _watch_guarded(project: Project, run_id: str) -> int:
         return error.exit_code
 
 
-def find_log(project: Project, run: ClusterRun) -> Callable[[Task], str | None]:
-    """Return a function that gives a task's log, None where it cannot be had.
+class _Waits:
+    """Tells, once each, why tasks do not start while a run is followed."""
 
-    It asks once for each, and no more when the host has left it without an answer twice: a run has many pods.
-    """
-    failures: list[FFTasksError] = []
+    def __init__(self, project: Project, show: Show) -> None:
+        self._project, self._show = project, show
+        self._told: set[str] = set()
+        self._evidence: Evidence | None = None
 
-    @functools.cache
-    def find(pod: str) -> str | None:
-        if len(failures) == _MOST_FAILURES:
-            return None
-        try:
-            return read_log(project.settings.kfp, dict(run.answer), pod)
-        except FFTasksError as error:  # what is known without it is worth being said
-            failures.append(error)
-            return None
-
-    return lambda task: find(task.pod) if task.pod else None
+    def look(self, run: ClusterRun) -> None:
+        """Show what is new."""
+        self._evidence = Evidence(self._project, run, self._evidence)
+        for line in tell_waits(run, self._evidence).values():
+            if line not in self._told:
+                self._told.add(line)
+                self._show.say(line)
 
 
-def _watch(project: Project, run_id: str) -> int:
+def _watch(project: Project, run_id: str, *, named: bool) -> int:
+    """Follow one run and say how it ended; named: print first which run it is."""
     settings = project.settings.kfp
     with _showing() as show:
-        run = follow(
-            lambda: ClusterRun(read_run(settings, run_id)),
-            show,
-            Patience(settings.watch_timeout_s, settings.away_s),
-        )
-    find = find_log(project, run)
-    note_run(project, run, list_seconds(run, ask_accounts(project, run, find)))
-    print("\n".join(tell_end(run, find)), flush=True)
+        waits = _Waits(project, show)
+        untold = [run_id] if named else []
+
+        def read() -> ClusterRun:
+            run = read_cluster_run(settings, run_id)
+            while untold:
+                show.say(f"run {run.name!r} {untold.pop()}")
+            waits.look(run)
+            return run
+
+        run = follow(read, show, Patience(settings.watch_timeout_s, settings.away_s))
+    evidence = Evidence(project, run)
+    run = evidence.complete()
+    note_run(project, run, list_seconds(run, ask_accounts(run, evidence)))
+    print("\n".join(tell_end(run, evidence)), flush=True)
     return 0 if run.state == "SUCCEEDED" else 1
 
 

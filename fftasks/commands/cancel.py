@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from fftasks.cluster.choose import find_run
+from fftasks.cluster.evidence import read_cluster_run
 from fftasks.cluster.show import name_state
 from fftasks.commands.command import ClusterCommand
+from fftasks.errors import ToolError
 from fftasks.ports.kfp_runs import cancel_run
 from fftasks.project import Project
 
@@ -23,9 +25,20 @@ class Cancel(ClusterCommand):
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:  # noqa: ARG002
         """Cancel the run, and say which."""
         run = find_run(project, *names)
-        if run.is_over:
-            print(f"run {run.name!r} ({run.run_id}) has ended already: {name_state(run.state)}")
-            return 0
-        cancel_run(project.settings.kfp, run.run_id)
-        print(f"run {run.name!r} ({run.run_id}) is asked to end; `doit submit` starts another")
+        if not run.is_over:
+            try:
+                cancel_run(project.settings.kfp, run.run_id)
+            except ToolError:
+                # Kubeflow Pipelines refuses it for a run that has ended, perhaps at this moment
+                run = read_cluster_run(project.settings.kfp, run.run_id)
+                if not run.is_over:
+                    raise
+            else:
+                print(
+                    f"run {run.name!r} ({run.run_id}) is asked to end, which may take a minute:"
+                    " Kubeflow Pipelines shows it as failed then, `doit status` as canceled;"
+                    " `doit submit` starts another"
+                )
+                return 0
+        print(f"run {run.name!r} ({run.run_id}) has ended already: {name_state(run.state)}")
         return 0

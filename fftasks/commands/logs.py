@@ -8,54 +8,69 @@ from typing import Any
 
 from fftasks.cluster.choose import find_run
 from fftasks.cluster.details import Task
+from fftasks.cluster.evidence import Evidence
 from fftasks.cluster.outcome import choose_lines
 from fftasks.cluster.run import ClusterRun
+from fftasks.cluster.show import list_blamed, name_state, tell_waits
 from fftasks.commands.command import ClusterCommand
+from fftasks.commands.usage import make_flag
 from fftasks.errors import ToolError
-from fftasks.ports.kfp_runs import read_log
 from fftasks.project import Project
+
+_ALL = make_flag(
+    "all",
+    "the whole log of the pod, with the lines of Kubeflow Pipelines' launcher and of other nodes",
+    short="a",
+    name="everything",
+)
 
 
 class Logs(ClusterCommand):
-    """Print the log of the pod that runs a node, or has run it."""
+    """Print the log of the pod that runs a node or has run it; of its driver, if that has failed."""
 
     doc_purpose = "print what a node printed on Kubeflow Pipelines"
     doc_usage = "NODE [RUN]"
     name = "logs"
-    cmd_options = ()
+    cmd_options = (_ALL,)
     least, most = 1, 2
 
-    def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:  # noqa: ARG002
-        """Print the log, or the command that would."""
+    def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
+        """Print the log, or raise an error with the command that would."""
         node, *wanted = names
-        run = find_run(project, *wanted)
+        evidence = Evidence(project, find_run(project, *wanted))
+        run = evidence.complete()
         task = run.find_task(node)
-        _check_begun(run, task, node)
-        log = read_log(project.settings.kfp, dict(run.answer), task.pod) if task.pod else None
+        _check_begun(run, task, node, evidence)
+        log = evidence.read_log(task)
         if log is None:
-            raise _refuse(project, run, task, node)
-        sys.stdout.write(choose_lines(log, task, node))
+            raise _refuse(run, task, node, evidence)
+        sys.stdout.write(log if options["everything"] else choose_lines(log, task, node))
         return 0
 
 
-def _check_begun(run: ClusterRun, task: Task, node: str) -> None:
+def _check_begun(run: ClusterRun, task: Task, node: str, evidence: Evidence) -> None:
     if task.state == "CACHED":
         tip = "`doit runs` lists earlier runs: one of them has computed it"
         problem = f"{node!r} printed nothing in run {run.run_id}: its result is a cached one"
         raise ToolError(problem, tip=tip)
-    if task.state in ("", "PENDING"):
+    if task.state in ("", "PENDING") or not (task.pod or task.driver_pod):
         found = [task.error] if task.error else []
+        if run.is_over:
+            found += list_blamed(run, evidence.outcomes)
+            raise ToolError(f"{node!r} was not started in run {run.run_id}", found=found)
+        found += [line for name, line in tell_waits(run, evidence).items() if name == task.name]
         raise ToolError(f"{node!r} has not begun in run {run.run_id}", found=found)
 
 
-def _refuse(project: Project, run: ClusterRun, task: Task, node: str) -> ToolError:
-    namespace = project.settings.kfp.namespace or "kubeflow"
-    pod = task.pod or f"-l pipeline/runid={run.run_id} --prefix"
+def _refuse(run: ClusterRun, task: Task, node: str, evidence: Evidence) -> ToolError:
+    """Return the error for a log that cannot be had."""
+    pod = task.driver_pod if task.has_failed_driver else task.pod
+    chosen = pod or f"-l pipeline/runid={run.run_id} --prefix"
+    reason = evidence.outcomes[task.name].reason if task.name in evidence.outcomes else task.error
+    ended = [f"its state is {name_state(task.state)}{f': {reason}' if reason else ''}"]
+    said = [f"the API server says: {evidence.said}"] if evidence.said else []
     return ToolError(
         f"no server gives the log of {node!r} in run {run.run_id}",
-        found=[
-            *([task.error] if task.error else []),
-            "its pod may be gone, or not be readable from here",
-        ],
-        tip=f"kubectl logs -n {namespace} {pod} -c main --tail=-1",
+        found=[*ended, *said, "its pod may be gone, or not be readable from here"],
+        tip=f"kubectl logs -n {evidence.namespace} {chosen} -c main --tail=-1",
     )

@@ -9,19 +9,20 @@ from typing import Any
 
 from fftasks.cluster.account import Accounts, ask_accounts, list_seconds
 from fftasks.cluster.choose import find_run
+from fftasks.cluster.evidence import Evidence
 from fftasks.cluster.memory import note_run
-from fftasks.cluster.outcome import Outcome, read_outcomes
+from fftasks.cluster.outcome import Outcome
 from fftasks.cluster.run import ClusterRun
 from fftasks.cluster.show import (
     COLUMNS,
     make_row,
     name_node_state,
-    name_state,
     tell_error,
     tell_head,
+    tell_unknown,
+    tell_waits,
     to_json,
 )
-from fftasks.cluster.watch import find_log
 from fftasks.commands.command import JSON, ClusterCommand
 from fftasks.project import Project
 from fftasks.table import Row, print_json, print_table
@@ -30,24 +31,23 @@ from fftasks.table import Row, print_json, print_table
 class Status(ClusterCommand):
     """Print a run's nodes with states and times."""
 
-    doc_purpose = "show how a run on Kubeflow Pipelines is"
+    doc_purpose = "show the status of a run on Kubeflow Pipelines"
     doc_usage = "[RUN]"
     name = "status"
     cmd_options = (JSON,)
 
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
         """Print the run; the exit code says only whether it could be read."""
-        run = find_run(project, *names)
-        find = find_log(project, run)
-        accounts = ask_accounts(project, run, find)
+        evidence = Evidence(project, find_run(project, *names))
+        run = evidence.complete()
+        accounts = ask_accounts(run, evidence)
         note_run(project, run, list_seconds(run, accounts))
-        outcomes = read_outcomes(run, find)
         if options["as_json"]:
-            print_json(to_json(run, outcomes, accounts))
+            print_json(to_json(run, evidence.outcomes, accounts))
             return 0
         print(tell_head(run))
-        print_table(COLUMNS, _list_rows(run, outcomes, accounts), indent=2)
-        for line in _list_problems(run, outcomes):
+        print_table(COLUMNS, _list_rows(run, evidence.outcomes, accounts), indent=2)
+        for line in _list_problems(run, evidence):
             print(line)
         return 0
 
@@ -62,12 +62,17 @@ def _list_rows(
             yield make_row(task, node, word, account, sys.stdout)
 
 
-def _list_problems(run: ClusterRun, outcomes: Mapping[str, Outcome]) -> list[str]:
-    failed = [task for task in run.tasks if name_state(task.state) == "failed"]
-    found = {task.name: outcomes.get(task.name, Outcome()) for task in failed}
-    lines = [tell_error(task, found[task.name]) for task in failed if task.error]
-    if run.error and not lines:
-        lines = [run.error]
+def _list_problems(run: ClusterRun, evidence: Evidence) -> list[str]:
+    """Return the lines below the table: failures with their reasons, and what keeps tasks waiting."""
+    failed = [task for task in run.tasks if task.state == "FAILED"]
+    found = {task.name: evidence.outcomes.get(task.name, Outcome()) for task in failed}
+    known = [task for task in failed if found[task.name].reason or task.error]
+    known += [task for task in failed if task.has_failed_driver and task not in known]
+    lines = [tell_error(task, found[task.name]) for task in failed if task in known]
+    if not failed and run.state == "FAILED":
+        reason = run.error or evidence.root_failure
+        lines += [reason] if reason else []
+    lines += [*tell_waits(run, evidence).values(), *tell_unknown(run, evidence)]
     if failed:
         task = failed[0]
         node = found[task.name].failed or (task.nodes or (task.name,))[0]

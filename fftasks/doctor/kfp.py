@@ -12,6 +12,7 @@ from fftasks.ports.kfp_connection import Connection, Json, connect
 from fftasks.ports.kfp_runs import ask_version
 from fftasks.project import Project
 from fftasks.settings import KFPSettings
+from fftasks.stages.limits import choose_cluster
 
 _OLDEST = (2, 0)
 _KEYS_FROM = (2, 18)
@@ -30,12 +31,12 @@ def check_kfp(project: Project) -> Iterator[Finding]:
                 yield Finding(check, WARN, "not looked at: the host does not answer as it should")
             return
         yield Finding("KFP host", OK, kfp.access.host)
-        yield _check_version(kfp)
+        yield _check_version(kfp, settings)
         yield _check_namespace(kfp, settings, health)
         yield _check_access(kfp, settings)
 
 
-def _check_version(kfp: Connection) -> Finding:
+def _check_version(kfp: Connection, settings: KFPSettings) -> Finding:
     text = ask_version(kfp)
     found = re.match(r"v?(\d+)\.(\d+)", text)
     if found is None:
@@ -45,6 +46,10 @@ def _check_version(kfp: Connection) -> Finding:
         cure = "pipelines of fftasks need Kubeflow Pipelines 2.0 or newer"
         return Finding("KFP version", FAIL, text, cure)
     keys = "" if version >= _KEYS_FROM else ", caches by image and arguments"
+    if choose_cluster(text) != choose_cluster(settings.version):
+        differs = f"the host says {text}, and kfp.version is {settings.version}"
+        cure = f"set kfp.version: {version[0]}.{version[1]}, for the limits of a run depend on it"
+        return Finding("KFP version", WARN, differs, cure)
     return Finding("KFP version", OK, f"{text}{keys}")
 
 

@@ -40,6 +40,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         self._tasks: Mapping[str, Task] = {}
         self._selected: list[str] = []
         self._same: list[str] = []
+        self._heading = ""  # the stage whose heading was printed last
         began = time.time()
         self._journal = Journal(Path(FOLDER), lambda: _describe_run(self._selected, began))
 
@@ -74,6 +75,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self._journal.begin_task(_name(task))
         if not _find(task, "node"):
             super().execute_task(task)
+            self._heading = task.name
             return
         self._progress.begin(task.name)
 
@@ -88,6 +90,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self._count("up to date", task)
             return
         reason = self._dim(f"  ({task.values['reason']})")
+        self._heading = ""
         self.write(f".  {task.name}  {task.values['seconds']:.2f} s{reason}\n")
         self._count("ran", task)
 
@@ -101,7 +104,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             if _is_ours(task):
                 self._journal.end_task(_name(task), "skipped", reason="what it needs has failed")
             return  # what it needed has failed, and was shown
-        message = fail.get_msg().rstrip()
+        message, self._heading = fail.get_msg().rstrip(), ""
         if _is_ours(task):
             self._journal.end_task(_name(task), "failed", error=message)
         self.write(
@@ -116,6 +119,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         elif _find(task, "stage"):
             self._same.append(_name(task))
             self.write(f"-- {task.name}  {self._dim('up to date')}\n")
+            self._heading = task.name
             self._describe(task)
         elif not task.has_subtask:
             super().skip_uptodate(task)
@@ -162,6 +166,9 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             step = plan(open_current(), _find(task, "stage"), _find(task, "workflow"))
             record = read_record(step.path)
             if record is not None:
+                if self._heading != task.name:  # stages that run side by side end in any order
+                    self.write(f"-- {task.name}  {self._dim('done')}\n")
+                    self._heading = task.name
                 self.write(f"   {step.describe(record)}\n")
 
     def _show_leaves(self, project: Project) -> None:

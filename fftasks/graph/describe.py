@@ -9,7 +9,7 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +19,7 @@ from fftasks.errors import FFTasksError, WorkflowError
 from fftasks.graph.coder import Coder
 from fftasks.graph.retouch import describe_skeleton
 from fftasks.graph.watch import list_looks, list_modules, watch_reads
-from fftasks.runtime.call import number_inputs, number_parameters
+from fftasks.runtime.call import Input, number_inputs, number_parameters
 from fftasks.runtime.source import import_workflows, list_hidden, list_namesakes
 from fftasks.workflow.graph import Workflow
 from fftasks.workflow.instance import CallNode
@@ -105,9 +105,9 @@ def describe_node(node: Node, ids: dict[Node, str], coder: Coder) -> dict[str, A
         "version": node.options.version,
         "shows": list_shows(node),
     }
-    taken = iter(name for name in inputs if name != "self" or node.after is None)
+    names = {needed: name for name, needed in inputs.items()}
     described["arguments"] = [
-        _describe_argument(name, value, taken, ids, coder) for name, value in node.arguments.items()
+        _describe_argument(name, value, names, ids, coder) for name, value in node.arguments.items()
     ]
     if isinstance(node, CallNode) and node.after is not None:
         described |= {"object": ids[node.object], "after": ids[node.after], "method": node.method}
@@ -128,16 +128,22 @@ def _describe_setting(setting: Setting, coder: Coder) -> dict[str, Any]:
 
 
 def _describe_argument(
-    name: str, value: Any, inputs: Iterator[str], ids: dict[Node, str], coder: Coder
+    name: str, value: Any, inputs: Mapping[Input, str], ids: dict[Node, str], coder: Coder
 ) -> dict[str, Any]:
     results = find_results(value)
-    positions = iter(range(len(results)))
 
-    # what counts of an argument with nodes: where they stand in it, and which items are taken
-    def mark(pending: Pending) -> tuple[Any, ...]:
+    unstable: list[Result] = []
+
+    # what counts of an argument with nodes: which input stands where in it, by its name, since [x, y, x] and
+    # [x, y, y] have the same inputs; and which item is taken, as a digest, since a slice cannot be in a set
+    def mark(pending: Pending) -> tuple[str, ...]:
         if isinstance(pending, Parameter):
             return "fftasks.parameter", pending.name
-        return "fftasks.input", next(positions), cast("Result", pending).path
+        result = cast("Result", pending)
+        item, is_stable = digest_constant(result.path, code_of=coder.digest_given)
+        if not is_stable:
+            unstable.append(result)
+        return "fftasks.input", inputs[Input(result.node, "result")], item
 
     template = replace_pending(value, mark)
     digest, stable = digest_constant(template, code_of=coder.digest_given)
@@ -145,9 +151,12 @@ def _describe_argument(
         "name": name,
         "digest": digest,
         "repr": repr(value) if isinstance(value, Pending) else describe_constant(value),
-        "nodes": [{"input": next(inputs), "node": ids[result.node]} for result in results],
+        "nodes": [
+            {"input": inputs[Input(result.node, "result")], "node": ids[result.node]}
+            for result in results
+        ],
     }
-    if not stable:
+    if not stable or unstable:
         described["stable"] = False
     carried = None if results else kfp_value(value)
     if carried is not None:

@@ -26,7 +26,7 @@ from fftasks.runtime.start import make_command
 from fftasks.store.signature import Signatures
 from fftasks.workflow.slug import make_slug
 
-VERSION = 5
+VERSION = 6
 _TRIES = 3  # for somebody who saves a file again and again while it is imported
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,11 +11,17 @@ from typing import Any
 
 from fftasks.cluster.account import Account
 from fftasks.cluster.details import Task
-from fftasks.cluster.outcome import Outcome, choose_lines, read_outcomes
+from fftasks.cluster.evidence import Evidence
+from fftasks.cluster.outcome import Outcome, choose_lines
 from fftasks.cluster.run import ClusterRun
-from fftasks.cluster.show import name_node_state, name_state
+from fftasks.cluster.show import (
+    name_node_state,
+    name_state,
+    tell_error,
+    tell_unknown,
+    tell_waits,
+)
 from fftasks.cluster.spans import list_spans
-from fftasks.cluster.watch import find_log
 from fftasks.errors import FFTasksError
 from fftasks.page.content import PageRun, PageTask, Phase
 from fftasks.page.local import show_stage
@@ -33,7 +39,7 @@ _PAUSE_S = 30.0
 # what does not change, or hardly: the board asks each second, and a list of runs has all their documents
 _earlier: dict[str, tuple[float, list[PageRun]]] = {}
 _ended_pods: dict[str, Mapping[str, Any]] = {}  # {} for one that is gone
-_ended_logs: dict[str, str] = {}
+_evidence: dict[str, Evidence] = {}
 _NEAR_S = 60.0  # the clocks here and there may differ
 
 
@@ -83,7 +89,7 @@ def list_cluster_items(project: Project, run: ClusterRun, shown: Mapping[str, Sh
     shown: what there is to show of results, by node
     """
     nodes = _describe_nodes(project, run)
-    outcomes = read_outcomes(run, _find_log(project, run))
+    outcomes = _find_evidence(project, run).outcomes
     return [
         Item(
             name,
@@ -108,7 +114,8 @@ def list_cluster_items(project: Project, run: ClusterRun, shown: Mapping[str, Sh
 class _Known:
     """What was asked for at other places.
 
-    logs, shown: by node; outcomes: of groups that failed, by task; pods: by name; sent: what has sent the run
+    logs, shown: by node; outcomes: of tasks that failed, by task; pods: by name; sent: what has sent the run
+    waits: why tasks wait, by task
     """
 
     logs: Mapping[str, str]
@@ -116,6 +123,7 @@ class _Known:
     pods: Mapping[str, Any]
     shown: Mapping[str, Shown]
     sent: tuple[str, ...]
+    waits: Mapping[str, str]
 
 
 def show_cluster_tasks(
@@ -127,9 +135,10 @@ def show_cluster_tasks(
     """
     stages = _find_stages(project, run)
     sent = tuple(stage.name for stage in stages if stage.stage == "submit")
-    outcomes = read_outcomes(run, _find_log(project, run))
-    logs = _read_logs(project, run, outcomes)
-    known = _Known(logs, outcomes, _read_pods(project, run), shown, sent)
+    evidence = _find_evidence(project, run)
+    logs = _read_logs(run, evidence)
+    waits = tell_waits(run, evidence)
+    known = _Known(logs, evidence.outcomes, _read_pods(project, run), shown, sent, waits)
     nodes = _describe_nodes(project, run)
     return [*stages, *(_show_node(run, name, node, known) for name, node in nodes.items())]
 
@@ -144,7 +153,7 @@ def _show_node(run: ClusterRun, name: str, node: Mapping[str, Any], known: _Know
     return PageTask(
         name=name,
         state=word,
-        reason=_tell_reason(task, word),
+        reason=known.waits.get(task.name) or _tell_reason(task, word),
         begin=min([*(span.begin for span in spans), *([began] if began else [])], default=None),
         end=end,
         seconds=None if word == "cached" else _measure(task, account, now),
@@ -166,7 +175,7 @@ def _show_node(run: ClusterRun, name: str, node: Mapping[str, Any], known: _Know
         documents=shown.pages.documents,
         metrics=shown.pages.metrics,
         pictures=shown.pages.pictures,
-        error=_tell_error(task, known.logs.get(name, "")) if word == "failed" else "",
+        error=_tell_error(task, known, name) if word == "failed" else "",
         log=known.logs.get(name, ""),
     )
 
@@ -186,10 +195,12 @@ def _measure(task: Task, account: Account, now: float) -> float | None:
     return max(now - began, 0.0)
 
 
-def _tell_error(task: Task, log: str) -> str:
-    """Return KFP's words of a failure, which are few, and the end of the log, which says why."""
-    lines = log.rstrip().splitlines()[-_LINES:]
-    return "\n".join([task.error, *(["last lines of its log:", *lines] if lines else [])])
+def _tell_error(task: Task, known: _Known, node: str) -> str:
+    """Return why a node failed, and the end of its log."""
+    lines = known.logs.get(node, "").rstrip().splitlines()[-_LINES:]
+    outcome = known.outcomes.get(task.name, Outcome())
+    reason = tell_error(task, outcome) if task.has_failed_driver else outcome.reason or task.error
+    return "\n".join([reason, *(["last lines of its log:", *lines] if lines else [])])
 
 
 def _describe_nodes(project: Project, run: ClusterRun) -> dict[str, dict[str, Any]]:
@@ -238,29 +249,31 @@ def _read_pods(project: Project, run: ClusterRun) -> dict[str, Any]:
     return {task.pod: found.get(task.pod) or _ended_pods.get(task.pod, {}) for task in tasks}
 
 
-def _read_logs(
-    project: Project, run: ClusterRun, outcomes: Mapping[str, Outcome]
-) -> dict[str, str]:
+def _read_logs(run: ClusterRun, evidence: Evidence) -> dict[str, str]:
     """Return the logs of the first nodes that failed, and of some that ran beside them in their groups."""
     failed = [task for task in run.tasks if name_state(task.state) == "failed"][:_LOGS]
-    find, logs = _find_log(project, run), {}
+    logs: dict[str, str] = {}
     for task in failed:
-        blamed = outcomes.get(task.name, Outcome()).failed
+        blamed = evidence.outcomes.get(task.name, Outcome()).failed
         for node in dict.fromkeys([*([blamed] if blamed else []), *task.nodes[:_LOGS]]):
-            logs[node] = choose_lines(find(task) or "", task, node)
+            logs[node] = choose_lines(evidence.read_log(task) or "", task, node)
     return logs
 
 
-def _find_log(project: Project, run: ClusterRun) -> Callable[[Task], str | None]:
-    """Return a function that gives a task's log; of one that has ended it is asked for once."""
-    read = find_log(project, run)
+def _find_evidence(project: Project, run: ClusterRun) -> Evidence:
+    """Return what else is known of a run; the log of a task that has ended is asked for once."""
+    before = _evidence.get(run.run_id)
+    if before is None or before.run is not run:
+        _evidence[run.run_id] = Evidence(project, run, before)
+    return _evidence[run.run_id]
 
-    def find(task: Task) -> str | None:
-        if task.pod and task.pod not in _ended_logs:
-            _ended_logs[task.pod] = read(task) or ""
-        return _ended_logs.get(task.pod)
 
-    return find
+def list_notices(project: Project, run: ClusterRun) -> list[str]:
+    """Return what the reader of the page must know about a run as a whole."""
+    evidence = _find_evidence(project, run)
+    is_nobody = run.state == "FAILED" and not any(task.state == "FAILED" for task in run.tasks)
+    reason = (run.error or evidence.root_failure) if is_nobody else ""
+    return [*([reason] if reason else []), *tell_unknown(run, evidence)]
 
 
 def _find_stages(project: Project, run: ClusterRun) -> list[PageTask]:

@@ -64,11 +64,12 @@ def _find_cluster_run(project: Project, name: str, *, cluster: bool) -> ClusterR
 
 def _describe_cluster(project: Project, name: str, *, cluster: bool) -> dict[str, Any]:
     from fftasks.page import cluster as there
-    from fftasks.page.outputs import show_outputs
+    from fftasks.page.outputs import add_executions, show_outputs
     from fftasks.ports.kfp import find_page
 
     run = _find_cluster_run(project, name, cluster=cluster)
     shown, notice = show_outputs(project, run)
+    run = add_executions(run)
     return make_content(
         f"{project.root.name}: {run.name} {run.run_id[:8]}",
         there.show_cluster_run(run, find_page(project.settings.kfp, run.run_id)),
@@ -77,7 +78,7 @@ def _describe_cluster(project: Project, name: str, *, cluster: bool) -> dict[str
         render=draw_or_leave,
         history=there.list_earlier(project, run),
         privacy=find_privacy(project),
-        notice=notice,
+        notice="\n".join(filter(None, [notice, *there.list_notices(project, run)])),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from fftasks.cluster.account import Account, list_seconds, read_accounts
 from fftasks.cluster.bring import bring_known
+from fftasks.cluster.details import Executions
 from fftasks.cluster.memory import note_run
 from fftasks.cluster.run import ClusterRun
 from fftasks.errors import FFTasksError
@@ -22,7 +23,7 @@ from fftasks.page.documents import draw_classification
 from fftasks.page.local import find_metrics
 from fftasks.page.pictures import Drawable, Pages, make_pages, may_be_picture, render_pictures
 from fftasks.page.shared import part_html, part_markdown, part_numbers
-from fftasks.ports.kfp_metadata import Output, read_outputs
+from fftasks.ports.kfp_metadata import Output, read_executions
 from fftasks.project import Project
 from fftasks.runtime.show import FILES
 
@@ -38,6 +39,7 @@ _NO_WAY = (
 # a store that did not answer a moment ago is not asked again: the board asks each second
 _silent: dict[str, tuple[float, str]] = {}
 _ended: dict[str, dict[str, dict[str, Output]]] = {}
+_latest: dict[str, Executions] = {}  # what the metadata store said last of runs
 _noted: set[str] = set()  # runs whose times are known to the next grouping
 
 
@@ -72,6 +74,12 @@ def show_outputs(project: Project, run: ClusterRun) -> tuple[dict[str, Shown], s
     return _add_pictures(project, run, outputs, shown), notice
 
 
+def add_executions(run: ClusterRun) -> ClusterRun:
+    """Return a run with what the metadata store has said of its tasks when its outputs were shown."""
+    known = _latest.get(run.run_id)
+    return run if known is None else dataclasses.replace(run, executions=known)
+
+
 def list_metrics(project: Project, run: ClusterRun) -> dict[str, float]:
     """Return the metrics of a run, by node and name; none if nobody tells them."""
     try:
@@ -90,8 +98,12 @@ def _read(project: Project, run: ClusterRun) -> dict[str, dict[str, Output]] | N
         return {}
     if run.run_id in _ended:
         return _ended[run.run_id]
-    outputs = read_outputs(project.settings.kfp, run.run_id)
-    if run.is_over and outputs is not None:
+    executions = read_executions(project.settings.kfp, run.run_id)
+    if executions is None:
+        return None
+    _latest[run.run_id] = executions
+    outputs = {name: dict(one.outputs) for name, one in executions.items()}
+    if run.is_over:
         _ended[run.run_id] = outputs
     return outputs
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from fftasks.cluster.details import Task
 from fftasks.cluster.run import ClusterRun, find_component, find_container
+from fftasks.runtime.means import VARIABLE, Means
 from fftasks.settings.nodes import NodeSettings
 from fftasks.stages.kubernetes import make_executor
-from fftasks.stages.means import share
+from fftasks.stages.means import settle_means
 from fftasks.stages.resources import make_resources, make_retry_policy
 
 _RESOURCES = {
@@ -19,7 +20,14 @@ _RESOURCES = {
     "resourceMemoryRequest": "memory",
     "resourceMemoryLimit": "memory_limit",
 }
-_OWN = frozenset({"FFFUNCTION", "FFPREVIEW", "FFMEANS"})  # what the stages write into env
+_MEANS = {
+    "timeout_s": "timeout_s",
+    "retries": "retries",
+    "wait_s": "retry_wait_s",
+    "factor": "retry_factor",
+    "max_wait_s": "retry_max_wait_s",
+}
+_OWN = frozenset({"FFFUNCTION", "FFPREVIEW", VARIABLE})  # what the stages write into env
 
 
 def show_settings(settings: NodeSettings) -> dict[str, str]:
@@ -51,13 +59,15 @@ def _is_same(
     settings: NodeSettings,
     task: Task,
 ) -> bool:
-    given = share(settings) if len(task.nodes) > 1 else settings
-    env = {one["name"]: one["value"] for one in container.get("env", ()) if one["name"] not in _OWN}
+    given = settle_means(settings, len(task.nodes))
+    all_env = {one["name"]: one["value"] for one in container.get("env", ())}
+    env = {name: value for name, value in all_env.items() if name not in _OWN}
     return (
         make_resources(given) == container.get("resources", {})
         and make_retry_policy(given) == step.get("retryPolicy", {})
         and make_executor(given) == platform
         and dict(settings.env) == env
+        and given.env.get(VARIABLE) == all_env.get(VARIABLE)
     )
 
 
@@ -84,10 +94,19 @@ def _list_container(
     for variable in container.get("env", ()):
         if variable["name"] not in _OWN:
             yield f"env.{variable['name']}", str(variable["value"])
+        elif variable["name"] == VARIABLE:
+            yield from _list_means(json.loads(variable["value"]))
     if step.get("retryPolicy"):
-        yield "retries", str(step["retryPolicy"].get("maxRetryCount", ""))
+        yield "pod_retries", str(step["retryPolicy"].get("maxRetryCount", ""))
     if not step.get("cachingOptions", {}).get("enableCache"):
         yield "cache", "false"
+
+
+def _list_means(means: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the settings of which the entry point was told."""
+    for key, value in means.items():
+        if key in _MEANS and value != getattr(Means(), key):
+            yield _MEANS[key], str(value)
 
 
 def _list_platform(platform: Mapping[str, Any]) -> dict[str, str]:

@@ -21,9 +21,9 @@ from typing import IO, Any, NoReturn
 
 from fftasks.errors import NodeError
 from fftasks.runtime.end import describe_end, end_session, end_tree
-from fftasks.runtime.job import Job, Report, write_outputs
+from fftasks.runtime.job import Job, Report, describe_timeout, write_outputs
+from fftasks.runtime.messages import Messages, format_message
 from fftasks.runtime.start import MODULE, make_command
-from fftasks.runtime.worker import Messages, describe_timeout, format_message
 
 _LOOK_S = 0.5
 _REPORTED_BYTES = 2048  # with the rest of a report it fits into a piece that pipes write at once
@@ -176,7 +176,7 @@ def run_fresh(interpreter: Interpreter, job: Job) -> Report:
     except subprocess.TimeoutExpired:
         end_tree(process.pid)
         process.communicate()
-        return describe_timeout(job)
+        return describe_timeout(job.node, job.timeout_s)
     if answer:
         return Report(**json.loads(answer))
     end = describe_end(process.returncode)

@@ -1,7 +1,8 @@
-"""Port kfp: what the metadata store of Kubeflow Pipelines has of a run's outputs: places, previews, metrics.
+"""Port kfp: what the metadata store of Kubeflow Pipelines knows of the tasks of a run.
 
-KFP's interface does not say it (up to 2.17 at least). Its page asks the store itself, through its own server,
-in gRPC-Web; so do we. A host that is the API server only does not know the way there.
+That is the state and the pod of each task, and the places, previews and metrics of its outputs. The REST
+interface does not have them (up to 2.17 at least). The web UI asks the store through its own server, in
+gRPC-Web, and so does this module. A host that is only the API server does not lead to the store.
 Source: ml_metadata/proto/metadata_store*.proto, and backend/src/v2/metadata/client.go of kubeflow/pipelines.
 """
 
@@ -11,6 +12,7 @@ import functools
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -24,6 +26,7 @@ _SERVICE = "/ml_metadata.MetadataStoreService/"
 _FORMAT = "application/grpc-web+proto"
 _RUN = "system.PipelineRun"  # the type of a run's context
 _OUTPUT = 4  # of the kinds of events
+_STATES = ("", "NEW", "RUNNING", "COMPLETE", "FAILED", "CACHED", "CANCELED")  # by number
 _PACKAGE = "fftasks.metadata"
 # message -> its fields: name, number, type. A map is what it is on the wire: a list of keys with values
 _MESSAGES: Mapping[str, tuple[tuple[str, int, str], ...]] = {
@@ -33,7 +36,10 @@ _MESSAGES: Mapping[str, tuple[tuple[str, int, str], ...]] = {
     ),
     "Property": (("key", 1, "string"), ("value", 2, "Value")),
     "Artifact": (("id", 1, "int64"), ("uri", 3, "string"), ("properties", 5, "*Property")),
-    "Execution": (("id", 1, "int64"), ("properties", 5, "*Property")),
+    "Execution": (
+        *(("id", 1, "int64"), ("state", 3, "int64"), ("properties", 5, "*Property")),
+        *(("created", 8, "int64"), ("updated", 9, "int64")),  # milliseconds since the epoch
+    ),
     "Context": (("id", 1, "int64"),),
     "Step": (("index", 1, "int64"), ("key", 2, "string")),
     "Path": (("steps", 1, "*Step"),),
@@ -60,10 +66,34 @@ class Output:
     properties: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_outputs(settings: KFPSettings, run_id: str) -> dict[str, dict[str, Output]] | None:
-    """Return the outputs of a run's tasks, cached ones too: task -> output -> what is known of it.
+@dataclass(frozen=True)
+class Execution:
+    """A task of a run, as its driver and its launcher have noted it.
 
-    None if the host does not lead to the metadata store; raises ToolError if it does not answer at all.
+    Attributes:
+        state: RUNNING (from its driver on), COMPLETE, FAILED, CACHED or CANCELED (a condition was false); ""
+            if the store does not say it. A task whose pod was killed stays RUNNING.
+        pod: The name of the last pod whose launcher has begun; "" if none has.
+        created: When its driver noted it.
+        updated: When it was changed last.
+        outputs: Its outputs by name, of a cached task too.
+    """
+
+    state: str = ""
+    pod: str = ""
+    created: datetime | None = None
+    updated: datetime | None = None
+    outputs: Mapping[str, Output] = field(default_factory=dict)
+
+
+def read_executions(settings: KFPSettings, run_id: str) -> dict[str, Execution] | None:
+    """Return what the metadata store knows of the tasks of a run, by the name of the task.
+
+    Returns:
+        None if the host does not lead to the metadata store; {} if no task has begun.
+
+    Raises:
+        ToolError: The host does not answer.
     """
     with connect(settings) as kfp:
         for host in dict.fromkeys(("", _find_way_up(kfp.access.host))):
@@ -74,24 +104,42 @@ def read_outputs(settings: KFPSettings, run_id: str) -> dict[str, dict[str, Outp
     return None
 
 
-def _read(store: _Store, context: int) -> dict[str, dict[str, Output]]:
-    outputs: dict[str, dict[str, Output]] = {}
+def _read(store: _Store, context: int) -> dict[str, Execution]:
     if not context:
-        return outputs  # nothing of the run has begun
-    executions = store.need("GetExecutionsByContext", context_id=context).executions
-    tasks = {one.id: str(_read_properties(one).get("task_name", "")) for one in executions}
-    events = (
-        store.need("GetEventsByExecutionIDs", execution_ids=list(tasks)).events if tasks else ()
-    )
+        return {}  # nothing of the run has begun
+    rows = store.need("GetExecutionsByContext", context_id=context).executions
+    tasks = {one.id: str(_read_properties(one).get("task_name", "")) for one in rows}
+    outputs = _read_outputs(store, list(tasks)) if tasks else {}
+    found: dict[str, Execution] = {}
+    for row in sorted(rows, key=lambda row: int(row.id)):  # of a run that was retried, the last one
+        if tasks[row.id]:  # else it is the run itself
+            found[tasks[row.id]] = Execution(
+                state=_STATES[row.state] if row.state < len(_STATES) else "",
+                pod=str(_read_properties(row).get("pod_name") or ""),
+                created=_read_moment(row.created),
+                updated=_read_moment(row.updated),
+                outputs=outputs.get(row.id, {}),
+            )
+    return found
+
+
+def _read_outputs(store: _Store, executions: list[int]) -> dict[int, dict[str, Output]]:
+    """Return the outputs of executions; of several under one name, such as logs of tries, the last one."""
+    events = store.need("GetEventsByExecutionIDs", execution_ids=executions).events
     made = [event for event in events if event.type == _OUTPUT and event.path.steps]
     wanted = sorted({event.artifact_id for event in made})
     artifacts = store.need("GetArtifactsByID", artifact_ids=wanted).artifacts if wanted else ()
     known = {one.id: Output(one.uri, _read_properties(one)) for one in artifacts}
-    for event in made:
+    outputs: dict[int, dict[str, Output]] = {}
+    for event in sorted(made, key=lambda event: int(event.artifact_id)):
         if event.artifact_id in known:
             name = event.path.steps[0].key
-            outputs.setdefault(tasks[event.execution_id], {})[name] = known[event.artifact_id]
+            outputs.setdefault(event.execution_id, {})[name] = known[event.artifact_id]
     return outputs
+
+
+def _read_moment(milliseconds: int) -> datetime | None:
+    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc) if milliseconds else None
 
 
 class _Store:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _OLD = "/apis/v1beta1/healthz"  # which says the version; the newer one does not
 _MOST_MISSES = 2
+_PAGE = re.compile(r"\s*<(!doctype )?html", re.IGNORECASE)
 _LATEST = {"sort_by": "created_at desc"}
 
 
@@ -63,17 +65,45 @@ def cancel_run(settings: KFPSettings, run_id: str) -> None:
         kfp.post(f"cannot cancel run {run_id}", path, {})
 
 
-def read_log(settings: KFPSettings, run: Json, pod: str) -> str | None:
-    """Return what the main container of a pod has printed, None if no server here gives it.
+def read_log(settings: KFPSettings, run: Json, pod: str) -> tuple[str | None, str]:
+    """Return the log of the main container of a pod.
 
-    The page's server gives it while the pod is there, and from Argo's archive afterwards; so does the API
-    server, where it has the rights. Raises ToolError if the host does not answer at all.
+    The server of the web UI gives it while the pod is there, and from Argo's archive afterwards; so does the
+    API server, where it has the rights.
+
+    Returns:
+        The log, None if no server gives it; and what the API server says instead, "" for nothing.
+
+    Raises:
+        ToolError: The host does not answer at all.
     """
     run_id = str(run.get("run_id", ""))
     namespace = settings.namespace or "kubeflow"
     created = str(run.get("created_at", ""))[:10]
     with connect(settings) as kfp:
-        return _ask_page(kfp, pod, run_id, namespace, created) or _ask_api(kfp, pod, run_id)
+        log, _ = _ask_page(kfp, pod, run_id, namespace, created)
+        if log:
+            return log, ""
+        other, said = _ask_api(kfp, pod, run_id)
+        return (log if other is None else other), said
+
+
+def read_artifact(settings: KFPSettings, uri: str) -> str | None:
+    """Return the text of an artifact as the server of the web UI gives it; None if it does not.
+
+    Args:
+        settings: How to reach the server.
+        uri: Where the artifact is, such as minio://bucket/key.
+
+    Raises:
+        ToolError: The host does not answer at all.
+    """
+    source, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    query = {"source": source, "bucket": bucket, "key": key}
+    query |= {"namespace": settings.namespace} if settings.namespace else {}
+    with connect(settings) as kfp:
+        return _read_log(kfp, "/artifacts/get", query)[0]
 
 
 def read_pods(settings: KFPSettings, names: Iterable[str]) -> dict[str, Json]:
@@ -84,17 +114,30 @@ def read_pods(settings: KFPSettings, names: Iterable[str]) -> dict[str, Json]:
     namespace, found, misses = settings.namespace or "kubeflow", {}, 0
     with connect(settings) as kfp:
         for name in names:
-            text = _read_text(kfp, "/k8s/pod", {"podname": name, "podnamespace": namespace}, "")
-            try:
-                pod = json.loads(text or "")
-            except ValueError:
-                pod = None
-            if isinstance(pod, dict):
+            pod = _read_object(kfp, "/k8s/pod", name, namespace)
+            if pod:
                 found[name] = pod
             misses += name not in found
             if misses > _MOST_MISSES and not found:
                 break  # whoever answers there does not know of pods
     return found
+
+
+def read_events(settings: KFPSettings, pod: str) -> list[Json]:
+    """Return the events of a pod, as far as the server of the web UI gives them; raises as read_pods does."""
+    with connect(settings) as kfp:
+        found = _read_object(kfp, "/k8s/pod/events", pod, settings.namespace or "kubeflow")
+    return [event for event in found.get("items") or () if isinstance(event, dict)]
+
+
+def _read_object(kfp: Connection, path: str, pod: str, namespace: str) -> Json:
+    """Return what Kubernetes has of a pod, {} if the server does not give it."""
+    text = _read_text(kfp, path, {"podname": pod, "podnamespace": namespace}, "")
+    try:
+        answer = json.loads(text or "")
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
 
 
 class _Versions:
@@ -119,14 +162,33 @@ class _Versions:
         return {**run, **{name: run.get(name) or value for name, value in taken.items() if value}}
 
 
-def _ask_page(kfp: Connection, pod: str, run_id: str, namespace: str, created: str) -> str | None:
+def _ask_page(
+    kfp: Connection, pod: str, run_id: str, namespace: str, created: str
+) -> tuple[str | None, str]:
     query = {"podname": pod, "runid": run_id, "podnamespace": namespace, "createdat": created}
-    return _read_text(kfp, "/k8s/pod/logs", query)
+    return _read_log(kfp, "/k8s/pod/logs", query)
 
 
-def _ask_api(kfp: Connection, pod: str, run_id: str) -> str | None:
+def _ask_api(kfp: Connection, pod: str, run_id: str) -> tuple[str | None, str]:
     path = f"/apis/v1alpha1/runs/{_quote(run_id)}/nodes/{_quote(pod)}/log"
-    return _read_text(kfp, path, {})
+    return _read_log(kfp, path, {})
+
+
+def _read_log(kfp: Connection, path: str, query: Json) -> tuple[str | None, str]:
+    """Return a log, None for an answer that is none, and the error that stands in its place.
+
+    The API server answers 200 and text/plain also when it has no log; then its error is a JSON object.
+    """
+    text = _read_text(kfp, path, query)
+    if text is None or _PAGE.match(text):
+        return None, ""
+    try:
+        answer = json.loads(text) if text.startswith('{"error_') else None
+    except ValueError:
+        answer = None
+    if isinstance(answer, dict) and "error_message" in answer:
+        return None, str(answer["error_message"])
+    return text, ""
 
 
 def _read_text(kfp: Connection, path: str, query: Json, page: str = "html") -> str | None:

@@ -20,13 +20,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fftasks.errors import FFTasksError, NodeError, WorkflowError
+from fftasks.errors import FFTasksError, WorkflowError
 from fftasks.runtime.artifact import read_artifact
 from fftasks.runtime.call import number_inputs
-from fftasks.runtime.debug import Examine, debug
+from fftasks.runtime.child import Tell
+from fftasks.runtime.debug import debug
 from fftasks.runtime.executor_input import read_job, write_outputs
-from fftasks.runtime.job import Job, Report, describe_result, run_job
+from fftasks.runtime.failure import Failure
+from fftasks.runtime.group import NodeFailure
+from fftasks.runtime.job import Job, Report, describe_error, describe_result, run_job
 from fftasks.runtime.manifest import check_manifest
+from fftasks.runtime.means import Means, read_means
+from fftasks.runtime.members import parse_members
+from fftasks.runtime.pod import FAILED, IMPORTED, PodUnit, print_failure, run_pod
 from fftasks.runtime.source import (
     CheckedModules,
     add_import_paths,
@@ -80,14 +86,39 @@ def _run(arguments: argparse.Namespace) -> int:
         return _try(root) if arguments.tries else _check(root, arguments)
     if arguments.job:
         return _run_local(root, arguments)
+    try:
+        return _run_pod(root, arguments)
+    except FFTasksError as error:  # of what is looked at before anything is run
+        if arguments.pdb:
+            raise
+        name = arguments.node or os.environ.get("FFFUNCTION", "")
+        report = describe_error(name, error)
+        print_failure(Failure(name, report.reason), report.error)
+        return error.exit_code
+
+
+def _run_pod(root: Path, arguments: argparse.Namespace) -> int:
+    """Run what a container was started for, in a process of its own unless it is to be debugged."""
     _print_at_once()
-    if arguments.nodes:
-        return _run_task(root, arguments)
+    name = _get_function(arguments.node)
+    members = parse_members(arguments.nodes).nodes if arguments.nodes else (name,)
     if arguments.fingerprint:  # before anything of the user's is imported
-        node = _get_function(arguments.node)
-        check_manifest(root, arguments.workflow, [node], arguments.fingerprint)
-    examine = debug if arguments.pdb else None
-    return _run_on_cluster(_find_node(root, arguments), arguments.executor_input, examine)
+        check_manifest(root, arguments.workflow, members, arguments.fingerprint)
+    run = _run_task if arguments.nodes else _run_node
+    if arguments.pdb:
+        report = run(root, arguments, lambda *_: None, Means())
+        if report.error:
+            print(report.error, file=sys.stderr)
+        return 1 if report.error else 0
+    means = read_means()
+
+    def run_in_child(tell: Tell) -> Report:
+        return run(root, arguments, tell, means)
+
+    is_group = len(members) > 1
+    shown = name if is_group else members[0]
+    unit = PodUnit(shown, run_in_child, arguments.file, is_group=is_group)
+    return run_pod(unit, means)
 
 
 def _print_at_once() -> None:
@@ -115,26 +146,31 @@ def _try(root: Path) -> int:
     return 0
 
 
-def _run_task(root: Path, arguments: argparse.Namespace) -> int:
-    from fftasks.runtime.members import parse_members
-    from fftasks.runtime.task import Task, choose_needed, read_means, run_task
+def _run_task(root: Path, arguments: argparse.Namespace, tell: Tell, means: Means) -> Report:
+    from fftasks.runtime.task import Task, choose_needed, run_task
 
-    group = _get_function(arguments.node)
     members = parse_members(arguments.nodes)
-    if arguments.fingerprint:
-        check_manifest(root, arguments.workflow, members.nodes, arguments.fingerprint)
     workflows = _import_workflows(root, arguments)
+    tell(IMPORTED)
     chosen = [w for w in workflows if arguments.workflow in ("", w.name)]
     nodes = {node.name: node for workflow in chosen for node in workflow.nodes}
     for name in members.nodes:
         if name not in nodes:  # an error that lists the names there are
             find_node(workflows, arguments.workflow or None, name)
+    is_single = len(members.nodes) == 1
     if arguments.only:
         members = choose_needed(members, arguments.only, nodes)
-    task = Task(group, members, arguments.fingerprint, arguments.kept)
+    group = _get_function(arguments.node)
+    task = Task(group, members, arguments.fingerprint, arguments.kept, is_single)
     examine = (arguments.only or members.nodes[-1], debug) if arguments.pdb else None
-    run_task(task, nodes, json.loads(arguments.executor_input), read_means(), examine)
-    return 0
+    try:
+        run_task(
+            task, nodes, json.loads(arguments.executor_input), means, tell=tell, examine=examine
+        )
+    except NodeFailure as failure:
+        tell(FAILED, failure.node)
+        return describe_error(group, failure)
+    return Report({})
 
 
 def _check(root: Path, arguments: argparse.Namespace) -> int:
@@ -183,20 +219,23 @@ def _run_local(root: Path, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _run_on_cluster(node: Node, executor_input: str, examine: Examine | None) -> int:
-    if not executor_input:
+def _run_node(root: Path, arguments: argparse.Namespace, tell: Tell, _means: Means) -> Report:
+    node = _find_node(root, arguments)
+    tell(IMPORTED)
+    if not arguments.executor_input:
         inputs = ", ".join(number_inputs(node)) or "none"
         raise WorkflowError(
             f"{node.name}: --executor-input is missing", found=[f"inputs of the node: {inputs}"]
         )
-    document = json.loads(executor_input)
+    document = json.loads(arguments.executor_input)
     with tempfile.TemporaryDirectory(prefix="fftasks-") as folder:
         job = read_job(document, node)._replace(pages=folder)
-        report: Report = run_job(node, job, examine=examine)
+        report = run_job(node, job, examine=debug if arguments.pdb else None)
         if report.error:  # whoever examines it has seen the rest
-            raise NodeError(report.error.partition("\n")[0] if examine else report.error)
+            error = report.error.partition("\n")[0] if arguments.pdb else report.error
+            return Report({}, error=error, reason=report.reason)
         write_outputs(document, node, report, Path(folder))
-    return 0
+    return Report({})
 
 
 if __name__ == "__main__":

@@ -34,23 +34,43 @@ Load = Callable[[Input], Any]
 
 
 def number_inputs(node: Node) -> dict[str, Input]:
-    """Return the node's inputs: a name for each upstream value that it needs.
+    """Return the inputs of a node by name: one for each upstream artifact that its arguments use.
 
-    The names are the same in every process: "b" for `f(b=node)`, "models_0", "models_1" for
-    `f(models=[n1, n2])`; "self" is the object of a method call.
+    An artifact that several arguments use, or that one argument uses several times, whole or by its items, is
+    a single input, named after its first use. ML Metadata, which Kubeflow Pipelines records a run in, refuses
+    a task that takes one artifact in two inputs.
+
+    call                        inputs
+    f(b=node)                   b
+    f(models=[n1, n2])          models_0 (n1), models_1 (n2)
+    f(a=node[0], b=node[1])     a
+    f(parts=[n1, n1, n2])       parts_0 (n1), parts_2 (n2): the number is the place of the first use
+    thing.method(node)          self (the object), node
+
+    Args:
+        node: Node whose arguments are searched, sets in the order in which their nodes were made.
+
+    Returns:
+        Input name -> upstream artifact. The names are unique within the node, differ from the names of its
+        arguments unless the argument is the artifact, and are the same in every process.
     """
-    inputs: dict[str, Input] = {}
+    names: dict[Input, str] = {}
     if node.after is not None:
-        inputs["self"] = _find_object(node.after)
+        names[_find_object(node.after)] = "self"
+    taken = set(names.values())
     arguments = node.arguments
     for argument, value in arguments.items():
         for number, result in enumerate(find_results(value)):
+            needed = Input(result.node, "result")
+            if needed in names:
+                continue
             whole = isinstance(value, Result)
             name = argument.lower() if whole else f"{argument.lower()}_{number}"
-            while name in inputs or (not whole and name in arguments):
+            while name in taken or (not whole and name in arguments):
                 name += "_"
-            inputs[name] = Input(result.node, "result")
-    return inputs
+            taken.add(name)
+            names[needed] = name
+    return {name: needed for needed, name in names.items()}
 
 
 def number_parameters(node: Node) -> dict[str, Parameter]:
@@ -89,14 +109,24 @@ def call_node(
     parameters: Mapping[str, Any] | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return what the node gives, by the names of list_outputs.
+    """Call the node's function with upstream values in place of nodes.
 
-    load: gives an upstream value
-    parameters: argument name -> value, where it differs from what stands in the graph
-    values: run parameter -> value, where it differs from the default
+    Each artifact is loaded once, so that objects are shared as in plain Python: `f(x, x)` gets one object
+    twice, and in `f(x, x[0])` the second argument is an item of the first.
 
-    Raises whatever the function raises, and NodeError if an item is not there.
+    Args:
+        node: Node to call.
+        load: Reads an upstream artifact.
+        parameters: Argument name -> value, where it differs from the value in the graph.
+        values: Run parameter -> value, where it differs from the default.
+
+    Returns:
+        Output name, as in list_outputs -> value.
+
+    Raises:
+        NodeError: An item of an upstream value does not exist. Errors of the function itself are not caught.
     """
+    load = _load_once(load)
     args, kwargs = _take_arguments(node, _take(load, values or {}), parameters or {})
     if node.after is None:
         with calling():
@@ -123,6 +153,18 @@ def find_user_traceback(error: BaseException) -> TracebackType | None:
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         trace = trace.tb_next
     return trace or error.__traceback__
+
+
+def _load_once(load: Load) -> Load:
+    """Return a function that keeps what `load` returned for each input."""
+    loaded: dict[Input, Any] = {}
+
+    def load_once(needed: Input) -> Any:
+        if needed not in loaded:
+            loaded[needed] = load(needed)
+        return loaded[needed]
+
+    return load_once
 
 
 def _find_object(after: Node) -> Input:

@@ -5,47 +5,31 @@ The first node that fails ends the group: Kubeflow Pipelines keeps nothing of a 
 
 from __future__ import annotations
 
-import collections
-import selectors
-import time
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fftasks.errors import NodeError
 from fftasks.runtime.call import list_outputs, number_inputs
-from fftasks.runtime.child import Child, say
+from fftasks.runtime.child import Child, Run, Tell
 from fftasks.runtime.debug import Examine
 from fftasks.runtime.job import Job, Report, run_job
+from fftasks.runtime.means import Means
 from fftasks.runtime.pack import Place, Value
+from fftasks.runtime.schedule import FailedError, Schedule
 from fftasks.workflow.node import Node
 
 _MAX_NAMES = 20
 # what is said of a group and of its nodes, which cluster/outcome.py and cluster/account.py read
 AT_END = "the other lines of its log begin with {!r}"
+DONE = "done"  # what the process that runs the nodes tells when one has finished
 SAYS_DONE = "-- done in {} s"
 SAYS_KEPT = "-- unchanged, kept from the last run"
 _WHOLE = 100  # seconds, from which on they have no fraction
 
 Values = dict[tuple[str, str], Value]  # node and output -> value
-
-
-@dataclass(frozen=True)
-class Means:
-    """What a group has to run with.
-
-    cpu: how many nodes at a time
-    timeout_s: seconds after which a node is killed; 0: never
-    retries: how often a node is tried again; wait_s: seconds before; factor: how much longer each next time
-    """
-
-    cpu: int = 1
-    timeout_s: int = 0
-    retries: int = 0
-    wait_s: float = 0.0
-    factor: float = 2.0
-    max_wait_s: float = 3600.0
 
 
 @dataclass(frozen=True)
@@ -57,71 +41,74 @@ class Made:
     pages: dict[str, Path] = field(default_factory=dict)
 
 
+class NodeFailure(NodeError):  # noqa: N818 - one kind of NodeError
+    """A node has failed.
+
+    Attributes:
+        node: Its name.
+        reason: One line without its name.
+    """
+
+    def __init__(self, attempted: str, *, node: str = "", reason: str = "", **more: Any) -> None:
+        super().__init__(attempted, **more)
+        self.node, self.reason = node, reason
+
+
 class Group:
     """Nodes that run in one container, each when those that it needs are done.
 
-    nodes: each behind those that it needs; given: what is there already; folder: takes the artifacts
-    parameters: run parameter -> its value
+    Args:
+        nodes: Each behind those that it needs.
+        given: The values that are there already.
+        folder: Takes the artifacts.
+        means: How many run at a time, how long, and how often they are tried.
+        parameters: The values of run parameters.
+        tell: Is called with "done" and the name of each node that has finished.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         nodes: Sequence[Node],
         given: Mapping[tuple[str, str], Value],
         folder: Path,
         means: Means,
         parameters: Mapping[str, Any],
+        *,
+        tell: Tell,
     ) -> None:
         self.nodes, self.folder, self.means, self.parameters = nodes, folder, means, parameters
         self.values = dict(given)
         self.made = Made()
-        names = {node.name for node in nodes}
-        self._needs = {n.name: {p.name for p in n.parents} & names for n in nodes}
-        self._followers: dict[str, list[Node]] = {name: [] for name in names}
-        for node in nodes:
-            for name in self._needs[node.name]:
-                self._followers[name].append(node)
-        self._ready = collections.deque((n, 0) for n in nodes if not self._needs[n.name])
-        self._later: list[tuple[float, Node, int]] = []  # when to try a node again
-        self._children: list[Child] = []
+        self._tell = tell
         self._begun = 0
-        self._selector = selectors.DefaultSelector()
 
     def run(self) -> Made:
-        """Run all nodes; raise NodeError for the first one that fails, with those that finished."""
+        """Run all nodes; raise NodeFailure for the first one that fails, with those that finished."""
+        names = {node.name for node in self.nodes}
+        units = [_NodeUnit(self, node, names) for node in self.nodes]
         try:
-            while self._ready or self._later or self._children:
-                self._start()
-                self._wait()
-        finally:
-            for child in self._children:
-                child.kill()
-            self._selector.close()
+            Schedule(units, self.means).run()
+        except FailedError as failed:
+            raise self._describe_failure(failed.unit.name, failed.report) from None
         return self.made
 
-    def run_here(self, node: Node, examine: Examine) -> None:
-        """Run one more node in this process, when all others are done; raise NodeError if it fails.
+    def run_here(self, node: Node, examine: Examine | None = None) -> Made:
+        """Run one more node in this process, when all others are done; raise NodeFailure if it fails.
 
-        examine: is shown what its function raises
+        Args:
+            node: The node.
+            examine: Is shown what its function raises.
         """
-        job = self._make_job(node)._replace(timeout_s=0)
+        job = self.make_job(node)
         report = run_job(node, job, examine=examine)
         if report.error:  # whoever examines it has seen the rest
-            raise NodeError(report.error.partition("\n")[0])
-        self._take(node, job, report)
+            error = report.error.partition("\n")[0] if examine else report.error
+            raise NodeFailure(error, node=node.name, reason=report.reason)
+        self.take(node, job, report)
+        return self.made
 
-    def _start(self) -> None:
-        now = time.monotonic()
-        self._ready.extendleft((node, tries) for due, node, tries in self._later if due <= now)
-        self._later = [one for one in self._later if one[0] > now]
-        while self._ready and len(self._children) < self.means.cpu:
-            node, tries = self._ready.popleft()
-            child = Child.start(node, self._make_job(node), tries)
-            self._children.append(child)
-            self._selector.register(child.report, selectors.EVENT_READ, (child, True))
-            self._selector.register(child.printed, selectors.EVENT_READ, (child, False))
-
-    def _make_job(self, node: Node) -> Job:
+    def make_job(self, node: Node) -> Job:
+        """Return the job of one try of a node, with paths of its own for all that it writes."""
         self._begun += 1
         return Job(
             workflow="",
@@ -135,70 +122,55 @@ class Group:
                 for output in list_outputs(node)
             },
             values=self.parameters,
-            timeout_s=self.means.timeout_s,
             pages=str(self.folder / f"{self._begun}.pages"),
         )
 
-    def _wait(self) -> None:
-        """Wait until something can be done, and do it."""
-        next_s = min(
-            [child.deadline for child in self._children] + [due for due, *_ in self._later]
-        )
-        left_s = None if next_s == float("inf") else max(next_s - time.monotonic(), 0.0)
-        for key, _ in self._selector.select(left_s):
-            child, is_report = key.data
-            if is_report and not child.read_report():
-                self._settle(child, child.end)
-            elif not is_report and child in self._children and not child.read_printed():
-                self._selector.unregister(child.printed)
-        now = time.monotonic()
-        for child in [child for child in self._children if child.deadline <= now]:
-            self._settle(child, child.kill)
-
-    def _settle(self, child: Child, end: Callable[[], Report]) -> None:
-        self._children.remove(child)
-        for descriptor in (child.report, child.printed):
-            if descriptor in self._selector.get_map():
-                self._selector.unregister(descriptor)
-        report = end()
-        if report.error:
-            self._try_again(child, report)
-            return
-        self._take(child.node, child.job, report)
-        for follower in self._followers[child.node.name]:
-            self._needs[follower.name].discard(child.node.name)
-            if not self._needs[follower.name]:
-                self._ready.append((follower, 0))
-
-    def _take(self, node: Node, job: Job, report: Report) -> None:
+    def take(self, node: Node, job: Job, report: Report) -> None:
         """Note what a node has given."""
-        say(node, SAYS_DONE.format(spell_seconds(report.seconds)))
         for output, digest in report.outputs.items():
             self.values[node.name, output] = Value(Place(job.outputs[output]), digest)
             self.made.values[node.name, output] = self.values[node.name, output]
         self.made.reports[node.name] = report
         if report.pages:
             self.made.pages[node.name] = Path(job.pages)
+        self._tell(DONE, node.name)
 
-    def _try_again(self, child: Child, report: Report) -> None:
-        means, tries = self.means, child.tries + 1
-        if tries > means.retries:
-            raise self._describe_failure(child.node, report.error)
-        wait_s = min(means.wait_s * means.factor**child.tries, means.max_wait_s)
-        say(child.node, f"-- {report.error.partition(chr(10))[0]}; again in {wait_s:g} s")
-        self._later.append((time.monotonic() + wait_s, child.node, tries))
-
-    def _describe_failure(self, node: Node, error: str) -> NodeError:
-        headline, _, rest = error.partition("\n")
+    def _describe_failure(self, node: str, report: Report) -> NodeFailure:
+        headline, _, rest = report.error.partition("\n")
         done = [other.name for other in self.nodes if other.name in self.made.reports]
-        return NodeError(
+        counted = f"{len(done)} of {len(self.nodes)} nodes have finished"
+        return NodeFailure(
             headline,
-            found=[
-                *([rest] if rest else []),
-                f"of its group, {len(done)} of {len(self.nodes)} nodes have finished: {_list(done)}",
-            ],
-            tip=AT_END.format(node.name),
+            node=node,
+            reason=report.reason,
+            found=[*([rest] if rest else []), f"of its group, {counted}: {_list(done)}"],
+            tip=AT_END.format(node),
         )
+
+
+class _NodeUnit:
+    """A node of a group, as the schedule runs it."""
+
+    may_retry, where = True, ""
+
+    def __init__(self, group: Group, node: Node, names: set[str]) -> None:
+        self.name = node.name
+        self.needs = {parent.name for parent in node.parents} & names
+        self._group, self._node = group, node
+        self._job: Job
+
+    def prepare(self) -> Run:
+        # the inputs are numbered here, as each process would have to copy the memory that it touches
+        self._job, inputs = self._group.make_job(self._node), number_inputs(self._node)
+        run = functools.partial(run_job, self._node, self._job, None, inputs)
+        return lambda _tell: run()
+
+    def note(self, child: Child, message: tuple[Any, ...]) -> None:
+        pass
+
+    def take(self, child: Child, report: Report) -> None:
+        child.say(SAYS_DONE.format(spell_seconds(report.seconds)))
+        self._group.take(self._node, self._job, report)
 
 
 def spell_seconds(seconds: float) -> str:

@@ -21,6 +21,7 @@ from fftasks.runtime.call import (
     list_outputs,
     number_inputs,
 )
+from fftasks.runtime.end import describe_end
 from fftasks.runtime.observe import observe_files
 from fftasks.runtime.show import write_pages
 from fftasks.runtime.source import CheckedModules
@@ -31,6 +32,7 @@ _TIPS = {
     errno.ENOENT: "the folder was deleted while the node ran: run again",
 }
 
+_MAX_REASON = 500
 _SHORT, _MAX_SHORT = (int, float, bool, type(None)), 40  # what reprlib would give as repr does
 
 
@@ -77,6 +79,7 @@ class Report(NamedTuple):
     traits: what is known of each output: "python_type", and "shape" where it has one
     pages: names of the files that were written to be shown
     unwritten: output name -> its pickle, which is still to be written; see write_outputs
+    reason: the error in one line, without the node's name: "ValueError: bad value"
     """
 
     outputs: Mapping[str, str]
@@ -88,6 +91,7 @@ class Report(NamedTuple):
     traits: Mapping[str, Mapping[str, str]] = {}
     pages: Sequence[str] = ()
     unwritten: Mapping[str, bytes] = {}
+    reason: str = ""
 
 
 def run_job(
@@ -112,18 +116,64 @@ def run_job(
             report = _run(node, job, names)
         if observed.imported:  # a function may import when it runs
             checked.check()
-    except FFTasksError as error:
-        return Report({}, error=str(error))
-    except SystemExit as error:
-        return Report({}, error=f"{node.name} ended its process: SystemExit({error.code!r})")
-    except Exception as error:  # noqa: BLE001 - the border to the user's code
-        if examine is not None:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the border to the user's code
+        if examine is not None and not isinstance(error, (FFTasksError, SystemExit)):
             examine(error)
-        return Report(
-            {}, error=f"{node.name} raised {type(error).__name__}\n{format_user_traceback(error)}"
-        )
+        return describe_error(node.name, error)
     read, written = sorted(observed.read), sorted(observed.written)
     return report._replace(read=read, written=written)
+
+
+def describe_error(node: str, error: BaseException) -> Report:
+    """Return the report of a node that raised, or whose arguments or result cannot be read or stored."""
+    if isinstance(error, FFTasksError):
+        attempted = error.attempted.removeprefix(f"{node}: ").removeprefix(f"{node} ")
+        found = "; ".join(text.strip().rpartition("\n")[2] for text in error.found)
+        reason = getattr(error, "reason", "") or ": ".join(filter(None, (attempted, found)))
+        return Report({}, error=str(error), reason=_shorten(reason))
+    if isinstance(error, SystemExit):
+        reason = _shorten(_describe_exit(error.code))
+        return Report({}, error=f"{node} {reason}", reason=reason)
+    shown = format_user_traceback(error)
+    reason = _shorten(_describe_exception(error))
+    return Report({}, error=f"{node} raised {type(error).__name__}\n{shown}", reason=reason)
+
+
+def describe_timeout(node: str, timeout_s: int, where: str = "") -> Report:
+    """Return the report of a node that was killed because one try took too long.
+
+    Args:
+        node: Its name.
+        timeout_s: The limit.
+        where: What it was doing, such as "while wf.py was imported".
+    """
+    error = f"{node} was killed after {timeout_s} s, with all that it had started"
+    reason = f"took longer than timeout_s: {timeout_s}"
+    if where:
+        error, reason = f"{error}, {where}", f"{reason}, {where}"
+    return Report({}, error=f"{error}\ntip: raise timeout_s of the node's settings", reason=reason)
+
+
+def _describe_exit(code: object) -> str:
+    """Return in words what sys.exit was called with; a text is an exit code of 1, as for Python."""
+    if code is None or isinstance(code, int):
+        return describe_end(abs(int(code or 0)))
+    return f"{describe_end(1)}: {code}"
+
+
+def _describe_exception(error: BaseException) -> str:
+    kind = type(error)
+    module = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
+    try:
+        text = str(error)
+    except Exception as another:  # noqa: BLE001 - the user's __str__
+        text = f"(its __str__ raised {type(another).__name__})"
+    return f"{module}{kind.__qualname__}: {text}" if text else f"{module}{kind.__qualname__}"
+
+
+def _shorten(reason: str) -> str:
+    line = " ".join(reason.split())
+    return line if len(line) <= _MAX_REASON else f"{line[: _MAX_REASON - 1]}…"
 
 
 def write_outputs(node: str, job: Job, report: Report) -> Report:
@@ -183,14 +233,11 @@ def describe_result(value: Any) -> dict[str, Any]:
 
 
 def _run(node: Node, job: Job, names: Mapping[Input, str]) -> Report:
-    cache: dict[tuple[Any, ...], Any] = {}
-
     def load(needed: Input) -> Any:
+        # one object per input, not per file: equal results of two nodes are one file in the local store, and
+        # two objects in Python
         given = job.inputs[names[needed]]
-        place = (given,) if isinstance(given, str) else tuple(given)
-        if place not in cache:
-            cache[place] = read_artifact(*place)
-        return cache[place]
+        return read_artifact(given) if isinstance(given, str) else read_artifact(*given)
 
     begin = time.perf_counter()
     given = call_node(node, load, job.parameters, job.values)

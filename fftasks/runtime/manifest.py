@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fftasks.errors import WorkflowError
 
-PROTOCOL = 1
+PROTOCOL = 2
 FILE = ".fftasks/fingerprints.json"  # in the image beside the code; no context has this folder
 
 

@@ -15,20 +15,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fftasks.errors import WorkflowError
 from fftasks.runtime.call import list_outputs, number_inputs, number_parameters
+from fftasks.runtime.child import Tell
 from fftasks.runtime.debug import Examine
 from fftasks.runtime.executor_input import describe_value, hide, locate_all, write_answer
-from fftasks.runtime.group import SAYS_KEPT, Group, Means, Values, spell_seconds
+from fftasks.runtime.group import SAYS_KEPT, Group, Values, spell_seconds
 from fftasks.runtime.job import Report
+from fftasks.runtime.means import Means
 from fftasks.runtime.members import Members
 from fftasks.runtime.pack import Pack, Place, Value, is_pack, read_pack, write_pack
 from fftasks.runtime.restore import fit
@@ -47,12 +48,14 @@ class Task:
     """What a container was started for.
 
     group: its name; key: what its values are made for; kept_key: the same, of the last time
+    is_single: whether it is one node, which has a task of its own, and takes something from groups
     """
 
     group: str
     members: Members
     key: str = ""
     kept_key: str = ""
+    is_single: bool = False
 
 
 def name_input(node: str, output: str) -> str:
@@ -67,26 +70,28 @@ def name_group_input(group: str) -> str:
     return "g" + hashlib.sha256(group.encode("utf-8", "surrogatepass")).hexdigest()[:10]
 
 
-def read_means() -> Means:
-    """Return what the container has, from its environment: it is no part of what KFP's cache looks at.
-
-    Where the pod itself is tried again, no node is.
-    """
-    means = Means(**json.loads(os.environ.get("FFMEANS", "{}")))
-    return replace(means, retries=0) if os.environ.get("KFP_RETRY_INDEX", "0") != "0" else means
-
-
-def run_task(
+def run_task(  # noqa: PLR0913 - what a task is run with
     task: Task,
     nodes: Mapping[str, Node],
     document: Mapping[str, Any],
     means: Means,
+    *,
+    tell: Tell,
     examine: tuple[str, Examine] | None = None,
 ) -> None:
-    """Run the nodes of a task, and write what it gives; nodes: all of the workflow, by name.
+    """Run the nodes of a task, and write what it gives.
 
-    examine: the last node, which runs in this process, and who is shown what it raises
-    Raises NodeError if a node fails, and WorkflowError if an input is missing.
+    Args:
+        task: What the container was started for. A node alone runs in this process, others in their own.
+        nodes: All nodes of the workflow, by name.
+        document: The ExecutorInput.
+        means: How many nodes run at a time, how long, and how often they are tried.
+        tell: Is called with "done" and the name of each node that has finished.
+        examine: The last node, which runs in this process, and what is shown what it raises.
+
+    Raises:
+        NodeFailure: A node fails.
+        WorkflowError: An input is missing.
     """
     inputs = locate_all(document.get("inputs", {}).get("artifacts", {}))
     outputs = locate_all(document.get("outputs", {}).get("artifacts", {}))
@@ -94,14 +99,14 @@ def run_task(
     kept, told = _take_kept(task, nodes, inputs)
     rest = [node for node in members if (node.name, list_outputs(node)[0]) not in kept]
     given = _take_given(rest, set(task.members.nodes), inputs)
-    last = [node for node in rest if examine and node.name == examine[0]]
+    here = rest if task.is_single else [n for n in rest if examine and n.name == examine[0]]
     with tempfile.TemporaryDirectory(prefix="fftasks-") as folder:
         parameters = _read_parameters(document, rest)
-        others = [node for node in rest if node not in last]
-        group = Group(others, {**given, **kept}, Path(folder), means, parameters)
+        others = [node for node in rest if node not in here]
+        group = Group(others, {**given, **kept}, Path(folder), means, parameters, tell=tell)
         made = group.run()
-        if examine and last:
-            group.run_here(last[0], examine[1])
+        for node in here:
+            group.run_here(node, examine[1] if examine else None)
         values = {**kept, **made.values, **list_values(made.pages)}
         told = {**describe_nodes(made.reports), **told}
         _write(task, values, told, outputs)

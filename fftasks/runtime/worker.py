@@ -7,8 +7,8 @@ sends them. Each node has a process of its own, so that one that crashes, leaks 
 globals harms no other. That process answers with its report itself; the worker says how it ended. It ends
 when its input ends; nodes that are then running are killed, for nobody waits for them.
 
-Questions and answers are four bytes of length, and marshal. JSON's encoder would be a lot to copy for a
-process that lives a millisecond; for its sake nothing is imported here that not each node needs.
+Questions and answers are those of messages.py. For the sake of processes that live a millisecond, nothing
+is imported here that not each node needs.
 
 question            answer
 {path: digest}      {"forks": …} or {"error": …}; the project's files as the graph record saw them
@@ -22,25 +22,24 @@ import marshal
 import os
 import select
 import signal
-import struct
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from fftasks.errors import FFTasksError
 from fftasks.runtime.call import number_inputs
 from fftasks.runtime.end import end_tree
-from fftasks.runtime.job import Job, Report, run_job
+from fftasks.runtime.job import Job, describe_timeout, run_job
 from fftasks.runtime.memory import give_back
+from fftasks.runtime.messages import Messages, format_message
 from fftasks.runtime.observe import install_hook
 from fftasks.runtime.source import CheckedModules, import_workflows
 from fftasks.workflow.guard import building
 from fftasks.workflow.node import Node
 from fftasks.workflow.site import Site
 
-_LENGTH = struct.Struct("<I")  # of a message, before it
 # the function in C: what Python wraps around it touches 70 pages, each of which a child has to copy
 _set_handler = getattr(signal.signal, "__wrapped__", signal.signal)
 _REHEARSALS = 20  # Python takes eight to be done with what it does to fast code
@@ -75,39 +74,6 @@ def _serve(root: Path, file: str, answers: int) -> int:
         nodes = {(w.name, node.name): node for w in workflows for node in w.nodes}
         _Nursery(answers, nodes, checked).serve(questions)
     return 0
-
-
-class Messages:
-    """What the other side writes to a pipe, piece by piece.
-
-    ended: whether nothing more will come
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self.ended = False
-        self._descriptor = descriptor
-        self._left = b""
-
-    def read(self) -> Iterator[Any]:
-        """Wait for a piece, and yield the messages that are complete with it."""
-        piece = os.read(self._descriptor, 1 << 16)
-        if not piece:
-            self.ended = True
-        left, begin = self._left + piece, 0
-        while begin + _LENGTH.size <= len(left):
-            end = begin + _LENGTH.size + _LENGTH.unpack_from(left, begin)[0]
-            if end > len(left):
-                break
-            message = marshal.loads(left[begin + _LENGTH.size : end])
-            begin = end
-            yield message
-        self._left = left[begin:]
-
-
-def format_message(message: Any) -> bytes:
-    """Return a message as it goes through a pipe."""
-    data = marshal.dumps(message)
-    return _LENGTH.pack(len(data)) + data
 
 
 def take_stdout() -> IO[bytes]:
@@ -189,7 +155,10 @@ class _Nursery:
         for child in [c for c, (deadline, _) in self._deadlines.items() if deadline <= now]:
             _, job = self._deadlines.pop(child)
             end_tree(child)
-            _answer(self._answers, (self._children[child], tuple(describe_timeout(job))))
+            _answer(
+                self._answers,
+                (self._children[child], tuple(describe_timeout(job.node, job.timeout_s))),
+            )
         return max(0.0, min((d for d, _ in self._deadlines.values()), default=now) - now) or None
 
     def _live(self, number: int, job: Job) -> NoReturn:
@@ -254,12 +223,6 @@ def _answer(descriptor: int, message: Any, beside: str = "") -> None:
         data = format_message(path)
     while data:
         data = data[os.write(descriptor, data) :]
-
-
-def describe_timeout(job: Job) -> Report:
-    """Return the report of a node that was killed because it took too long."""
-    what = f"was killed after {job.timeout_s} s, with all that it had started"
-    return Report({}, error=f"{job.node} {what}\ntip: raise timeout_s of the node's settings")
 
 
 def reseed() -> None:

@@ -41,13 +41,26 @@ class NodeSettings:
     memory_limit: str = _setting("", "memory that it may use; it is killed beyond", **_MEMORY)
     gpu: int = _setting(0, "how many accelerators it needs", least=0)
     gpu_type: str = _setting("nvidia.com/gpu", "what the cluster calls these accelerators")
-    retries: int = _setting(0, "how often it is tried again when it fails; here too", least=0)
-    retry_wait_s: float = _setting(0.0, "seconds before it is tried again; here too", least=0)
-    retry_factor: float = _setting(2.0, "how much longer each next wait is; here too", least=1)
-    retry_max_wait_s: float = _setting(3600.0, "seconds that a wait has at most; here too", least=0)
-    timeout_s: int = _setting(
-        0, "seconds after which it is killed, with all that it started; 0: never; here too", least=0
+    retries: int = _setting(
+        0, "number of retries of a node that fails; also in local runs", least=0
     )
+    retry_wait_s: float = _setting(
+        0.0, "seconds to wait before the first retry; also in local runs", least=0
+    )
+    retry_factor: float = _setting(
+        2.0, "factor by which each further wait is longer; also in local runs", least=1
+    )
+    retry_max_wait_s: float = _setting(
+        3600.0, "longest wait before a retry in seconds; also in local runs", least=0
+    )
+    timeout_s: int = _setting(
+        0, "time limit of each try in seconds, after which it is killed; 0: none; also in local runs",
+        least=0,
+    )  # fmt: skip
+    pod_retries: int = _setting(
+        0, "number of times the cluster starts the pod again when it is deleted or its machine is lost",
+        least=0,
+    )  # fmt: skip
     env: dict[str, str] = _setting({}, "its environment, no secrets; here too", form=r"(?s).*")
     secret_env: dict[str, str] = _setting({}, "environment from secrets", **_REFERENCE)
     secret_files: dict[str, str] = _setting(

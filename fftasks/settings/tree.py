@@ -91,6 +91,12 @@ class KFPSettings(_Section):
     """Kubeflow Pipelines."""
 
     host: str = _setting("http://localhost:8080", "address of Kubeflow Pipelines")
+    version: str = _setting(
+        "2.17",
+        "release of the KFP backend, such as 2.16; decides how many tasks a run may have",
+        form=r"2\.[0-9]+(\.[0-9]+)?",
+        example="2.17 or 2.16.1",
+    )
     namespace: str = _setting("", "the user's namespace, on clusters with several users")
     experiment: str = _setting(
         "Default", "the experiment that runs are listed under; made if it is missing"

@@ -29,7 +29,7 @@ from fftasks.stages.image import COMMAND
 from fftasks.stages.placeholder import REASON, is_carried, is_text_carried
 from fftasks.workflow.instance import OUTPUTS
 
-VERSION = 3
+VERSION = 4
 
 _MAX_CONSTANT_LENGTH = 2048  # characters of its JSON
 

@@ -6,17 +6,18 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from fftasks.stages.limits import Cluster
+from fftasks.stages.limits import Cluster, describe_inputs, describe_object_excess, estimate_object
 
 # what the pipeline stage adds to a task besides what is counted here: cache key, retries, name shown
 _MORE_BYTES = 300
 _IMPORTERS_BYTES = 2000  # of two importers, and of the edges from them
+_IMPORTERS_OBJECT_BYTES = 10_000  # the same, in Argo's workflow object
 
 
 def find_excess(tasks: Mapping[str, Mapping[str, Any]], cluster: Cluster) -> str:
     """Return why a cluster would not take the tasks of components.make_tasks; "" if it does."""
-    if len(tasks) > cluster.tasks:
-        return f"{len(tasks)} nodes, and a run holds about {cluster.tasks} tasks"
+    if excess := describe_object_excess(tasks, cluster):
+        return excess
     for task in tasks.values():
         inputs = len(task["artifacts"])
         if inputs > cluster.inputs:
@@ -37,24 +38,12 @@ def measure(tasks: Mapping[str, Mapping[str, Any]]) -> int:
 
 def count_room(tasks: Mapping[str, Mapping[str, Any]], cluster: Cluster) -> int:
     """Return how many tasks may each take two artifacts from importers, besides what there is."""
-    by_count = (cluster.tasks - len(tasks)) // 2
-    return max(min(by_count, (cluster.argument_bytes - measure(tasks)) // _IMPORTERS_BYTES), 0)
+    in_object = (cluster.object_bytes - estimate_object(tasks, cluster)) // _IMPORTERS_OBJECT_BYTES
+    in_argument = (cluster.argument_bytes - measure(tasks)) // _IMPORTERS_BYTES
+    return max(min(in_object, in_argument), 0)
 
 
 def _measure(name: str, task: Mapping[str, Any]) -> int:
-    # as the pipeline has it; the name stands in its head, and in the component's
-    artifacts = {
-        key: {
-            "taskOutputArtifact": {
-                "outputArtifactKey": source["output"],
-                "producerTask": source["task"],
-            }
-        }
-        for key, source in task["artifacts"].items()
-    }
-    constants = {
-        key: {"runtimeValue": {"constant": value}} for key, value in task["parameters"].items()
-    }
-    described = [artifacts, constants, task["run_parameters"], task["upstream"], task["name"]]
-    text = json.dumps(described, ensure_ascii=False, separators=(",", ":"))
+    # the name stands in the task's head, and in the component's
+    text = json.dumps(describe_inputs(task), ensure_ascii=False, separators=(",", ":"))
     return len(text.encode()) + len(name) + len(task["slug"]) + _MORE_BYTES

@@ -5,11 +5,13 @@ KFP takes it as it takes the pipeline, strictly; its schema is the message of th
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from fftasks.errors import SettingsError
 from fftasks.settings.nodes import NodeSettings
 from fftasks.stages.messages import load_messages, locate_module
 
@@ -24,6 +26,7 @@ _OPERATORS = {
     "in": "In",
     "notin": "NotIn",
 }
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a mount point in the container
 _PREFERENCE = re.compile(r"prefer\s+([0-9]+):\s*")
 _REQUIREMENT = re.compile(
     r"\s*(?P<no>!)?(?P<key>[\w./-]+)\s*((?P<operator>==|!=|=|>|<|notin\b|in\b)\s*(?P<value>\([^()]*\)|[\w.-]+))?\s*"
@@ -52,9 +55,35 @@ def make_executor(settings: NodeSettings) -> Document:
         found["imagePullSecret"] = [_name("secretName", name) for name in settings.pull_secrets]
     if settings.pull_policy:
         found["imagePullPolicy"] = settings.pull_policy
-    if settings.timeout_s:
-        found["activeDeadlineSeconds"] = str(settings.timeout_s)
     return {key: value for key, value in found.items() if value}
+
+
+def check_mounts(node: str, settings: NodeSettings) -> None:
+    """Check that nothing else is mounted where another setting mounts something.
+
+    Kubernetes refuses such a pod when it is to be started.
+
+    Args:
+        node: Name of the node, for the message.
+        settings: Settings of the node.
+
+    Raises:
+        SettingsError: Two settings have the same folder.
+    """
+    taken: dict[str, str] = {}
+    if settings.shared_memory:
+        taken[_SHARED_MEMORY] = "shared_memory"
+    for key in ("secret_files", "config_map_files", "volumes", "empty_dirs"):
+        for path in getattr(settings, key):
+            name = f"{key}.{path}"
+            other = taken.setdefault(posixpath.normpath(path), name)
+            if other != name:
+                places = {settings.origins.get(each, "") for each in (name, other)} - {""}
+                raise SettingsError(
+                    f"pipeline: {other} and {name} of node {node!r} are the same folder",
+                    found=[f"set at {', '.join(sorted(places))}"] if places else [],
+                    tip="mount one of them elsewhere",
+                )
 
 
 def check_platform(document: Document) -> None:
@@ -110,9 +139,11 @@ def _list_volumes(settings: NodeSettings) -> Document:
         {"volumeName": f"empty-{number}", "mountPath": path, **_read_size(size)}
         for number, (path, size) in enumerate(sorted(settings.empty_dirs.items()))
     ]
-    size = settings.shared_memory
-    shared = {"volumeName": "shm", "size": size} if size else {}
-    return {"pvcMount": mounts, "emptyDirMounts": empty, "enabledSharedMemory": shared}
+    if settings.shared_memory:
+        # KFP's schema has enabledSharedMemory, and no backend from 2.0.5 to 2.17 reads it
+        shared = {"volumeName": "shm", "mountPath": _SHARED_MEMORY, "medium": "Memory"}
+        empty.append({**shared, "sizeLimit": settings.shared_memory})
+    return {"pvcMount": mounts, "emptyDirMounts": empty}
 
 
 def _read_size(text: str) -> Document:

@@ -1,8 +1,13 @@
-"""What Kubeflow Pipelines takes of a pipeline: beyond it, a run fails there and nothing says why."""
+"""The limits of a run on Kubeflow Pipelines, checked before anything is submitted.
+
+Beyond them a run fails on the cluster after minutes, and no message says why.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,39 +16,78 @@ from fftasks.record import Record
 
 Document = dict[str, Any]
 
+# Bytes in Argo's workflow object, from which `estimate_object` computes its estimate. They are fitted to
+# objects of 60 to 10,000 nodes that were put together as the compiler and the driver of KFP 2.17 do; most are
+# met within 12 %. _MARGIN fits a run of 200 tasks on a real KFP 2.17.0, whose object had 1,041,143 bytes.
+_SPEC_BYTES = 1000  # of a task: its two steps, besides what the pipeline says of it
+_DEPENDENCY_BYTES = (
+    14  # of a task's condition for each task that it waits for, besides that one's name
+)
+_IMAGE_BYTES = (
+    250  # reference and fingerprint, which the tasks of the components stage do not have yet
+)
+_STATE_BYTES = (
+    930  # of the compressed states of a task's steps, if Argo keeps no extra step for retries
+)
+_GROUP_STATE_BYTES = (
+    330  # the same, in addition for a task of several nodes, with its second output
+)
+_INPUT_STATE_BYTES = 190  # the same, for each input
+_CONSTANT_COPIES = 3.4  # how often a constant is in the states
+_ARGUMENT_COPIES = 2.2  # how often the names of a group's nodes are, which are compressed already
+_PLAIN_ARGUMENT_BYTES = 200  # of arguments without such names
+_MARGIN = 1.14
+_SHARED_BYTES = 8 * 1024  # of an object, whatever its tasks are
+
 
 @dataclass(frozen=True)
 class Cluster:
-    """What a cluster takes.
+    """What an installation of Kubeflow Pipelines takes.
 
-    tasks: Argo keeps a run in one object of 1 MiB, which is full at 315 to 395 tasks
-    inputs: artifacts of one task; they reach the container as one argument
-    argument_bytes: what Linux allows for one argument of a process
-    input_bytes: what one artifact takes in the argument that describes a task's inputs
-    display_names: whether a task may be shown under its node's own name; KFP backends before 2.14 look for
-        the results of a task under the name that is shown (kubeflow/pipelines 11938) and need False
+    Attributes:
+        object_bytes: Size of Argo's workflow object, which holds the pipeline and the states of its steps.
+            Argo refuses larger ones ("Request entity too large").
+        has_retry_steps: Whether Argo keeps two steps where there was one. The manifests of KFP from 2.17 on
+            give every step a retry strategy (templateDefaults), and so another step around it.
+        inputs: Number of input artifacts of one task. They reach its container as one argument of a process.
+        argument_bytes: Size of one argument of a process on Linux.
+        input_bytes: Size of one input artifact in the argument that describes the inputs of a task.
+        display_names: Whether a task may be shown under the name of its node. KFP backends before 2.14 look
+            for the results of a task under the name that is shown (kubeflow/pipelines 11938).
     """
 
-    tasks: int = 300
+    object_bytes: int = 1 << 20
+    has_retry_steps: bool = True
     inputs: int = 230
     argument_bytes: int = 128 * 1024
     input_bytes: int = 560
     display_names: bool = True
 
 
-def check_limits(components: Record, document: Document, cluster: Cluster) -> None:
-    """Raise WorkflowError, with the numbers, if a pipeline is more than a cluster takes.
+def choose_cluster(version: str) -> Cluster:
+    """Return the limits of a release of Kubeflow Pipelines.
 
-    components: the record of the components stage; document: the pipeline made of them
+    Args:
+        version: Release of the backend, such as "2.17" or "2.16.1".
+    """
+    found = re.match(r"v?(\d+)\.(\d+)", version)
+    release = (int(found[1]), int(found[2])) if found else (2, 17)
+    return Cluster(has_retry_steps=release >= (2, 17), display_names=release >= (2, 14))
+
+
+def check_limits(components: Record, document: Document, cluster: Cluster) -> None:
+    """Check that a cluster takes a pipeline.
+
+    Args:
+        components: Record of the components stage.
+        document: The pipeline that was made of it.
+        cluster: The limits.
+
+    Raises:
+        WorkflowError: The pipeline is too large. The message has the numbers.
     """
     workflow, tasks = components["workflow"], components["tasks"]
     attempted = f"pipeline: workflow {workflow!r} is too large for Kubeflow Pipelines"
-    if len(tasks) > cluster.tasks:
-        raise WorkflowError(
-            attempted,
-            found=[f"{len(tasks)} nodes; a run holds about {cluster.tasks}"],
-            tip="let a function do the work of several nodes, or use doit run",
-        )
     for task in tasks.values():
         _check_inputs(attempted, task, cluster)
     size = _measure(document["root"])
@@ -56,6 +100,100 @@ def check_limits(components: Record, document: Document, cluster: Cluster) -> No
             ],
             tip="use fewer nodes, fewer inputs per node, shorter names or shorter constants",
         )
+    if excess := describe_object_excess(tasks, cluster):
+        raise WorkflowError(
+            attempted,
+            found=[excess],
+            tip="remove `kfp.fuse: none`, so that several nodes share a task, or use doit run",
+        )
+
+
+def describe_object_excess(tasks: Mapping[str, Mapping[str, Any]], cluster: Cluster) -> str:
+    """Return why Argo's workflow object would be too large for tasks; "" if it is not.
+
+    Args:
+        tasks: The tasks of components.make_tasks, by name.
+        cluster: The limits.
+    """
+    size = estimate_object(tasks, cluster)
+    if size <= cluster.object_bytes:
+        return ""
+    return describe_excess(len(tasks), size, cluster.object_bytes)
+
+
+def describe_excess(tasks: int, size: int, most: int) -> str:
+    """Return the sentence for a run whose workflow object would have more than `most` bytes."""
+    return (
+        f"{tasks} tasks take about {size:,} bytes in Argo's workflow object, which may have {most:,}"
+        f" (about {max(tasks * most // size, 1)} such tasks)"
+    )
+
+
+def estimate_object(tasks: Mapping[str, Mapping[str, Any]], cluster: Cluster) -> int:
+    """Return about how many bytes Argo's workflow object has when a run has ended.
+
+    The object has the component, the container and twice the description of each task, as JSON in JSON.
+    Beyond 1 MiB Argo compresses the states of the steps, each of which has a copy of them all.
+
+    Args:
+        tasks: The tasks of components.make_tasks, by name.
+        cluster: The limits.
+    """
+    spec = states = 0
+    for name, task in tasks.items():
+        described = describe_inputs(task)
+        container = [task["command"], task["args"], task["env"]]
+        nested = _measure_nested(described)
+        spec += _measure_nested(task["component"]) + _measure_nested(container) + 2 * nested
+        spec += _SPEC_BYTES + _IMAGE_BYTES + 8 * len(name)
+        spec += sum(len(other) + _DEPENDENCY_BYTES for other in task["upstream"])
+        states += _STATE_BYTES + _INPUT_STATE_BYTES * len(task["artifacts"])
+        states += _GROUP_STATE_BYTES if len(task["nodes"]) > 1 else 0
+        states += int(_CONSTANT_COPIES * _measure(task["parameters"]))
+        states += int(_ARGUMENT_COPIES * max(_measure(task["args"]) - _PLAIN_ARGUMENT_BYTES, 0))
+    steps = 2 if cluster.has_retry_steps else 1
+    return int(_MARGIN * (spec + steps * states)) + _SHARED_BYTES
+
+
+def describe_inputs(task: Mapping[str, Any]) -> list[Any]:
+    """Return what a pipeline says of a task's inputs, to be measured."""
+    artifacts = {
+        key: {
+            "taskOutputArtifact": {
+                "outputArtifactKey": source["output"],
+                "producerTask": source["task"],
+            }
+        }
+        for key, source in task["artifacts"].items()
+    }
+    constants = {
+        key: {"runtimeValue": {"constant": value}} for key, value in task["parameters"].items()
+    }
+    return [artifacts, constants, task["run_parameters"], task["upstream"], task["name"]]
+
+
+def check_sources(document: Document) -> None:
+    """Raise RuntimeError if a task takes one artifact in two inputs.
+
+    ML Metadata records an artifact once per task (its table Event is unique in artifact, execution and
+    type), so the driver of such a task fails. The compiler never makes one: an error is a bug of fftasks.
+
+    Args:
+        document: Pipeline document, with the importers of kept values.
+    """
+    tasks, executors = document["root"]["dag"]["tasks"], document["deploymentSpec"]["executors"]
+    for name, task in tasks.items():
+        seen: dict[tuple[str, str], str] = {}
+        for key, source in task.get("inputs", {}).get("artifacts", {}).items():
+            taken = source["taskOutputArtifact"]
+            producer = tasks[taken["producerTask"]]
+            label = document["components"][producer["componentRef"]["name"]]["executorLabel"]
+            importer = executors[label].get("importer")  # the artifacts of one URI are one artifact
+            uri = importer["artifactUri"]["constant"] if importer else ""
+            artifact = ("uri", uri) if uri else (taken["producerTask"], taken["outputArtifactKey"])
+            other = seen.setdefault(artifact, key)
+            if other != key:
+                raise RuntimeError(f"task {name!r} takes {artifact} in two inputs: {other}, {key}")
 
 
 def _check_inputs(attempted: str, task: Document, cluster: Cluster) -> None:
@@ -81,3 +219,9 @@ def _check_inputs(attempted: str, task: Document, cluster: Cluster) -> None:
 def _measure(value: Any) -> int:
     # as Go writes it: UTF-8, no spaces
     return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def _measure_nested(value: Any) -> int:
+    """Return the size of JSON that stands in a JSON string."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return len(text.encode()) + text.count('"') + text.count("\\")

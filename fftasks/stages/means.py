@@ -1,31 +1,37 @@
-"""What a pod of several nodes has to run them with: their settings hold for each of them, not for the pod."""
+"""What the settings of nodes say to the entry point of their pod, in its environment."""
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 
-from fftasks.runtime.group import Means
+from fftasks.runtime.means import VARIABLE, Means, format_means
 from fftasks.settings.nodes import NodeSettings
 
 
-def share(settings: NodeSettings) -> NodeSettings:
-    """Return the settings of a pod in which several nodes run that have some.
+def settle_means(settings: NodeSettings, nodes: int) -> NodeSettings:
+    """Return the settings of a pod, with what its entry point has to know in the environment.
 
-    The time limit and the retries are the container's business. The pod is tried again as well, for it may
-    be lost; the entry point tries no node again then.
+    Time limit and retries hold for each node, not for the pod, and are the business of the entry point.
+
+    Args:
+        settings: Those of its nodes, which have the same.
+        nodes: How many nodes run in it.
     """
-    means = json.dumps(asdict(make_means(settings)), separators=(",", ":"))
-    env = {**settings.env, "FFMEANS": means}
-    return replace(settings, env=env, timeout_s=0, display_name="")
+    means = make_means(settings)
+    is_group = nodes > 1
+    text = format_means(means if is_group else replace(means, cpu=1))
+    env = {**settings.env, **({VARIABLE: text} if text else {})}
+    return replace(settings, env=env, display_name="" if is_group else settings.display_name)
 
 
 def make_means(settings: NodeSettings) -> Means:
-    """Return what the entry point is to know of the settings of a group's nodes."""
-    return Means(
-        cpu=count_cpu(settings),
-        timeout_s=settings.timeout_s,
+    """Return what the entry point has to know of the settings of its nodes."""
+    means = Means(cpu=count_cpu(settings), timeout_s=settings.timeout_s)
+    if not settings.retries:
+        return means
+    return replace(
+        means,
         retries=settings.retries,
         wait_s=settings.retry_wait_s,
         factor=settings.retry_factor,
@@ -34,7 +40,7 @@ def make_means(settings: NodeSettings) -> Means:
 
 
 def count_cpu(settings: NodeSettings) -> int:
-    """Return how many nodes a pod runs at a time: as many as it has processors kept for it, at least one."""
+    """Return how many nodes a pod runs at a time: as many as its CPU request has whole ones, at least one."""
     text = settings.cpu or settings.cpu_limit or "1"
     amount = float(text[:-1]) / 1000 if text.endswith("m") else float(text)
     return max(math.floor(amount), 1)

@@ -14,13 +14,13 @@ from fftasks.record import Record, digest_bytes, digest_json
 from fftasks.settings.nodes import NodeSettings
 from fftasks.stages.document import Document, check_document, format_document
 from fftasks.stages.kept import Kept, add_importers, take_kept
-from fftasks.stages.kubernetes import check_platform, make_platform
-from fftasks.stages.limits import Cluster, check_limits
-from fftasks.stages.means import share
+from fftasks.stages.kubernetes import check_mounts, check_platform, make_platform
+from fftasks.stages.limits import Cluster, check_limits, check_sources
+from fftasks.stages.means import settle_means
 from fftasks.stages.placeholder import REASON, is_carried
 from fftasks.stages.resources import settle
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def make(
         add_importers(document, components["tasks"][name]["slug"], one)
     platform = make_platform({_name_executor(components, n): s for n, s in chosen.items()})
     check_limits(components, document, options.cluster)
+    check_sources(document)
     check_document(document)
     check_platform(platform)
     said = f"workflow {components['workflow']!r}, made by fftasks"
@@ -133,7 +134,7 @@ def _choose_settings(
     chosen = {}
     for name, task in components["tasks"].items():
         own = settings.get(task["nodes"][0], plain)
-        chosen[name] = share(own) if len(task["nodes"]) > 1 else own
+        chosen[name] = settle_means(own, len(task["nodes"]))
     return chosen
 
 
@@ -147,6 +148,7 @@ def _settle(
         task["taskInfo"] = {"name": shown if cluster.display_names else name}
         executor = document["deploymentSpec"]["executors"][_name_executor(components, name)]
         _check_texts(node, chosen[name])
+        check_mounts(node, chosen[name])
         settle(task, executor["container"], chosen[name])
 
 

@@ -8,6 +8,7 @@ from fftasks.settings.nodes import NodeSettings
 
 Document = dict[str, Any]
 
+_TEN_YEARS_S = 10 * 365 * 24 * 3600
 _UNITS = {"K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}  # powers of 1000, or of 1024 with an i
 
 
@@ -49,14 +50,22 @@ def make_resources(settings: NodeSettings) -> Document:
 
 
 def make_retry_policy(settings: NodeSettings) -> Document:
-    """Return a task's retryPolicy, {} if it is tried once."""
-    if not settings.retries:
+    """Return a task's retryPolicy, {} if the cluster is not asked to start its pod again.
+
+    Retries of a node that fails are not in it: the entry point makes them.
+
+    The two durations are there because KFP's compiler puts 0 for what is missing, and Argo takes
+    backoffMaxDuration for the time from the first start after which there is no retry any more:
+    addContainerExecutorTemplate in backend/src/v2/compiler/argocompiler/container.go (2.5 to 2.17), and
+    processNodeRetries in workflow/controller/operator.go of Argo.
+    """
+    if not settings.pod_retries:
         return {}
     return {
-        "maxRetryCount": settings.retries,
-        "backoffDuration": f"{round(settings.retry_wait_s)}s",
-        "backoffFactor": settings.retry_factor,
-        "backoffMaxDuration": f"{round(settings.retry_max_wait_s)}s",
+        "maxRetryCount": settings.pod_retries,
+        "backoffDuration": "0s",
+        "backoffFactor": 2,  # as the SDK has it; of no effect
+        "backoffMaxDuration": f"{_TEN_YEARS_S}s",
     }
 
 

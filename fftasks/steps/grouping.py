@@ -10,13 +10,13 @@ from fftasks.record import Record, digest_json, read_record
 from fftasks.settings.nodes import NodeSettings
 from fftasks.stages.components import make_tasks
 from fftasks.stages.fit import find_excess
-from fftasks.stages.groups import Grouping, Limits, Place, Pods, group_nodes
-from fftasks.stages.limits import Cluster
+from fftasks.stages.groups import Grouping, Limits, Place, Pods, group_nodes, limit_groups
+from fftasks.stages.limits import choose_cluster, describe_excess
 from fftasks.stages.means import count_cpu
 
 _NO_MATTER = ("fuse", "display_name")  # settings that may differ in a pod
-_CLUSTER = Cluster()
-LIMITS = Limits(_CLUSTER.tasks, _CLUSTER.inputs, _CLUSTER.argument_bytes)
+_TIGHTER = 0.85  # by how much less of Argo's workflow object is given to groups that turn out to be too large
+_MOST_TRIES = 5
 
 
 def find_grouping(
@@ -30,7 +30,7 @@ def find_grouping(
     kfp, graph, why = project.settings.kfp, project.workflows[workflow], ""
     mode = mode or kfp.fuse
     if mode == "limit":
-        why = find_unfused_excess(graph, workflow)
+        why = find_unfused_excess(project, graph, workflow)
         mode = "auto" if why else "none"
     if mode == "none":
         return None
@@ -38,16 +38,27 @@ def find_grouping(
 
     before = (old or {}).get("grouping") or {}
     known = find_durations(project, workflow, before.get("seconds", {}))
-    found = group_nodes(
-        graph,
-        workflow,
-        mode,
-        places=list_places(project, workflow, known.seconds),
-        pods=get_pods(project),
-        limits=LIMITS,
-        last=before.get("grain", -1),
-    )
+    cluster, limits = choose_cluster(kfp.version), choose_limits(project)
+    for _ in range(_MOST_TRIES):
+        found = group_nodes(
+            graph,
+            workflow,
+            mode,
+            places=list_places(project, workflow, known.seconds),
+            pods=get_pods(project),
+            limits=limits,
+            last=before.get("grain", -1),
+        )
+        # the limits of groups count tasks and edges; the tasks themselves have long names, and constants
+        if mode != "auto" or not find_excess(make_tasks(graph, workflow, found.groups), cluster):
+            break
+        limits = replace(limits, object_bytes=int(limits.object_bytes * _TIGHTER))
     return replace(found, why=why)
+
+
+def choose_limits(project: Project) -> Limits:
+    """Return the limits of groups for the KFP release that the settings name."""
+    return limit_groups(choose_cluster(project.settings.kfp.version))
 
 
 def find_tasks(
@@ -65,12 +76,13 @@ def find_tasks(
     return make_tasks(project.workflows[workflow], workflow, groups), describe_grouping(grouping)
 
 
-def find_unfused_excess(graph: Record, workflow: str) -> str:
+def find_unfused_excess(project: Project, graph: Record, workflow: str) -> str:
     """Return why a cluster would not take a workflow with a task for each node; "" if it does."""
-    count = len(graph["workflows"][workflow]["nodes"])
-    if count > _CLUSTER.tasks:  # many a second sooner
-        return f"{count} nodes, and a run holds about {_CLUSTER.tasks} tasks"
-    return find_excess(make_tasks(graph, workflow), _CLUSTER)
+    cluster = choose_cluster(project.settings.kfp.version)
+    count, least = len(graph["workflows"][workflow]["nodes"]), choose_limits(project)
+    if (size := count * least.object_task_bytes) > 2 * cluster.object_bytes:  # saves making tasks
+        return describe_excess(count, size, cluster.object_bytes)
+    return find_excess(make_tasks(graph, workflow), cluster)
 
 
 def describe_grouping(grouping: Grouping | None) -> Record | None:

@@ -13,7 +13,7 @@ from fftasks.stages.fingerprint import Fingerprint
 from fftasks.stages.fit import count_room
 from fftasks.stages.group_task import PACKS
 from fftasks.stages.kept import Kept
-from fftasks.stages.limits import Cluster
+from fftasks.stages.limits import choose_cluster
 from fftasks.steps.recipe import read_fingerprints
 
 _MAX_KNOWN = 2000
@@ -63,7 +63,7 @@ def find_kept(
     nodes = project.workflows[workflow]["nodes"]
     durations = (components.get("grouping") or {}).get("seconds", {})
     seconds = {nodes[i]["name"]: one for i, one in durations.items() if i in nodes}
-    room = count_room(components["tasks"], Cluster())
+    room = count_room(components["tasks"], choose_cluster(project.settings.kfp.version))
     found: dict[str, Any] = {}
     for task, own in members.items():
         key = own["key"]
@@ -103,11 +103,10 @@ def _keep(
 
 def _find_packs(project: Project, run_id: str, task: str) -> dict[str, str]:
     from fftasks.cluster.bring import find_output
-    from fftasks.cluster.run import ClusterRun
-    from fftasks.ports.kfp_runs import read_run
+    from fftasks.cluster.evidence import read_cluster_run
     from fftasks.ports.object_store import ObjectStore
 
-    run = ClusterRun(read_run(project.settings.kfp, run_id))
+    run = read_cluster_run(project.settings.kfp, run_id)
     found = {one.name: one for one in run.tasks}.get(task)
     if found is None or found.state not in ("SUCCEEDED", "CACHED"):
         return {}

@@ -9,6 +9,7 @@ from fftasks.project import Project
 from fftasks.record import Record, digest_file, digest_json, read_record, write_text
 from fftasks.stages import components, pins, pipeline, submit
 from fftasks.stages.kept import Kept
+from fftasks.stages.limits import choose_cluster
 from fftasks.steps.connect import find_gone, name_repository
 from fftasks.steps.grouping import describe_grouping, describe_tasks, find_grouping, name_choice
 from fftasks.steps.image import plan_push
@@ -80,7 +81,8 @@ def plan_pipeline(project: Project, graph: Record, name: str) -> Step:
 
         caching = project.settings.kfp.caching
         settings = project.list_settings(name)
-        return pipeline.Options(caching=caching, version=__version__, settings=settings)
+        cluster = choose_cluster(project.settings.kfp.version)
+        return pipeline.Options(caching, __version__, settings, cluster)
 
     def make() -> Record:
         parts, pinned = map(need, needs)

@@ -12,9 +12,9 @@ from fftasks.record import Record
 from fftasks.stages.components import make_tasks
 from fftasks.stages.fit import find_excess
 from fftasks.stages.groups import Estimate, Group, estimate_groups
-from fftasks.stages.limits import Cluster
+from fftasks.stages.limits import choose_cluster
 from fftasks.steps.durations import Durations, find_durations
-from fftasks.steps.grouping import LIMITS, find_tasks, get_pods, list_places
+from fftasks.steps.grouping import choose_limits, find_tasks, get_pods, list_places
 
 _SHOWN = 3
 _CACHED, _WITH_KEPT = 0.5, 1.5  # of a pod's overhead: a driver only; importers before it
@@ -73,6 +73,7 @@ def look_ahead(project: Project, workflow: str, up_to_date: Collection[str]) -> 
     tasks, grouping = find_tasks(project, workflow, up_to_date)
     known = _find_durations(project, workflow, grouping)
     alone = make_tasks(graph, workflow)
+    cluster = choose_cluster(project.settings.kfp.version)
     return Prospect(
         workflow=workflow,
         nodes=len(alone),
@@ -80,9 +81,9 @@ def look_ahead(project: Project, workflow: str, up_to_date: Collection[str]) -> 
         why=grouping["why"] if grouping else "",
         groups=tuple(_list_groups(graph, tasks)),
         expected=_estimate(project, workflow, tasks, known),
-        excess=find_excess(tasks, Cluster()),
+        excess=find_excess(tasks, cluster),
         unfused=_estimate(project, workflow, alone, known),
-        unfused_excess=find_excess(alone, Cluster()),
+        unfused_excess=find_excess(alone, cluster),
         durations=known,
     )
 
@@ -125,7 +126,7 @@ def _estimate(
         [task["nodes"] for task in tasks.values()],
         places=list_places(project, workflow, durations.seconds),
         pods=get_pods(project),
-        limits=LIMITS,
+        limits=choose_limits(project),
         shares=shares,
     )
 

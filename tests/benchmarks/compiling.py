@@ -23,7 +23,7 @@ _SIZES = (10, 100, 1000, 3000)
 _GOAL_SIZE, _GOAL = 1000, 1 / 20
 _TRACED_SIZE = 100  # tracing memory takes its time
 # KFP takes no such pipelines; the compilers are to be compared
-_NO_LIMITS = Cluster(tasks=10**9, argument_bytes=10**9)
+_NO_LIMITS = Cluster(object_bytes=10**9, argument_bytes=10**9)
 
 
 def measure(folder: Path) -> Iterator[Row]:

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from fftasks.cluster.evidence import Evidence
 from fftasks.cluster.run import ClusterRun
 from fftasks.cluster.show import format_duration, format_seconds, format_when, tell_end
 
@@ -24,7 +25,7 @@ def test_a_run_that_goes_on_has_taken_what_it_has_so_far():
     assert format_when(None) == ""
 
 
-def test_a_run_that_failed_before_any_task_says_why():
+def test_a_run_that_failed_before_any_task_says_why(project):
     answer = {
         "run_id": "r",
         "display_name": "sums",
@@ -34,6 +35,7 @@ def test_a_run_that_failed_before_any_task_says_why():
         "finished_at": "2026-01-01T01:02:03Z",
     }
 
-    lines = tell_end(ClusterRun(answer), lambda _: None)
+    run = ClusterRun(answer)
+    lines = tell_end(run, Evidence(project, run))
 
     assert lines == ["run 'sums' has failed after 1 h 2 min", "  no such workflow"]

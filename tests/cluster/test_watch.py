@@ -12,10 +12,11 @@ from types import SimpleNamespace
 import pytest
 
 from fftasks.cluster.details import Task
+from fftasks.cluster.evidence import Evidence
 from fftasks.cluster.follow import Patience, StillRunningError, follow
 from fftasks.cluster.run import ClusterRun
 from fftasks.cluster.show import make_show, name_task_state
-from fftasks.cluster.watch import find_log, watch_runs
+from fftasks.cluster.watch import watch_runs
 from fftasks.errors import ToolError
 from fftasks.ports.kfp_errors import AwayError
 from fftasks.ports.kfp_runs import read_run
@@ -176,10 +177,11 @@ def test_the_log_comes_from_whoever_gives_it(tmp_path, capsys, servers, tasks):
 def test_logs_of_many_pods_are_not_waited_for_where_nobody_answers(tmp_path):
     with KFPServer() as server:
         project, record = submit_project(make_project(tmp_path, server))
-        find = find_log(project, ClusterRun(read_run(project.settings.kfp, record["run_id"])))
+        run = ClusterRun(read_run(project.settings.kfp, record["run_id"]))
+        evidence = Evidence(project, run)
         server.faults.append(Fault(reset=True, path="log", times=100))
 
-        logs = [find(Task("task", ("node",), pod=f"pod-{n}")) for n in range(9)]
+        logs = [evidence.read_log(Task("task", ("node",), pod=f"pod-{n}")) for n in range(9)]
 
     asked = [request for request in server.requests if "log" in request.path]
     assert logs == [None] * 9
@@ -319,14 +321,16 @@ def test_a_cached_task_is_known_by_the_times_of_its_pod(state, rows):
     [
         ("RUNNING", [("b", "FAILED")], "waiting"),
         ("FAILED", [("b", "FAILED")], "skipped"),
-        ("CANCELED", [("b", "CANCELED")], "skipped"),
+        ("CANCELED", [("b", "CANCELED")], "canceled"),
         ("CANCELED", [("a", "CANCELED")], "canceled"),
         ("FAILED", [("a-driver", "FAILED")], "failed"),
         ("SUCCEEDED", [("b", "SUCCEEDED")], "waiting"),
         ("FAILED", [], "waiting"),  # its details are gone: nobody knows
     ],
 )
-def test_what_never_began_is_skipped_when_the_run_has_failed_or_was_canceled(state, rows, word):
+def test_what_never_began_is_skipped_when_the_run_has_failed_and_canceled_with_it(
+    state, rows, word
+):
     document = {"root": {"dag": {"tasks": {"a": {"componentRef": {"name": "x"}}}}}}
     details = [{"display_name": name, "state": word} for name, word in rows]
     run = ClusterRun(

@@ -1,14 +1,15 @@
-"""What the metadata store says of a run's outputs.
+"""What the metadata store says of a run's tasks and their outputs.
 
 The answers were written by the classes that protoc makes of ml_metadata's own .proto files.
 """
 
 import struct
+from datetime import datetime, timezone
 
 import pytest
 
 from fftasks.errors import ToolError
-from fftasks.ports.kfp_metadata import Output, read_outputs
+from fftasks.ports.kfp_metadata import Output, read_executions
 from fftasks.settings import KFPSettings
 from tests.services.kfp_server import Fault, KFPServer
 
@@ -59,9 +60,9 @@ def server(kfp_server, monkeypatch):
 
 
 def test_outputs_of_tasks_have_their_places_and_what_was_said_of_them(server):
-    outputs = read_outputs(KFPSettings(host=server.url), "run-1")
+    executions = read_executions(KFPSettings(host=server.url), "run-1")
 
-    assert outputs == {
+    assert {name: one.outputs for name, one in executions.items()} == {
         "train": {
             "result": Output(
                 "minio://b/r/train/result", {"preview": "[1, 2]", "python_type": "list"}
@@ -80,8 +81,18 @@ def test_outputs_of_tasks_have_their_places_and_what_was_said_of_them(server):
     }
 
 
+def test_tasks_have_their_states_and_times(server):
+    executions = read_executions(KFPSettings(host=server.url), "run-1")
+
+    assert {name: one.state for name, one in executions.items()} == {
+        "train": "COMPLETE",
+        "plot": "CACHED",
+    }
+    assert executions["train"].created == datetime(2025, 6, 15, 15, 6, 40, tzinfo=timezone.utc)
+
+
 def test_what_the_store_is_asked_for(server):
-    read_outputs(KFPSettings(host=server.url), "run-1")
+    read_executions(KFPSettings(host=server.url), "run-1")
 
     asked = [request.body[5:] for request in server.list_requests("POST")]
     assert asked[0] == b"\x0a\x12system.PipelineRun\x12\x05run-1"
@@ -92,13 +103,13 @@ def test_what_the_store_is_asked_for(server):
 
 
 def test_a_run_of_which_the_store_knows_nothing_has_no_outputs(kfp_server):
-    assert read_outputs(KFPSettings(host=kfp_server.url), "another") == {}
+    assert read_executions(KFPSettings(host=kfp_server.url), "another") == {}
 
 
 def test_below_the_path_of_kubeflow_the_store_is_beside(server):
     settings = KFPSettings(host=f"{server.url}/pipeline")
 
-    assert read_outputs(settings, "run-1")
+    assert read_executions(settings, "run-1")
     paths = [request.path for request in server.requests]
     assert paths[0].startswith("/pipeline/ml_metadata.")
     assert paths[1].startswith("/ml_metadata.")
@@ -106,7 +117,7 @@ def test_below_the_path_of_kubeflow_the_store_is_beside(server):
 
 def test_a_host_that_is_the_api_server_leads_to_no_store():
     with KFPServer(log_servers=frozenset({"api"})) as server:
-        assert read_outputs(KFPSettings(host=server.url), "run-1") is None
+        assert read_executions(KFPSettings(host=server.url), "run-1") is None
 
 
 def test_an_error_of_the_store_is_one(server):
@@ -115,4 +126,4 @@ def test_an_error_of_the_store_is_one(server):
     server.faults.append(fault)
 
     with pytest.raises(ToolError, match="does not answer GetEventsByExecutionIDs"):
-        read_outputs(KFPSettings(host=server.url), "run-1")
+        read_executions(KFPSettings(host=server.url), "run-1")

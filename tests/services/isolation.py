@@ -20,6 +20,8 @@ _PREFIXES = (
     "KFP_",
     "DOIT_",
     "DOCKER_AUTH",
+    "KUBECONFIG",
+    "KUBERNETES_",
 )
 _FOLDERS = {
     "HOME": "home",

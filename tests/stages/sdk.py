@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,7 +50,9 @@ def compile_pipeline(
             component = _make_component(task, pins["tasks"][name])
             made[name] = step = component(**_take_inputs(task, made))
             chosen = (settings or {}).get(task["nodes"][0], NodeSettings())
-            for variable, value in sorted({**chosen.env, "FFFUNCTION": task["name"]}.items()):
+            means = json.dumps(list_means(chosen), separators=(",", ":"))
+            own = {"FFFUNCTION": task["name"], **({"FFMEANS": means} if means != "{}" else {})}
+            for variable, value in sorted({**chosen.env, **own}.items()):
                 step.set_env_variable(variable, value)
             step.set_display_name(task["name"])
             key = pins["tasks"][name]["cache_key"] if caching else None
@@ -73,13 +76,8 @@ def apply(step: Any, settings: NodeSettings) -> None:
                 getattr(step, f"set_{name}_{what}")(text)
     if settings.gpu:
         step.set_accelerator_type(settings.gpu_type).set_accelerator_limit(settings.gpu)
-    if settings.retries:
-        step.set_retry(
-            settings.retries,
-            f"{settings.retry_wait_s:.0f}s",
-            settings.retry_factor,
-            f"{settings.retry_max_wait_s:.0f}s",
-        )
+    if settings.pod_retries:
+        step.set_retry(settings.pod_retries, backoff_max_duration="315360000s")
     if settings.display_name:
         step.set_display_name(settings.display_name)
     if not settings.cache:
@@ -109,6 +107,8 @@ def _apply_sources(step: Any, settings: NodeSettings) -> None:
         medium = "Memory" if size.startswith("memory") else None
         limit = size.removeprefix("memory").strip() or None
         k8s.empty_dir_mount(step, f"empty-{number}", path, medium, limit)
+    if settings.shared_memory:
+        k8s.empty_dir_mount(step, "shm", "/dev/shm", "Memory", settings.shared_memory)
 
 
 def _apply_places(step: Any, settings: NodeSettings) -> None:
@@ -132,8 +132,16 @@ def _apply_places(step: Any, settings: NodeSettings) -> None:
         k8s.set_image_pull_policy(step, settings.pull_policy)
     if settings.pull_secrets:
         k8s.set_image_pull_secrets(step, list(settings.pull_secrets))
-    if settings.timeout_s:
-        k8s.set_timeout(step, settings.timeout_s)
+
+
+def list_means(settings: NodeSettings) -> dict[str, float]:
+    """Return what the entry point of a node alone has to know."""
+    means = {"timeout_s": settings.timeout_s, "retries": settings.retries}
+    if settings.retries:
+        means["wait_s"] = settings.retry_wait_s
+        means["factor"] = settings.retry_factor if settings.retry_factor != 2 else 0
+        means["max_wait_s"] = settings.retry_max_wait_s if settings.retry_max_wait_s != 3600 else 0
+    return {name: value for name, value in means.items() if value}
 
 
 def _make_component(task: dict[str, Any], pin: dict[str, str]) -> Any:

@@ -109,6 +109,7 @@ ARGUMENT = GRAPH["nodes"]["load"]["arguments"][0]
         ({"settings": {"other": NodeSettings(env={"A": "1"})}}, {"other"}),
         ({"settings": {"pinned": NodeSettings(env={"A": "1"})}}, {"pinned", "train"}),
         ({"settings": {"other": NodeSettings(cpu="2", retries=1, cache=False)}}, set()),
+        ({"settings": {"other": NodeSettings(retry_wait_s=9, timeout_s=5, pod_retries=2)}}, set()),
         ({"graph": change("load", line=99, slug="l", reads=["data/a.csv"])}, set()),
     ],
 )  # fmt: skip

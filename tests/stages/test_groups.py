@@ -9,7 +9,7 @@ from fftasks.stages.groups.atoms import join_chains
 from fftasks.stages.groups.dag import Dag
 from tests.shapes import SHAPES, make_layers, make_map_reduce, make_record, make_sweep, make_tree
 
-SMALL = Limits(tasks=6, inputs=4, argument_bytes=6000)
+SMALL = Limits(object_bytes=60_000, inputs=4, argument_bytes=6000)
 
 
 @st.composite
@@ -85,7 +85,7 @@ def test_a_graph_of_equal_settings_fits_any_limits(drawn):
     found = group_nodes(record, "w", "auto", places=places, pods=Pods(3), limits=SMALL)
 
     assert found.expected.fits
-    assert len(found.groups) <= SMALL.tasks
+    assert len(found.groups) <= SMALL.object_bytes / SMALL.object_task_bytes
     assert max(len(group.upstream) for group in found.groups) <= SMALL.inputs
 
 
@@ -141,12 +141,15 @@ def test_the_limit_fuses_only_what_does_not_fit_and_says_so():
 
     large = group_nodes(make_record(make_sweep(1000)), "w", "limit")
     assert large.mode == "auto"
-    assert large.why == "1000 nodes, and a run holds about 300 tasks"
+    assert large.why.startswith("1000 tasks take about 6,")
+    assert large.why.endswith("which may have 1,048,576 (about 162 such tasks)")
 
-    wide = group_nodes(make_record([*([[]] * 250), list(range(250))]), "w", "limit")
+    roomy = Limits(object_bytes=10**9)
+    wide = group_nodes(make_record([*([[]] * 250), list(range(250))]), "w", "limit", limits=roomy)
     assert wide.why == "a node with 250 inputs, and a task takes about 230"
 
-    dense = group_nodes(make_record([[], *(list(range(i)) for i in range(1, 100))]), "w", "limit")
+    edges = [[], *(list(range(i)) for i in range(1, 100))]
+    dense = group_nodes(make_record(edges), "w", "limit", limits=roomy)
     assert "4950 edges" in dense.why
 
 

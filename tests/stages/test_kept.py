@@ -56,8 +56,8 @@ def test_what_was_kept_for_another_fingerprint_changes_nothing():
 def test_there_is_room_for_importers_only_where_the_cluster_has_some():
     tasks = make_tasks(GRAPH, "sums")
 
-    assert count_room(tasks, Cluster(tasks=3)) == 0
-    assert count_room(tasks, Cluster(tasks=8)) == 2
+    assert count_room(tasks, Cluster(object_bytes=15_000)) == 0
+    assert count_room(tasks, Cluster(object_bytes=48_000)) == 2
     assert count_room(tasks, Cluster(argument_bytes=2000)) == 0
 
 
@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_said():
     tasks = make_tasks(GRAPH, "sums")
 
     assert find_excess(tasks, Cluster()) == ""
-    assert find_excess(tasks, Cluster(tasks=2)) == "3 nodes, and a run holds about 2 tasks"
+    assert "3 tasks take about" in find_excess(tasks, Cluster(object_bytes=15_000))
     assert "b has 1 inputs" in find_excess(tasks, Cluster(inputs=0))
     assert "bytes" in find_excess(tasks, Cluster(argument_bytes=500))
 

@@ -12,7 +12,8 @@ from fftasks.errors import SettingsError, ToolError, WorkflowError
 from fftasks.record import digest_bytes, digest_json
 from fftasks.settings.nodes import NodeSettings
 from fftasks.stages import components
-from fftasks.stages.limits import Cluster
+from fftasks.stages.document import parse_documents
+from fftasks.stages.limits import Cluster, choose_cluster
 from fftasks.stages.pipeline import Options, make
 from tests.stages.sdk import parse_document
 from tests.stages.test_components import IMAGE, SUMS, Ref, make_graph, make_pins
@@ -270,28 +271,66 @@ def test_image_by_tag_is_refused():
         build(SUMS, reference="registry.test/fftasks:latest")
 
 
+LONG = "a_name_of_a_node_that_says_a_lot_about_what_it_does"
+ROOMY = Cluster(object_bytes=10**9)
+
+
 def fan_in(count):
     nodes = {f"part_{i}": {"i": i} for i in range(count)}
     return nodes | {"sum": {"parts": [Ref(name) for name in nodes]}}
 
 
-def test_largest_graph_is_taken():
-    record, text, _ = build({f"node_{i}": {"a": i} for i in range(300)})
+def chain(count):
+    return {f"n{i}": {"x": Ref(f"n{i - 1}"), "y": i} if i else {"y": 0} for i in range(count)}
+
+
+def test_a_graph_of_as_many_tasks_as_were_seen_to_run_is_accepted():
+    # 200 tasks ran on a real KFP 2.17.0, and filled 99.3 % of Argo's workflow object
+    record, text, _ = build(chain(200))
 
     assert record["output"] == digest_bytes(text.encode())
-    assert build(fan_in(230))[1]
+    assert build(fan_in(130))[1]
+    assert build(fan_in(230), cluster=ROOMY)[1]
 
 
-def test_too_many_nodes_are_refused_with_the_numbers():
+def test_more_tasks_than_the_workflow_object_has_room_for_are_refused_with_the_numbers():
+    # 299 tasks were accepted by a real KFP 2.17.0, and failed after 6 minutes
     with pytest.raises(WorkflowError, match="too large for Kubeflow Pipelines") as caught:
-        build({f"node_{i}": {} for i in range(301)})
+        build(chain(299))
 
-    assert "301 nodes; a run holds about 300" in str(caught.value)
+    message = str(caught.value)
+    assert "299 tasks take about 1,5" in message
+    assert "which may have 1,048,576 (about 20" in message
+    assert "kfp.fuse" in message
+
+
+def test_releases_without_steps_for_retries_have_room_for_more_tasks():
+    assert build(chain(240), cluster=choose_cluster("2.16.1"))[1]
+    with pytest.raises(WorkflowError):
+        build(chain(240), cluster=choose_cluster("2.17"))
+    with pytest.raises(WorkflowError):
+        build(chain(300), cluster=choose_cluster("2.14.0"))
+
+
+@pytest.mark.parametrize(
+    "grow",
+    [
+        lambda i: {f"n{i}": {"y": "k" * 500}},
+        lambda i: {f"n{i}": {"xs": [Ref(f"n{k}") for k in range(max(i - 5, 0), i)]}},
+        lambda i: {f"{LONG}_{i}": {"x": Ref(f"{LONG}_{i - 1}")} if i else {}},
+    ],
+    ids=["long constants", "many inputs", "long names"],
+)
+def test_what_makes_tasks_larger_leaves_room_for_fewer(grow):
+    nodes = {name: arguments for i in range(198) for name, arguments in grow(i).items()}
+
+    with pytest.raises(WorkflowError, match="too large for Kubeflow Pipelines"):
+        build(nodes)
 
 
 def test_too_many_inputs_are_refused_with_the_numbers():
     with pytest.raises(WorkflowError) as caught:
-        build(fan_in(231))
+        build(fan_in(231), cluster=ROOMY)
 
     assert "node 'sum' has 231 inputs; a task takes about 230" in str(caught.value)
 
@@ -317,7 +356,7 @@ def test_time_is_linear_in_nodes():
     def measure(count):
         nodes = {f"node_{i}": {"a": Ref(f"node_{i - 1}")} if i else {} for i in range(count)}
         begin = time.process_time()
-        build(nodes, cluster=Cluster(tasks=10**9, argument_bytes=10**9))
+        build(nodes, cluster=Cluster(object_bytes=10**9, argument_bytes=10**9))
         return time.process_time() - begin
 
     measure(10)  # imports
@@ -372,3 +411,38 @@ def test_changed_default_of_a_parameter_changes_the_record():
     changed = {k for k in before["inputs"] if before["inputs"][k] != after["inputs"][k]}
     assert changed == {"parameter alpha"}
     assert before["output"] != after["output"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "found"),
+    [
+        ({"shared_memory": "1Gi", "empty_dirs": {"/dev/shm": "memory"}}, "empty_dirs./dev/shm"),
+        ({"volumes": {"/data": "claim"}, "secret_files": {"/data/": "db"}}, "volumes./data"),
+        ({"config_map_files": {"/a//b": "app"}, "empty_dirs": {"/a/b": "1Gi"}}, "empty_dirs./a/b"),
+    ],
+)
+def test_two_settings_that_mount_at_the_same_folder_are_refused(chosen, found):
+    made, _ = components.make(make_graph(SUMS), "sums", IMAGE)
+    node = made["tasks"]["load"]["nodes"][0]
+    origins = {found: "config/default.yaml:7"}
+    settings = {node: NodeSettings(**chosen, origins=origins)}
+
+    with pytest.raises(SettingsError, match="are the same folder") as caught:
+        make(made, make_pins(made, REFERENCE), Options(True, "0", settings))
+
+    assert found in str(caught.value)
+    assert "config/default.yaml:7" in str(caught.value)
+
+
+def test_folders_below_each_other_and_shared_memory_are_accepted():
+    made, _ = components.make(make_graph(SUMS), "sums", IMAGE)
+    chosen = NodeSettings(
+        shared_memory="1Gi", empty_dirs={"/a/b": "1Gi"}, volumes={"/a": "claim", "/a/bc": "claim/d"}
+    )
+    settings = {made["tasks"]["load"]["nodes"][0]: chosen}
+
+    _, text = make(made, make_pins(made, REFERENCE), Options(True, "0", settings))
+
+    executor = parse_documents(text)[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    mounts = executor["exec-load"]["emptyDirMounts"]
+    assert {m["mountPath"]: m.get("medium") for m in mounts} == {"/a/b": None, "/dev/shm": "Memory"}

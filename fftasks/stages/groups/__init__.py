@@ -3,7 +3,7 @@
 Pure functions from a graph record, settings and known durations.
 """
 
-from fftasks.stages.groups.estimate import Estimate, Limits, Pods
+from fftasks.stages.groups.estimate import Estimate, Limits, Pods, limit_groups
 from fftasks.stages.groups.make import (
     MODES,
     Group,
@@ -23,4 +23,5 @@ __all__ = [
     "Pods",
     "estimate_groups",
     "group_nodes",
+    "limit_groups",
 ]

@@ -11,7 +11,6 @@ from fftasks.stages.groups.dag import Dag, number_parts
 from fftasks.stages.groups.estimate import Limits, Pods, measure
 
 _LITTLE = 0.2  # the part of a pod's time that its overhead may be, to have more pods than places
-_MOST_ROUNDS = 5.0  # a sixth would be more pods than a run holds tasks
 _NEARLY = 0.5  # what is there of the last round, at least
 _FINE = 2 ** (1 / SIZES)
 _WORTH = 0.1  # the part of a pod's overhead that its work is worth at least
@@ -44,7 +43,7 @@ def bundle_clusters(dag: Dag, stages: Sequence[int], pods: Pods, limits: Limits)
     """
     rows = _list_rows(dag, stages)
     for row in rows:
-        _fit(dag, row, pods)
+        _fit(dag, row, pods, limits)
     edges = [(other, cluster) for cluster, needed in enumerate(dag.needs) for other in needed]
     while True:
         owner, bundle_of = _number(len(dag), rows)
@@ -80,18 +79,24 @@ def _list_rows(dag: Dag, stages: Sequence[int]) -> list[_Row]:
     return list(rows.values())
 
 
-def _fit(dag: Dag, row: _Row, pods: Pods) -> None:
+def _fit(dag: Dag, row: _Row, pods: Pods, limits: Limits) -> None:
     # what runs beside the longest costs no time; by powers of two, so that an edit hardly changes it
     longest = 2.0 ** math.floor(math.log2(max(map(dag.seconds, row.clusters))))
     even = row.total_s / pods.parallel
     # where pods work long, more of them even out what is not as expected, for little
-    rounds = min(max(even * _LITTLE / max(pods.overhead_s, 1.0), 1.0), _MOST_ROUNDS)
+    rounds = min(max(even * _LITTLE / max(pods.overhead_s, 1.0), 1.0), _count_rounds(pods, limits))
     row.least_s = max(longest, _WORTH * pods.overhead_s)
     row.size_s = round_size(max(row.least_s, even / rounds))
     row.bundles = _taper(dag, row, pods)
     while len(row.bundles) > max(pods.parallel * math.floor(rounds), 1):
         row.size_s = round_size(row.size_s * _FINE)
         row.bundles = _taper(dag, row, pods)
+
+
+def _count_rounds(pods: Pods, limits: Limits) -> float:
+    """Return how many times a run can fill all places with pods before Argo's workflow object is full."""
+    tasks = limits.object_bytes / (limits.object_task_bytes + limits.object_edge_bytes)
+    return max(float(tasks // pods.parallel), 1.0)
 
 
 def _taper(dag: Dag, row: _Row, pods: Pods) -> list[list[int]]:
@@ -134,11 +139,11 @@ def _press(
         inputs[bundle] += 1
     load = measure(len(owner), inputs, limits)
     pressure = [0.0] * rows
-    if load["tasks"] > 1:
+    if load["object"] > 1:
         for row in owner:
             pressure[row] += 1
     for other, bundle in edges:
-        if load["argument"] > 1:
+        if load["argument"] > 1 or load["object"] > 1:
             pressure[owner[other]] += 1
             pressure[owner[bundle]] += 1
         if inputs[bundle] > limits.inputs:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fftasks.stages.groups.dag import Dag
+from fftasks.stages.limits import Cluster
 
 
 @dataclass(frozen=True)
@@ -19,16 +20,40 @@ class Pods:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the graph of a pipeline may have; see Cluster in stages/limits.py.
+    """The limits of a pipeline's graph; see Cluster in stages/limits.py.
 
-    task_bytes, edge_bytes: what a task, and an input of it, take in the argument that describes the graph
+    Attributes:
+        object_bytes: Size of the workflow object in which Argo keeps a run.
+        object_task_bytes: What a task takes in it.
+        object_edge_bytes: What an input of a task takes in it.
+        object_node_bytes: What the name of each node takes in it, in the arguments of groups.
+        inputs: Number of inputs of one task.
+        argument_bytes: Size of the argument that describes the graph.
+        task_bytes: What a task takes in that argument.
+        edge_bytes: What an input of a task takes in that argument.
     """
 
-    tasks: int = 300
+    object_bytes: int = 1 << 20
+    object_task_bytes: int = 5500
+    object_edge_bytes: int = 960
+    object_node_bytes: int = 25
     inputs: int = 230
     argument_bytes: int = 128 * 1024
     task_bytes: int = 330
     edge_bytes: int = 130
+
+
+def limit_groups(cluster: Cluster) -> Limits:
+    """Return the limits of a graph of groups on a cluster; the bytes are fitted as in stages/limits.py."""
+    steps = 2 if cluster.has_retry_steps else 1
+    return Limits(
+        object_bytes=cluster.object_bytes,
+        object_task_bytes=2620 + 1440 * steps,
+        object_edge_bytes=520 + 220 * steps,
+        object_node_bytes=5 + 10 * steps,
+        inputs=cluster.inputs,
+        argument_bytes=cluster.argument_bytes,
+    )
 
 
 @dataclass(frozen=True)
@@ -49,9 +74,11 @@ class Estimate:
 
 def measure(tasks: int, inputs: Sequence[int], limits: Limits) -> dict[str, float]:
     """Return how much of each limit a graph takes; above 1 it does not fit. inputs: of each task."""
-    size = tasks * limits.task_bytes + sum(inputs) * limits.edge_bytes
+    edges = sum(inputs)
+    size = tasks * limits.task_bytes + edges * limits.edge_bytes
+    object_size = tasks * limits.object_task_bytes + edges * limits.object_edge_bytes
     return {
-        "tasks": tasks / limits.tasks,
+        "object": object_size / limits.object_bytes,
         "inputs": max(inputs, default=0) / limits.inputs,
         "argument": size / limits.argument_bytes,
     }

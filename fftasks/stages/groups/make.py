@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fftasks.record import Record
 from fftasks.stages.groups.atoms import join_chains, keep_objects
@@ -15,6 +15,7 @@ from fftasks.stages.groups.cuts import round_size
 from fftasks.stages.groups.dag import Dag, contract, number_parts
 from fftasks.stages.groups.estimate import Estimate, Limits, Pods, estimate, measure
 from fftasks.stages.groups.spread import draw_durations, run_drawn
+from fftasks.stages.limits import describe_excess
 
 MODES = ("none", "chains", "auto", "limit")
 _LEAST_S = 0.001  # also what takes no time has a part in the pods' sizes
@@ -107,6 +108,11 @@ def group_nodes(  # noqa: PLR0913 - the last four are what a cluster is like
     why = ""
     if mode == "limit":
         mode, why = ("none", "") if unfused.fits else ("auto", _explain(dag, limits))
+    # The names of all nodes are in the object as well. They are counted in eighths of it, so that an edit
+    # that adds a node does not change the room for tasks, which keep at least a half.
+    eighth = limits.object_bytes / 8
+    eighths = min(math.ceil(len(dag) * limits.object_node_bytes / eighth), 4)
+    limits = replace(limits, object_bytes=int(limits.object_bytes - eighths * eighth))
     grain, parts = -1, list(range(len(dag)))
     if mode != "none":
         objects = _join_objects(graph, ids, dag)
@@ -173,8 +179,9 @@ def _mark(name: str) -> int:
 def _explain(dag: Dag, limits: Limits) -> str:
     inputs = list(map(len, dag.needs))
     load = measure(len(dag), inputs, limits)
+    object_size = int(load["object"] * limits.object_bytes)
     reasons = {
-        "tasks": f"{len(dag)} nodes, and a run holds about {limits.tasks} tasks",
+        "object": describe_excess(len(dag), object_size, limits.object_bytes),
         "inputs": f"a node with {max(inputs, default=0)} inputs, and a task takes about"
         f" {limits.inputs}",
         "argument": f"{sum(inputs)} edges, which would not fit one argument of"

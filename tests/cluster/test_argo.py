@@ -2,7 +2,7 @@
 
 import pytest
 
-from fftasks.cluster.details import name_template, number_step
+from fftasks.cluster.argo import name_template, number_step
 from fftasks.cluster.run import ClusterRun
 
 

@@ -1,0 +1,255 @@
+"""What is known of the tasks of a run outside of the answer about the run itself.
+
+States, pods and outputs are in the metadata store. The server of the web UI, the API server, the object store
+and Kubernetes have logs. Why a pod does not start is known to Kubernetes only.
+
+Each is asked once for each question, and no more after it has left two questions without an answer: a run
+may have hundreds of pods, and not every host leads everywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fftasks.cluster.cause import explain_exit, explain_log, explain_pod
+from fftasks.cluster.details import FINAL, Task, read_time
+from fftasks.cluster.outcome import Outcome, read_outcome
+from fftasks.cluster.run import ClusterRun, find_container
+from fftasks.errors import FFTasksError
+from fftasks.ports.kfp_runs import read_artifact, read_events, read_log, read_pods, read_run
+from fftasks.ports.kubectl import Kubectl
+from fftasks.project import Project
+
+if TYPE_CHECKING:
+    from fftasks.cluster.details import Executions
+    from fftasks.settings import KFPSettings
+
+Json = Mapping[str, Any]
+_Answer = TypeVar("_Answer")
+
+DEFAULT_ROOT = "minio://mlpipeline/v2/artifacts"  # of KFP's own installation
+LOGS = "executor-logs"  # the name of the output in which launchers of 2.17 keep what the command printed
+_MOST_FAILURES = 2  # questions that a source may leave without an answer
+_MOST_CAUSES = 10  # failed tasks whose logs are read
+_MOST_WAITS = 3  # waiting tasks whose pods are looked at
+_PAUSE_S = 30.0  # before Kubernetes is asked again why pods of a run do not start
+_PATIENCE_S = 60.0  # from which on it is worth asking why a pod does not start
+
+
+def read_cluster_run(settings: KFPSettings, run_id: str) -> ClusterRun:
+    """Return a run; its tasks as the metadata store has them, where Kubeflow Pipelines does not tell them.
+
+    Raises:
+        NotFoundError: There is no such run.
+        ToolError: The host does not answer.
+    """
+    run = ClusterRun(read_run(settings, run_id))
+    if run.details.is_quiet:
+        return replace(run, executions=_ask_store(settings, run_id))
+    return run
+
+
+def find_root(project: Project, run: ClusterRun) -> str:
+    """Return the URI below which the results of a run are, as the run or the settings say."""
+    given = (run.answer.get("runtime_config") or {}).get("pipeline_root")
+    root = str(given or project.settings.kfp.pipeline_root or DEFAULT_ROOT)
+    return root.partition("?")[0].rstrip("/")
+
+
+def _ask_store(settings: KFPSettings, run_id: str) -> Executions | None:
+    from fftasks.ports.kfp_metadata import read_executions
+
+    try:
+        return read_executions(settings, run_id)
+    except FFTasksError:  # what is known without the store is worth being said
+        return None
+
+
+@dataclass
+class _Source:
+    """Something that is asked, until it has left too many questions without an answer."""
+
+    failures: list[FFTasksError] = field(default_factory=list)
+
+    def ask(self, question: Callable[[], _Answer]) -> _Answer | None:
+        """Return an answer, None if there is none."""
+        if len(self.failures) >= _MOST_FAILURES:
+            return None
+        try:
+            return question()
+        except FFTasksError as error:
+            self.failures.append(error)
+            return None
+
+
+class Evidence:
+    """What else is known of the tasks of one run; asks only when something is looked at.
+
+    Attributes:
+        run: The run as Kubeflow Pipelines shows it.
+        namespace: Where the pods are.
+        said: What the API server said in place of the log that was asked for last; "" for nothing.
+    """
+
+    def __init__(self, project: Project, run: ClusterRun, before: Evidence | None = None) -> None:
+        """Ask nothing yet.
+
+        Args:
+            project: The project.
+            run: The run.
+            before: What was known when the run was looked at last: the logs of tasks that had ended are kept,
+                and for a while why tasks do not start.
+        """
+        self._project, self.run = project, run
+        self._settings = project.settings.kfp
+        self.namespace = self._settings.namespace or "kubeflow"
+        self._servers, self._store, self._pods = _Source(), _Source(), _Source()
+        self._kubectl, self._cluster = Kubectl(self._settings), _Source()
+        self._logs = before.list_ended_logs() if before else {}
+        self._wait_until: float = before._wait_until if before else 0.0
+        self._known_waits: Mapping[str, str] = before._known_waits if before else {}
+        self.said = ""
+
+    @functools.cached_property
+    def executions(self) -> Executions | None:
+        """What the metadata store knows; None if it cannot be reached, {} where nothing has begun."""
+        if self.run.executions is not None:
+            return self.run.executions
+        if not any(task.began for task in self.run.tasks):
+            return {}
+        return _ask_store(self._settings, self.run.run_id)
+
+    def complete(self) -> ClusterRun:
+        """Return the run with what the metadata store knows of its tasks."""
+        return replace(self.run, executions=self.executions)
+
+    def read_log(self, task: Task) -> str | None:
+        """Return the log of a task's last pod, or of a driver that has failed; None if nobody gives it."""
+        pod = task.driver_pod if task.has_failed_driver else self._find_pod(task)
+        if pod not in self._logs:
+            self._logs[pod] = self._ask_log(task, pod)
+        return self._logs[pod]
+
+    def list_ended_logs(self) -> dict[str, str | None]:
+        """Return the logs that will not change any more, by pod; None for one that cannot be had."""
+        open_pods = {task.pod for task in self.run.tasks if task.ended is None}
+        return {pod: log for pod, log in self._logs.items() if pod not in open_pods}
+
+    @functools.cached_property
+    def outcomes(self) -> Mapping[str, Outcome]:
+        """How the tasks ended that have failed, by name; of the first ten."""
+        failed = [task for task in self.run.tasks if task.state == "FAILED"]
+        return {task.name: self._find_outcome(task) for task in failed[:_MOST_CAUSES]}
+
+    @functools.cached_property
+    def root_failure(self) -> str:
+        """Why the run has failed although no task has: its own driver did; "" for nothing known."""
+        driver = self.run.details.read_root_driver()
+        if driver.state != "FAILED":
+            return ""
+        reason = self._find_reason(driver, self.read_log(driver) or "")
+        return (
+            f"the driver of the run failed before any node started{': ' if reason else ''}{reason}"
+        )
+
+    @functools.cached_property
+    def waits(self) -> Mapping[str, str]:
+        """Why tasks have waited for more than a minute, by name; "" where nobody says it. The first three."""
+        if time.monotonic() < self._wait_until:
+            return self._known_waits
+        waiting = [task for task in self.run.tasks if _has_waited(self.run, task)]
+        self._known_waits = {task.name: self.find_wait(task) for task in waiting[:_MOST_WAITS]}
+        self._wait_until = time.monotonic() + _PAUSE_S if waiting else 0.0
+        return self._known_waits
+
+    def find_wait(self, task: Task) -> str:
+        """Return why the pod of a task, or of its driver, does not start; "" if nobody says it."""
+        pod = task.pod or task.driver_pod
+        return self._ask_kubernetes(pod, self._find_limit(task)) if pod else ""
+
+    def _find_pod(self, task: Task) -> str:
+        execution = (self.executions or {}).get(task.name)
+        if execution is None or not execution.pod:
+            return task.pod
+        known = next((one.pod for one in self.complete().tasks if one.name == task.name), "")
+        return known or task.pod
+
+    def _find_outcome(self, task: Task) -> Outcome:
+        log = self.read_log(task) or ""
+        if task.has_failed_driver:
+            return Outcome(reason=self._find_reason(task, log))
+        outcome = read_outcome(log, task.nodes)
+        return replace(outcome, reason=outcome.reason or self._find_reason(task, log))
+
+    def _find_reason(self, task: Task, log: str) -> str:
+        limit = self._find_limit(task) if task.nodes else ""
+        pod = task.driver_pod if task.has_failed_driver else self._find_pod(task)
+        reason = explain_log(log, limit)
+        if not reason and not explain_exit(log) and pod:
+            reason = self._ask_kubernetes(pod, limit)
+        return reason or task.error or explain_exit(log)
+
+    def _find_limit(self, task: Task) -> str:
+        resources = find_container(self.run.document, task.name).get("resources", {})
+        return str(resources.get("resourceMemoryLimit", ""))
+
+    def _ask_log(self, task: Task, pod: str) -> str | None:
+        log = None
+        if pod:
+            answer = dict(self.run.answer)
+            found = self._servers.ask(lambda: read_log(self._settings, answer, pod))
+            log, self.said = found or (None, "")
+        if log is None and not task.has_failed_driver:
+            log = self._store.ask(lambda: self._bring_log(task))
+        if log is None and pod and self._kubectl.is_there:
+            log = self._cluster.ask(lambda: self._kubectl.read_log(pod))
+        return log
+
+    def _bring_log(self, task: Task) -> str | None:
+        """Return what the command has printed, from the object store; None if it was not kept there."""
+        from fftasks.ports.object_store import ObjectStore
+
+        execution = (self.executions or {}).get(task.name)
+        kept = execution.outputs.get(LOGS) if execution else None
+        # the store names any place; only what belongs to the run is read
+        if kept is None or not kept.uri.startswith(f"{find_root(self._project, self.run)}/"):
+            return None
+        if ".." in kept.uri.split("/"):
+            return None
+        text = self._servers.ask(lambda: read_artifact(self._settings, kept.uri))
+        if text is not None:
+            return text
+        folder = self._project.folder / "cluster" / self.run.run_id / task.name
+        target: Path = folder / kept.uri.rpartition("/")[2]
+        if not target.exists():
+            ObjectStore(self._project.settings.object_store).fetch(kept.uri, target)
+        return target.read_text("utf-8", "replace")
+
+    def _ask_kubernetes(self, pod: str, limit: str) -> str:
+        """Return what Kubernetes says about a pod, "" if nothing is unusual or nobody answers."""
+        found = self._pods.ask(lambda: read_pods(self._settings, [pod]))
+        if found:
+            events = self._pods.ask(lambda: read_events(self._settings, pod))
+            return explain_pod(found[pod], events or (), limit)
+        if not self._kubectl.is_there:
+            return ""
+        known = self._cluster.ask(lambda: self._kubectl.read_pod(pod))
+        told = self._cluster.ask(lambda: self._kubectl.read_events(pod))
+        return explain_pod(known or {}, told or (), limit)
+
+
+def _has_waited(run: ClusterRun, task: Task) -> bool:
+    """Tell whether a task, or its driver, has waited for a machine or an image for long."""
+    if run.is_over or task.state in FINAL:
+        return False
+    is_driver = task.state == "" and task.driver.get("state") in ("PENDING", "RUNNING")
+    began = read_time(task.driver.get("start_time")) if is_driver else task.began
+    if began is None or not (is_driver or task.state == "PENDING" or "state" not in task.step):
+        return False
+    return datetime.now(timezone.utc) - began > timedelta(seconds=_PATIENCE_S)

@@ -1,0 +1,72 @@
+"""How the entry point runs the nodes of a pod: at a time, time limit, retries. Standard library only.
+
+The values travel in an environment variable, which is not part of the cache key of Kubeflow Pipelines: a
+change of retries or of a time limit invalidates no result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+
+VARIABLE = "FFMEANS"
+_RETRY_INDEX = (
+    "KFP_RETRY_INDEX"  # how often Kubernetes has started the pod again; from KFP 2.16.1 on
+)
+_MAX_EXPONENT = 64  # beyond it, every wait is the longest one, and floats overflow
+
+
+@dataclass(frozen=True)
+class Means:
+    """What the nodes of a pod are run with.
+
+    Attributes:
+        cpu: How many nodes of a group run at a time.
+        timeout_s: Seconds after which one try is killed; 0 for no limit.
+        retries: How often a node that failed is tried again.
+        wait_s: Seconds before the first retry.
+        factor: By how much each further wait is longer than the one before.
+        max_wait_s: The longest wait in seconds.
+    """
+
+    cpu: int = 1
+    timeout_s: int = 0
+    retries: int = 0
+    wait_s: float = 0.0
+    factor: float = 2.0
+    max_wait_s: float = 3600.0
+
+    def plan_wait(self, failures: int) -> float | None:
+        """Return the seconds before the next try, or None if there is none.
+
+        Args:
+            failures: How often the node has failed, at least 1.
+        """
+        if failures > self.retries:
+            return None
+        wait_s = self.wait_s * self.factor ** min(failures - 1, _MAX_EXPONENT)
+        return float(min(wait_s, self.max_wait_s))
+
+
+def format_means(means: Means) -> str:
+    """Return the value of the environment variable, "" where all is as without it."""
+    given = {
+        field.name: getattr(means, field.name)
+        for field in dataclasses.fields(Means)
+        if getattr(means, field.name) != field.default
+    }
+    return json.dumps(given, separators=(",", ":")) if given else ""
+
+
+def read_means() -> Means:
+    """Return what the environment of this pod says.
+
+    A pod that Kubernetes has started again tries each node once: tries would be multiplied otherwise.
+    """
+    means = Means(**json.loads(os.environ.get(VARIABLE) or "{}"))
+    index = os.environ.get(_RETRY_INDEX, "")
+    if index.isdecimal() and int(index) > 0:
+        return dataclasses.replace(means, retries=0)
+    return means

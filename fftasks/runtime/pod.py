@@ -1,0 +1,139 @@
+"""Run the task of a pod in a child process, and say at the end of the log why it failed.
+
+This process imports nothing of the user's, so that it can tell how the child has ended whatever that did:
+it exited, was killed, hangs in C code while the user's file is imported, or is terminated with its pod.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import sys
+from dataclasses import replace
+from typing import Any
+
+from fftasks.runtime.child import Child, Run
+from fftasks.runtime.failure import Failure, format_failure
+from fftasks.runtime.group import DONE
+from fftasks.runtime.job import Report
+from fftasks.runtime.means import Means
+from fftasks.runtime.schedule import FailedError, Schedule
+
+# what the child tells this process
+IMPORTED = "imported"  # the user's file is imported
+FAILED = "failed"  # this node of a group has failed
+
+_TERMINATED = (
+    "was terminated with its pod (SIGTERM): the run was canceled, "
+    "or the pod was evicted or its machine drained"
+)
+_EXIT_CODE = 128 + signal.SIGTERM
+# Kubernetes keeps what stands in this file as the container's termination message
+_MESSAGE_FILE = "/dev/termination-log"
+
+
+class PodUnit:
+    """The task of a pod, as the schedule runs it.
+
+    Args:
+        name: The node, or the group.
+        run: What the child process calls.
+        file: The user's file, which it imports first.
+        is_group: Whether there are several nodes. Time limit and retries hold for each of them then, and for
+            the import; of a node alone they hold for import and function together.
+    """
+
+    def __init__(self, name: str, run: Run, file: str, *, is_group: bool) -> None:
+        self.name, self._run, self._is_group = name, run, is_group
+        self.needs: set[str] = set()
+        self.may_retry = True
+        self.where = f"while {file or 'the workflow'} was imported"
+        self.failed, self.done = name, list[str]()
+
+    def prepare(self) -> Run:
+        """Return what the child process calls."""
+        return self._run
+
+    def note(self, child: Child, message: tuple[Any, ...]) -> None:
+        """Take what the child tells."""
+        kind, *names = message
+        if kind == IMPORTED:
+            child.where = ""
+            if self._is_group:
+                child.deadline, self.may_retry = float("inf"), False
+        elif kind == DONE:
+            self.done += names
+        elif kind == FAILED:
+            (self.failed,) = names
+
+    def take(self, child: Child, report: Report) -> None:
+        """Do nothing: the child has written its outputs itself."""
+
+    def blame(self, reason: str) -> Failure:
+        """Return why the pod has failed."""
+        return Failure(self.failed, reason, tuple(self.done))
+
+
+def run_pod(unit: PodUnit, means: Means) -> int:
+    """Run the task of a pod; return the exit code."""
+    _stop_at_sigterm(unit)
+    try:
+        Schedule([unit], replace(means, cpu=1), is_alone=True).run()
+    except FailedError as failed:
+        print_failure(unit.blame(failed.report.reason), failed.report.error)
+        return failed.exit_code if failed.exit_code > 0 else 1
+    except OSError as error:  # there is no room for a process
+        reason = f"could not be started: {error.strerror}"
+        print_failure(unit.blame(reason), f"{unit.name} {reason}")
+        return 1
+    except _TerminatedError:
+        return _EXIT_CODE
+    return 0
+
+
+def print_failure(failure: Failure, text: str) -> None:
+    """Print an error, and the line that tools look for; leave the latter to Kubernetes as well.
+
+    Args:
+        failure: Why the pod fails.
+        text: The same for people, in some lines.
+    """
+    lines = f"{text}\n{format_failure(failure)}\n".encode("utf-8", "backslashreplace")
+    try:
+        sys.stdout.flush()
+        while lines:  # not through sys.stderr, in which a signal may have interrupted this process
+            lines = lines[os.write(2, lines) :]
+    except OSError:  # whatever took the log has ended before
+        pass
+    finally:
+        _leave_message(format_failure(replace(failure, finished=())))
+
+
+def _leave_message(text: str) -> None:
+    try:
+        file = os.open(_MESSAGE_FILE, os.O_WRONLY)
+        if stat.S_ISREG(os.fstat(file).st_mode):
+            os.ftruncate(file, 0)
+            os.write(file, text.encode())
+        os.close(file)
+    except OSError:  # this is no pod
+        pass
+
+
+class _TerminatedError(BaseException):
+    """The pod is being terminated; not an Exception, as nothing but run_pod may catch it."""
+
+
+def _stop_at_sigterm(unit: PodUnit) -> None:
+    """Let SIGTERM end the child, and say so at once: the launcher, and the log with it, may end first."""
+    own = os.getpid()
+
+    def stop(number: int, _frame: object) -> None:
+        if os.getpid() != own:  # a child that has just been forked
+            return
+        signal.signal(number, signal.SIG_IGN)
+        print_failure(unit.blame(_TERMINATED), f"{unit.name} {_TERMINATED}")
+        raise _TerminatedError
+
+    signal.signal(signal.SIGTERM, stop)
