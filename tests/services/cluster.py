@@ -5,6 +5,7 @@ Each rule names its source: a file of kubeflow/pipelines or of Argo, or what was
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import shutil
@@ -119,8 +120,11 @@ class Cluster:
         doing: dict[Future[None], str] = {}
         with ThreadPoolExecutor(self.workers) as pool:
             while not run.is_terminated.is_set():
-                for name in _list_ready(run, order):
+                ready = _list_ready(run, order)
+                for name in ready:
                     run.get_task(name).drive()
+                run.observe()
+                for name in ready:
                     doing[pool.submit(self._run_task, run, run.tasks[name])] = name
                 if not doing:
                     if any(_is_waiting(task) for task in run.tasks.values()):
@@ -352,6 +356,7 @@ class Cluster:
             container.resources,
             config,
             tuple(path for path, _ in list_mounts(config, self.folder)),
+            functools.partial(_show, step, LauncherLog(run.argo)),
         )
 
     def _run_container(self, run: Run, task: Task, pod: Pod, message: Any) -> Ending:
@@ -467,6 +472,13 @@ def _list_ready(run: Run, order: list[str]) -> list[str]:
         if not run.get_task(name).state
         and done.issuperset(run.pipeline.tasks[name].dependent_tasks)
     ]
+
+
+def _show(step: Step, log: LauncherLog, text: str) -> None:
+    """Let the log of a pod that runs have what its program has printed so far."""
+    if not log.lines:
+        log.start()
+    step.log = log.text + text
 
 
 def _is_waiting(task: Task) -> bool:
