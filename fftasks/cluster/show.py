@@ -172,7 +172,7 @@ class Lines:
 
     def change(self, run: ClusterRun, task: Task) -> None:  # noqa: ARG002 - see follow.Show
         """Print a line for a task: the nodes of a group come and go where nobody sees it."""
-        if task.state == "PENDING":
+        if task.state in ("PENDING", UNKNOWN):
             return
         word = name_state(task.state)
         sign = show_state(word, self.stream)

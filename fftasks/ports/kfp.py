@@ -82,6 +82,8 @@ def make_runtime_config(settings: KFPSettings, parameters: Mapping[str, Any]) ->
 def read_state(settings: KFPSettings, run_id: str) -> str | None:
     """Return a run's state in KFP's words, "DELETED" if there is no such run, None if that is unknown.
 
+    A canceled run is FAILED for Kubeflow Pipelines, with CANCELING in its history; here it is CANCELED.
+
     Does not import kfp, waits a few seconds at most, and raises nothing: an unknown state is no news.
     """
     import http.client
@@ -103,7 +105,11 @@ def read_state(settings: KFPSettings, run_id: str) -> str | None:
         request = urllib.request.Request(url, headers=make_headers(access))  # noqa: S310 - http(s) only
         timeout_s = min(access.timeout_s, _STATE_TIMEOUT_S)
         with opener.open(request, timeout=timeout_s) as answer:
-            state = json.load(answer).get("state")
+            run = json.load(answer)
+            state = run.get("state")
+            history = [seen.get("state") for seen in run.get("state_history") or ()]
+            if state == "FAILED" and "CANCELING" in history:
+                state = "CANCELED"
     except urllib.error.HTTPError as error:
         with error:
             return "DELETED" if _is_not_found(error) else None

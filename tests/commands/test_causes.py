@@ -83,17 +83,25 @@ class Pods:
 @pytest.fixture
 def play(tmp_path, monkeypatch, capfd):
     """Give a function that submits the workflow to a cluster, and others that look at the run."""
-    servers = []
+    started = []
 
     def start(
-        version, *, endings=(), how="", settings="", kind=Cluster, log_servers=None, **options
+        version,
+        *,
+        argo=None,
+        endings=(),
+        how="",
+        settings="",
+        kind=Cluster,
+        servers=None,
+        **options,
     ):
         pods = Pods(LocalPods(tmp_path / "project"), list(endings), how)
         cluster = kind(pods, tmp_path / "cluster", **options)
-        more = {} if log_servers is None else {"log_servers": log_servers}
-        server = KFPServer(cluster, argo=Argo(version), **more)
+        more = {} if servers is None else {"log_servers": frozenset(servers)}
+        server = KFPServer(cluster, argo=argo or Argo(version), **more)
         server.__enter__()
-        servers.append(server)
+        started.append(server)
         sample = make_project(tmp_path / "project", server, WORKFLOW)
         text = (sample.root / "config/default.yaml").read_text()
         mount = f"object_store:\n  mount: {cluster.folder}/bucket/minio\n"
@@ -103,7 +111,7 @@ def play(tmp_path, monkeypatch, capfd):
         return Played(sample, server, cluster, pods, record["run_id"], capfd)
 
     yield start
-    for server in servers:
+    for server in started:
         server.__exit__(None, None, None)
 
 
@@ -393,9 +401,7 @@ def test_a_pod_that_does_not_start_is_told_once_while_the_run_is_followed(play):
 
 
 def test_without_kubernetes_the_command_to_look_with_is_told(play, monkeypatch, tmp_path):
-    played = play(
-        "2.17.0", endings=[Ending(error="ErrImagePull: denied")], log_servers=frozenset({"api"})
-    )
+    played = play("2.17.0", endings=[Ending(error="ErrImagePull: denied")], servers=["api"])
     played.wait_for_pod()
     let_time_pass(played, 120)
     monkeypatch.setenv("PATH", str(tmp_path))  # no kubectl
@@ -407,9 +413,53 @@ def test_without_kubernetes_the_command_to_look_with_is_told(play, monkeypatch, 
     )
 
 
+class TestTooLarge:
+    """Above 1 MiB, here above some bytes, Kubeflow Pipelines gives no states of tasks."""
+
+    SMALL = Argo("2.17.0", compress_bytes=10)
+
+    def test_states_come_from_the_metadata_store(self, play):
+        played = play("2.17.0", argo=self.SMALL, how="raises")
+        played.end()
+
+        assert played.list_states() == {"first": "ran", NODE: "failed", "third": "skipped"}
+        assert "ValueError: bad value" in played.doit("status")
+        assert "working on 1" in played.doit("logs", NODE)
+        assert played.doit("result", "first", "--cluster") == "1\n"
+
+    def test_states_of_a_run_under_way_too(self, play, monkeypatch):
+        # on a real system it is noticed when a task has ended 30 s after the last update of the rows
+        monkeypatch.setattr("fftasks.cluster.details._LAG_S", 0)
+        played = play("2.17.0", argo=self.SMALL, how="sleeps")
+        wait_until(lambda: len(played.cluster.pods) == 2, what="the second pod")
+        run = played.server.api.runs[played.run_id]
+        wait_until(lambda: played.list_states()["first"] == "ran", what="its rows")
+
+        assert played.list_states()[NODE] == "running"
+        run.terminate()
+
+    def test_without_the_store_a_run_that_succeeded_has_run(self, play):
+        played = play("2.17.0", argo=self.SMALL, servers=["api"])
+        played.end()
+
+        assert set(played.list_states().values()) == {"ran"}
+        assert "gives no task states for a workflow object above 1 MiB" in played.doit("status")
+        assert played.doit("result", NODE, "--cluster") == "1\n"
+
+    def test_without_the_store_a_run_that_failed_is_unknown(self, play):
+        played = play("2.17.0", argo=self.SMALL, how="raises", servers=["api"])
+        played.end()
+
+        shown = played.doit("status")
+
+        assert set(played.list_states().values()) == {"unknown"}
+        assert "at least 1 of 3 tasks have finished" in shown
+        assert f"kubectl get pods -n kubeflow -l pipeline/runid={played.run_id}" in shown
+
+
 class TestLogs:
     def test_the_copy_in_the_object_store_is_the_log_where_the_pod_is_gone(self, play):
-        played = play("2.17.0", how="raises", log_servers=frozenset({"page", "api"}))
+        played = play("2.17.0", how="raises", servers=["page", "api"])
         played.end().pods_are_gone = True
 
         assert "working on 1" in played.doit("logs", NODE)
@@ -425,7 +475,7 @@ class TestLogs:
         assert "no server gives the log" in played.doit("logs", NODE, code=1)
 
     def test_an_answer_that_is_an_error_is_not_printed_as_a_log(self, play, monkeypatch, tmp_path):
-        played = play("2.15.0", how="raises", log_servers=frozenset({"api"}))
+        played = play("2.15.0", how="raises", servers=["api"])
         played.end().pods_are_gone = True
         monkeypatch.setenv("PATH", str(tmp_path))
 

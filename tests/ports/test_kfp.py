@@ -19,6 +19,7 @@ from fftasks.record import digest_json
 from fftasks.settings.tree import KFPSettings
 from fftasks.stages import components, pipeline
 from fftasks.stages.submit import Request
+from tests.services.kfp_script import Script
 from tests.services.kfp_server import Fault, KFPServer, make_certificate
 from tests.services.serving import serve
 from tests.stages.sdk import parse_document
@@ -48,6 +49,15 @@ def fail(host, **changes):
 def server():
     with KFPServer() as server:
         yield server
+
+
+def test_a_canceled_run_is_not_one_that_failed():
+    with KFPServer(Script((None, None))) as server:
+        run = start_run(make_settings(server.url), REQUEST)
+        server.api.runs[run.run_id].terminate()
+        assert server.wait(run.run_id).state == "FAILED"
+
+        assert read_state(make_settings(server.url), run.run_id) == "CANCELED"
 
 
 def test_run_is_started_with_the_document(server):
