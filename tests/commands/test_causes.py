@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import threading
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +17,7 @@ from tests.services.cluster import Cluster
 from tests.services.executor_input import DriverError
 from tests.services.kfp_server import KFPServer
 from tests.services.kubernetes import Machine
+from tests.services.kubernetes_api import KubernetesApi
 from tests.services.launcher import Ending
 from tests.services.local_pods import LocalPods
 from tests.services.waiting import wait_until
@@ -398,6 +400,37 @@ def test_a_pod_that_does_not_start_is_told_once_while_the_run_is_followed(play):
     shown = played.read()
     assert shown.count("second node does not start: ErrImagePull: denied") == 1
     assert "run 'flow' was canceled" in shown
+
+
+def test_kubectl_is_asked_where_no_server_tells_of_pods(play, monkeypatch, tmp_path):
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed")
+    played = play("2.17.0", endings=[Ending(error="ErrImagePull: denied")], servers=["api"])
+    played.wait_for_pod()
+    let_time_pass(played, 120)
+    [pod] = re.findall(r"kubectl describe pod -n kubeflow (\S+?)`", played.doit("status"))
+    with KubernetesApi("kubeflow") as api:
+        waiting = {"waiting": {"reason": "ErrImagePull", "message": "denied"}}
+        api.add_pod(pod, containerStatuses=[{"name": "main", "state": waiting}])
+        api.write_config(tmp_path / "kubeconfig")
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+
+        assert "second node does not start: ErrImagePull: denied" in played.doit("status")
+
+
+def test_the_log_comes_from_kubectl_where_no_server_has_it(play, monkeypatch, tmp_path):
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed")
+    played = play("2.15.0", how="raises", servers=[])
+    played.end()
+    command = played.doit("logs", NODE, code=1)
+    [pod] = re.findall(r"kubectl logs -n kubeflow (\S+) -c main", command)
+    with KubernetesApi("kubeflow") as api:
+        api.add_pod(pod, "what kubectl has\n")
+        api.write_config(tmp_path / "kubeconfig")
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+
+        assert played.doit("logs", NODE) == "what kubectl has\n"
 
 
 def test_without_kubernetes_the_command_to_look_with_is_told(play, monkeypatch, tmp_path):
