@@ -207,7 +207,7 @@ def test_broken_and_slow_answers_do_not_end_it(tmp_path, capsys, tasks):
         project, record = submit_project(sample)
         faults = (Fault(status=503), Fault(reset=True), Fault(delay_s=1), Fault(status=429))
         server.faults += faults
-        server.api._execute.go_on()
+        server.api.execute.go_on()
 
         assert watch_runs(project, [record["run_id"]]) == 0
 

@@ -5,6 +5,7 @@ Each rule names its source: a file of kubeflow/pipelines or of Argo, or what was
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import shutil
@@ -111,7 +112,9 @@ class Cluster:
         A failed task stops what is behind it and nothing else: Argo looks at the phase of a DAG only when
         nothing of it runs (workflow/controller/dag.go, assessDAGPhase).
         """
-        if _is_too_long(format_message(run.pipeline.spec.root)):
+        # from Argo 3.7.10 on arguments travel in a file, and the driver reads one from 2.16 on
+        has_file = run.argo.release >= (2, 17)
+        if not has_file and _is_too_long(format_message(run.pipeline.spec.root)):
             error = "fork/exec /bin/driver: argument list too long"
             run.fail_root(f"root driver: {error}", f"Error: {error}\n")
             return
@@ -119,8 +122,11 @@ class Cluster:
         doing: dict[Future[None], str] = {}
         with ThreadPoolExecutor(self.workers) as pool:
             while not run.is_terminated.is_set():
-                for name in _list_ready(run, order):
+                ready = _list_ready(run, order)
+                for name in ready:
                     run.get_task(name).drive()
+                run.observe()
+                for name in ready:
                     doing[pool.submit(self._run_task, run, run.tasks[name])] = name
                 if not doing:
                     if any(_is_waiting(task) for task in run.tasks.values()):
@@ -352,6 +358,7 @@ class Cluster:
             container.resources,
             config,
             tuple(path for path, _ in list_mounts(config, self.folder)),
+            functools.partial(_show, step, LauncherLog(run.argo)),
         )
 
     def _run_container(self, run: Run, task: Task, pod: Pod, message: Any) -> Ending:
@@ -467,6 +474,13 @@ def _list_ready(run: Run, order: list[str]) -> list[str]:
         if not run.get_task(name).state
         and done.issuperset(run.pipeline.tasks[name].dependent_tasks)
     ]
+
+
+def _show(step: Step, log: LauncherLog, text: str) -> None:
+    """Let the log of a pod that runs have what its program has printed so far."""
+    if not log.lines:
+        log.start()
+    step.log = log.text + text
 
 
 def _is_waiting(task: Task) -> bool:

@@ -207,6 +207,8 @@ class Run:
     history: list[tuple[float, str]] = field(default_factory=list)
     is_terminated: threading.Event = field(default_factory=threading.Event)
     root_execution_id: int = field(default_factory=lambda: next(_IDS))
+    spec_bytes: int = 0
+    _observed: int = 0
     _rows: list[dict[str, Any]] = field(default_factory=list, repr=False)
     _lock: Any = field(default_factory=threading.RLock, repr=False)
 
@@ -265,6 +267,8 @@ class Run:
 
     def fail_root(self, error: str, log: str) -> None:
         """Let the root driver fail: no task begins."""
+        if self.driver.state == "SUCCEEDED":
+            self.driver.history.pop()
         self.driver.move("FAILED")
         self.driver.log, self.driver.exit_code = log, 1
         self.error = error
@@ -279,7 +283,7 @@ class Run:
             if self.is_terminated.is_set():
                 for task in list(self.tasks.values()):
                     self._stop(task)
-                self.move("FAILED", "run was terminated")
+                self.move("FAILED", self.error or "run was terminated")
                 return
             failed = [
                 f"{task.name}: {task.error}"
@@ -356,6 +360,22 @@ class Run:
                 self._rows = [self._show(node) for node in self._list_first_nodes(nodes)]
             rows = [*self._rows, *self._list_cache_rows()]
         return sorted(rows, key=lambda row: str(row["task_id"]))
+
+    def observe(self) -> None:
+        """Let KFP see the states of a large run now, and fail a run whose workflow object is too large.
+
+        Rows keep what was seen last before the object was compressed, so somebody has to look in time.
+        """
+        ended = sum(task.state in FINAL for task in list(self.tasks.values()))
+        is_small = self.argo.max_bytes >= 1 << 20 and len(self.pipeline.tasks) < 20
+        if is_small or (ended - self._observed < 8 and self.tasks and ended):
+            return
+        self._observed = ended
+        self._list_rows()
+        if Size(self).is_too_large(list_nodes(self)):
+            # the controller's update is refused, and the workflow ends in error
+            self.error = "Request entity too large: limit is 3145728"
+            self.is_terminated.set()
 
     def _list_first_nodes(self, nodes: dict[str, Node]) -> list[Node]:
         """Return the nodes as they were before the root had any tasks: what KFP saw last of a large run."""

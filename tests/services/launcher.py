@@ -30,6 +30,7 @@ class Pod:
             folder/minio/… is at /minio/… in the pod before the command, and comes back after it.
         resources: The container's, as the pipeline has them.
         kubernetes: The KubernetesExecutorConfig.
+        show: Takes what the program has printed so far, while it runs.
         kept: Folders of the container that come back after the command: mounted claims.
     """
 
@@ -43,6 +44,7 @@ class Pod:
     resources: Any = None
     kubernetes: Any = None
     kept: tuple[str, ...] = ()
+    show: Callable[[str], None] = lambda _: None
 
     @property
     def deadline_s(self) -> float:

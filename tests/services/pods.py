@@ -153,6 +153,7 @@ def _wait(container: Any, pod: Pod) -> int | None:
             return None
         if pod.is_terminated.is_set():
             container.kill()
+        pod.show(container.logs().decode(errors="replace"))
     return code
 
 

@@ -69,6 +69,18 @@ def write_pipeline(folder: Path, spec: dict[str, Any]) -> str:
     return str(path)
 
 
+def add_kubernetes(spec: dict[str, Any], **executors: Any) -> dict[str, Any]:
+    """Return a pipeline with what Kubernetes is to do, by name of the task."""
+    labels = {f"exec-{task}": config for task, config in executors.items()}
+    kubernetes = {"deploymentSpec": {"executors": labels}}
+    return {"pipeline_spec": spec, "platform_spec": {"platforms": {"kubernetes": kubernetes}}}
+
+
+def name_object(name: str) -> dict[str, Any]:
+    """Return how a pipeline names an object of Kubernetes, as releases from 2.5 on read it."""
+    return {"runtimeValue": {"constant": name}}
+
+
 def _make_component(name: str, constants: dict[str, Any], upstream: list[str]) -> dict[str, Any]:
     artifact = {"artifactType": {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}}
     component: dict[str, Any] = {

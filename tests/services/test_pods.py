@@ -12,7 +12,13 @@ import pytest
 from tests.services.cluster import Cluster
 from tests.services.kfp_server import KFPServer
 from tests.services.pods import DockerPods
-from tests.services.sample import PROGRAM, make_pipeline, write_pipeline
+from tests.services.sample import (
+    PROGRAM,
+    add_kubernetes,
+    make_pipeline,
+    name_object,
+    write_pipeline,
+)
 from tests.services.waiting import wait_until
 
 REPOSITORY = "tests/sample"
@@ -40,7 +46,12 @@ def image(engine, base_image, _session_registry) -> str:
 
 def submit(server: KFPServer, tmp_path, spec):
     client = server.connect()
-    made = client.create_run_from_pipeline_package(write_pipeline(tmp_path, spec))
+    if "platform_spec" in spec:  # a package of two documents
+        made = client.runs.run_service_create_run(
+            run={"display_name": "a run", "pipeline_spec": spec}
+        )
+    else:
+        made = client.create_run_from_pipeline_package(write_pipeline(tmp_path, spec))
     return server.wait(made.run_id)
 
 
@@ -145,6 +156,70 @@ def test_pod_has_no_network(kfp_cluster, image, tmp_path, code):
     run = submit(kfp_cluster, tmp_path, spec)
 
     assert "Network is unreachable" in run.tasks["one"].log
+
+
+def set_code(spec, task, code):
+    container = spec["deploymentSpec"]["executors"][f"exec-{task}"]["container"]
+    container["command"] = ["python3", "-c", code]
+    container["args"] = []
+
+
+SEE_SHARED_MEMORY = "import shutil; print('bytes', shutil.disk_usage('/dev/shm').total)"
+
+
+@pytest.mark.parametrize(
+    ("config", "size"),
+    [
+        # no release of KFP reads it; 64 MiB is what a container has without more
+        ({"enabledSharedMemory": {"volumeName": "shm", "size": "256Mi"}}, 64 << 20),
+        (
+            {
+                "emptyDirMounts": [
+                    {
+                        "volumeName": "shm",
+                        "mountPath": "/dev/shm",
+                        "medium": "Memory",
+                        "sizeLimit": "256Mi",
+                    }
+                ]
+            },
+            256 << 20,
+        ),
+    ],
+)
+def test_shared_memory_is_an_empty_dir_in_memory(kfp_cluster, image, tmp_path, config, size):
+    spec = make_pipeline(image, {"one": {}})
+    set_code(spec, "one", SEE_SHARED_MEMORY)
+
+    run = submit(kfp_cluster, tmp_path, add_kubernetes(spec, one=config))
+
+    assert f"bytes {size}\n" in run.tasks["one"].log
+
+
+def test_claim_keeps_what_a_container_wrote(kfp_cluster, image, tmp_path):
+    spec = make_pipeline(image, {"one": {}, "two": {"after": ["one"]}})
+    set_code(spec, "one", "open('/data/x.txt', 'w').write('written')")
+    set_code(spec, "two", "print(open('/data/x.txt').read())")
+    claim = {"pvcNameParameter": name_object("c"), "mountPath": "/data", "subPath": "folder"}
+    config = {"pvcMount": [claim]}
+
+    run = submit(kfp_cluster, tmp_path, add_kubernetes(spec, one=config, two=config))
+
+    assert "written\n" in run.tasks["two"].log
+
+
+def test_container_that_needs_too_much_memory_is_killed_and_only_the_log_says_so(
+    kfp_cluster, image, tmp_path
+):
+    spec = make_pipeline(image, {"one": {}})
+    set_code(spec, "one", "x = bytearray(200 << 20)")
+    container = spec["deploymentSpec"]["executors"]["exec-one"]["container"]
+    container["resources"] = {"resourceMemoryLimit": "32Mi"}
+
+    run = submit(kfp_cluster, tmp_path, spec)
+
+    assert "Component failed to execute successfully: signal: killed\n" in run.tasks["one"].log
+    assert "killed" not in json.dumps(run.to_json())
 
 
 def test_terminated_run_kills_its_pod(kfp_cluster, engine, image, tmp_path):
