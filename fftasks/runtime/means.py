@@ -12,7 +12,9 @@ import os
 from dataclasses import dataclass
 
 VARIABLE = "FFMEANS"
-_RETRY_INDEX = "KFP_RETRY_INDEX"  # how often Kubernetes has started the pod again; from KFP 2.16.1 on
+_RETRY_INDEX = (
+    "KFP_RETRY_INDEX"  # how often Kubernetes has started the pod again; from KFP 2.16.1 on
+)
 _MAX_EXPONENT = 64  # beyond it, every wait is the longest one, and floats overflow
 
 
