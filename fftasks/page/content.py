@@ -151,13 +151,14 @@ def find_longest_path(tasks: Sequence[PageTask]) -> list[str]:
     timed = {task.name: task for task in tasks if task.end is not None and task.begin is not None}
     if not timed:
         return []
-    now = max(timed.values(), key=_end)
+    # the last one of several that ended at once: times of a cluster are in whole seconds
+    now = max(reversed(timed.values()), key=_end)
     path = [now.name]
     while True:
         needed = [timed[name] for name in now.upstream if name in timed and name not in path]
         if not needed:
             return path[::-1]
-        now = max(needed, key=_end)
+        now = max(reversed(needed), key=_end)
         path.append(now.name)
 
 

@@ -8,8 +8,10 @@ import pytest
 
 from tests.sample import Sample
 from tests.services.cluster import Cluster
+from tests.services.executor_input import DriverError
 from tests.services.kfp_server import Fault, KFPServer
 from tests.services.launcher import Ending
+from tests.services.waiting import wait_until
 from tests.test_caching import list_computed, put_result, read_references
 from tests.test_submit import connect, find_run_id
 
@@ -55,14 +57,25 @@ Workflow(report(model, tuned).set_name("report"), name="flow")
 
 
 class Pods:
-    """Pods that fail where they are told to."""
+    """Pods that fail, or go on until they are ended, where they are told to; and drivers that fail."""
 
     def __init__(self):
-        self.failing = set()
+        self.failing, self.lasting, self.undriven = set(), set(), set()
 
     def __call__(self, pod):
-        failing = any(f"{task}-0" == pod.name for task in self.failing)
-        return Ending(exit_code=1) if failing else put_result(pod)
+        task = pod.folder.name.rsplit("-", 2)[0]
+        if task in self.lasting:
+            pod.is_terminated.wait(60)
+        return Ending(exit_code=1) if task in self.failing | self.lasting else put_result(pod)
+
+
+class Driving(Cluster):
+    """A cluster whose drivers fail where its pods say so."""
+
+    def _drive(self, run, task):
+        if task.name in self.launch.undriven:
+            raise DriverError("no execution found")
+        return super()._drive(run, task)
 
 
 @pytest.fixture
@@ -73,7 +86,7 @@ def pods():
 @pytest.fixture
 def server(tmp_path, pods, request):
     version = getattr(request, "param", "2.17.0")
-    cluster = Cluster(pods, tmp_path / "cluster", honours_cache_key=version == "2.18.0")
+    cluster = Driving(pods, tmp_path / "cluster", honours_cache_key=version == "2.18.0")
     with KFPServer(cluster, version=version) as server:
         yield server
 
@@ -236,6 +249,24 @@ def test_a_later_backend_does_not_mind_how_the_inputs_were_made(sample, server, 
     output = sample.doit("plan", "submit", "-v")
     assert "flow: 1 to compute, 4 from the cluster's cache" in output
     assert submit(sample, server) == {"clean"}
+
+
+def test_a_driver_that_failed_and_a_run_that_was_canceled_are_told_apart(sample, server, pods):
+    pods.undriven.add("train")
+    server.wait(find_run_id(sample.doit("submit")))
+    pods.undriven.clear()
+
+    undriven = foretell(sample)
+    pods.lasting.add("train")
+    run_id = find_run_id(sample.doit("submit"))
+    tasks = server.api.runs[run_id].tasks
+    wait_until(lambda: "train" in tasks and tasks["train"].state == "RUNNING", what="its pod")
+    sample.doit("cancel", run_id)
+    server.wait(run_id)
+
+    assert undriven["train"] == ["its driver failed in its last run"]
+    assert undriven["report"] == after("train")
+    assert foretell(sample)["train"] == ["its last run was canceled"]
 
 
 def test_nodes_that_share_a_pod_are_not_said_to_have_failed_each(sample, server, pods):

@@ -157,7 +157,7 @@ def test_a_failed_node_is_shown_with_error_log_and_what_to_do(tmp_path, capsys, 
     code, out = watch(tmp_path, capsys, *steps, logs={tasks[0]: log})
 
     assert code == 1
-    assert "first node failed: exit status 1" in out.out
+    assert "first node failed: its command ended with exit status 1" in out.out
     assert "line 49" in out.out
     assert "line 29\n" not in out.out
     assert re.search(r"`doit replay 'first node' [0-9a-f]{8} --pdb`", out.out)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 
 import pytest
 
@@ -19,6 +20,7 @@ def submitted(tmp_path_factory):
         sample = make_project(tmp_path_factory.mktemp("project"), server)
         old = submit_project(sample)[1]["run_id"]
         sample.edit("config/default.yaml", "kfp:", "kfp:\n  run_name: the new one")
+        time.sleep(1.1)  # Kubeflow Pipelines has times in whole seconds
         new = submit_project(sample)[1]["run_id"]
         yield sample, server, old, new
 
@@ -77,7 +79,7 @@ def test_cancel_ends_one_run_also_with_a_workflow_that_is_broken(submitted):
 
     assert "is asked to end" in sample.doit("cancel", old[:8])
 
-    assert server.wait(old).state == "CANCELED"
+    assert server.wait(old).state == "FAILED"  # as Kubeflow Pipelines shows it
     assert [run.is_terminated.is_set() for run in server.runs] == [True, False]
     assert "has ended already: canceled" in sample.doit("cancel", old)
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -66,7 +67,7 @@ def test_nodes_have_their_states_errors_and_logs(describe):
         "second": "ran",
         "third": "failed",
     }
-    assert tasks["third"]["error"].startswith("exit status 1")
+    assert tasks["third"]["error"].startswith("its command ended with exit status 1\n")
     assert tasks["third"]["error"].endswith("last lines of its log:\n<b>what it printed</b>")
     assert tasks["third"]["log"] == "<b>what it printed</b>\n"
     assert tasks["second"]["function"] == "double"
@@ -75,19 +76,34 @@ def test_nodes_have_their_states_errors_and_logs(describe):
     assert "◆ first node" in content["graph"]["svg"]
 
 
+ONE_NODE = """
+from fftasks import Workflow, workflow
+
+@workflow
+def one():
+    return 1
+
+Workflow(one(), name="alone")
+"""
+
+
 def test_it_shows_where_the_minutes_went(tmp_path):
-    pace = Pace(driver_s=0.1, queue_s=0.05, pull_s=0.15)
-    with KFPServer(Cluster(lambda _: Ending(), tmp_path / "cluster", pace=pace)) as server:
-        sample = make_project(tmp_path / "project", server)
+    def run_for_a_second(_):
+        time.sleep(1.1)  # Kubeflow Pipelines has times in whole seconds
+        return Ending()
+
+    pace = Pace(driver_s=1.1, queue_s=1.1, pull_s=1.1)
+    with KFPServer(Cluster(run_for_a_second, tmp_path / "cluster", pace=pace)) as server:
+        sample = make_project(tmp_path / "project", server, ONE_NODE)
         project, record = submit_project(sample)
         server.wait(record["run_id"])
 
         content = describe_run(project, record["run_id"])
 
     spent = content["spent"]
-    assert list(spent) == ["driver", "queue", "pull", "run", "between"]
-    for what, seconds in (("driver", 0.1), ("queue", 0.05), ("pull", 0.15)):
-        assert 3 * seconds - 0.01 <= spent[what] < 3 * seconds + 1
+    assert list(spent)[:4] == ["driver", "queue", "pull", "run"]
+    for what in ("driver", "queue", "pull", "run"):
+        assert 1 <= spent[what] <= 3
     took = content["tasks"][-1]["end"] - content["tasks"][0]["begin"]
     assert sum(spent.values()) == pytest.approx(took, abs=0.001)
 
@@ -97,7 +113,8 @@ def test_a_server_that_knows_no_pods_leaves_queue_and_pull_together(tmp_path, ta
         Script(*list_steps(tasks[:1], "PENDING", "RUNNING")), log_servers=frozenset()
     ) as server:
         project, record = submit_project(make_project(tmp_path, server))
-        wait_until(lambda: server.runs[0].finished, what="the run")
+        wait_until(lambda: server.runs[0].tasks, what="the first task")
+        wait_until(lambda: server.runs[0].tasks[tasks[0]].state == "RUNNING", what="its pod")
 
         tasks = describe_run(project, record["run_id"])["tasks"]
 
