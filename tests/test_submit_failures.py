@@ -32,23 +32,30 @@ def eat(x):
     return len(b"x" * (1 << 30))
 
 @workflow(reads=[])
+def delegate(x):
+    code = "b'x' * (1 << 30)"
+    subprocess.run(["eat", "-c", code], executable=sys.executable, check=True)
+
+@workflow(reads=[])
 def hang(x):
     subprocess.run(["sleep", "600"])
 
 one = ready().set_name("ready")
-nodes = [f(one).set_name(f.__name__) for f in (stumble, leave, eat, hang)]
+nodes = [f(one).set_name(f.__name__) for f in (stumble, leave, eat, delegate, hang)]
 Workflow(*nodes, name="failures")
 """
 NODES = """
 nodes:
   stumble: {retries: 3, retry_wait_s: 0.4, retry_factor: 1.5, retry_max_wait_s: 7200}
   leave: {retries: 1}
-  eat: {memory_limit: 128Mi}
+  "eat|delegate": {memory_limit: 128Mi}
   hang: {timeout_s: 2, retries: 1, pod_retries: 1}
 """
 REASONS = {
     "stumble": "ValueError: bad value, at the last of 4 tries",
     "leave": "ended its process with exit code 0 without a result, at the last of 2 tries",
+    "delegate": "subprocess.CalledProcessError: Command '['eat', '-c', \"b'x' * (1 << 30)\"]' "
+    "died with <Signals.SIGKILL: 9>. (a process was killed: out of memory, memory limit 128 MiB)",
     "eat": "was killed by SIGKILL (out of memory, memory limit 128 MiB)",
     "hang": "took longer than timeout_s: 2, at the last of 2 tries",
 }
@@ -122,7 +129,7 @@ def test_nodes_are_tried_again_in_their_pods_and_say_why_they_fail(project, serv
 
 
 def test_nodes_of_a_group_do_the_same(project, server):
-    project.edit("wf.py", "(stumble, leave, eat, hang)", "(stumble,)")
+    project.edit("wf.py", "(stumble, leave, eat, delegate, hang)", "(stumble,)")
     config = project.root / "config" / "default.yaml"
     text = config.read_text().partition("nodes:")[0].replace("kfp: {", "kfp: {fuse: chains, ")
     config.write_text(f"{text}nodes:\n  __default__: {{retries: 3, retry_wait_s: 0.1}}\n")

@@ -23,6 +23,10 @@ class Memory:
     limit_bytes: int | None = None
     kills: int | None = None
 
+    def has_killed_since(self, before: Memory) -> bool:
+        """Tell whether the kernel has counted a kill since the state was `before`."""
+        return self.kills is not None and before.kills is not None and self.kills > before.kills
+
     def describe_kill(self, before: Memory) -> str:
         """Return what SIGKILL means for a process that was started when the state was `before`.
 
@@ -33,7 +37,7 @@ class Memory:
         limit = "" if self.limit_bytes is None else f"memory limit {spell_bytes(self.limit_bytes)}"
         if self.kills is None or before.kills is None:
             return f"out of memory? {limit}".rstrip()
-        if self.kills > before.kills:
+        if self.has_killed_since(before):
             return f"out of memory, {limit}" if limit else "out of memory"
         return ""
 

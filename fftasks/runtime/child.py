@@ -151,9 +151,15 @@ class Child:
         """Return the report of a process that has ended."""
         self._finish_reading()
         report, code = self._report, self.exit_code or 0
-        if report is not None and (report.error or code == 0):
+        if report is not None and not report.error and code == 0:
             return report
-        memory = read_memory().describe_kill(self._memory)
+        now = read_memory()
+        memory = now.describe_kill(self._memory)
+        if report is not None and report.error:
+            if not now.has_killed_since(self._memory):
+                return report
+            # one that the node has started, which may be why it has failed
+            return report._replace(reason=f"{report.reason} (a process was killed: {memory})")
         reason = describe_end(code, memory)
         if report is not None:
             reason += ", after its function had returned"

@@ -112,7 +112,7 @@ def print_failure(failure: Failure, text: str) -> None:
 
 def _leave_message(text: str) -> None:
     try:
-        file = os.open(_MESSAGE_FILE, os.O_WRONLY)
+        file = os.open(_MESSAGE_FILE, os.O_WRONLY | os.O_NONBLOCK)
         if stat.S_ISREG(os.fstat(file).st_mode):
             os.ftruncate(file, 0)
             os.write(file, text.encode())

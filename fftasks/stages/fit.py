@@ -8,7 +8,7 @@ from typing import Any
 
 from fftasks.stages.limits import Cluster, describe_inputs, describe_object_excess, estimate_object
 
-# what the pipeline stage adds to a task besides what is counted here: cache key, retries, name shown
+# what the pipeline stage adds to a task besides what is counted here: cache key, pod_retries, name shown
 _MORE_BYTES = 300
 _IMPORTERS_BYTES = 2000  # of two importers, and of the edges from them
 _IMPORTERS_OBJECT_BYTES = 10_000  # the same, in Argo's workflow object

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from fftasks.runtime import pod as entry
 from fftasks.runtime.artifact import read_artifact
 from fftasks.runtime.failure import Failure, find_failure
 from fftasks.runtime.members import Members, format_members
@@ -517,3 +518,18 @@ def test_what_is_refused_before_anything_is_run_has_the_last_line_too(alone, arg
     assert done.returncode == 3
     assert found in find_failure(done.stderr).reason
     assert not alone.notes
+
+
+def test_reason_is_left_to_kubernetes_as_the_message_of_the_container(tmp_path, monkeypatch, capfd):
+    file = tmp_path / "termination-log"
+    monkeypatch.setattr(entry, "_MESSAGE_FILE", str(file))
+    failure = Failure("node", "ValueError: bad value", ("one", "two"))
+
+    entry.print_failure(failure, "first line\nsecond line")
+    assert not file.exists()  # this is no pod
+    assert find_failure(capfd.readouterr().err) == failure
+
+    file.write_text("x" * 1000)
+    entry.print_failure(failure, "first line\nsecond line")
+    assert find_failure(file.read_text()) == Failure("node", "ValueError: bad value")
+    assert capfd.readouterr().err.startswith("first line\nsecond line\n-- failed: ")

@@ -112,7 +112,9 @@ class Cluster:
         A failed task stops what is behind it and nothing else: Argo looks at the phase of a DAG only when
         nothing of it runs (workflow/controller/dag.go, assessDAGPhase).
         """
-        if _is_too_long(format_message(run.pipeline.spec.root)):
+        # from Argo 3.7.10 on arguments travel in a file, and the driver reads one from 2.16 on
+        has_file = run.argo.release >= (2, 17)
+        if not has_file and _is_too_long(format_message(run.pipeline.spec.root)):
             error = "fork/exec /bin/driver: argument list too long"
             run.fail_root(f"root driver: {error}", f"Error: {error}\n")
             return

@@ -267,6 +267,8 @@ class Run:
 
     def fail_root(self, error: str, log: str) -> None:
         """Let the root driver fail: no task begins."""
+        if self.driver.state == "SUCCEEDED":
+            self.driver.history.pop()
         self.driver.move("FAILED")
         self.driver.log, self.driver.exit_code = log, 1
         self.error = error

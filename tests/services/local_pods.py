@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,18 +29,33 @@ class LocalPods:
         if "--fingerprint" in words:  # of an image, and here is none
             at = words.index("--fingerprint")
             del words[at : at + 2]
-        completed = subprocess.run(
-            [*make_command(MODULE), *words],
-            cwd=self.project,
-            env={**os.environ, **pod.env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        printed = pod.folder / "printed.txt"
+        with printed.open("wb") as output:
+            process = subprocess.Popen(
+                [*make_command(MODULE), *words],
+                cwd=self.project,
+                env={**os.environ, **pod.env},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        is_killed = _wait(process, pod, printed)
         for path in pod.folder.rglob("output_metadata.json"):
             path.write_text(_move_back(path.read_text(), pod.folder))
-        return Ending(completed.returncode, log=completed.stdout)
+        log = printed.read_text(errors="replace")
+        return Ending(process.returncode, log=log, is_killed=is_killed)
+
+
+def _wait(process: subprocess.Popen[bytes], pod: Pod, printed: Path) -> bool:
+    """Wait for a process; kill it when its run is terminated, or its deadline is over: True then."""
+    end = time.monotonic() + pod.deadline_s
+    while process.poll() is None:
+        if pod.is_terminated.wait(0.02) or time.monotonic() > end:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return True
+        pod.show(printed.read_text(errors="replace"))
+    return False
 
 
 def _move(word: str, folder: Path) -> str:
