@@ -55,6 +55,7 @@ def explain_pod(pod: Json, events: Iterable[Json] = (), memory_limit: str = "") 
     if status.get("reason"):  # such as Evicted, DeadlineExceeded
         return _join(status.get("reason"), status.get("message"))
     states = [one.get("state") or {} for one in _list_statuses(status)]
+    has_begun = bool(states and {"running", "terminated"}.intersection(states[0]))
     for ended in (state.get("terminated") or {} for state in states):
         if reason := _explain_end(ended, memory_limit):
             return reason
@@ -67,7 +68,7 @@ def explain_pod(pod: Json, events: Iterable[Json] = (), memory_limit: str = "") 
     for waits in waiting:
         if waits.get("reason", "") not in _USUAL:
             return _join(waits.get("reason"), waits.get("message"))
-    return _explain_events(events)
+    return "" if has_begun else _explain_events(events)  # which may be of before
 
 
 def _explain_end(ended: Json, memory_limit: str) -> str:

@@ -134,9 +134,10 @@ class Evidence:
     def read_log(self, task: Task) -> str | None:
         """Return the log of a task's last pod, or of a driver that has failed; None if nobody gives it."""
         pod = task.driver_pod if task.has_failed_driver else self._find_pod(task)
-        if pod not in self._logs:
-            self._logs[pod] = self._ask_log(task, pod)
-        return self._logs[pod]
+        key = pod or f"task {task.name}"
+        if key not in self._logs:
+            self._logs[key] = self._ask_log(task, pod)
+        return self._logs[key]
 
     def list_ended_logs(self) -> dict[str, str | None]:
         """Return the logs that will not change any more, by pod; None for one that cannot be had."""
@@ -163,14 +164,18 @@ class Evidence:
     @functools.cached_property
     def waits(self) -> Mapping[str, str]:
         """Why tasks have waited for more than a minute, by name; "" where nobody says it. The first three."""
-        if time.monotonic() < self._wait_until:
-            return self._known_waits
-        waiting = [task for task in self.run.tasks if _has_waited(self.run, task)]
-        self._known_waits = {task.name: self.find_wait(task) for task in waiting[:_MOST_WAITS]}
-        self._wait_until = time.monotonic() + _PAUSE_S if waiting else 0.0
-        return self._known_waits
+        waiting = {task.name: task for task in self.run.tasks if _has_waited(self.run, task)}
+        if waiting and time.monotonic() >= self._wait_until:
+            asked = list(waiting)[:_MOST_WAITS]
+            self._known_waits = {name: self._find_wait(waiting[name]) for name in asked}
+            self._wait_until = time.monotonic() + _PAUSE_S
+        return {
+            name: reason
+            for name, reason in self._known_waits.items()
+            if name in waiting and (reason or waiting[name].state != "RUNNING")
+        }
 
-    def find_wait(self, task: Task) -> str:
+    def _find_wait(self, task: Task) -> str:
         """Return why the pod of a task, or of its driver, does not start; "" if nobody says it."""
         pod = task.pod or task.driver_pod
         return self._ask_kubernetes(pod, self._find_limit(task)) if pod else ""
@@ -247,10 +252,13 @@ class Evidence:
 
 
 def _has_waited(run: ClusterRun, task: Task) -> bool:
-    """Tell whether a task, or its driver, has waited for a machine or an image for long."""
+    """Tell whether a task, or its driver, has waited for a machine or an image for long, or may have.
+
+    A task may have if several pods began in the same second: their rows cannot be told apart.
+    """
     if run.is_over or task.state in FINAL:
         return False
-    is_driver = task.state == "" and task.driver.get("state") in ("PENDING", "RUNNING")
+    is_driver = task.state == "" and task.driver.get("state") == "PENDING"
     began = read_time(task.driver.get("start_time")) if is_driver else task.began
     if began is None or not (is_driver or task.state == "PENDING" or "state" not in task.step):
         return False

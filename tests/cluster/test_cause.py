@@ -110,7 +110,16 @@ NOT_PLACED = {
             "StartError: no such file",
         ),
         (make_pod({"terminated": {"reason": "Error", "exitCode": 1}}), [], ""),
-        (make_pod({"running": {}}), [], ""),
+        (
+            make_pod({"running": {"startedAt": "x"}}),
+            [warn("FailedScheduling", "no machine yet")],
+            "",
+        ),
+        (
+            make_pod({"terminated": {"reason": "Error"}}),
+            [warn("FailedScheduling", "no machine yet")],
+            "",
+        ),
         (make_pod({"waiting": {"reason": "PodInitializing"}}), [], ""),
         ({}, [], ""),
         (
