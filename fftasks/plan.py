@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fftasks.errors import FFTasksError
-from fftasks.project import NEEDS, Project
+from fftasks.project import NEEDS, TOGETHER, Project
 from fftasks.record import Record, read_record
 from fftasks.stages import node as node_stage
 from fftasks.stages.reasons import list_reasons
@@ -41,11 +41,11 @@ class Forecast:
 
 
 def list_needed(wanted: Iterable[str]) -> list[str]:
-    """Return some stages and all stages that they need, in the order of NEEDS."""
+    """Return some stages and all stages that are made with them or before, in the order of NEEDS."""
     needed = set(wanted)
     for stage in reversed(STAGES):
         if stage in needed:
-            needed.update(NEEDS[stage])
+            needed.update(NEEDS[stage], TOGETHER.get(stage, ()))
     return [stage for stage in STAGES if stage in needed]
 
 

@@ -40,6 +40,8 @@ NEEDS = {
     "pipeline": ("tasks", "pins"),
     "submit": ("pipeline",),
 }
+# stages that are made together with another one, which does not read their records
+TOGETHER = {"submit": ("components",)}
 # base: what the base's name stands for, in a record of its own, so that it is looked up once
 _SHARED = frozenset({"context", "base", "image", "push"})
 _NO_SETTINGS = NodeSettings()

@@ -21,7 +21,7 @@ from fftasks.doit.look import Checker, NodeLook, StageLook
 from fftasks.doit.names import name_task
 from fftasks.doit.reporter import Reporter
 from fftasks.errors import FFTasksError
-from fftasks.project import FOLDER, Project, open_current
+from fftasks.project import FOLDER, TOGETHER, Project, open_current
 
 __all__ = [
     "DOIT_CONFIG",
@@ -185,6 +185,7 @@ def _make_task(
             path.relative_to(project.root).as_posix()
             for path in project.list_needs(stage, workflow)
         ],
+        "task_dep": [f"{other}:{name_task(workflow)}" for other in TOGETHER.get(stage, ())],
         "targets": [project.record_path(stage, workflow).relative_to(project.root).as_posix()],
         "uptodate": [StageLook(stage, workflow, again=again)],
         "meta": {"fftasks": {"stage": stage, "workflow": workflow}},
