@@ -30,9 +30,9 @@ PICTURES = {
         ("context", "files", "ran"),
         ("image", "base, requirements, code", "ran", "context"),
         ("push", "registry", "ran", "image"),
-        ("components", "graph", "up to date"),
-        ("pins", "image of each node", "ran", "push", "components"),
-        ("pipeline", "YAML", "ran", "pins", "components"),
+        ("tasks", "graph", "up to date"),
+        ("pins", "image of each node", "ran", "push", "tasks"),
+        ("pipeline", "YAML", "ran", "pins", "tasks"),
         ("submit", "run", "ran", "pipeline"),
     ),
     "cutoff": _items(

@@ -69,7 +69,7 @@ def find_groups(project: Project) -> dict[str, str]:
     groups: dict[str, str] = {}
     for workflow in project.workflows:
         found = find_grouping(
-            project, workflow, read_record(project.record_path("components", workflow))
+            project, workflow, read_record(project.record_path("tasks", workflow))
         )
         for group in found.groups if found else ():
             if len(group.nodes) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,15 @@ class Forecast:
         return {"task": self.name, "runs": self.runs, "reasons": self.reasons, **shown}
 
 
+def list_needed(wanted: Iterable[str]) -> list[str]:
+    """Return some stages and all stages that they need, in the order of NEEDS."""
+    needed = set(wanted)
+    for stage in reversed(STAGES):
+        if stage in needed:
+            needed.update(NEEDS[stage])
+    return [stage for stage in STAGES if stage in needed]
+
+
 def plan_nodes(project: Project, wanted: set[str] | None = None) -> list[Forecast]:
     """Return what will become of the nodes, upstream first; of those that are wanted, and all they need."""
     labels = list(project.nodes) if wanted is None else project.list_needed(wanted)
@@ -46,10 +56,10 @@ def plan_nodes(project: Project, wanted: set[str] | None = None) -> list[Forecas
     return [_plan_node(project, label, records) for label in labels]
 
 
-def plan_stages(project: Project, last: str = STAGES[-1]) -> list[Forecast]:
-    """Return what will become of the stages up to one of them."""
+def plan_stages(project: Project, *wanted: str) -> list[Forecast]:
+    """Return what will become of some stages and all that they need."""
     forecasts: dict[str, Forecast] = {}
-    for stage in STAGES[: STAGES.index(last) + 1]:
+    for stage in list_needed(wanted):
         for workflow in ("",) if stage in _SHARED else tuple(project.workflows):
             name = f"{stage}:{workflow}" if workflow else stage
             forecasts[name] = _plan_stage(project, stage, workflow, forecasts)

@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 
 FOLDER = ".fftasks"
 PROFILE = "profile"  # `doit profile=prod ...` chooses it
-# each stage but the nodes', and those whose records it reads; the last four are made for each workflow
+# each stage but the nodes', and those whose records it reads; those below push are made for each workflow
 NEEDS = {
     "context": (),
     "image": ("context",),
     "push": ("image",),
-    "components": (),
-    "pins": ("components", "push"),
-    "pipeline": ("components", "pins"),
+    "tasks": (),
+    "pins": ("tasks", "push"),
+    "components": ("push", "pins"),
+    "pipeline": ("tasks", "pins"),
     "submit": ("pipeline",),
 }
 # base: what the base's name stands for, in a record of its own, so that it is looked up once

@@ -23,7 +23,7 @@ from fftasks.project import Project
 from fftasks.record import read_record
 from fftasks.runtime.start import MODULE, make_command
 from fftasks.settings.nodes import NodeSettings
-from fftasks.stages.components import make_tasks
+from fftasks.stages.kfp_tasks import make_tasks
 from fftasks.stages.means import count_cpu, settle_means
 from fftasks.steps.grouping import find_grouping
 
@@ -88,7 +88,7 @@ def rehearse(project: Project, workflow: str) -> None:
     Raises NodeError for the first one that fails; those that run are waited for.
     """
     graph = project.workflows[workflow]
-    old = read_record(project.record_path("components", workflow))
+    old = read_record(project.record_path("tasks", workflow))
     grouping = find_grouping(project, workflow, old)
     tasks = make_tasks(graph, workflow, grouping.groups if grouping else None)
     folder = project.folder / "groups" / graph["workflows"][workflow]["slug"]

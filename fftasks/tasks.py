@@ -33,6 +33,7 @@ __all__ = [
     "task_pipeline",
     "task_push",
     "task_submit",
+    "task_tasks",
 ]
 
 T = TypeVar("T")
@@ -132,8 +133,13 @@ def task_push() -> dict[str, Any]:
     return _make_task(_load(), "push")
 
 
+def task_tasks() -> Iterator[dict[str, Any]]:
+    """Decide which nodes share a pod, and what each pod is told."""
+    yield from _make_tasks("tasks", task_tasks.__doc__)
+
+
 def task_components() -> Iterator[dict[str, Any]]:
-    """Write a component for each node, as YAML."""
+    """Write a component file for each node, for pipelines of other people."""
     yield from _make_tasks("components", task_components.__doc__)
 
 

@@ -62,9 +62,7 @@ def sample(tmp_path, registry, kfp_cluster, base_image, monkeypatch):
 
 def find_value(cluster, project, run, node, output="result"):
     """Return what a node left on the cluster, wherever it is."""
-    (record,) = [
-        read_record(path) for path in (project.root / ".fftasks/components").glob("*.json")
-    ]
+    (record,) = [read_record(path) for path in (project.root / ".fftasks/tasks").glob("*.json")]
     (task,) = [name for name, task in record["tasks"].items() if node in task["nodes"]]
     for name, artifact in run.tasks[task].executor_input["outputs"]["artifacts"].items():
         path = cluster.store.get_path(artifact["artifacts"][0]["uri"])
@@ -88,7 +86,7 @@ def test_a_fused_run_gives_what_the_run_here_gives(sample, kfp_cluster, cluster,
     run = kfp_cluster.wait(find_run_id(output))
 
     assert run.state == "SUCCEEDED", list_failed(run)
-    assert re.search(r"(\d+) components, fused from 16 nodes", output)
+    assert re.search(r"(\d+) tasks, fused from 16 nodes", output)
     assert len(run.tasks) < 16
     for node in ("total", "two", "square 1"):
         assert find_value(cluster, sample, run, node) == fftasks.load(node, sample.root)

@@ -140,7 +140,7 @@ def test_a_no_op_imports_neither_kfp_nor_docker_nor_the_users_code(sample):
     assert "loaded []" in sample.doit("submit")
 
 
-def test_after_an_edit_of_code_components_are_not_made_again(sample):
+def test_after_an_edit_of_code_tasks_are_not_made_again(sample):
     sample.doit("submit")
     sample.edit("wf.py", "return [parts", "return [1, parts")
 

@@ -112,6 +112,6 @@ def remember(project: Project, workflow: str, last: Record | None) -> None:
 
 def _name_pods(project: Project, workflow: str) -> dict[str, Record]:
     """Return in which pod each node is that shares one, by the nodes' ids; see judge.py."""
-    components = read_record(project.record_path("components", workflow)) or {"tasks": {}}
+    components = read_record(project.record_path("tasks", workflow)) or {"tasks": {}}
     shared = [task["nodes"] for task in components["tasks"].values() if len(task["nodes"]) > 1]
     return {node: {"pod": name_pod(nodes)} for nodes in shared for node in nodes}

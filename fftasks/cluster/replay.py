@@ -19,6 +19,7 @@ from fftasks.cluster.details import Task
 from fftasks.cluster.run import ClusterRun, find_container, list_outputs
 from fftasks.errors import ToolError
 from fftasks.project import Project
+from fftasks.runtime.pod import REPLAY
 from fftasks.runtime.start import MODULE, make_command
 
 _PLACE = "/tmp/fftasks-replay"  # noqa: S108 - in a container of our own
@@ -136,7 +137,8 @@ def _locate(path: Path) -> dict[str, Any]:
 
 def _make_environment(run: ClusterRun, task: Task) -> Mapping[str, str]:
     variables = find_container(run.document, task.name).get("env", ())
-    return {variable["name"]: variable["value"] for variable in variables} | {"PYTHONHASHSEED": "0"}
+    own = {variable["name"]: variable["value"] for variable in variables}
+    return {**own, "PYTHONHASHSEED": "0", REPLAY: "1"}
 
 
 def _link(source: Path, target: Path) -> None:

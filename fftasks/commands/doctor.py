@@ -24,7 +24,7 @@ CHECKS: dict[str, Check] = {
     "settings": check_settings,
     "workflows": check_graphs,
     "nodes": check_nodes,
-    "components": check_pipeline,
+    "tasks": check_pipeline,
     "engine": check_engine,
     "base image": check_base,
     "registry": check_registry,

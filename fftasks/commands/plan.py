@@ -79,14 +79,14 @@ def _forecast(project: Project, tasks: list[str]) -> dict[str, list[Forecast]]:
         everything = not tasks or "run" in tasks
         parts["run"] = plan_nodes(project, None if everything else {str(label) for label in labels})
     if not tasks or stages:
-        last = max(stages or STAGES[-1:], key=STAGES.index)
-        parts[last] = plan_stages(project, last)
+        wanted = stages or STAGES[-1:]
+        parts[max(wanted, key=STAGES.index)] = plan_stages(project, *wanted)
     return parts
 
 
 def _look_ahead(project: Project, parts: dict[str, list[Forecast]]) -> list[Prospect]:
     """Return what runs on the cluster would be like, if any stage for them is asked about."""
-    if not {"components", "pins", "pipeline", "submit"}.intersection(parts):
+    if not {"tasks", "pins", "pipeline", "submit"}.intersection(parts):
         return []
     current = _list_current(parts)
     return [look_ahead(project, workflow, current) for workflow in project.workflows]

@@ -97,11 +97,11 @@ class _Control(TaskControl):  # type: ignore[misc]
         self._goal, self._commands = goal, commands
 
     def process(self, task_selection: list[str] | None) -> None:
-        """Select the tasks, and note what the image is made for, if it is to be made."""
+        """Select the tasks, and note what the image is built and pushed for, if it is."""
         super().process(task_selection)
         stages = {meta.get("stage", "") for meta in _list_metas(self)} | {self._goal}
-        if "image" in self.tasks:
-            _get_meta(self.tasks["image"])["goal"] = choose_goal(stages)
+        for stage in {"image", "push"} & self.tasks.keys():
+            _get_meta(self.tasks[stage])["goal"] = choose_goal(stages)
 
     def _process_filter(self, task_selection: list[str]) -> list[str]:
         """Return the names that are selected, which have no options behind them any more."""

@@ -58,16 +58,16 @@ def _check_file(project: Project, file: str) -> Iterator[Finding]:
 
 
 def check_pipeline(project: Project) -> Iterator[Finding]:
-    """Make the components, which refuse what no container could run."""
+    """Make the tasks of each workflow, which refuses nodes that no container could run."""
     for workflow in project.workflows:
-        yield _make_components(project, workflow)
+        yield _make_tasks(project, workflow)
 
 
-def _make_components(project: Project, workflow: str) -> Finding:
+def _make_tasks(project: Project, workflow: str) -> Finding:
     try:
-        step = plan(project, "components", workflow)
+        step = plan(project, "tasks", workflow)
         if not is_current(step):
             run_step(step)
     except FFTasksError as error:
-        return make_failure("components", error)
-    return Finding("components", OK, f"{workflow} can run on Kubeflow Pipelines")
+        return make_failure("tasks", error)
+    return Finding("tasks", OK, f"{workflow} can run on Kubeflow Pipelines")

@@ -61,9 +61,10 @@ def run_node(label: str) -> dict[str, Any]:
 def run_stage(stage: str, workflow: str, again: bool, task: Task) -> dict[str, Any]:  # noqa: FBT001 - doit passes it
     """Make a stage and record it, unless it turns out to be up to date; say whether, why, and when.
 
-    task: of doit; commands/run.py has noted in that of the image what it is made for
+    task: of doit; commands/run.py has noted in that of the image what it is made for, and in that of the push
     """
     from fftasks.steps.assembly import plan
+    from fftasks.steps.preflight import check_goal, explained
     from fftasks.steps.step import list_reasons, run_step
 
     begin, project = time.time(), open_current()
@@ -72,10 +73,9 @@ def run_stage(stage: str, workflow: str, again: bool, task: Task) -> dict[str, A
         reasons = list_reasons(step)
         if not reasons:
             return {"ran": False}
-        goal = task.meta["fftasks"].get("goal")
-        if goal:
-            from fftasks.steps.preflight import check_goal
-
+        goal = task.meta["fftasks"].get("goal", "")
+        if stage == "image":
             check_goal(project, goal)
-        run_step(step)
+        with explained(stage, goal):
+            run_step(step)
     return {"ran": True, "reason": reasons[0], ONCE: {"begin": begin}}

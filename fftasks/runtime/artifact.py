@@ -29,7 +29,7 @@ from typing import Any
 
 from fftasks.errors import StoreError
 
-_MAGIC = b"fftasks1"
+MAGIC = b"fftasks1"
 _ALIGNMENT = 64
 _CHUNK = 1 << 24
 _PAGE = 1 << 12
@@ -95,14 +95,14 @@ def _map(descriptor: int) -> memoryview:
 
 def _lay_out(parts: Sequence[_Bytes]) -> list[_Bytes]:
     """Return what stands in the file, piece by piece."""
-    table, offset = [], len(_MAGIC) + 8 + 16 * len(parts)
+    table, offset = [], len(MAGIC) + 8 + 16 * len(parts)
     pieces: list[_Bytes] = []
     for part in parts:
         padding = -offset % _ALIGNMENT
         table += [offset + padding, len(part)]
         pieces += [bytes(padding), part]
         offset += padding + len(part)
-    return [struct.pack(f"<8sQ{len(table)}Q", _MAGIC, len(parts), *table), *pieces]
+    return [struct.pack(f"<8sQ{len(table)}Q", MAGIC, len(parts), *table), *pieces]
 
 
 def _cut(pieces: Sequence[_Bytes]) -> Iterator[tuple[int, list[memoryview]]]:
@@ -198,8 +198,8 @@ def _find_undecorated(module: str, qualname: str) -> Any:
 
 def _split(content: memoryview) -> list[memoryview]:
     magic, count = struct.unpack_from("<8sQ", content)
-    if magic != _MAGIC:
-        raise ValueError(f"it begins with {magic!r}, not with {_MAGIC!r}")
+    if magic != MAGIC:
+        raise ValueError(f"it begins with {magic!r}, not with {MAGIC!r}")
     table = struct.unpack_from(f"<{2 * count}Q", content, 16)
     parts = [
         content[start : start + length]

@@ -70,7 +70,7 @@ def read_job(document: Mapping[str, Any], node: Node) -> Job:
             parameters[name] = fitting
         else:
             inside[parameter.name] = fitting
-    return Job("", node.name, inputs, outputs, parameters=parameters, values=inside)
+    return Job("", node.name, inputs, outputs, parameters=parameters, values=inside, foreign=True)
 
 
 def name_object(taken: Collection[str]) -> str:

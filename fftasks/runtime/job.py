@@ -48,6 +48,7 @@ class Job(NamedTuple):
     timeout_s: seconds after which it is killed; 0: never
     is_retry: it has failed before, and its log goes on
     pages: folder that takes what is shown of the result, see show.py; "" if nobody wants it
+    foreign: inputs may be files or folders that no node wrote, see foreign.py
     reported_bytes: an output of up to so many bytes is in the report, for whoever reads it to write
 
     A tuple, as is the report: a process that lives a millisecond makes one faster than an object.
@@ -66,6 +67,7 @@ class Job(NamedTuple):
     values: Mapping[str, Any] = {}
     pages: str = ""
     reported_bytes: int = 0
+    foreign: bool = False
 
 
 class Report(NamedTuple):
@@ -236,8 +238,11 @@ def _run(node: Node, job: Job, names: Mapping[Input, str]) -> Report:
     def load(needed: Input) -> Any:
         # one object per input, not per file: equal results of two nodes are one file in the local store, and
         # two objects in Python
-        given = job.inputs[names[needed]]
-        return read_artifact(given) if isinstance(given, str) else read_artifact(*given)
+        name = names[needed]
+        given = job.inputs[name]
+        if not isinstance(given, str):
+            return read_artifact(*given)
+        return _read_pod_input(node, name, given) if job.foreign else read_artifact(given)
 
     begin = time.perf_counter()
     given = call_node(node, load, job.parameters, job.values)
@@ -260,6 +265,22 @@ def _run(node: Node, job: Job, names: Mapping[Input, str]) -> Report:
         pages=write_pages(result, job.pages) if job.pages else (),
         unwritten=unwritten,
     )
+
+
+def _read_pod_input(node: Node, name: str, path: str) -> Any:
+    """Return the value of an input of a pod, which may come from another component than ours."""
+    from fftasks.runtime.foreign import is_foreign, read_foreign  # no run here needs it
+
+    if is_foreign(path):
+        return read_foreign(node, name, path)
+    try:
+        return read_artifact(path)
+    except FileNotFoundError as error:
+        raise NodeError(
+            f"{node.name}: its input {name!r} is missing",
+            found=[f"nothing is at {path}"],
+            tip="the component upstream has to write a file or folder to the path of its output",
+        ) from error
 
 
 def _preview(result: Any, items: Sequence[str]) -> dict[str, str]:

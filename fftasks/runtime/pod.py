@@ -20,6 +20,7 @@ from fftasks.runtime.job import Report
 from fftasks.runtime.means import Means
 from fftasks.runtime.schedule import FailedError, Schedule
 
+REPLAY = "FFREPLAY"  # set in the environment where a person reads the output, and no command does
 # what the child tells this process
 IMPORTED = "imported"  # the user's file is imported
 FAILED = "failed"  # this node of a group has failed
@@ -99,7 +100,8 @@ def print_failure(failure: Failure, text: str) -> None:
         failure: Why the pod fails.
         text: The same for people, in some lines.
     """
-    lines = f"{text}\n{format_failure(failure)}\n".encode("utf-8", "backslashreplace")
+    line = "" if os.environ.get(REPLAY) else f"{format_failure(failure)}\n"
+    lines = f"{text}\n{line}".encode("utf-8", "backslashreplace")
     try:
         sys.stdout.flush()
         while lines:  # not through sys.stderr, in which a signal may have interrupted this process

@@ -9,6 +9,11 @@ from fftasks.stages.messages import load_messages
 
 Document = dict[str, Any]
 
+MAX_DESCRIPTION = (
+    1024  # characters, also of a name to show; see PipelineInfo in KFP's pipeline_spec.proto
+)
+_CONTINUED = "\n#              "  # how KFP's SDK writes and reads further lines of a description
+
 
 def check_document(document: Document) -> None:
     """Parse a pipeline document as strictly as KFP's server does.
@@ -24,16 +29,37 @@ def check_document(document: Document) -> None:
     json_format.ParseDict(document["deploymentSpec"], messages.PipelineDeploymentConfig())
 
 
+def make_info(name: str, shown: str, description: str) -> Document:
+    """Return the pipelineInfo of a document; KFP's server has known its three fields since release 2.0.
+
+    Args:
+        name: Name that KFP's metadata and cache know the pipeline by.
+        shown: Name to show, shortened to what KFP takes.
+        description: Text to show; "" for none.
+    """
+    info = {"name": name, "displayName": _clean(shown)[:MAX_DESCRIPTION]}
+    text = "\n".join(map(_clean, description.splitlines()))[:MAX_DESCRIPTION]
+    return {**info, "description": text} if text else info
+
+
 def format_document(document: Document, description: str, platform: Document | None = None) -> str:
     """Return a document as YAML, sorted, that every YAML parser reads alike.
 
-    description: one line; kfp finds it in the third line of the file
-    platform: a second document, if there is anything in it
+    Args:
+        document: Pipeline document.
+        description: Text for the comment at the top, in whose third line KFP's SDK looks for it.
+        platform: Second document, with the settings for Kubernetes; None or {} if there are none.
     """
     name = document["pipelineInfo"]["name"]
-    head = f"# PIPELINE DEFINITION\n# Name: {name}\n# Description: {description}\n"
+    said = _CONTINUED.join(map(_clean, description.splitlines()))
+    head = f"# PIPELINE DEFINITION\n# Name: {name}\n# Description: {said}\n"
     second = f"---\n{format_yaml(platform)}" if platform else ""
     return f"{head}{format_yaml(document)}{second}"
+
+
+def _clean(line: str) -> str:
+    """Return a line without what YAML takes nowhere, comments included: controls and lone surrogates."""
+    return "".join(c if c.isprintable() else " " for c in line)
 
 
 def parse_documents(text: str) -> tuple[Document, Document]:

@@ -15,7 +15,7 @@ _IMPORTERS_OBJECT_BYTES = 10_000  # the same, in Argo's workflow object
 
 
 def find_excess(tasks: Mapping[str, Mapping[str, Any]], cluster: Cluster) -> str:
-    """Return why a cluster would not take the tasks of components.make_tasks; "" if it does."""
+    """Return why a cluster would not take the tasks of kfp_tasks.make_tasks; "" if it does."""
     if excess := describe_object_excess(tasks, cluster):
         return excess
     for task in tasks.values():

@@ -73,7 +73,7 @@ def make_plan(graph: Record, workflow: str, groups: Sequence[Group], name_task: 
 
 
 def make_group_task(plan: Plan, group: Group, command: Sequence[str]) -> dict[str, Any]:
-    """Return the task of a group, as components.make has it.
+    """Return the task of a group, as kfp_tasks.make has it.
 
     Constants do not travel with it: they come from the graph in the image.
     """

@@ -79,7 +79,7 @@ def check_limits(components: Record, document: Document, cluster: Cluster) -> No
     """Check that a cluster takes a pipeline.
 
     Args:
-        components: Record of the components stage.
+        components: Record of the tasks stage.
         document: The pipeline that was made of it.
         cluster: The limits.
 
@@ -112,7 +112,7 @@ def describe_object_excess(tasks: Mapping[str, Mapping[str, Any]], cluster: Clus
     """Return why Argo's workflow object would be too large for tasks; "" if it is not.
 
     Args:
-        tasks: The tasks of components.make_tasks, by name.
+        tasks: The tasks of kfp_tasks.make_tasks, by name.
         cluster: The limits.
     """
     size = estimate_object(tasks, cluster)
@@ -136,7 +136,7 @@ def estimate_object(tasks: Mapping[str, Mapping[str, Any]], cluster: Cluster) ->
     Beyond 1 MiB Argo compresses the states of the steps, each of which has a copy of them all.
 
     Args:
-        tasks: The tasks of components.make_tasks, by name.
+        tasks: The tasks of kfp_tasks.make_tasks, by name.
         cluster: The limits.
     """
     spec = states = 0

@@ -1,4 +1,4 @@
-"""Stage pipeline: components and the images of tasks -> one pipeline document for Kubeflow Pipelines.
+"""Stage pipeline: tasks and their images -> one pipeline document for Kubeflow Pipelines.
 
 VERSION counts changes of what `make` gives for the same inputs.
 """
@@ -9,34 +9,38 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from fftasks.errors import SettingsError, ToolError
+from fftasks.errors import ToolError
 from fftasks.record import Record, digest_bytes, digest_json
 from fftasks.settings.nodes import NodeSettings
-from fftasks.stages.document import Document, check_document, format_document
+from fftasks.stages.document import Document, check_document, format_document, make_info
 from fftasks.stages.kept import Kept, add_importers, take_kept
 from fftasks.stages.kubernetes import check_mounts, check_platform, make_platform
+from fftasks.stages.labels import relabel
 from fftasks.stages.limits import Cluster, check_limits, check_sources
 from fftasks.stages.means import settle_means
-from fftasks.stages.placeholder import REASON, is_carried
 from fftasks.stages.resources import settle
+from fftasks.stages.texts import check_texts
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a pipeline is compiled with, besides its components and their images.
+    """What a pipeline is compiled with, besides its tasks and their images.
 
-    caching: whether KFP may take a task's result from an earlier run
-    version: of fftasks
-    settings: of nodes, by their ids in the graph record; those of a task are its first node's
-    cluster: what it takes of a pipeline
+    Attributes:
+        caching: Whether KFP may take a task's result from an earlier run.
+        version: Version of fftasks.
+        settings: Id of a node in the graph record -> its settings; a task has those of its first node.
+        cluster: What the cluster takes of a pipeline.
+        description: What the workflow is for, to be shown; "" for nothing.
     """
 
     caching: bool
     version: str
     settings: Mapping[str, NodeSettings] = field(default_factory=dict)
     cluster: Cluster = field(default_factory=Cluster)
+    description: str = ""
 
 
 def make(
@@ -44,13 +48,20 @@ def make(
 ) -> tuple[Record, str]:
     """Return the record of a workflow's pipeline and its YAML.
 
-    components: the record of the components stage
-    pins: the record of the pins stage: the image of each task, repository@sha256:..., and its fingerprint
-    kept: what tasks of several nodes take from their last run, by their fingerprints
+    Args:
+        components: Record of the stage tasks.
+        pins: Record of the stage pins: the image of each task, repository@sha256:..., and its fingerprint.
+        options: What else decides what the pipeline is.
+        kept: Fingerprint of a task of several nodes -> what it takes from its last run.
 
-    The record's output is the digest of the YAML, whose second document has what is for Kubernetes.
+    Returns:
+        Record, and the YAML, whose second document has the settings for Kubernetes. The record's `file` is
+        the digest of the YAML, and its `output` the digest of what runs: all of it but the description, so
+        that an edit of a docstring starts no run.
 
-    Raises WorkflowError if the workflow is too large for KFP, and ToolError if an image is not by digest.
+    Raises:
+        WorkflowError: The workflow is too large for KFP.
+        ToolError: An image is not named by its digest.
     """
     _check_references(pins)
     inputs = list_inputs(components, pins, options)
@@ -65,16 +76,22 @@ def make(
     platform = make_platform({_name_executor(components, n): s for n, s in chosen.items()})
     check_limits(components, document, options.cluster)
     check_sources(document)
+    relabel(document, platform)
+    output = digest_json([document, platform])
+    workflow = components["workflow"]
+    document["pipelineInfo"] = make_info(components["slug"], workflow, options.description)
     check_document(document)
     check_platform(platform)
-    said = f"workflow {components['workflow']!r}, made by fftasks"
+    said = f"workflow {workflow!r}, made by fftasks"
+    said = f"{options.description}\n\n{said}" if options.description else said
     text = format_document(document, said, platform)
     record = {
         "stage": "pipeline",
         "version": VERSION,
         "inputs": inputs,
-        "output": digest_bytes(text.encode()),
-        "workflow": components["workflow"],
+        "output": output,
+        "file": digest_bytes(text.encode()),
+        "workflow": workflow,
     }
     return record, text
 
@@ -96,17 +113,19 @@ def sketch(
     for name, chosen in _choose_settings(components, settings).items():
         executor = document["deploymentSpec"]["executors"][_name_executor(components, name)]
         settle(document["root"]["dag"]["tasks"][name], executor["container"], chosen)
+    relabel(document, {})
     return document
 
 
 def list_inputs(components: Record, pins: Record, options: Options) -> dict[str, Any]:
     """Return the inputs that a record of `make` with the same arguments would have."""
     return {
-        "components": components["output"],
+        "tasks": components["output"],
         "pins": pins["output"],
         "caching": options.caching,
         "cluster": asdict(options.cluster),
         "fftasks": options.version,
+        **({"description": options.description} if options.description else {}),
         **{
             f"settings of {components['tasks'][name]['name']}": digest_json(chosen.to_json())
             for name, chosen in _choose_settings(components, options.settings).items()
@@ -147,25 +166,13 @@ def _settle(
         shown = chosen[name].display_name or node
         task["taskInfo"] = {"name": shown if cluster.display_names else name}
         executor = document["deploymentSpec"]["executors"][_name_executor(components, name)]
-        _check_texts(node, chosen[name])
+        check_texts(node, chosen[name])
         check_mounts(node, chosen[name])
         settle(task, executor["container"], chosen[name])
 
 
 def _name_executor(components: Record, task: str) -> str:
     return f"exec-{components['tasks'][task]['slug']}"
-
-
-def _check_texts(node: str, settings: NodeSettings) -> None:
-    """Raise SettingsError for a text that Kubernetes or KFP would change on its way."""
-    for key, value in settings.to_json().items():
-        if not is_carried(value):
-            origins = sorted({o for k, o in settings.origins.items() if k.partition(".")[0] == key})
-            raise SettingsError(
-                f"pipeline: {key} of node {node!r} would not arrive as it is",
-                found=[", ".join(origins), REASON],
-                tip="put it into a config map: config_map_env",
-            )
 
 
 def _check_references(pins: Record) -> None:

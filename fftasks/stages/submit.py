@@ -79,7 +79,7 @@ def make(
 
     Raises ToolError if the YAML is not the one of the record, and what start_run raises.
     """
-    if digest_bytes(text.encode()) != pipeline["output"]:
+    if digest_bytes(text.encode()) != pipeline["file"]:
         raise ToolError(
             f"submit: the pipeline of workflow {pipeline['workflow']!r} was changed after it was made",
             tip="run `doit forget pipeline` and `doit submit`; edit the workflow or config/, not the YAML",

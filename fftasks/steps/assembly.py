@@ -1,7 +1,7 @@
 """Stages put together: what each one reads, what it makes, and which port does its work outside.
 
-context ──▶ image ──▶ push ──┐
-graph ────▶ components ──────┼─▶ pins ──▶ pipeline ──▶ submit
+context ──▶ image ──▶ push ──┐     ┌─▶ components
+graph ────▶ tasks ───────────┼─▶ pins ──▶ pipeline ──▶ submit
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from fftasks.steps.step import Step
 
 
 def plan(project: Project, stage: str, workflow: str = "", *, again: bool = False) -> Step:
-    """Return the step of a stage; the last four stages are made for each workflow.
+    """Return the step of a stage; those below push are made for each workflow.
 
     again: of submit, start a new run, also if there is one of the same pipeline; of image, look at
     the base again
@@ -31,8 +31,9 @@ def plan(project: Project, stage: str, workflow: str = "", *, again: bool = Fals
         return pipeline.plan_submit(project, graph, workflow, again=again)
     if stage == "pins":
         return pipeline.plan_pins(project, workflow)
-    makers = {
-        "components": pipeline.plan_components,
-        "pipeline": pipeline.plan_pipeline,
-    }
+    if stage == "components":
+        from fftasks.steps.components import plan_components
+
+        return plan_components(project, graph, workflow)
+    makers = {"tasks": pipeline.plan_tasks, "pipeline": pipeline.plan_pipeline}
     return makers[stage](project, graph, workflow)

@@ -8,9 +8,9 @@ from dataclasses import asdict, replace
 from fftasks.project import Project
 from fftasks.record import Record, digest_json, read_record
 from fftasks.settings.nodes import NodeSettings
-from fftasks.stages.components import make_tasks
 from fftasks.stages.fit import find_excess
 from fftasks.stages.groups import Grouping, Limits, Place, Pods, group_nodes, limit_groups
+from fftasks.stages.kfp_tasks import make_tasks
 from fftasks.stages.limits import choose_cluster, describe_excess
 from fftasks.stages.means import count_cpu
 
@@ -24,7 +24,7 @@ def find_grouping(
 ) -> Grouping | None:
     """Return the groups of a workflow, or None if each node has a task of its own.
 
-    old: the record of the components stage, whose groups are kept as far as they are as good
+    old: the record of the tasks stage, whose groups are kept as far as they are as good
     mode: as the setting kfp.fuse, and instead of it
     """
     kfp, graph, why = project.settings.kfp, project.workflows[workflow], ""
@@ -68,8 +68,8 @@ def find_tasks(
 
     up_to_date: the names of the stages that are, as doit has them
     """
-    components = read_record(project.record_path("components", workflow))
-    if components is not None and f"components:{workflow}" in up_to_date:
+    components = read_record(project.record_path("tasks", workflow))
+    if components is not None and f"tasks:{workflow}" in up_to_date:
         return components["tasks"], components.get("grouping")
     grouping = find_grouping(project, workflow, components)
     groups = grouping.groups if grouping else None
@@ -86,7 +86,7 @@ def find_unfused_excess(project: Project, graph: Record, workflow: str) -> str:
 
 
 def describe_grouping(grouping: Grouping | None) -> Record | None:
-    """Return what the record of the components stage says about the groups."""
+    """Return what the record of the tasks stage says about the groups."""
     if grouping is None:
         return None
     return {
@@ -100,13 +100,13 @@ def describe_grouping(grouping: Grouping | None) -> Record | None:
 
 
 def describe_tasks(components: Record) -> str:
-    """Return how many components there are, and why they are fewer than nodes."""
+    """Return how many tasks there are, and why they are fewer than nodes."""
     count, groups = len(components["tasks"]), components.get("grouping")
     if not groups:
-        return f"{count} components"
+        return f"{count} tasks"
     nodes = sum(len(task["nodes"]) for task in components["tasks"].values())
     why = f": {groups['why']}" if groups["why"] else ""
-    return f"{count} components, fused from {nodes} nodes{why},"
+    return f"{count} tasks, fused from {nodes} nodes{why}"
 
 
 def name_choice(project: Project, workflow: str) -> str:

@@ -1,16 +1,16 @@
-"""The steps of one workflow: components, pins, pipeline and submit."""
+"""The steps of one workflow: tasks, pins, pipeline and submit."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Collection
 
 from fftasks.project import Project
-from fftasks.record import Record, digest_file, digest_json, read_record, write_text
-from fftasks.stages import components, pins, pipeline, submit
+from fftasks.record import Record, digest_json, read_record, write_text
+from fftasks.stages import kfp_tasks, pins, pipeline, submit
 from fftasks.stages.kept import Kept
 from fftasks.stages.limits import choose_cluster
-from fftasks.steps.connect import find_gone, name_repository
+from fftasks.steps.components import describe_workflow, digest_there
+from fftasks.steps.connect import find_gone
 from fftasks.steps.grouping import describe_grouping, describe_tasks, find_grouping, name_choice
 from fftasks.steps.image import plan_push
 from fftasks.steps.keeping import find_kept, name_members
@@ -18,39 +18,31 @@ from fftasks.steps.pinning import choose, make_wish
 from fftasks.steps.step import Step, compare, is_current, need, run_step, shorten
 
 
-def plan_components(project: Project, graph: Record, name: str) -> Step:
-    """Return the step of the components: a file for each, and their record."""
-    slug = graph["workflows"][name]["slug"]
-    folder = project.folder / "components" / slug
+def plan_tasks(project: Project, graph: Record, name: str) -> Step:
+    """Return the step of the tasks: which nodes share one, and what each is told."""
 
-    def build(old: Record | None) -> tuple[Record, dict[str, str]]:
-        reference = f"{name_repository(project)}:{project.settings.image.tag}"
+    def build(old: Record | None) -> Record:
         grouping = find_grouping(project, name, old)
-        preview = project.settings.kfp.preview
-        record, files = components.make(graph, name, reference, grouping, preview=preview)
-        return {**record, "grouping": describe_grouping(grouping)}, files
+        record = kfp_tasks.make(graph, name, grouping, preview=project.settings.kfp.preview)
+        return {**record, "grouping": describe_grouping(grouping)}
 
     def list_reasons(old: Record | None) -> list[str]:
-        if old is None or old.get("graph") != _name_graph(project, graph, name):
-            record = build(old)[0]
-            changed = compare(old, components.VERSION, record["inputs"])
-            return [*_compare_modes(old, record), *changed] if changed else []
-        return [f"{file} was changed or removed" for file in _find_changed(folder, old["files"])]
+        if old is not None and old.get("graph") == _name_graph(project, graph, name):
+            return []
+        record = build(old)
+        changed = compare(old, kfp_tasks.VERSION, record["inputs"])
+        return [*_compare_modes(old, record), *changed] if changed else []
 
     def make() -> Record:
-        record, files = build(read_record(project.record_path("components", name)))
-        for file in set(_list_yaml(folder)) - set(files):
-            (folder / file).unlink()
-        for file, text in files.items():
-            write_text(folder / file, text)
+        record = build(read_record(project.record_path("tasks", name)))
         return {**record, "graph": _name_graph(project, graph, name)}
 
     return Step(
-        path=project.record_path("components", name),
-        needs=project.list_needs("components", name),
+        path=project.record_path("tasks", name),
+        needs=project.list_needs("tasks", name),
         list_reasons=list_reasons,
         make=make,
-        describe=lambda record: f"{describe_tasks(record)} in {shorten(project, folder)}",
+        describe=describe_tasks,
     )
 
 
@@ -81,8 +73,13 @@ def plan_pipeline(project: Project, graph: Record, name: str) -> Step:
 
         caching = project.settings.kfp.caching
         settings = project.list_settings(name)
-        cluster = choose_cluster(project.settings.kfp.version)
-        return pipeline.Options(caching, __version__, settings, cluster)
+        return pipeline.Options(
+            caching=caching,
+            version=__version__,
+            settings=settings,
+            cluster=choose_cluster(project.settings.kfp.version),
+            description=describe_workflow(project, graph),
+        )
 
     def make() -> Record:
         parts, pinned = map(need, needs)
@@ -100,7 +97,7 @@ def plan_pipeline(project: Project, graph: Record, name: str) -> Step:
         parts, pinned = map(need, needs)
         inputs = pipeline.list_inputs(parts, pinned, choose_options())
         reasons = compare(old, pipeline.VERSION, inputs)
-        is_there = old is not None and _digest_there(text_path) == old["output"]
+        is_there = old is not None and digest_there(text_path) == old.get("file")
         return reasons if reasons or is_there else [f"{text_path.name} was changed or removed"]
 
     return Step(
@@ -176,16 +173,15 @@ def list_references(project: Project, name: str) -> set[str]:
 
 
 def _name_graph(project: Project, graph: Record, name: str) -> str:
-    """Return the digest of what components are made of: of a graph all but its code."""
+    """Return the digest of what tasks are made of: of a graph all but its code."""
     seen = ("name", "slug", "kind", "line", "function", "inputs", "upstream", "arguments")
     workflow = graph["workflows"][name]
     nodes = {
         node: {key: graph["nodes"][node][key] for key in (*seen, "parameters", "shows")}
         for node in workflow["nodes"]
     }
-    image = name_repository(project), project.settings.image.tag
     choice = project.settings.kfp.preview, name_choice(project, name)
-    return digest_json([nodes, workflow["parameters"], graph["file"], image, choice])
+    return digest_json([nodes, workflow["parameters"], graph["file"], choice])
 
 
 def _compare_modes(old: Record | None, record: Record) -> list[str]:
@@ -193,15 +189,3 @@ def _compare_modes(old: Record | None, record: Record) -> list[str]:
     modes = [((one or {}).get("grouping") or {}).get("mode", "none") for one in (old, record)]
     is_other = old is not None and modes[0] != modes[1]
     return [f"groups of nodes: {modes[0]} -> {modes[1]}"] if is_other else []
-
-
-def _find_changed(folder: Path, files: Mapping[str, str]) -> Iterator[str]:
-    yield from (file for file, digest in files.items() if _digest_there(folder / file) != digest)
-
-
-def _digest_there(path: Path) -> str | None:
-    return digest_file(path) if path.is_file() else None
-
-
-def _list_yaml(folder: Path) -> list[str]:
-    return [path.name for path in folder.glob("*.yaml")]

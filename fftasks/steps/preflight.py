@@ -10,7 +10,11 @@ from fftasks.project import NEEDS, Project
 from fftasks.record import read_record
 
 _STAGES = tuple(NEEDS)
-_PUSHING = frozenset({"push", "pins", "pipeline", "submit"})
+_PUSHING = frozenset({"push", "pins", "components", "pipeline", "submit"})
+WHY_PUSHED = (
+    "a component file names its image by the digest that a registry gives it, so that KFP's cache"
+    " never serves the result of older code"
+)
 
 
 def choose_goal(stages: Collection[str]) -> str:
@@ -28,7 +32,8 @@ def check_goal(project: Project, goal: str) -> None:
     from fftasks.stages.push import check_owner
     from fftasks.steps.connect import name_repository
 
-    with _blamed("it could not be pushed"):
+    why = f", and {WHY_PUSHED}" if goal == "components" else ""
+    with _blamed(f"it could not be pushed{why}"):
         check_owner(name_repository(project))
     if goal == "submit" and _is_to_run(project):
         with _blamed("no run could be started with it"):
@@ -60,6 +65,21 @@ def _ask_host(project: Project) -> None:
         check_host(kfp, settings)
         # unlike the question before, this one wants to know who asks
         find_experiment(kfp, settings)
+
+
+@contextmanager
+def explained(stage: str, goal: str) -> Iterator[None]:
+    """Say of an error of the stage push why component files need it; commands/run.py notes the goal."""
+    try:
+        yield
+    except FFTasksError as error:
+        if (stage, goal) != ("push", "components"):
+            raise
+        raise type(error)(
+            error.attempted,
+            found=[*error.found, WHY_PUSHED],
+            tip=error.tip or "set registry.server, registry.repository, and a login that may push",
+        ) from error
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from typing import Any
 from fftasks.cluster.show import format_seconds
 from fftasks.project import Project
 from fftasks.record import Record
-from fftasks.stages.components import make_tasks
 from fftasks.stages.fit import find_excess
 from fftasks.stages.groups import Estimate, Group, estimate_groups
+from fftasks.stages.kfp_tasks import make_tasks
 from fftasks.stages.limits import choose_cluster
 from fftasks.steps.durations import Durations, find_durations
 from fftasks.steps.grouping import choose_limits, find_tasks, get_pods, list_places

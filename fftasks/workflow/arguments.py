@@ -61,6 +61,34 @@ def _name_positions(func: Callable[..., Any], count: int) -> Iterator[str]:
         yield f"{name}_{position - start}"
 
 
+def find_parameter(
+    func: Callable[..., Any], count: int, keywords: Iterable[str], name: str
+) -> inspect.Parameter | None:
+    """Return the parameter of a function that takes an argument of a call.
+
+    Args:
+        func: Function that is called.
+        count: Number of positional arguments.
+        keywords: Names of the others, in order.
+        name: Name of the argument, as name_arguments gives it.
+
+    Returns:
+        The parameter, also `*args` and `**kwargs`; None if the function has no signature.
+    """
+    keywords = list(keywords)
+    signature = _read_signature(func)
+    if signature is None:
+        return None
+    found = list(signature.parameters.values())
+    named = {p.name: p for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    rest = next((p for p in found if p.kind is p.VAR_POSITIONAL), None)
+    more = next((p for p in found if p.kind is p.VAR_KEYWORD), None)
+    positions = [p for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    takers = [positions[i] if i < len(positions) else rest for i in range(count)]
+    takers += [named.get(keyword, more) for keyword in keywords]
+    return dict(zip(name_arguments(func, count, keywords), takers, strict=True)).get(name)
+
+
 def _number(name: str) -> Iterator[str]:
     yield name
     yield from (f"{name}_{i}" for i in itertools.count(2))

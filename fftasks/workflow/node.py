@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fftasks.errors import WorkflowError
-from fftasks.workflow.arguments import check_call, name_arguments
+from fftasks.workflow.arguments import check_call, find_parameter, name_arguments
 from fftasks.workflow.pending import Result, copy_containers, find_results
 from fftasks.workflow.site import Site, find_site
 
 if TYPE_CHECKING:
+    import inspect
+
     from fftasks.workflow.plugin import Plugin
 
 _serial = itertools.count()
@@ -113,6 +115,10 @@ class Node(Result):
         args = tuple(values.get(next(names), value) for value in self.args)
         kwargs = {key: values.get(next(names), value) for key, value in self.kwargs.items()}
         return args, kwargs
+
+    def find_parameter(self, argument: str) -> inspect.Parameter | None:
+        """Return the parameter of the function that takes an argument, by the names of `arguments`."""
+        return find_parameter(self.callee, len(self.args), self.kwargs, argument)
 
     def _find_parents(self) -> list[Node]:
         found = [result.node for result in find_results((self.args, self.kwargs))]

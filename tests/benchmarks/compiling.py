@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fftasks.stages import components, pipeline
+from fftasks.stages import kfp_tasks, pipeline
 from fftasks.stages.limits import Cluster
 from tests.benchmarks.measure import Cost, alternate, median
 from tests.benchmarks.table import Row, compare
 from tests.stages.sdk import compile_pipeline
-from tests.stages.test_components import IMAGE, Ref, make_graph, make_pins
+from tests.stages.test_components import Ref, make_graph, make_pins
 from tests.stages.test_pipeline import REFERENCE
 
 TITLE = "compiling a pipeline"
@@ -31,7 +31,7 @@ def measure(folder: Path) -> Iterator[Row]:
     folder.mkdir(parents=True, exist_ok=True)
     ours: dict[int, Cost] = {}
     for size in _SIZES:
-        made, _ = components.make(make_graph(_make_chain(size)), "sums", IMAGE)
+        made = kfp_tasks.make(make_graph(_make_chain(size)), "sums")
         pins = make_pins(made, REFERENCE)
         takes = (
             lambda made=made, pins=pins: _compile(made, pins),

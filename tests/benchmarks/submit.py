@@ -31,7 +31,7 @@ COPY requirements.txt .
 RUN pip install -q -r requirements.txt
 COPY . .
 """
-_STAGES = ("context", "image", "push", "components", "pins", "pipeline", "submit")
+_STAGES = ("context", "image", "push", "tasks", "pins", "pipeline", "submit")
 _TIMES = 5
 _GOAL = 1 / 5
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fftasks.ports.kfp import start_run
 from fftasks.project import Project, open_project
 from fftasks.record import Record, write_record, write_text
-from fftasks.stages import components, pipeline, submit
+from fftasks.stages import kfp_tasks, pipeline, submit
 from fftasks.steps.grouping import find_grouping
 from tests.sample import Sample
 from tests.stages.test_components import make_pins
@@ -38,8 +38,8 @@ def submit_project(sample: Sample, reference: str = REFERENCE) -> tuple[Project,
     project = open_project(sample.root)
     [name] = project.workflows
     grouping = find_grouping(project, name)
-    parts, _ = components.make(project.workflows[name], name, reference, grouping)
-    write_record(project.record_path("components", name), parts)
+    parts = kfp_tasks.make(project.workflows[name], name, grouping)
+    write_record(project.record_path("tasks", name), parts)
     pins = make_pins(parts, reference)
     options = pipeline.Options(caching=True, version="0", settings=project.list_settings(name))
     made, text = pipeline.make(parts, pins, options)

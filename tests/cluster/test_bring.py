@@ -8,6 +8,7 @@ import pytest
 
 from fftasks.cluster.run import list_nodes
 from fftasks.runtime.artifact import read_artifact
+from fftasks.runtime.failure import PREFIX
 from fftasks.runtime.start import make_command
 from tests.cluster.submitted import make_project, submit_project
 from tests.services.cluster import Cluster
@@ -107,6 +108,7 @@ def test_a_failed_node_is_replayed_here_and_debugged(runs):
     failed = runs.sample.doit("replay", "check", runs.bad, code=1)
 
     assert "AssertionError: b is too large" in failed
+    assert PREFIX not in failed  # that line is for commands
 
     process = subprocess.run(
         [sys.executable, "-m", "doit", "replay", "check", runs.bad, "--pdb"],

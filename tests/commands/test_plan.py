@@ -71,7 +71,7 @@ def test_verbose_shows_settings_and_their_places_also_of_a_run_on_the_cluster(ch
         "config/default.yaml", "workflows: [wf.py]\nnodes:\n  total: {cpu: 2, env: {A: x}}\n"
     )
 
-    for stage in ("submit", "components"):
+    for stage in ("submit", "tasks"):
         output = chain.doit("plan", "-v", stage)
         assert re.search(
             r"settings of nodes:\n  total +cpu: 2 \(config/default.yaml:3\)"
@@ -184,20 +184,20 @@ def test_the_plan_of_a_submit_shows_groups_beside_what_they_save(tmp_path):
 
 def test_another_way_of_grouping_is_the_reason_that_is_shown(tmp_path):
     sample = Sample.make(tmp_path, FAN)
-    sample.doit("components")
+    sample.doit("tasks")
 
-    output = sample.doit("plan", "components", FFTASKS_KFP__FUSE="none")
+    output = sample.doit("plan", "tasks", FFTASKS_KFP__FUSE="none")
 
-    assert re.search(r"components:w +groups of nodes: auto -> none \(and \d+ more\)", output)
+    assert re.search(r"tasks:w +groups of nodes: auto -> none \(and \d+ more\)", output)
 
 
 def test_a_node_that_is_called_as_a_stage_is_not_taken_for_it(tmp_path):
-    text = FAN.replace("range(400)", "range(3)").replace('"best")', '"components:w")')
+    text = FAN.replace("range(400)", "range(3)").replace('"best")', '"tasks:w")')
     sample = Sample.make(tmp_path, text)
     sample.write("config/default.yaml", "workflows: [wf.py]\nkfp: {fuse: auto}\n")
-    sample.doit("run", "run", "components")
+    sample.doit("run", "run", "tasks")
 
     planned = json.loads(sample.doit("plan", "--json", FFTASKS_KFP__FUSE="none"))
 
-    assert [one["runs"] for one in planned["run"] if one["task"] == "components:w"] == [False]
+    assert [one["runs"] for one in planned["run"] if one["task"] == "tasks:w"] == [False]
     assert [one["mode"] for one in planned["cluster"]] == ["none"]

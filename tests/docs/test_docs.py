@@ -16,8 +16,10 @@ PAGES = sorted(
     path for part in ("tutorial", "how-to", "explanation") for path in (DOCS / part).glob("*.md")
 )
 MARK = "<!-- services: cluster"
+OWN_MARK = f"{MARK}, a project of its own"
 ALONE = [path for path in PAGES if MARK not in path.read_text()]
 ON_CLUSTER = [path for path in PAGES if MARK in path.read_text()]
+WITH_OWN_PROJECT = [path for path in ON_CLUSTER if OWN_MARK in path.read_text()]
 
 
 class Reader:
@@ -64,9 +66,9 @@ def test_what_a_page_tells_is_what_happens(page, tmp_path):
     Reader(tmp_path).follow(page)
 
 
-def test_what_pages_tell_of_the_cluster_is_what_happens(
-    tmp_path, registry, kfp_cluster, base_image, cluster
-):
+@pytest.fixture
+def reader(tmp_path, registry, kfp_cluster, base_image, cluster):
+    """Give somebody who has a cluster and a registry."""
     reader = Reader(tmp_path)
     reader.environ |= {
         "FFTASKS_KFP__HOST": kfp_cluster.url,
@@ -76,11 +78,18 @@ def test_what_pages_tell_of_the_cluster_is_what_happens(
         "FFTASKS_OBJECT_STORE__MOUNT": f"{cluster.folder}/bucket/minio",
         "REGISTRY_PASSWORD": registry.credentials["password"],
     }
+    return reader
 
-    for page in sorted(
-        ON_CLUSTER, reverse=True
-    ):  # the tutorial, and then what goes on with its project
+
+def test_what_pages_tell_of_the_cluster_is_what_happens(reader):
+    # the tutorial, and then what goes on with its project
+    for page in sorted(set(ON_CLUSTER) - set(WITH_OWN_PROJECT), reverse=True):
         reader.follow(page)
+
+
+@pytest.mark.parametrize("page", WITH_OWN_PROJECT, ids=lambda path: path.stem)
+def test_what_a_page_with_a_project_of_its_own_tells_of_the_cluster_is_what_happens(page, reader):
+    reader.follow(page)
 
 
 def test_the_site_builds_without_a_warning(tmp_path):

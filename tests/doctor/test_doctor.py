@@ -196,7 +196,7 @@ def test_what_no_container_could_run_is_found(tmp_path, server):
         make_project(tmp_path, server, CHAIN.replace('"second"', '"{{x}}"')), check_pipeline
     )
 
-    assert "cannot run on Kubeflow Pipelines" in found["components: fail"].found
+    assert "cannot run on Kubeflow Pipelines" in found["tasks: fail"].found
 
 
 def test_a_check_that_goes_wrong_stops_no_other(tmp_path, server):

@@ -362,7 +362,7 @@ def test_nodes_that_share_a_task_show_what_each_of_them_has(tmp_path):
     with run_showing(tmp_path, kfp="  fuse: auto\n") as (sample, project, _):
         content, tasks = describe_shown(sample)
 
-    made = read_record(project.record_path("components", "show"))["tasks"].values()
+    made = read_record(project.record_path("tasks", "show"))["tasks"].values()
     assert max(len(task["nodes"]) for task in made) > 1
     assert tasks["score"]["metrics"] == {"accuracy": 0.765625, "count": 2}
     assert tasks["tell"]["text"] == "# Title"

@@ -17,15 +17,15 @@ from fftasks.errors import SettingsError, ToolError
 from fftasks.ports.kfp import read_state, start_run
 from fftasks.record import digest_json
 from fftasks.settings.tree import KFPSettings
-from fftasks.stages import components, pipeline
+from fftasks.stages import kfp_tasks, pipeline
 from fftasks.stages.submit import Request
 from tests.services.kfp_script import Script
 from tests.services.kfp_server import Fault, KFPServer, make_certificate
 from tests.services.serving import serve
 from tests.stages.sdk import parse_document
-from tests.stages.test_components import IMAGE, SUMS, make_graph, make_pins
+from tests.stages.test_components import SUMS, make_graph, make_pins
 
-PARTS, _ = components.make(make_graph(SUMS), "sums", IMAGE)
+PARTS = kfp_tasks.make(make_graph(SUMS), "sums")
 DOCUMENT = parse_document(
     pipeline.make(
         PARTS, make_pins(PARTS, "r@sha256:0"), pipeline.Options(caching=True, version="0")

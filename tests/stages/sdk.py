@@ -63,7 +63,9 @@ def compile_pipeline(
     path = folder / "theirs.yaml"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        compiler.Compiler().compile(dsl.pipeline(name=components["slug"])(flow), str(path))
+        shown = components["workflow"]
+        decorate = dsl.pipeline(name=components["slug"], display_name=shown)
+        compiler.Compiler().compile(decorate(flow), str(path))
     return parse_documents(path.read_text("utf-8"))
 
 

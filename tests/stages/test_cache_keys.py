@@ -5,18 +5,18 @@ import copy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fftasks.stages import components, pins, pipeline
+from fftasks.stages import kfp_tasks, pins, pipeline
 from fftasks.stages.fingerprint import list_fingerprints
 from tests.services.cluster import Cluster
 from tests.stages.sdk import parse_document
-from tests.stages.test_components import IMAGE, Ref, make_graph
+from tests.stages.test_components import Ref, make_graph
 from tests.stages.test_fingerprint import SURROUNDINGS, make_contents
 from tests.test_caching import put_result, run_on_backend
 
 
 def compile_graph(graph, newest, old):
     """Return the pipeline document of a graph, and the record of its pins."""
-    made, _ = components.make(graph, "sums", IMAGE)
+    made = kfp_tasks.make(graph, "sums")
     found = list_fingerprints(graph, "sums", make_contents(), SURROUNDINGS, {})
     wish = pins.Wish(
         {name: found[task["nodes"][0]].digest for name, task in made["tasks"].items()},

@@ -9,12 +9,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fftasks.errors import WorkflowError
+from fftasks.errors import SettingsError, WorkflowError
 from fftasks.record import digest_bytes, digest_json
-from fftasks.stages.components import make, name_task
+from fftasks.settings import NodeSettings
+from fftasks.stages import components, kfp_tasks
+from fftasks.stages.kfp_tasks import name_task
 from fftasks.workflow.slug import make_slug
 
-IMAGE = "registry.test/fftasks:latest"
+IMAGE = "registry.test/fftasks@sha256:" + "0" * 64
 TYPES = {
     str: "STRING",
     float: "NUMBER_DOUBLE",
@@ -73,8 +75,17 @@ def make_node(name, arguments):
         "arguments": described,
         "parameters": {},
         "shows": [],
-        "inputs": [n | {"output": "result"} for a in described for n in a["nodes"]],
+        "inputs": list_inputs(described),
     }
+
+
+def list_inputs(arguments):
+    """Return one input for each node that arguments use, named by the first use."""
+    first = {}
+    for argument in arguments:
+        for use in argument["nodes"]:
+            first.setdefault(use["node"], use["input"])
+    return [{"input": name, "node": node, "output": "result"} for node, name in first.items()]
 
 
 def make_pins(made, reference, **changes):
@@ -84,7 +95,16 @@ def make_pins(made, reference, **changes):
         fingerprint = digest_json(task["name"])
         pin = {"reference": reference, "fingerprint": fingerprint, "cache_key": fingerprint[7:47]}
         tasks[name] = pin | changes
-    return {"output": digest_json(tasks), "tasks": tasks}
+    return {"output": digest_json(tasks), "inputs": {}, "tasks": tasks}
+
+
+def make(graph, workflow, image=IMAGE, settings=None, **options):
+    """Return the record of the tasks, and the component files, whose descriptions are names."""
+    parts = kfp_tasks.make(graph, workflow, **options)
+    ids = graph["workflows"][workflow]["nodes"]
+    descriptions = {i: f"node {graph['nodes'][i]['name']!r}" for i in ids}
+    _, files = components.make(parts, make_pins(parts, image), descriptions, settings or {})
+    return parts, files
 
 
 def make_argument(name, value):
@@ -111,13 +131,18 @@ def load(text):
 
 
 def test_each_node_gets_a_file_of_its_slug():
-    record, files = make(make_graph({"Load data": {}, "load_data_0000": {}}), "sums", IMAGE)
+    graph = make_graph({"Load data": {}, "load_data_0000": {}})
+    parts = kfp_tasks.make(graph, "sums")
+
+    record, files = components.make(
+        parts, make_pins(parts, IMAGE), dict.fromkeys(graph["nodes"], ""), {}
+    )
 
     assert set(files) == {f"{make_slug('Load data')}.yaml", "load-data-0000.yaml"}
     assert record["files"] == {name: digest_bytes(text.encode()) for name, text in files.items()}
 
 
-def test_component_runs_the_node_in_the_configured_image():
+def test_component_runs_the_node_in_its_image_with_its_fingerprint():
     _, files = make(make_graph(SUMS), "sums", IMAGE)
 
     document = load(files["train.yaml"])
@@ -127,7 +152,7 @@ def test_component_runs_the_node_in_the_configured_image():
         "command": ["python3", "/opt/fftasks/fftasks/runtime/start.py", "fftasks.runtime"],
         "args": [
             *("--file", "flows/sums.py", "--workflow", "sums", "--node", "train"),
-            *("--executor-input", "{{$}}"),
+            *("--executor-input", "{{$}}", "--fingerprint", digest_json("train")),
         ],
     }
 
@@ -327,7 +352,7 @@ def test_make_imports_no_kfp():
     program = (
         "import sys; sys.path.insert(0, '.')\n"
         "import tests.stages.test_components as t\n"
-        "t.make(t.make_graph(t.SUMS), 'sums', 'i')\n"
+        "t.make(t.make_graph(t.SUMS), 'sums')\n"
         "print([m for m in sys.modules if m.split('.')[0] in ('kfp', 'kubernetes', 'requests')])"
     )
     root = Path(__file__).parents[2]
@@ -348,7 +373,7 @@ def test_kfp_loads_each_component_with_its_inputs(tmp_path):
 
     spec = component.component_spec
     assert component.name == "best"
-    assert component.description == "node 'best' of workflow 'sums': add in flows/sums.py"
+    assert component.description == "node 'best'"
     assert {name: each.type for name, each in spec.inputs.items()} == {
         "models_0": "system.Artifact@0.0.1",
         "models_1": "system.Artifact@0.0.1",
@@ -427,3 +452,66 @@ def test_values_are_not_shown_where_they_shall_not_or_find_no_room():
     tasks = make(wide, "sums", IMAGE)[0]["tasks"]
     assert tasks["part-7"]["env"]["FFPREVIEW"] == "name"
     assert "FFPREVIEW" not in tasks["sum"]["env"]
+
+
+def make_with(settings, **task):
+    """Return the inputs of the record, and the document of a node with settings."""
+    parts = kfp_tasks.make(make_graph({"n": {}}), "sums")
+    parts["tasks"]["n"]["env"] |= task
+    given = (parts, make_pins(parts, IMAGE), {"n": "what it does"}, {"n": settings})
+    record, files = components.make(*given)
+    return record["inputs"], load(files["n.yaml"])
+
+
+def read_container(document):
+    return document["deploymentSpec"]["executors"]["exec-n"]["container"]
+
+
+def test_the_environment_is_set_by_the_command_and_counts():
+    plain, document = make_with(NodeSettings())
+    inputs, other = make_with(NodeSettings(env={"B": "x y", "A": "1"}), FFPREVIEW="type")
+
+    command = read_container(document)["command"]
+    assert read_container(other)["command"] == ["env", "A=1", "B=x y", "FFPREVIEW=type", *command]
+    assert "env" not in read_container(other)
+    assert inputs.keys() - plain.keys() == {"settings of n"}
+
+
+def test_an_environment_that_would_not_arrive_is_refused():
+    with pytest.raises(SettingsError, match="env of node 'n' would not arrive as it is"):
+        make_with(NodeSettings(env={"A": "$(HOME)"}))
+
+
+@pytest.mark.parametrize(("cache", "options"), [(True, {"enableCache": True}), (False, {})])
+def test_a_node_that_is_never_cached_says_so(cache, options):
+    inputs, document = make_with(NodeSettings(cache=cache))
+
+    assert document["root"]["dag"]["tasks"]["n"]["cachingOptions"] == options
+    assert ("settings of n" in inputs) is not cache
+
+
+def test_a_file_shows_the_name_of_its_node_and_what_it_does():
+    from kfp import components as sdk
+
+    graph = make_graph({"Add all": {}})
+    parts = kfp_tasks.make(graph, "sums")
+    said = "Add.\n\nAll of them.\n    indented"
+    _, files = components.make(parts, make_pins(parts, IMAGE), {"Add all": said}, {})
+    (text,) = files.values()
+
+    assert load(text)["pipelineInfo"] == {
+        "name": make_slug("Add all"),
+        "displayName": "Add all",
+        "description": said,
+    }
+    assert sdk.load_component_from_text(text).description == said
+
+
+def test_another_description_changes_the_file_and_not_what_runs():
+    parts = kfp_tasks.make(make_graph({"n": {}}), "sums")
+    made = [components.make(parts, make_pins(parts, IMAGE), {"n": said}, {}) for said in ("a", "b")]
+
+    documents = [load(files["n.yaml"]) for _, files in made]
+    assert made[0][0]["files"] != made[1][0]["files"]
+    assert [one.pop("pipelineInfo")["description"] for one in documents] == ["a", "b"]
+    assert documents[0] == documents[1]

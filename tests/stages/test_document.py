@@ -9,10 +9,9 @@ from google.protobuf.json_format import ParseError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fftasks.stages.components import make
 from fftasks.stages.document import check_document, format_document, parse_documents
 from tests.stages.sdk import parse_document
-from tests.stages.test_components import IMAGE, SUMS, make_graph
+from tests.stages.test_components import SUMS, make, make_graph
 
 TEXTS = [
     "1e5",
@@ -94,7 +93,7 @@ def test_what_is_for_kubernetes_is_a_second_document():
 
 @pytest.mark.parametrize("place", [(), ("root",), ("deploymentSpec",)])
 def test_a_field_that_the_server_does_not_know_is_found_before(place):
-    document = parse_document(make(make_graph(SUMS), "sums", IMAGE)[1]["load.yaml"])
+    document = parse_document(make(make_graph(SUMS), "sums")[1]["load.yaml"])
     check_document(document)
     inner = document
     for key in place:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from fftasks.stages.components import make_tasks
 from fftasks.stages.group_task import list_shown
 from fftasks.stages.groups import group_nodes
+from fftasks.stages.kfp_tasks import make_tasks
 from tests.stages.test_components import Ref, make_graph
 
 

@@ -1,22 +1,22 @@
 """What groups take from their last run: importers in the pipeline document."""
 
 from fftasks.runtime.members import parse_members
-from fftasks.stages.components import make, make_tasks
 from fftasks.stages.fit import count_room, find_excess
 from fftasks.stages.groups import group_nodes
 from fftasks.stages.kept import Kept
+from fftasks.stages.kfp_tasks import make, make_tasks
 from fftasks.stages.limits import Cluster
 from fftasks.stages.pipeline import Options
 from fftasks.stages.pipeline import make as make_pipeline
 from tests.stages.sdk import parse_document
-from tests.stages.test_components import IMAGE, Ref, make_graph
+from tests.stages.test_components import Ref, make_graph
 
 GRAPH = make_graph({"a": {"n": 1}, "b": {"x": Ref("a")}, "c": {"x": Ref("b")}})
 KEPT = Kept({"kept": "s3://b/values", "kept_inner": "s3://b/inner"}, ("a",), "sha256:old")
 
 
 def make_document(kept):
-    components, _ = make(GRAPH, "sums", IMAGE, group_nodes(GRAPH, "sums", "chains"))
+    components = make(GRAPH, "sums", group_nodes(GRAPH, "sums", "chains"))
     (task,) = components["tasks"]
     pin = {"reference": f"r@sha256:{'0' * 64}", "fingerprint": "sha256:new", "cache_key": "new"}
     pins = {"output": "sha256:p", "tasks": {task: pin}}

@@ -6,13 +6,13 @@ import json
 import pytest
 
 from fftasks.settings.nodes import NodeSettings
-from fftasks.stages import components
+from fftasks.stages import kfp_tasks
 from fftasks.stages.document import parse_documents
 from fftasks.stages.groups import Group, Grouping
 from fftasks.stages.groups.estimate import Estimate
 from fftasks.stages.pipeline import Options, make
 from tests.services.cluster import Cluster
-from tests.stages.test_components import IMAGE, Ref, make_graph, make_pins
+from tests.stages.test_components import Ref, make_graph, make_pins
 from tests.stages.test_pipeline import REFERENCE
 from tests.test_caching import put_result, run_on_backend
 
@@ -24,7 +24,7 @@ RETRIED = NodeSettings(retries=3, retry_wait_s=7.5, retry_factor=1.5, retry_max_
 def compile_with(settings, groups=None):
     """Return both documents of the pipeline in which all nodes have these settings."""
     graph = make_graph(GRAPH)
-    made, _ = components.make(graph, "sums", IMAGE, groups)
+    made = kfp_tasks.make(graph, "sums", groups)
     chosen = dict.fromkeys(graph["nodes"], settings)
     options = Options(caching=True, version="0", settings=chosen)
     return parse_documents(make(made, make_pins(made, REFERENCE), options)[1])

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fftasks.graph import GraphFile, load_graph
-from fftasks.stages import components, pipeline
+from fftasks.stages import kfp_tasks, pipeline
 from fftasks.stages.document import parse_documents
 from fftasks.stages.groups import group_nodes
 from fftasks.stages.kept import Kept
 from fftasks.stages.limits import check_sources
-from tests.stages.test_components import IMAGE, Ref, make_graph, make_pins
+from tests.stages.test_components import Ref, make_graph, make_pins
 from tests.stages.test_pipeline import REFERENCE
 
 HEAD = """
@@ -109,7 +109,7 @@ def test_any_graph_gives_tasks_with_one_input_for_each_artifact(
 
 def compile_graph(graph, mode, *, is_kept):
     """Return the document of the graph's workflow; is_kept: groups take packs of their last run."""
-    made, _ = components.make(graph, "w", IMAGE, group_nodes(graph, "w", mode))
+    made = kfp_tasks.make(graph, "w", group_nodes(graph, "w", mode))
     pins = make_pins(made, REFERENCE)
     names = {i: node["name"] for i, node in graph["nodes"].items()}
     kept = {
@@ -141,9 +141,7 @@ def break_imports(document):
 
 @pytest.mark.parametrize("damage", [break_sources, break_imports])
 def test_a_document_in_which_a_task_has_two_is_a_bug(damage):
-    made, _ = components.make(
-        make_graph({"load": {}, "train": {"data": Ref("load")}}), "sums", IMAGE
-    )
+    made = kfp_tasks.make(make_graph({"load": {}, "train": {"data": Ref("load")}}), "sums")
     pins = make_pins(made, REFERENCE)
     _, text = pipeline.make(made, pins, pipeline.Options(caching=True, version="0"))
     document = parse_documents(text)[0]

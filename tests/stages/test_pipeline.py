@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from fftasks.errors import SettingsError, ToolError, WorkflowError
 from fftasks.record import digest_bytes, digest_json
 from fftasks.settings.nodes import NodeSettings
-from fftasks.stages import components
+from fftasks.stages import kfp_tasks
 from fftasks.stages.document import parse_documents
 from fftasks.stages.limits import Cluster, choose_cluster
 from fftasks.stages.pipeline import Options, make
 from tests.stages.sdk import parse_document
-from tests.stages.test_components import IMAGE, SUMS, Ref, make_graph, make_pins
+from tests.stages.test_components import SUMS, Ref, make_graph, make_pins
+from tests.stages.test_components import make as make_files
 
 REFERENCE = f"registry.test/fftasks@sha256:{'0' * 64}"
 VARIED = SUMS | {
@@ -39,7 +40,7 @@ VARIED = SUMS | {
 
 
 def build(nodes, *, caching=True, cluster=None, workflow="sums", reference=REFERENCE):
-    made, files = components.make(make_graph(nodes, workflow), workflow, IMAGE)
+    made, files = make_files(make_graph(nodes, workflow), workflow, reference)
     pins = make_pins(made, reference)
     record, text = make(
         made, pins, Options(caching=caching, version="0.1.0", cluster=cluster or Cluster())
@@ -72,16 +73,14 @@ def compile_with_kfp(nodes, files, folder: Path, *, caching=True):
                 if not refs and not isinstance(value, tuple):
                     given[key] = value
             task = load_component_from_text(files[f"{make_slug(name)}.yaml"])(**given)
-            task.set_container_image(REFERENCE).set_env_variable("FFFUNCTION", name)
+            task.set_env_variable("FFFUNCTION", name)
             task.set_display_name(name).set_caching_options(caching)
-            fingerprint = digest_json(name)
-            task.container_spec.args += ["--fingerprint", fingerprint]
             if caching:
-                task.set_caching_options(True, cache_key=fingerprint[7:47])
+                task.set_caching_options(True, cache_key=digest_json(name)[7:47])
             tasks[name] = task
 
     path = folder / "theirs.yaml"
-    compiler.Compiler().compile(dsl.pipeline(name="sums")(flow), str(path))
+    compiler.Compiler().compile(dsl.pipeline(name="sums", display_name="sums")(flow), str(path))
     return parse_document(path.read_text())
 
 
@@ -187,7 +186,7 @@ def test_tasks_are_shown_by_their_own_names():
 
 
 def test_a_setting_that_would_not_arrive_is_refused_with_its_place():
-    made, _ = components.make(make_graph(SUMS), "sums", IMAGE)
+    made = kfp_tasks.make(make_graph(SUMS), "sums")
     node = NodeSettings(env={"MODE": "$(HOME)"}, origins={"env.MODE": "config/default.yaml:6"})
     options = Options(caching=True, version="0", settings={made["tasks"]["load"]["nodes"][0]: node})
 
@@ -214,7 +213,7 @@ def test_old_backend_finds_tasks_by_the_name_that_is_shown():
     ],
 )
 def test_a_key_of_its_own_only_where_it_decides_alone(pin, caching, args):
-    made, _ = components.make(make_graph(SUMS), "sums", IMAGE)
+    made = kfp_tasks.make(make_graph(SUMS), "sums")
 
     _, text = make(made, make_pins(made, REFERENCE, **pin), Options(caching=True, version="0"))
 
@@ -260,10 +259,48 @@ def test_inserted_node_moves_nothing():
 def test_record_says_what_decides():
     record, text, _ = build(SUMS)
 
-    assert record["output"] == digest_bytes(text.encode())
+    assert record["file"] == digest_bytes(text.encode())
     other, changed, _ = build(SUMS, reference=REFERENCE[:-1] + "1")
     assert {k for k in record["inputs"] if record["inputs"][k] != other["inputs"][k]} == {"pins"}
     assert text != changed
+
+
+def build_described(description, workflow="sums"):
+    made = kfp_tasks.make(make_graph(SUMS, workflow), workflow)
+    options = Options(caching=True, version="0", description=description)
+    return make(made, make_pins(made, REFERENCE), options)
+
+
+def test_a_pipeline_says_what_it_is_for_as_the_sdk_reads_it():
+    from kfp.components import load_component_from_text
+
+    said = "Sum numbers.\n\nAll of {{them}}, for $(5); \x07 and \ud800 is said as a blank."
+
+    _, text = build_described(said, workflow="All sums")
+
+    info = parse_document(text)["pipelineInfo"]
+    assert info["displayName"] == "All sums"
+    assert info["description"] == said.replace("\x07", " ").replace("\ud800", " ")
+    loaded = load_component_from_text(text)
+    assert loaded.description == f"{info['description']}\n\nworkflow 'All sums', made by fftasks"
+    read_message(parse_document(text))
+
+
+def test_what_a_pipeline_says_has_the_length_that_kfp_takes():
+    info = parse_document(build_described("x" * 5000, workflow="w" * 2000)[1])["pipelineInfo"]
+
+    assert (len(info["description"]), len(info["displayName"])) == (1024, 1024)
+
+
+def test_what_a_pipeline_says_is_in_its_file_and_starts_no_run():
+    (before, text), (after, other) = build_described("this"), build_described("that")
+
+    assert text != other
+    assert before["output"] == after["output"]
+    assert before["file"] != after["file"]
+    assert {k for k in before["inputs"] if before["inputs"][k] != after["inputs"][k]} == {
+        "description"
+    }
 
 
 def test_image_by_tag_is_refused():
@@ -288,7 +325,7 @@ def test_a_graph_of_as_many_tasks_as_were_seen_to_run_is_accepted():
     # 200 tasks ran on a real KFP 2.17.0, and filled 99.3 % of Argo's workflow object
     record, text, _ = build(chain(200))
 
-    assert record["output"] == digest_bytes(text.encode())
+    assert record["file"] == digest_bytes(text.encode())
     assert build(fan_in(130))[1]
     assert build(fan_in(230), cluster=ROOMY)[1]
 
@@ -378,20 +415,18 @@ def test_run_parameters_are_parameters_of_the_pipeline_as_kfp_compiles_them(tmp_
     from kfp import compiler, dsl
     from kfp.components import load_component_from_text
 
-    made, files = components.make(make_parameter_graph(), "sums", IMAGE)
+    made, files = make_files(make_parameter_graph(), "sums", REFERENCE)
 
     def flow(alpha: float = 0.1):
         tasks = {name: load_component_from_text(files[f"{name}.yaml"]) for name in ("one", "two")}
-        one = tasks["one"](rate=alpha, k=1).set_container_image(REFERENCE)
-        two = tasks["two"](alpha=alpha, a=one.outputs["result"]).set_container_image(REFERENCE)
+        one = tasks["one"](rate=alpha, k=1)
+        two = tasks["two"](alpha=alpha, a=one.outputs["result"])
         one.set_env_variable("FFFUNCTION", "one")
         two.set_env_variable("FFFUNCTION", "two")
-        for name, task in (("one", one), ("two", two)):
-            task.container_spec.args += ["--fingerprint", digest_json(name)]
 
     flow.__doc__ = "Flow.\n\n    Args:\n        alpha: learning rate\n    "
     path = tmp_path / "theirs.yaml"
-    compiler.Compiler().compile(dsl.pipeline(name="sums")(flow), str(path))
+    compiler.Compiler().compile(dsl.pipeline(name="sums", display_name="sums")(flow), str(path))
     theirs = parse_document(path.read_text())
     pins = make_pins(made, REFERENCE, cache_key="")
     ours = parse_document(make(made, pins, Options(caching=True, version="0"))[1])
@@ -403,10 +438,10 @@ def test_run_parameters_are_parameters_of_the_pipeline_as_kfp_compiles_them(tmp_
 
 def test_changed_default_of_a_parameter_changes_the_record():
     graph = make_parameter_graph()
-    before = components.make(graph, "sums", IMAGE)[0]
+    before = kfp_tasks.make(graph, "sums")
     graph["workflows"]["sums"]["parameters"]["alpha"]["default"] = 0.2
 
-    after = components.make(graph, "sums", IMAGE)[0]
+    after = kfp_tasks.make(graph, "sums")
 
     changed = {k for k in before["inputs"] if before["inputs"][k] != after["inputs"][k]}
     assert changed == {"parameter alpha"}
@@ -422,7 +457,7 @@ def test_changed_default_of_a_parameter_changes_the_record():
     ],
 )
 def test_two_settings_that_mount_at_the_same_folder_are_refused(chosen, found):
-    made, _ = components.make(make_graph(SUMS), "sums", IMAGE)
+    made = kfp_tasks.make(make_graph(SUMS), "sums")
     node = made["tasks"]["load"]["nodes"][0]
     origins = {found: "config/default.yaml:7"}
     settings = {node: NodeSettings(**chosen, origins=origins)}
@@ -435,7 +470,7 @@ def test_two_settings_that_mount_at_the_same_folder_are_refused(chosen, found):
 
 
 def test_folders_below_each_other_and_shared_memory_are_accepted():
-    made, _ = components.make(make_graph(SUMS), "sums", IMAGE)
+    made = kfp_tasks.make(make_graph(SUMS), "sums")
     chosen = NodeSettings(
         shared_memory="1Gi", empty_dirs={"/a/b": "1Gi"}, volumes={"/a": "claim", "/a/bc": "claim/d"}
     )

@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fftasks.settings import NodeSettings
-from fftasks.stages import components, pipeline
+from fftasks.stages import kfp_tasks, pipeline
 from fftasks.stages.document import parse_documents
 from tests.stages.sdk import compile_pipeline
-from tests.stages.test_components import IMAGE, Ref, make_graph, make_pins
+from tests.stages.test_components import Ref, make_graph, make_pins
 from tests.stages.test_pipeline import REFERENCE, read_message
 
 EVERYTHING = NodeSettings(
@@ -49,7 +49,7 @@ EVERYTHING = NodeSettings(
 
 def make_both(graph, folder, chosen=None, *, caching=True):
     """Return our two documents and the SDK's."""
-    made, _ = components.make(graph, "sums", IMAGE)
+    made = kfp_tasks.make(graph, "sums")
     pins = make_pins(made, REFERENCE)
     _, text = pipeline.make(
         made, pins, pipeline.Options(caching=caching, version="0.1.0", settings=chosen or {})

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from fftasks.errors import ParameterError, SettingsError, ToolError
-from fftasks.stages import components, pipeline
+from fftasks.stages import kfp_tasks, pipeline
 from fftasks.stages.submit import (
     Run,
     check_values,
@@ -16,7 +16,7 @@ from fftasks.stages.submit import (
     spell_inputs,
 )
 from tests.stages.sdk import parse_document
-from tests.stages.test_components import IMAGE, SUMS, make_graph, make_pins
+from tests.stages.test_components import SUMS, make_graph, make_pins
 
 SETTINGS = SimpleNamespace(
     host="http://kfp.test/",
@@ -27,7 +27,7 @@ SETTINGS = SimpleNamespace(
     service_account="",
     pipeline_root="",
 )
-PARTS, _ = components.make(make_graph(SUMS), "sums", IMAGE)
+PARTS = kfp_tasks.make(make_graph(SUMS), "sums")
 MADE, TEXT = pipeline.make(
     PARTS, make_pins(PARTS, "r@sha256:0"), pipeline.Options(caching=True, version="0")
 )

@@ -6,7 +6,7 @@ from fftasks.cluster.memory import note_run, note_submitted
 from fftasks.cluster.run import ClusterRun
 from fftasks.project import open_project
 from fftasks.record import write_record
-from fftasks.stages import components
+from fftasks.stages import kfp_tasks
 from fftasks.steps.grouping import find_tasks
 from fftasks.steps.prospect import expect_seconds, look_ahead
 from tests.sample import Sample
@@ -68,10 +68,10 @@ def test_only_what_is_computed_takes_its_time(project, mode, computed, expected)
 
 def test_groups_that_are_up_to_date_are_those_that_are_shown(project):
     project = set_fuse(project, "auto")
-    parts, _ = components.make(project.workflows["w"], "w", "image")  # as none would have them
-    write_record(project.record_path("components", "w"), {**parts, "grouping": None})
+    parts = kfp_tasks.make(project.workflows["w"], "w")  # as none would have them
+    write_record(project.record_path("tasks", "w"), {**parts, "grouping": None})
 
-    current = look_ahead(project, "w", {"components:w"})
+    current = look_ahead(project, "w", {"tasks:w"})
     stale = look_ahead(project, "w", set())
 
     assert (current.mode, len(current.groups)) == ("none", 3)
