@@ -408,6 +408,8 @@ def _list_fitting(rows: Sequence[Json], parent: Json, *, is_first: bool) -> list
     """Return the rows that may be that of the last pod below a node; is_first: it is also the first one."""
     for end_s in _END_S:
         found = [row for row in rows if _fits(row, parent, end_s, is_first=is_first)]
+        if found and _read_state(parent) not in FINAL:
+            return [row for row in found if _read_state(row) not in FINAL] or found
         if found:
             return found
     return []
