@@ -91,9 +91,9 @@ def test_what_another_process_notes_while_a_run_is_submitted_stays(project, monk
 
     def look_meanwhile(*_):
         note_run(project, ClusterRun(answer()), {"w1": 30.0})
-        return answer()
+        return ClusterRun(answer())
 
-    monkeypatch.setattr(memory, "read_run", look_meanwhile)
+    monkeypatch.setattr(memory, "read_cluster_run", look_meanwhile)
 
     note_submitted(project, "w", {"w1": {}}, {}, {"run_id": "r"})
 
