@@ -14,7 +14,13 @@ from fftasks.stages.groups import Estimate, Group, estimate_groups
 from fftasks.stages.kfp_tasks import make_tasks
 from fftasks.stages.limits import choose_cluster
 from fftasks.steps.durations import Durations, find_durations
-from fftasks.steps.grouping import choose_limits, find_tasks, get_pods, list_places
+from fftasks.steps.grouping import (
+    choose_limits,
+    find_tasks,
+    find_unfused_excess,
+    get_pods,
+    list_places,
+)
 
 _SHOWN = 3
 _CACHED, _WITH_KEPT = 0.5, 1.5  # of a pod's overhead: a driver only; importers before it
@@ -73,7 +79,6 @@ def look_ahead(project: Project, workflow: str, up_to_date: Collection[str]) -> 
     tasks, grouping = find_tasks(project, workflow, up_to_date)
     known = _find_durations(project, workflow, grouping)
     alone = make_tasks(graph, workflow)
-    cluster = choose_cluster(project.settings.kfp.version)
     return Prospect(
         workflow=workflow,
         nodes=len(alone),
@@ -81,9 +86,9 @@ def look_ahead(project: Project, workflow: str, up_to_date: Collection[str]) -> 
         why=grouping["why"] if grouping else "",
         groups=tuple(_list_groups(graph, tasks)),
         expected=_estimate(project, workflow, tasks, known),
-        excess=find_excess(tasks, cluster),
+        excess=find_excess(tasks, choose_cluster(project.settings.kfp.version)),
         unfused=_estimate(project, workflow, alone, known),
-        unfused_excess=find_excess(alone, cluster),
+        unfused_excess=find_unfused_excess(project, graph, workflow),
         durations=known,
     )
 

@@ -177,7 +177,7 @@ def test_the_plan_of_a_submit_shows_groups_beside_what_they_save(tmp_path):
 
     output = sample.doit("plan", "submit", FFTASKS_KFP__FUSE="none")
     assert re.search(
-        r"w, if all is computed: 401 pods, .*; the cluster would not take it: 401 nodes, and",
+        r"w, if all is computed: 401 pods, .*; the cluster would not take it: 401 tasks take",
         output,
     )
     assert "unfused" not in output
