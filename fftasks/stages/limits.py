@@ -16,28 +16,23 @@ from fftasks.record import Record
 
 Document = dict[str, Any]
 
-# Bytes in Argo's workflow object, from which `estimate_object` computes its estimate. They are fitted to
-# objects of 60 to 10,000 nodes that were put together as the compiler and the driver of KFP 2.17 do; most are
-# met within 12 %. _MARGIN fits a run of 200 tasks on a real KFP 2.17.0, whose object had 1,041,143 bytes.
+# Bytes in Argo's workflow object, from which `estimate_object` computes its estimate. They are fitted to objects
+# that were put together as the compiler and the driver of KFP 2.17 do, and checked on a real KFP 2.17.0: 40 tasks
+# took 245,747 bytes, 200 tasks 1,041,143, and 170 tasks, the last of which has 168 inputs, more than 1 MiB.
 _SPEC_BYTES = 1000  # of a task: its two steps, besides what the pipeline says of it
-_DEPENDENCY_BYTES = (
-    14  # of a task's condition for each task that it waits for, besides that one's name
-)
-_IMAGE_BYTES = (
-    250  # reference and fingerprint, which the tasks of the components stage do not have yet
-)
-_STATE_BYTES = (
-    930  # of the compressed states of a task's steps, if Argo keeps no extra step for retries
-)
-_GROUP_STATE_BYTES = (
-    330  # the same, in addition for a task of several nodes, with its second output
-)
-_INPUT_STATE_BYTES = 190  # the same, for each input
+_DEPENDENCY_BYTES = 24  # of a task's condition for each task that it waits for, besides that one's name
+_IMAGE_BYTES = 250  # reference and fingerprint, which the tasks of the stage do not have yet
+_STATE_BYTES = 880  # of the compressed states of a task's steps, if Argo keeps no extra step for retries
+_GROUP_STATE_BYTES = 330  # the same, in addition for a task of several nodes, with its second output
+_INPUT_STATE_BYTES = 240  # the same, for each input
+_FAR_INPUT_STATE_BYTES = 360  # the same, for each input behind the first ones
+_NEAR_INPUTS = 20  # as many inputs as compress well, since their copies are near each other
 _CONSTANT_COPIES = 3.4  # how often a constant is in the states
 _ARGUMENT_COPIES = 2.2  # how often the names of a group's nodes are, which are compressed already
 _PLAIN_ARGUMENT_BYTES = 200  # of arguments without such names
-_MARGIN = 1.14
-_SHARED_BYTES = 8 * 1024  # of an object, whatever its tasks are
+_SPEC_FACTOR = 1.15  # what a real object has on top of what is counted
+_STATES_FACTOR = 1.1
+_SHARED_BYTES = 10 * 1024  # of an object, whatever its tasks are
 
 
 @dataclass(frozen=True)
@@ -147,12 +142,14 @@ def estimate_object(tasks: Mapping[str, Mapping[str, Any]], cluster: Cluster) ->
         spec += _measure_nested(task["component"]) + _measure_nested(container) + 2 * nested
         spec += _SPEC_BYTES + _IMAGE_BYTES + 8 * len(name)
         spec += sum(len(other) + _DEPENDENCY_BYTES for other in task["upstream"])
-        states += _STATE_BYTES + _INPUT_STATE_BYTES * len(task["artifacts"])
+        inputs = len(task["artifacts"])
+        far = max(inputs - _NEAR_INPUTS, 0)
+        states += _STATE_BYTES + _INPUT_STATE_BYTES * (inputs - far) + _FAR_INPUT_STATE_BYTES * far
         states += _GROUP_STATE_BYTES if len(task["nodes"]) > 1 else 0
         states += int(_CONSTANT_COPIES * _measure(task["parameters"]))
         states += int(_ARGUMENT_COPIES * max(_measure(task["args"]) - _PLAIN_ARGUMENT_BYTES, 0))
     steps = 2 if cluster.has_retry_steps else 1
-    return int(_MARGIN * (spec + steps * states)) + _SHARED_BYTES
+    return int(_SPEC_FACTOR * spec + _STATES_FACTOR * steps * states) + _SHARED_BYTES
 
 
 def describe_inputs(task: Mapping[str, Any]) -> list[Any]:

@@ -341,6 +341,16 @@ def test_more_tasks_than_the_workflow_object_has_room_for_are_refused_with_the_n
     assert "kfp.fuse" in message
 
 
+def test_a_task_with_many_inputs_leaves_less_room():
+    # on a real KFP 2.17.0, the last task of these made the object larger than 1 MiB
+    steps = {f"step{i}": {"x": Ref("start"), "i": i} for i in range(168)}
+    nodes = {"start": {}, **steps, "gather": {"xs": [Ref(name) for name in steps]}}
+
+    with pytest.raises(WorkflowError, match="170 tasks take about 1,0"):
+        build(nodes)
+    assert build(dict(list(nodes.items())[:-1]))[1]
+
+
 def test_releases_without_steps_for_retries_have_room_for_more_tasks():
     assert build(chain(240), cluster=choose_cluster("2.16.1"))[1]
     with pytest.raises(WorkflowError):
