@@ -21,6 +21,7 @@ from typing import Any
 from fftasks.errors import NodeError
 from fftasks.project import Project
 from fftasks.record import read_record
+from fftasks.runtime.pod import REPLAY
 from fftasks.runtime.start import MODULE, make_command
 from fftasks.settings.nodes import NodeSettings
 from fftasks.stages.kfp_tasks import make_tasks
@@ -50,7 +51,7 @@ class _Rehearsal:
             completed = subprocess.run(
                 [*make_command(MODULE), *args],
                 cwd=self.project.root,
-                env={**os.environ, **settings.env, **task["env"]},
+                env={**os.environ, **settings.env, **task["env"], REPLAY: "1"},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 preexec_fn=_make_limiter(own),
@@ -61,7 +62,9 @@ class _Rehearsal:
         if completed.returncode:
             path = os.path.relpath(self.folder / name / "log.txt")
             found = [*lines[-20:], f"whole log: {path}"]
-            raise NodeError(f"groups: {task['name']} failed ({completed.returncode})", found=found)
+            raise NodeError(
+                f"groups: {task['name']} failed with exit code {completed.returncode}", found=found
+            )
         return time.monotonic() - begin
 
     def _make_input(self, name: str) -> dict[str, Any]:

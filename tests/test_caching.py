@@ -133,7 +133,9 @@ def test_after_an_edit_exactly_what_changed_and_what_needs_it_runs(sample, serve
     assert run_on_backend(read_document(sample), newer)
     sample.edit("wf.py", "return x * 2", "return x * 2  # twice")
     server.requests.clear()
-    assert made(sample.doit("submit")) == ["context", "image", "push", "pins"]
+    stages = made(sample.doit("submit"))
+    stages.remove("components")  # they are beside the pins
+    assert stages == ["context", "image", "push", "pins"]
     assert len(server.runs) == 1  # a comment makes an image, and no run
     assert [request.path for request in server.requests] == [
         f"/apis/v2beta1/runs/{server.runs[0].run_id}"

@@ -26,15 +26,15 @@ def explain_log(log: str, memory_limit: str = "") -> str:
         log: The log of the pod of the task, or of its driver.
         memory_limit: The memory limit of the container; "" if it has none.
     """
-    failure = find_failure(log)
-    if failure is not None:
-        return failure.reason
     if is_killed(log):
         limit = f"its memory limit is {memory_limit}" if memory_limit else "it has no memory limit"
         return (
             f"was killed by SIGKILL from outside, probably because it ran out of memory ({limit})"
         )
-    return explain_launcher(log)
+    if error := explain_launcher(log):
+        return error
+    failure = find_failure(log)
+    return failure.reason if failure else ""
 
 
 def explain_exit(log: str) -> str:

@@ -84,10 +84,15 @@ def split_lines(log: str) -> list[str]:
 
 
 def _find_error(log: str) -> str:
-    """Return the last error that a launcher or a driver has logged, without what it is wrapped in."""
-    if find_failure(log):
-        return ""
+    """Return the last error that a launcher or a driver has logged, without what it is wrapped in.
+
+    An error before the line of our entry point was printed by the command. An error behind it counts more
+    than the line, which a program of the user may have printed as well: a command that was killed, or whose
+    result could not be uploaded, has not failed by itself.
+    """
     for line in reversed(split_lines(log)):
+        if _is_failure(line):
+            return ""
         found = _GLOG.match(line)
         if found and found[1] in "EF":
             message = found[2].strip()

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 LIMIT = 40  # more shapes than this are not read, but looked at
 # of a family, the first that one of its members is in
 _WORST = (
-    "failed", "canceled", "running", "will run", "waiting", "skipped", "ran", "cached", "up to date",
+    "failed", "canceled", "unknown", "running", "will run", "waiting", "skipped", "ran", "cached",
+    "up to date",
 )  # fmt: skip
 
 Family = tuple[str, str, frozenset[str], str, str]

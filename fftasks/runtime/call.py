@@ -66,7 +66,8 @@ def number_inputs(node: Node) -> dict[str, Input]:
                 continue
             whole = isinstance(value, Result)
             name = argument.lower() if whole else f"{argument.lower()}_{number}"
-            while name in taken or (not whole and name in arguments):
+            # KFP's SDK cannot pass an artifact and a parameter of the same name
+            while name in taken or (name in arguments and not (whole and name == argument)):
                 name += "_"
             taken.add(name)
             names[needed] = name

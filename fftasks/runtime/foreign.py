@@ -127,14 +127,17 @@ def _find_annotation(node: Node, name: str) -> Any:
 
 def _resolve(func: Callable[..., Any], parameter: inspect.Parameter) -> Any:
     """Return an annotation as an object; one in quotes whose names are not defined stays a string."""
-    if not isinstance(parameter.annotation, str):
-        return parameter.annotation
+    found = parameter.annotation
     owner = inspect.unwrap(func)
     module = sys.modules.get(getattr(owner, "__module__", ""))
-    try:
-        return eval(parameter.annotation, dict(vars(module)))  # noqa: S307 - the user's own annotation
-    except Exception:  # noqa: BLE001 - what it names may be imported for type checkers only
-        return parameter.annotation
+    for _ in range(2):  # a file with the future import may have quotes as well
+        if not isinstance(found, str):
+            break
+        try:
+            found = eval(found, dict(vars(module)))  # noqa: S307 - the user's own annotation
+        except Exception:  # noqa: BLE001 - what it names may be imported for type checkers only
+            break
+    return found
 
 
 def _list_kinds(annotation: Any) -> Iterator[Any]:

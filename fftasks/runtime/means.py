@@ -11,6 +11,8 @@ import json
 import os
 from dataclasses import dataclass
 
+from fftasks.errors import WorkflowError
+
 VARIABLE = "FFMEANS"
 _RETRY_INDEX = (
     "KFP_RETRY_INDEX"  # how often Kubernetes has started the pod again; from KFP 2.16.1 on
@@ -60,12 +62,29 @@ def format_means(means: Means) -> str:
     return json.dumps(given, separators=(",", ":")) if given else ""
 
 
+def _parse(text: str) -> Means:
+    fields = {field.name: field.default for field in dataclasses.fields(Means)}
+    try:
+        given = dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise WorkflowError(f"{VARIABLE} is not a JSON object", found=[str(error), text]) from error
+    for name, value in given.items():
+        is_fit = type(value) in ((int, float) if isinstance(fields.get(name), float) else (int,))
+        if name not in fields or not is_fit:
+            raise WorkflowError(
+                f"{VARIABLE} has an invalid value: {name}: {value!r}",
+                found=[f"known, with their defaults: {json.dumps(fields)}"],
+                tip="run `doit submit` again, so that image and pipeline are of the same version",
+            )
+    return Means(**given)
+
+
 def read_means() -> Means:
     """Return what the environment of this pod says.
 
     A pod that Kubernetes has started again tries each node once: tries would be multiplied otherwise.
     """
-    means = Means(**json.loads(os.environ.get(VARIABLE) or "{}"))
+    means = _parse(os.environ.get(VARIABLE) or "{}")
     index = os.environ.get(_RETRY_INDEX, "")
     if index.isdecimal() and int(index) > 0:
         return dataclasses.replace(means, retries=0)

@@ -104,6 +104,7 @@ def print_failure(failure: Failure, text: str) -> None:
     lines = f"{text}\n{line}".encode("utf-8", "backslashreplace")
     try:
         sys.stdout.flush()
+        os.set_blocking(2, True)  # a node may have changed it for all that share the descriptor
         while lines:  # not through sys.stderr, in which a signal may have interrupted this process
             lines = lines[os.write(2, lines) :]
     except OSError:  # whatever took the log has ended before
@@ -138,4 +139,5 @@ def _stop_at_sigterm(unit: PodUnit) -> None:
         print_failure(unit.blame(_TERMINATED), f"{unit.name} {_TERMINATED}")
         raise _TerminatedError
 
-    signal.signal(signal.SIGTERM, stop)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)

@@ -187,7 +187,9 @@ def _execute(
     path = str(module.__file__)
     arguments, sys.argv = sys.argv, [path]
     try:
-        exec(compile(tree, path, "exec"), module.__dict__)  # noqa: S102 - this is what importing does
+        # dont_inherit: else the __future__ imports of this module would hold in the user's file
+        code = compile(tree, path, "exec", dont_inherit=True)
+        exec(code, module.__dict__)  # noqa: S102 - this is what importing does
     except WorkflowError:
         raise
     except (Exception, SystemExit) as error:

@@ -58,7 +58,7 @@ class NodeSettings:
         least=0,
     )  # fmt: skip
     pod_retries: int = _setting(
-        0, "number of times the cluster starts the pod again when it is deleted or its machine is lost",
+        0, "pod restarts by Kubernetes when it is deleted or its machine is lost; 0: its default",
         least=0,
     )  # fmt: skip
     env: dict[str, str] = _setting({}, "its environment, no secrets; here too", form=r"(?s).*")

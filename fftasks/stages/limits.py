@@ -16,20 +16,29 @@ from fftasks.record import Record
 
 Document = dict[str, Any]
 
-# Bytes in Argo's workflow object, from which `estimate_object` computes its estimate. They are fitted to objects
-# that were put together as the compiler and the driver of KFP 2.17 do, and checked on a real KFP 2.17.0: 40 tasks
-# took 245,747 bytes, 200 tasks 1,041,143, and 170 tasks, the last of which has 168 inputs, more than 1 MiB.
+# Bytes in Argo's workflow object, from which `estimate_object` computes its estimate. They are fitted to
+# objects that were put together as the compiler and the driver of KFP 2.17 do, and checked on a real KFP
+# 2.17.0: 40 tasks took 245,747 bytes, a chain of 200 tasks 1,041,143, and 170 tasks, the last of which had
+# 168 inputs, 1,139,983.
 _SPEC_BYTES = 1000  # of a task: its two steps, besides what the pipeline says of it
-_DEPENDENCY_BYTES = 24  # of a task's condition for each task that it waits for, besides that one's name
+_DEPENDENCY_BYTES = (
+    24  # of a task's condition for each task that it waits for, besides that one's name
+)
 _IMAGE_BYTES = 250  # reference and fingerprint, which the tasks of the stage do not have yet
-_STATE_BYTES = 880  # of the compressed states of a task's steps, if Argo keeps no extra step for retries
-_GROUP_STATE_BYTES = 330  # the same, in addition for a task of several nodes, with its second output
+_STATE_BYTES = (
+    880  # of the compressed states of a task's steps, if Argo keeps no extra step for retries
+)
+_GROUP_STATE_BYTES = (
+    330  # the same, in addition for a task of several nodes, with its second output
+)
 _INPUT_STATE_BYTES = 240  # the same, for each input
-_FAR_INPUT_STATE_BYTES = 360  # the same, for each input behind the first ones
+_FAR_INPUT_STATE_BYTES = 650  # the same, for each input behind the first ones
 _NEAR_INPUTS = 20  # as many inputs as compress well, since their copies are near each other
 _CONSTANT_COPIES = 3.4  # how often a constant is in the states
 _ARGUMENT_COPIES = 2.2  # how often the names of a group's nodes are, which are compressed already
 _PLAIN_ARGUMENT_BYTES = 200  # of arguments without such names
+_NAME_COPIES = 2.7  # how often what a name has more than a short one is in the states
+_SHORT_NAME_BYTES = 8
 _SPEC_FACTOR = 1.15  # what a real object has on top of what is counted
 _STATES_FACTOR = 1.1
 _SHARED_BYTES = 10 * 1024  # of an object, whatever its tasks are
@@ -145,6 +154,7 @@ def estimate_object(tasks: Mapping[str, Mapping[str, Any]], cluster: Cluster) ->
         inputs = len(task["artifacts"])
         far = max(inputs - _NEAR_INPUTS, 0)
         states += _STATE_BYTES + _INPUT_STATE_BYTES * (inputs - far) + _FAR_INPUT_STATE_BYTES * far
+        states += int(_NAME_COPIES * max(len(name.encode()) - _SHORT_NAME_BYTES, 0))
         states += _GROUP_STATE_BYTES if len(task["nodes"]) > 1 else 0
         states += int(_CONSTANT_COPIES * _measure(task["parameters"]))
         states += int(_ARGUMENT_COPIES * max(_measure(task["args"]) - _PLAIN_ARGUMENT_BYTES, 0))

@@ -15,6 +15,9 @@ from fftasks.stages.limits import choose_cluster, describe_excess
 from fftasks.stages.means import count_cpu
 
 _NO_MATTER = ("fuse", "display_name")  # settings that may differ in a pod
+_SAFE = (
+    0.85  # how much of Argo's workflow object groups that are chosen here may take by the estimate
+)
 _TIGHTER = 0.85  # by how much less of Argo's workflow object is given to groups that turn out to be too large
 _MOST_TRIES = 5
 
@@ -39,6 +42,7 @@ def find_grouping(
     before = (old or {}).get("grouping") or {}
     known = find_durations(project, workflow, before.get("seconds", {}))
     cluster, limits = choose_cluster(kfp.version), choose_limits(project)
+    safe = replace(cluster, object_bytes=int(_SAFE * cluster.object_bytes))
     for _ in range(_MOST_TRIES):
         found = group_nodes(
             graph,
@@ -50,7 +54,7 @@ def find_grouping(
             last=before.get("grain", -1),
         )
         # the limits of groups count tasks and edges; the tasks themselves have long names, and constants
-        if mode != "auto" or not find_excess(make_tasks(graph, workflow, found.groups), cluster):
+        if mode != "auto" or not find_excess(make_tasks(graph, workflow, found.groups), safe):
             break
         limits = replace(limits, object_bytes=int(limits.object_bytes * _TIGHTER))
     return replace(found, why=why)
@@ -102,11 +106,12 @@ def describe_grouping(grouping: Grouping | None) -> Record | None:
 def describe_tasks(components: Record) -> str:
     """Return how many tasks there are, and why they are fewer than nodes."""
     count, groups = len(components["tasks"]), components.get("grouping")
+    tasks = f"{count} task{'s' * (count != 1)}"
     if not groups:
-        return f"{count} tasks"
+        return tasks
     nodes = sum(len(task["nodes"]) for task in components["tasks"].values())
     why = f": {groups['why']}" if groups["why"] else ""
-    return f"{count} tasks, fused from {nodes} nodes{why}"
+    return f"{tasks}, fused from {nodes} nodes{why}"
 
 
 def name_choice(project: Project, workflow: str) -> str:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from fftasks.cluster.cause import explain_log
 from fftasks.cluster.log import clean_driver_log, clean_log, explain_launcher, find_exit, is_killed
 from fftasks.runtime.failure import Failure, format_failure
 
@@ -99,11 +100,25 @@ def test_the_end_of_the_command_is_not_an_error_of_the_launcher(error):
     assert is_killed(log) is (error == "signal: killed")
 
 
-def test_our_own_reason_goes_before_what_the_launcher_saw():
-    log = BEFORE + OWN + FAILED + end_badly("signal: killed")
+def test_a_command_that_was_killed_behind_a_line_like_ours_was_killed():
+    log = BEFORE + FAILED + OWN + end_badly("signal: killed")
 
-    assert not is_killed(log)
-    assert find_exit(log) == ""
+    assert is_killed(log)
+    assert "killed by SIGKILL from outside" in explain_log(log, "256Mi")
+
+
+def test_a_result_that_could_not_be_uploaded_is_the_reason_behind_a_line_like_ours():
+    log = BEFORE + FAILED + OWN + end_badly("failed to upload output artifact")
+
+    assert "failed to upload" in explain_log(log)
+
+
+def test_our_own_reason_goes_before_errors_that_the_command_printed_and_its_exit_status():
+    own_error = "E1130 16:10:37.123456      42 mine.go:58] my own error\n"
+    log = BEFORE + OWN + own_error + FAILED
+
+    assert explain_log(log) == "ValueError: bad value"
+    assert explain_log(log + end_badly("exit status 1")) == "ValueError: bad value"
 
 
 @pytest.mark.parametrize(

@@ -346,7 +346,7 @@ def test_a_task_with_many_inputs_leaves_less_room():
     steps = {f"step{i}": {"x": Ref("start"), "i": i} for i in range(168)}
     nodes = {"start": {}, **steps, "gather": {"xs": [Ref(name) for name in steps]}}
 
-    with pytest.raises(WorkflowError, match="170 tasks take about 1,0"):
+    with pytest.raises(WorkflowError, match="170 tasks take about 1,1"):
         build(nodes)
     assert build(dict(list(nodes.items())[:-1]))[1]
 

@@ -106,7 +106,9 @@ def add_object(graph, names):
     for before, name in itertools.pairwise(names):
         output = "result" if before == names[0] else "state"
         taken = {"input": "self", "node": before, "output": output}
-        nodes[name]["inputs"].insert(0, taken)
+        others = nodes[name]["inputs"]  # one input for each upstream artifact
+        others = [o for o in others if (o["node"], o["output"]) != (before, output)]
+        nodes[name]["inputs"] = [taken, *others]
         upstream = sorted({*nodes[name]["upstream"], before})
         nodes[name] |= {"kind": "call", "upstream": upstream, "object": names[0], "after": before}
 
