@@ -134,7 +134,7 @@ def task_push() -> dict[str, Any]:
 
 
 def task_tasks() -> Iterator[dict[str, Any]]:
-    """Decide which nodes share a pod, and what each pod is told."""
+    """Group nodes into pods, and define the command and the inputs of each pod."""
     yield from _make_tasks("tasks", task_tasks.__doc__)
 
 

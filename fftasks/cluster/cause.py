@@ -1,4 +1,4 @@
-"""Why a task failed, or waits: what its log and its pod tell, in one line.
+"""Explain in one line why a task failed or does not start, from its log and its pod.
 
 Kubeflow Pipelines itself gives no reason (seen with 2.17: none of 43 runs had an error text).
 """
@@ -68,7 +68,7 @@ def explain_pod(pod: Json, events: Iterable[Json] = (), memory_limit: str = "") 
     for waits in waiting:
         if waits.get("reason", "") not in _USUAL:
             return _join(waits.get("reason"), waits.get("message"))
-    return "" if has_begun else _explain_events(events)  # which may be of before
+    return "" if has_begun else _explain_events(events)  # they may be older than the container
 
 
 def _explain_end(ended: Json, memory_limit: str) -> str:

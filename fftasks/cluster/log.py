@@ -24,9 +24,9 @@ _LONGEST = 500  # characters of a message
 
 
 def clean_log(log: str) -> str:
-    """Return a log as far as it was printed by the command.
+    """Return the part of a log that the command printed.
 
-    Lines of the launcher and of Argo's executor at the begin and at the end are left out, and the line in
+    Lines of the launcher and of Argo's executor at the beginning and at the end are left out, and the line in
     which our entry point names the failure (see runtime/failure.py). Warnings and errors of the launcher are
     kept if the launcher itself has failed, for then they are all that tells the reason.
     """

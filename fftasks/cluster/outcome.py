@@ -1,4 +1,4 @@
-"""How a task that has failed went, as the log of its pod tells; of a group, which node it was.
+"""Why a task failed, read from the log of its pod; for a group, also which node failed.
 
 The last line of the log names the node and the reason (see runtime/failure.py). In the log of a group, a line
 of a node stands behind the node's name, and the error stands behind all of them; see runtime/group.py.

@@ -279,7 +279,7 @@ def tell_failure(run: ClusterRun, task: Task, outcome: Outcome, evidence: Eviden
         lines += [f"  last lines of {whose} log:"]
         lines += [f"    {line}" for line in text.splitlines()[-_LOG_LINES:]]
     elif log is None:
-        lines += [f"  its log cannot be had: {tell_look(task, evidence.namespace)}"]
+        lines += [f"  its log is not available: {tell_look(task, evidence.namespace)}"]
     short = run.run_id[:8]
     if task.has_failed_driver:
         return [
@@ -299,13 +299,13 @@ def tell_look(task: Task, namespace: str) -> str:
 
 
 def tell_waits(run: ClusterRun, evidence: Evidence) -> dict[str, str]:
-    """Return a line for each task that has waited for long, by name: why, or how to find out."""
+    """Return a line for each task that has waited for long, by name: the reason, or how to find it."""
     tasks = {task.name: task for task in run.tasks}
     lines = {}
     for name, reason in evidence.waits.items():
         task = tasks[name]
         what = "the driver of " if task.state == "" else ""
-        why = reason or f"nobody says why; {tell_look(task, evidence.namespace)}"
+        why = reason or f"reason unknown; {tell_look(task, evidence.namespace)}"
         lines[name] = f"{what}{task.title} does not start: {why}"
     return lines
 
@@ -331,10 +331,10 @@ def list_blamed(run: ClusterRun, outcomes: Mapping[str, Outcome]) -> list[str]:
 
 
 def tell_unknown(run: ClusterRun, evidence: Evidence) -> list[str]:
-    """Return what there is to say where Kubeflow Pipelines does not tell the states of tasks."""
+    """Return the lines for a run whose task states Kubeflow Pipelines does not show."""
     if not run.details.is_cut:
         return []
-    limit = "Kubeflow Pipelines gives no task states for a workflow object above 1 MiB"
+    limit = "Kubeflow Pipelines gives no task states, because Argo has compressed them"
     look = f"kubectl get pods -n {evidence.namespace} -l pipeline/runid={run.run_id}"
     lines = []
     if run.executions is None:

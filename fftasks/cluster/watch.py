@@ -59,8 +59,9 @@ class _Waits:
     def look(self, run: ClusterRun) -> None:
         """Show what is new."""
         self._evidence = Evidence(self._project, run, self._evidence)
-        for line in tell_waits(run, self._evidence).values():
-            if line not in self._told:
+        for name, line in tell_waits(run, self._evidence).items():
+            # without a reason, the task probably waits for Argo or for a free machine
+            if self._evidence.waits[name] and line not in self._told:
                 self._told.add(line)
                 self._show.say(line)
 

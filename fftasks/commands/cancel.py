@@ -35,8 +35,8 @@ class Cancel(ClusterCommand):
                     raise
             else:
                 print(
-                    f"run {run.name!r} ({run.run_id}) is asked to end, which may take a minute:"
-                    " Kubeflow Pipelines shows it as failed then, `doit status` as canceled;"
+                    f"cancellation requested for run {run.name!r} ({run.run_id}); it may take a minute."
+                    " KFP will show the run as failed, `doit status` as canceled;"
                     " `doit submit` starts another"
                 )
                 return 0

@@ -48,7 +48,9 @@ def _check_version(kfp: Connection, settings: KFPSettings) -> Finding:
     keys = "" if version >= _KEYS_FROM else ", caches by image and arguments"
     if choose_cluster(text) != choose_cluster(settings.version):
         differs = f"the host says {text}, and kfp.version is {settings.version}"
-        cure = f"set kfp.version: {version[0]}.{version[1]}, for the limits of a run depend on it"
+        cure = (
+            f"set kfp.version: {version[0]}.{version[1]}, which determines how large a run may be"
+        )
         return Finding("KFP version", WARN, differs, cure)
     return Finding("KFP version", OK, f"{text}{keys}")
 

@@ -1,6 +1,6 @@
 """Docstrings of the user's files, for descriptions: read from the text, as the files are not imported.
 
-They are no part of a node's code, so an edit of one makes no node run again.
+Docstrings are not part of a node's fingerprint: an edit of one runs nothing again.
 """
 
 from __future__ import annotations

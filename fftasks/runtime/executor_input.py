@@ -221,7 +221,7 @@ def _check_names(node: Node, what: str, names: set[str], problem: str) -> None:
             found=[
                 "the component was made for another version of the node than the one in the image"
             ],
-            tip="run `doit submit` again, or `doit components` and copy the component's file anew",
+            tip="run `doit submit` again, or `doit components` and copy the component file again",
         )
 
 

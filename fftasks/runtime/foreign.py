@@ -85,9 +85,9 @@ def read_foreign(node: Node, name: str, path: str) -> Any:
     """
     if node.after is not None and name == "self":
         raise NodeError(
-            f"{node.name}: the object of the method {node.qualname}() is no artifact of fftasks",
+            f"{node.name}: the object of the method {node.qualname}() must come from a component of fftasks",
             found=[f"at {path}: {_describe(Path(path))}"],
-            tip="connect this input with an output of a component of the same object",
+            tip="connect this input with the component that creates the object, or with the call before",
         )
     annotation = _find_annotation(node, name)
     problems: list[str] = []
@@ -96,7 +96,7 @@ def read_foreign(node: Node, name: str, path: str) -> Any:
         if found:
             return value
     raise NodeError(
-        f"{node.name}: its input {name!r} is no artifact of fftasks, and not what the function takes",
+        f"{node.name}: cannot convert the file of input {name!r} to the type that the function takes",
         found=[
             f"the argument is annotated as {_spell(annotation)}",
             *dict.fromkeys(problems),
@@ -165,10 +165,11 @@ def _read_as(kind: Any, path: Path) -> Any:
     if kind is str:
         return _read_text(path)
     if kind not in _JSON:
-        raise _NoValueError(f"a {_spell(kind)} can be read of no file but by the function")
+        raise _NoValueError(f"fftasks cannot create a {_spell(kind)} from a file: take a Path")
     value = _read_json(path)
     if type(value) not in _JSON[kind]:
-        raise _NoValueError(f"its JSON is a {type(value).__name__}, no {_spell(kind)}")
+        found = f"the file has a JSON value of type {type(value).__name__}"
+        raise _NoValueError(f"{found}, expected {_spell(kind)}")
     return float(value) if kind is float else value
 
 
@@ -187,20 +188,18 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(_read_text(path), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise _NoValueError(f"it is no JSON: {error}") from error
+        raise _NoValueError(f"invalid JSON: {error}") from error
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no value in JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def _read_text(path: Path) -> str:
     try:
         return _read_bytes(path).decode()
     except UnicodeDecodeError as error:
-        raise _NoValueError(
-            f"it is no text in UTF-8: {error.reason} at byte {error.start}"
-        ) from error
+        raise _NoValueError(f"not UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -24,7 +24,7 @@ from fftasks.workflow.node import Node
 _MAX_NAMES = 20
 # what is said of a group and of its nodes, which cluster/outcome.py and cluster/account.py read
 AT_END = "the other lines of its log begin with {!r}"
-DONE = "done"  # what the process that runs the nodes tells when one has finished
+DONE = "done"  # message of the process that runs the nodes: one has finished
 SAYS_DONE = "-- done in {} s"
 SAYS_KEPT = "-- unchanged, kept from the last run"
 _WHOLE = 100  # seconds, from which on they have no fraction

@@ -1,4 +1,4 @@
-"""How the entry point runs the nodes of a pod: at a time, time limit, retries. Standard library only.
+"""Execution settings of a pod: number of parallel nodes, time limit, retries. Standard library only.
 
 The values travel in an environment variable, which is not part of the cache key of Kubeflow Pipelines: a
 change of retries or of a time limit invalidates no result.

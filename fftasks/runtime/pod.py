@@ -20,7 +20,7 @@ from fftasks.runtime.job import Report
 from fftasks.runtime.means import Means
 from fftasks.runtime.schedule import FailedError, Schedule
 
-REPLAY = "FFREPLAY"  # set in the environment where a person reads the output, and no command does
+REPLAY = "FFREPLAY"  # set by `doit replay`: leave out the line for commands
 # what the child tells this process
 IMPORTED = "imported"  # the user's file is imported
 FAILED = "failed"  # this node of a group has failed
@@ -84,7 +84,7 @@ def run_pod(unit: PodUnit, means: Means) -> int:
     except FailedError as failed:
         print_failure(unit.blame(failed.report.reason), failed.report.error)
         return failed.exit_code if failed.exit_code > 0 else 1
-    except OSError as error:  # there is no room for a process
+    except OSError as error:  # fork has failed, for example for lack of memory
         reason = f"could not be started: {error.strerror}"
         print_failure(unit.blame(reason), f"{unit.name} {reason}")
         return 1
@@ -98,7 +98,7 @@ def print_failure(failure: Failure, text: str) -> None:
 
     Args:
         failure: Why the pod fails.
-        text: The same for people, in some lines.
+        text: The error for people, in several lines.
     """
     line = "" if os.environ.get(REPLAY) else f"{format_failure(failure)}\n"
     lines = f"{text}\n{line}".encode("utf-8", "backslashreplace")
@@ -107,7 +107,7 @@ def print_failure(failure: Failure, text: str) -> None:
         os.set_blocking(2, True)  # a node may have changed it for all that share the descriptor
         while lines:  # not through sys.stderr, in which a signal may have interrupted this process
             lines = lines[os.write(2, lines) :]
-    except OSError:  # whatever took the log has ended before
+    except OSError:  # the reader of stderr has ended
         pass
     finally:
         _leave_message(format_failure(replace(failure, finished=())))
@@ -120,7 +120,7 @@ def _leave_message(text: str) -> None:
             os.ftruncate(file, 0)
             os.write(file, text.encode())
         os.close(file)
-    except OSError:  # this is no pod
+    except OSError:  # not in a pod, or the file cannot be written
         pass
 
 

@@ -93,7 +93,7 @@ class KFPSettings(_Section):
     host: str = _setting("http://localhost:8080", "address of Kubeflow Pipelines")
     version: str = _setting(
         "2.17",
-        "release of the KFP backend, such as 2.16; decides how many tasks a run may have",
+        "release of the KFP backend, such as 2.16; determines how large a run may be",
         form=r"2\.[0-9]+(\.[0-9]+)?",
         example="2.17 or 2.16.1",
     )

@@ -80,7 +80,7 @@ def check_mounts(node: str, settings: NodeSettings) -> None:
             if other != name:
                 places = {settings.origins.get(each, "") for each in (name, other)} - {""}
                 raise SettingsError(
-                    f"pipeline: {other} and {name} of node {node!r} are the same folder",
+                    f"node {node!r}: {other} and {name} mount the same folder",
                     found=[f"set at {', '.join(sorted(places))}"] if places else [],
                     tip="mount one of them elsewhere",
                 )

@@ -19,7 +19,7 @@ def check_texts(node: str, settings: NodeSettings, *names: str) -> None:
         if (not names or key in names) and not is_carried(value):
             origins = sorted({o for k, o in settings.origins.items() if k.partition(".")[0] == key})
             raise SettingsError(
-                f"pipeline: {key} of node {node!r} would not arrive as it is",
+                f"{key} of node {node!r} would not arrive as it is",
                 found=[", ".join(origins), REASON],
                 tip="put it into a config map: config_map_env",
             )

@@ -35,9 +35,23 @@ def check_goal(project: Project, goal: str) -> None:
     why = f", and {WHY_PUSHED}" if goal == "components" else ""
     with _blamed(f"it could not be pushed{why}"):
         check_owner(name_repository(project))
+    if goal in ("pipeline", "submit"):
+        _check_settings(project)
     if goal == "submit" and _is_to_run(project):
         with _blamed("no run could be started with it"):
             _ask_host(project)
+
+
+def _check_settings(project: Project) -> None:
+    """Raise SettingsError for settings of a node that the stage pipeline would refuse."""
+    from fftasks.stages.kubernetes import check_mounts
+    from fftasks.stages.texts import check_texts
+
+    for workflow, graph in project.workflows.items():
+        for identity, chosen in project.list_settings(workflow).items():
+            name = graph["nodes"][identity]["name"]
+            check_texts(name, chosen)
+            check_mounts(name, chosen)
 
 
 def _is_to_run(project: Project) -> bool:
@@ -78,7 +92,8 @@ def explained(stage: str, goal: str) -> Iterator[None]:
         raise type(error)(
             error.attempted,
             found=[*error.found, WHY_PUSHED],
-            tip=error.tip or "set registry.server, registry.repository, and a login that may push",
+            tip=error.tip
+            or "set registry.server, registry.repository, and credentials that may push",
         ) from error
 
 
@@ -89,7 +104,7 @@ def _blamed(why: str) -> Iterator[None]:
         yield
     except FFTasksError as error:
         raise type(error)(
-            f"image: not begun, for {why}",
+            f"image: skipped because {why}",
             found=[error.attempted, *error.found],
             tip=error.tip or "`doit doctor` looks at all that is needed",
         ) from error

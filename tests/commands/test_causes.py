@@ -314,7 +314,7 @@ def test_a_cached_node_says_so(play, version):
 def test_a_canceled_run_is_canceled_with_all_that_had_not_finished(play, version):
     played = play(version, how="sleeps")
     wait_until(lambda: len(played.cluster.pods) == 2, what="the second pod")
-    assert "is asked to end" in played.doit("cancel")
+    assert "cancellation requested" in played.doit("cancel")
     assert played.end().state == "FAILED"  # as KFP has it
 
     assert played.list_states() == {"first": "ran", NODE: "canceled", "third": "canceled"}
@@ -382,7 +382,7 @@ def test_a_pod_that_does_not_start_is_explained_in_kubernetes_words(play, versio
     assert played.list_states() == {"first": "ran", NODE: "waiting", "third": "waiting"}
     assert cause in played.doit("logs", NODE, code=1)
     assert cause in played.find_on_page()["reason"]
-    assert "is asked to end" in played.doit("cancel")
+    assert "cancellation requested" in played.doit("cancel")
     played.end()
     assert played.list_states()[NODE] == "canceled"
 
@@ -441,7 +441,7 @@ def test_without_kubernetes_the_command_to_look_with_is_told(play, monkeypatch, 
     shown = played.doit("status")
 
     assert re.search(
-        r"nobody says why; `kubectl describe pod -n kubeflow flow-\S+` says more", shown
+        r"reason unknown; `kubectl describe pod -n kubeflow flow-\S+` says more", shown
     )
 
 

@@ -77,7 +77,7 @@ def test_cancel_ends_one_run_also_with_a_workflow_that_is_broken(submitted):
     sample, server, old, _ = submitted
     sample.edit("wf.py", "@workflow", "1 / 0\n@workflow")
 
-    assert "is asked to end" in sample.doit("cancel", old[:8])
+    assert "cancellation requested" in sample.doit("cancel", old[:8])
 
     assert server.wait(old).state == "FAILED"  # as Kubeflow Pipelines shows it
     assert [run.is_terminated.is_set() for run in server.runs] == [True, False]

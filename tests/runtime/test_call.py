@@ -56,6 +56,8 @@ def make_call(*arguments, **named):
         (use(1, 2, X, [X, Y]), {"rest_0": X, "rest_1_1": Y}),
         (use([X, Y], a_1=Y), {"a_0": X, "a_1_": Y}),
         (use(A=X[0], more=[X, Y]), {"a": X, "more_1": Y}),
+        (use(1, A=X), {"a_": X}),  # KFP's SDK cannot pass two things of one name
+        (use([X], 2, a_0=3, A_0=Y), {"a_0_": X, "a_0__": Y}),
     ],
 )
 def test_an_artifact_is_one_input_named_by_its_first_use(node, expected):

@@ -100,15 +100,15 @@ def test_a_folder_is_a_path(annotation, tmp_path):
 @pytest.mark.parametrize(
     ("annotation", "content", "problem"),
     [
-        (str, BINARY, "it is no text in UTF-8: invalid start byte at byte 0"),
-        (dict, b"[1]", "its JSON is a list, no dict"),
-        (int, b"true", "its JSON is a bool, no int"),
-        (int, b"5.5", "its JSON is a float, no int"),
-        (float, b"NaN", "it is no JSON: NaN is no value in JSON"),
-        (list[int], TEXT, "it is no JSON: Expecting value: line 1 column 1 (char 0)"),
-        (Mapping, BINARY, "it is no text in UTF-8: invalid start byte at byte 0"),
-        (complex, NUMBER, "a complex can be read of no file but by the function"),
-        ("Decimal", NUMBER, "a Decimal can be read of no file but by the function"),
+        (str, BINARY, "not UTF-8 text: invalid start byte at byte 0"),
+        (dict, b"[1]", "the file has a JSON value of type list, expected dict"),
+        (int, b"true", "the file has a JSON value of type bool, expected int"),
+        (int, b"5.5", "the file has a JSON value of type float, expected int"),
+        (float, b"NaN", "invalid JSON: NaN is not valid JSON"),
+        (list[int], TEXT, "invalid JSON: Expecting value: line 1 column 1 (char 0)"),
+        (Mapping, BINARY, "not UTF-8 text: invalid start byte at byte 0"),
+        (complex, NUMBER, "fftasks cannot create a complex from a file: take a Path"),
+        ("Decimal", NUMBER, "fftasks cannot create a Decimal from a file: take a Path"),
     ],
 )
 def test_a_file_without_such_a_value_is_an_error_with_the_options(
@@ -121,7 +121,7 @@ def test_a_file_without_such_a_value_is_an_error_with_the_options(
         read_foreign(take(annotation), "data", str(path))
 
     assert caught.value.attempted == (
-        "use: its input 'data' is no artifact of fftasks, and not what the function takes"
+        "use: cannot convert the file of input 'data' to the type that the function takes"
     )
     assert problem in caught.value.found
     assert caught.value.found[-1] == (
@@ -210,7 +210,7 @@ def test_a_constructor_and_a_method_take_foreign_inputs_and_an_object_is_ours(tm
     files = {"object": (made,), "text": TEXT, "things_0": JSON}
     assert run_pod(call, tmp_path, files) == [7, "a,b\n1,2\n", [{"k": [1]}]]
     error = run_pod(call, tmp_path, files | {"object": JSON})
-    assert "the object of the method Box.put() is no artifact of fftasks" in error
+    assert "the object of the method Box.put() must come from a component of fftasks" in error
 
 
 def test_what_is_not_ours_is_never_unpickled(tmp_path):

@@ -472,7 +472,7 @@ def test_two_settings_that_mount_at_the_same_folder_are_refused(chosen, found):
     origins = {found: "config/default.yaml:7"}
     settings = {node: NodeSettings(**chosen, origins=origins)}
 
-    with pytest.raises(SettingsError, match="are the same folder") as caught:
+    with pytest.raises(SettingsError, match="mount the same folder") as caught:
         make(made, make_pins(made, REFERENCE), Options(True, "0", settings))
 
     assert found in str(caught.value)

@@ -29,7 +29,7 @@ def test_a_host_that_wants_a_token_is_told_before_the_image(make):
 
         output = sample.doit("submit", code=1, TOKEN="wrong")
 
-    assert "image: not begun, for no run could be started with it" in output
+    assert "image: skipped because no run could be started with it" in output
     assert "HTTP 401" in output
     assert "kfp.token_file" in output
     assert not is_begun(sample)
@@ -52,12 +52,29 @@ def test_what_is_wrong_with_settings_of_kfp_is_told_before_the_image(make, kfp, 
     assert not is_begun(sample)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("{shared_memory: 1Gi, empty_dirs: {/dev/shm: memory}}", "mount the same folder"),
+        ('{env: {ALPHA: "$(BETA)"}}', "would not arrive as it is"),
+    ],
+)
+def test_settings_of_nodes_that_a_pod_cannot_have_are_told_before_the_image(
+    make, kfp_server, settings, said
+):
+    sample = make(f"kfp: {{host: '{kfp_server.url}'}}\nnodes: {{__default__: {settings}}}")
+
+    for command in ("pipeline", "submit"):
+        assert said in sample.doit(command, code=1)
+    assert not is_begun(sample)
+
+
 def test_a_registry_that_is_not_set_is_told_before_the_image(make, kfp_server):
     sample = make(f"kfp: {{host: '{kfp_server.url}'}}", registry="{repository: words}")
 
     for command in ("push", "submit", "upload"):
         output = sample.doit(command, code=1)
-        assert "image: not begun, for it could not be pushed" in output
+        assert "image: skipped because it could not be pushed" in output
         assert "registry.server is not set" in output
     assert not is_begun(sample)
     assert not kfp_server.requests
