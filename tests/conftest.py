@@ -29,7 +29,7 @@ from tests.services.browser import Browser, start_browser
 from tests.services.cluster import Cluster
 from tests.services.engine import connect_engine, remove_images
 from tests.services.kfp_server import KFPServer
-from tests.services.missing import ServiceMissingError
+from tests.services.missing import ServiceMissingError, find_program
 from tests.services.pods import DockerPods
 from tests.services.registry import Registry, make_registry
 
@@ -89,6 +89,15 @@ def engine() -> Iterator[docker.DockerClient]:
         _do_without(missing)
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def kubectl() -> str:
+    """Give the path of kubectl."""
+    try:
+        return find_program("kubectl", package="kubernetes-client")
+    except ServiceMissingError as missing:
+        _do_without(missing)
 
 
 @pytest.fixture(scope="session")

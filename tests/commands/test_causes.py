@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import threading
 from dataclasses import dataclass, field, replace
 
@@ -401,9 +400,7 @@ def test_a_pod_that_does_not_start_is_told_once_while_the_run_is_followed(play):
     assert "run 'flow' was canceled" in shown
 
 
-def test_kubectl_is_asked_where_no_server_tells_of_pods(play, monkeypatch, tmp_path):
-    if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not installed")
+def test_kubectl_is_asked_where_no_server_tells_of_pods(kubectl, play, monkeypatch, tmp_path):
     played = play("2.17.0", endings=[Ending(error="ErrImagePull: denied")], servers=["api"])
     played.wait_for_pod()
     let_time_pass(played, 120)
@@ -417,9 +414,7 @@ def test_kubectl_is_asked_where_no_server_tells_of_pods(play, monkeypatch, tmp_p
         assert "second node does not start: ErrImagePull: denied" in played.doit("status")
 
 
-def test_the_log_comes_from_kubectl_where_no_server_has_it(play, monkeypatch, tmp_path):
-    if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not installed")
+def test_the_log_comes_from_kubectl_where_no_server_has_it(kubectl, play, monkeypatch, tmp_path):
     played = play("2.15.0", how="raises", servers=[])
     played.end()
     command = played.doit("logs", NODE, code=1)

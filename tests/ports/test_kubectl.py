@@ -1,7 +1,5 @@
 """The user's own kubectl, against a server that answers as the API server of Kubernetes does."""
 
-import shutil
-
 import pytest
 
 from fftasks.errors import ToolError
@@ -11,10 +9,8 @@ from tests.services.kubernetes_api import KubernetesApi
 
 
 @pytest.fixture
-def cluster(tmp_path, monkeypatch):
+def cluster(kubectl, tmp_path, monkeypatch):
     """Give an API server with a pod, and tell kubectl about it."""
-    if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not installed")
     with KubernetesApi("me") as api:
         api.add_pod("flow-1", "what it printed\n", phase="Pending")
         api.warn("flow-1", "FailedMount", 'secret "s" not found')
