@@ -41,7 +41,7 @@ def test_a_group_that_fails_here_is_named_with_its_log(tmp_path):
 
     output = sample.doit("run", "--groups", code=1, FFTASKS_KFP__FUSE="chains")
 
-    assert "failed (1)" in output
+    assert "failed with exit code 1" in output
     assert "square 0 | now" in output or "square 1 | now" in output
     assert "ZeroDivisionError" in output
 
