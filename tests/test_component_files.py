@@ -221,7 +221,7 @@ def test_a_file_that_is_not_what_the_annotation_says_fails_with_the_options(
 
     assert run.state == "FAILED"
     log = run.tasks["read"].log
-    assert "read: its input 'numbers' is no artifact of fftasks" in log
+    assert "read: cannot convert the file of input 'numbers' to the type" in log
     assert "a file of 5 bytes that begins with b'three'" in log
     assert "annotate it as pathlib.Path, str, bytes" in log
 
@@ -262,14 +262,14 @@ def test_without_a_registry_it_says_why_a_component_needs_one_and_what_to_set(
 def test_a_file_whose_image_has_gone_names_another(sample, registry, kfp_cluster):
     sample.doit("components")
     folder = sample.root / ".fftasks" / "components" / "numbers"
-    before = {path.name: read_container(path.read_text())["image"] for path in folder.iterdir()}
-    pushed = read_record(sample.root / ".fftasks" / "push.json")
+    before = {read_container(path.read_text())["image"] for path in folder.iterdir()}
+    for image in before:  # images of other projects among them, as they share the repository
+        repository, _, digest = image.partition("/")[2].partition("@")
+        registry.delete(repository, digest)
     sample.edit("wf.py", "x + 1", "x + 100")
-    registry.delete(pushed["inputs"]["repository"].partition("/")[2], pushed["output"])
 
     sample.doit("components")
 
-    after = {path.name: read_container(path.read_text())["image"] for path in folder.iterdir()}
-    newest = read_record(sample.root / ".fftasks" / "push.json")["reference"]
-    assert set(after.values()) == {newest}
-    assert newest not in before.values()
+    after = {read_container(path.read_text())["image"] for path in folder.iterdir()}
+    assert after
+    assert not after & before

@@ -65,6 +65,8 @@ def find_value(cluster, project, run, node, output="result"):
     (record,) = [read_record(path) for path in (project.root / ".fftasks/tasks").glob("*.json")]
     (task,) = [name for name, task in record["tasks"].items() if node in task["nodes"]]
     for name, artifact in run.tasks[task].executor_input["outputs"]["artifacts"].items():
+        if name == "executor-logs":  # stands in the store under another name
+            continue
         path = cluster.store.get_path(artifact["artifacts"][0]["uri"])
         if not is_pack(path) and name == output:
             return read_artifact(path)
