@@ -275,7 +275,10 @@ def _live(name: str, run: Run, channel: _Channel, printed: int, *, leads: bool) 
 
 def _live_alone(name: str, run: Run, channel: _Channel) -> NoReturn:
     """Run as the one process that there is: exit handlers and threads of the user's are waited for."""
+    # as Python starts; the parent's handlers would do nothing here
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if not os.isatty(0):  # a process in a group of its own could not read from a terminal
         os.setpgid(0, 0)
     report, code = _report(name, run, channel)

@@ -78,7 +78,7 @@ class PodUnit:
 
 def run_pod(unit: PodUnit, means: Means) -> int:
     """Run the task of a pod; return the exit code."""
-    _stop_at_sigterm(unit)
+    _stop_at_signals(unit)
     try:
         Schedule([unit], replace(means, cpu=1), is_alone=True).run()
     except FailedError as failed:
@@ -128,15 +128,20 @@ class _TerminatedError(BaseException):
     """The pod is being terminated; not an Exception, as nothing but run_pod may catch it."""
 
 
-def _stop_at_sigterm(unit: PodUnit) -> None:
-    """Let SIGTERM end the child, and say so at once: the launcher, and the log with it, may end first."""
+def _stop_at_signals(unit: PodUnit) -> None:
+    """End the child at SIGTERM, SIGINT and SIGHUP, and say so at once.
+
+    The launcher, and the log with it, may end first.
+    """
     own = os.getpid()
 
     def stop(number: int, _frame: object) -> None:
         if os.getpid() != own:  # a child that has just been forked
             return
         signal.signal(number, signal.SIG_IGN)
-        print_failure(unit.blame(_TERMINATED), f"{unit.name} {_TERMINATED}")
+        name = signal.Signals(number).name
+        reason = _TERMINATED if number == signal.SIGTERM else f"was stopped with its pod by {name}"
+        print_failure(unit.blame(reason), f"{unit.name} {reason}")
         raise _TerminatedError
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

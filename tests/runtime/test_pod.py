@@ -167,6 +167,8 @@ ENDS = {
     "os.abort()": "was killed by SIGABRT",
     "ctypes.string_at(0)": "was killed by SIGSEGV",
     "os.kill(os.getpid(), 40)": "was killed by signal 40",
+    "os.kill(os.getpid(), signal.SIGHUP); time.sleep(60)": "was killed by SIGHUP",
+    "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)": "KeyboardInterrupt",
     "threading.Thread(target=os._exit, args=(0,)).start(); time.sleep(60)": NO_RESULT,
     "os.closerange(3, 100)": "ended its process with exit code 1",
     "os.closerange(3, 100); open('other.txt', 'w'); os._exit(0)": NO_RESULT,
@@ -492,6 +494,18 @@ def test_wait_before_a_retry_ends_when_the_pod_is_terminated(pod):
 
     assert pod.failure.reason.startswith("was terminated")
     assert len(pod.tries) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_pod_that_is_interrupted_ends_its_node_and_says_so(pod, number):
+    pod.prepare("time.sleep(600)")
+    with pod.start({}) as process:
+        wait_for(lambda: pod.tries)
+        process.send_signal(number)
+        pod.log, _ = process.communicate(timeout=20)
+
+    assert process.returncode != 0
+    assert pod.failure.reason == f"was stopped with its pod by {number.name}"
 
 
 def test_entry_point_stays_small_while_a_node_makes_much(alone):
