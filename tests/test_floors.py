@@ -24,7 +24,7 @@ FLOORS = {
     ),
     1: (
         "settings", "graph", "values", "closure", "constant", "distribution", "record", "store",
-        "state", "picture",
+        "state", "picture", "paths",
     ),
     0: (
         "workflow", "runtime", "errors",

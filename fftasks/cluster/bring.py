@@ -14,7 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fftasks.cluster.details import Task
-from fftasks.cluster.evidence import Evidence, find_root, read_cluster_run
+from fftasks.cluster.evidence import (
+    Evidence,
+    check_uri,
+    find_root,
+    locate_output,
+    read_cluster_run,
+)
 from fftasks.cluster.outcome import Outcome
 from fftasks.cluster.run import (
     ClusterRun,
@@ -25,6 +31,7 @@ from fftasks.cluster.run import (
 )
 from fftasks.cluster.show import list_blamed, name_node_state, name_task_state, tell_error
 from fftasks.errors import ToolError
+from fftasks.ports.artifact_uri import ArtifactURI
 from fftasks.ports.kfp_runs import list_runs
 from fftasks.ports.object_store import ObjectStore
 from fftasks.project import Project
@@ -112,24 +119,34 @@ def unpack(path: Path, node: str) -> Path | None:
 def bring_output(project: Project, run: ClusterRun, task: Task, output: str) -> Path:
     """Return the file here that has an output of a task; it is brought if it is not here yet.
 
+    What an importer has registered may be anywhere in the object store: the author of the run has named it in
+    the pipeline document, and the user has asked for it. Pages do not show it; see bring_known.
+
     Raises ToolError if the task has not ended well, or its output cannot be found.
     """
     if task.state not in _GIVE:
         raise _refuse(project, run, task, task.title)
-    target = project.folder / "cluster" / run.run_id / task.name / output
+    target = locate_output(project, run, task, output)
     if not target.exists():
         store = ObjectStore(project.settings.object_store)
         importer = find_executor(run.document, task.name).get("importer")
-        uri = _read_uri(importer) if importer else find_output(project, store, run, task, output)
+        uri = (
+            ArtifactURI.parse(_read_uri(importer))
+            if importer
+            else find_output(project, store, run, task, output)
+        )
         store.fetch(uri, target)
     return target
 
 
 def bring_known(project: Project, run: ClusterRun, task: Task, output: str, uri: str) -> Path:
-    """Return the file here that has an output of which somebody knows the place; as bring_output."""
-    target = project.folder / "cluster" / run.run_id / task.name / output
+    """Return the file here that has an output whose place the metadata store has named.
+
+    Raises ToolError if that place is outside of the run's pipeline root, or the output cannot be downloaded.
+    """
+    target, place = locate_output(project, run, task, output), check_uri(project, run, uri)
     if not target.exists():
-        ObjectStore(project.settings.object_store).fetch(uri, target)
+        ObjectStore(project.settings.object_store).fetch(place, target)
     return target
 
 
@@ -140,18 +157,20 @@ def _read_uri(importer: Json) -> str:
 
 def find_output(
     project: Project, store: ObjectStore, run: ClusterRun, task: Task, output: str
-) -> str:
-    """Return the uri of an output (s3://bucket/…); of a cached one, that of the run which has computed it.
+) -> ArtifactURI:
+    """Return the place of an output; of a cached one, that of the run which has computed it.
 
     Raises ToolError if it is in none of the places that were looked at.
     """
     looked = []
     for source in _list_sources(project, run, task):
-        folder = f"{find_root(project, source)}/{source.pipeline_name}/{source.run_id}/{task.name}"
+        root = find_root(project, source)
+        folder = root.join(source.pipeline_name, source.run_id, task.name)
         looked.append(f"nothing at {folder}")
         for place in (*reversed(store.list_folders(folder)), folder):
-            if store.has(f"{place}/{output}"):
-                return f"{place}/{output}"
+            found = place.join(output)
+            if store.has(found):
+                return found
     raise ToolError(
         f"cannot find the {output} of {task.title} in run {run.run_id}",
         found=looked,

@@ -18,12 +18,17 @@ from fftasks.cluster.bring import bring_output, list_inputs, read_parameters
 from fftasks.cluster.details import Task
 from fftasks.cluster.run import ClusterRun, find_container, list_outputs
 from fftasks.errors import ToolError
+from fftasks.paths import locate
 from fftasks.project import Project
 from fftasks.runtime.pod import REPLAY
 from fftasks.runtime.start import MODULE, make_command
 
 _PLACE = "/tmp/fftasks-replay"  # noqa: S108 - in a container of our own
 _WHOLE = "{{$}}"
+# what stages/kfp_tasks.py and group_task.py write; any other could name files of this machine
+_OPTIONS = frozenset(
+    {"--file", "--workflow", "--node", "--nodes", "--kept", "--fingerprint", "--executor-input"}
+)
 
 
 def replay_here(
@@ -70,7 +75,7 @@ def prepare(project: Project, run: ClusterRun, task: Task) -> Path:
 
     Raises ToolError if something upstream gave no result, or it cannot be found.
     """
-    folder = project.folder / "replay" / run.run_id / task.name
+    folder = locate(project.folder / "replay", run.run_id, task.name)
     if folder.exists():
         shutil.rmtree(folder)
     (folder / "outputs").mkdir(parents=True)
@@ -84,7 +89,7 @@ def prepare(project: Project, run: ClusterRun, task: Task) -> Path:
             attempted = f"{task.title} cannot be run here: what it needs is not there"
             found = [error.attempted, *error.found]
             raise type(error)(attempted, found=found, tip=error.tip) from error
-        _link(path, folder / "inputs" / name)
+        _link(path, locate(folder / "inputs", name))
     return folder
 
 
@@ -96,6 +101,7 @@ def _make_command(run: ClusterRun, task: Task, folder: Path) -> list[str]:
             f"{task.name} cannot be run here: its command is not one of fftasks",
             found=[" ".join(command)],
         )
+    run.find_file(task)  # refuses one outside of the project
     text = json.dumps(_make_executor_input(run, task, folder))
     return [text if word == _WHOLE else str(word) for word in command]
 
@@ -103,10 +109,12 @@ def _make_command(run: ClusterRun, task: Task, folder: Path) -> list[str]:
 def _make_local(command: list[str]) -> list[str]:
     """Return a command for this Python; the code is not an image's, so nothing is asked about that."""
     words = command[command.index(MODULE) + 1 :]
-    if "--fingerprint" in words:
-        at = words.index("--fingerprint")
-        del words[at : at + 2]
-    return [*make_command(MODULE), *words]
+    options = dict(zip(words[::2], words[1::2], strict=False))
+    if 2 * len(options) != len(words) or not options.keys() <= _OPTIONS:
+        attempted = "a task cannot be run here: its command has options that no task of fftasks has"
+        raise ToolError(attempted, found=[" ".join(words)])
+    options.pop("--fingerprint", "")
+    return [*make_command(MODULE), *(word for pair in options.items() for word in pair)]
 
 
 def _choose(task: Task, node: str) -> list[str]:
@@ -123,7 +131,7 @@ def _make_executor_input(run: ClusterRun, task: Task, folder: Path) -> dict[str,
         },
         "outputs": {
             "artifacts": {
-                name: _locate(folder / "outputs" / name)
+                name: _locate(locate(folder / "outputs", name))
                 for name in list_outputs(run.document, task.name)
             },
             "outputFile": str(folder / "output.json"),

@@ -69,8 +69,11 @@ def _refuse(run: ClusterRun, task: Task, node: str, evidence: Evidence) -> ToolE
     reason = evidence.outcomes[task.name].reason if task.name in evidence.outcomes else task.error
     ended = [f"its state is {name_state(task.state)}{f': {reason}' if reason else ''}"]
     said = [f"the API server says: {evidence.said}"] if evidence.said else []
+    command = f"kubectl logs -n {evidence.namespace} {chosen} -c main --tail=-1"
+    refusal = evidence.refusal
+    refused = [refusal.attempted, *refusal.found] if refusal else []
     return ToolError(
         f"no server gives the log of {node!r} in run {run.run_id}",
-        found=[*ended, *said, "its pod may be gone, or not be readable from here"],
-        tip=f"kubectl logs -n {evidence.namespace} {chosen} -c main --tail=-1",
+        found=[*ended, *said, *refused, "its pod may be gone, or not be readable from here"],
+        tip=f"{refusal.tip}; or {command}" if refusal and refusal.tip else command,
     )

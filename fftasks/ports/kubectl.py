@@ -6,6 +6,7 @@ Used only for what no server of Kubeflow Pipelines tells. Nothing is changed on 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 Json = Mapping[str, Any]
 
 _REQUEST_S, _TIMEOUT_S = 5, 15
+_POD = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 
 
 class Kubectl:
@@ -39,19 +41,22 @@ class Kubectl:
         Raises:
             ToolError: The cluster cannot be reached, or does not permit it.
         """
-        return self._run("logs", pod, "-c", "main", "--tail=-1")
+        return self._run("logs", pod, "-c", "main", "--tail=-1") if _is_pod(pod) else None
 
     def read_pod(self, pod: str) -> Json | None:
         """Return a pod as Kubernetes has it; None if there is no such pod. Raises as read_log does."""
-        return _parse(self._run("get", "pod", pod, "-o", "json"))
+        return _parse(self._run("get", "pod", pod, "-o", "json")) if _is_pod(pod) else None
 
     def read_events(self, pod: str) -> list[Json]:
         """Return the events of a pod; [] if there are none. Raises as read_log does."""
+        if not _is_pod(pod):
+            return []
         selector = f"involvedObject.kind=Pod,involvedObject.name={pod}"
         answer = _parse(self._run("get", "events", "--field-selector", selector, "-o", "json"))
         return [event for event in (answer or {}).get("items") or () if isinstance(event, dict)]
 
     def _run(self, *words: str) -> str | None:
+        """Return what the program prints; None if there is no such pod."""
         command = ["kubectl", f"--request-timeout={_REQUEST_S}s", *self._options, *words]
         try:
             completed = subprocess.run(
@@ -69,6 +74,11 @@ class Kubectl:
         if "NotFound" in said or "not found" in said:
             return None
         raise ToolError("kubectl cannot read from the cluster", found=said.splitlines()[-1:])
+
+
+def _is_pod(name: str) -> bool:
+    """Tell whether a name, which comes from the cluster, can be a pod's; an option of kubectl cannot."""
+    return _POD.fullmatch(name) is not None
 
 
 def _parse(text: str | None) -> dict[str, Any] | None:

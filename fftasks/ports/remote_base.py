@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -127,7 +128,7 @@ def _list_paths(registry: Registry, repository: str, digest: str) -> Iterator[st
         try:
             with tarfile.open(fileobj=blob, mode="r|*") as archive:
                 yield from (info.name for info in archive)
-        except tarfile.TarError as exc:
+        except (tarfile.TarError, zlib.error, EOFError, OverflowError, ValueError) as exc:
             raise ToolError(
                 f"image: the layer {digest[:19]} of the base cannot be read",
                 found=[str(exc)],

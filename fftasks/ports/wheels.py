@@ -178,6 +178,12 @@ def _compile(folder: Path, log: Log) -> None:
 def _list_files(folder: Path) -> Iterator[Entry]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            raise ToolError(
+                f"image: a package installed the symbolic link {name!r}, which leads out of its folder",
+                found=[f"it leads to {str(path.resolve())!r} on this machine"],
+                tip="remove the package from the requirements, or set image.builder to docker",
+            )
         if not path.is_file() or path.name in _LEFT_OUT:
             continue
         if path.name == "RECORD" and path.parent.suffix == ".dist-info":

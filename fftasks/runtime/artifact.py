@@ -200,7 +200,14 @@ def _split(content: memoryview) -> list[memoryview]:
     magic, count = struct.unpack_from("<8sQ", content)
     if magic != MAGIC:
         raise ValueError(f"it begins with {magic!r}, not with {MAGIC!r}")
+    if count > len(content) // 16:
+        raise ValueError(f"it is too short for a table of {count} parts")
     table = struct.unpack_from(f"<{2 * count}Q", content, 16)
+    end = 16 + 16 * count
+    for start, length in zip(table[::2], table[1::2], strict=True):
+        if start < end:
+            raise ValueError("parts of it overlap")
+        end = start + length
     parts = [
         content[start : start + length]
         for start, length in zip(table[::2], table[1::2], strict=True)

@@ -112,6 +112,6 @@ def _find_packs(project: Project, run_id: str, task: str) -> dict[str, str]:
         return {}
     store = ObjectStore(project.settings.object_store)
     return {
-        name: find_output(project, store, run, found, output)
+        name: str(find_output(project, store, run, found, output))
         for name, output in zip(KEPT, PACKS, strict=True)
     }
