@@ -90,7 +90,8 @@ def check_uri(project: Project, run: ClusterRun, uri: str) -> ArtifactURI:
     Raises:
         ToolError: The URI is invalid, or is not below the pipeline root.
     """
-    found, root = ArtifactURI.parse(uri), find_root(project, run)
+    root = find_root(project, run)
+    found = ArtifactURI.parse(uri)
     if found.is_below(root):
         return found
     if _read_own_root(run):
