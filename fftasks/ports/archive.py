@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import shutil
 import tarfile
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fftasks.errors import ToolError
 from fftasks.paths import split_path
 
 _STEP = 1 << 20
+_LARGEST = (
+    1 << 40
+)  # bytes of a member: tarfile steps over what is claimed, even behind the end of the file
+_DAMAGES = (tarfile.TarError, zlib.error, EOFError, OverflowError, ValueError)
 
 
 class _Pieces:
@@ -49,9 +54,24 @@ def extract(pieces: Iterable[bytes], folder: Path, top: str) -> None:
         with tarfile.open(fileobj=source, mode="r|", bufsize=_STEP) as archive:
             for member in archive:
                 _write_safely(archive, member, folder, top, written)
-    except (tarfile.TarError, EOFError, OverflowError, ValueError) as error:
+    except _DAMAGES as error:
         attempted = "an archive from a container cannot be read"
         raise ToolError(attempted, found=[str(error)]) from error
+
+
+def list_members(file: IO[bytes]) -> Iterator[str]:
+    """Yield the names of the members of a tar archive, compressed or not; nothing is written.
+
+    Raises:
+        ValueError: The archive is damaged, or claims a member of more than 1 TiB.
+    """
+    try:
+        with tarfile.open(fileobj=file, mode="r|*", bufsize=_STEP) as archive:
+            for member in archive:
+                _check_size(member)
+                yield member.name
+    except _DAMAGES as error:
+        raise ValueError(str(error)) from error
 
 
 def split_member(name: str) -> tuple[str, ...]:
@@ -78,6 +98,11 @@ def _write_safely(
         raise ToolError(attempted, found=[reason]) from error
 
 
+def _check_size(member: tarfile.TarInfo) -> None:
+    if not 0 <= member.size <= _LARGEST:
+        raise ValueError(f"{member.name!r} claims a size of {member.size} bytes")
+
+
 def _write(
     archive: tarfile.TarFile,
     member: tarfile.TarInfo,
@@ -85,6 +110,7 @@ def _write(
     top: str,
     written: dict[tuple[str, ...], Path],
 ) -> None:
+    _check_size(member)
     names = split_member(member.name)
     path = folder.joinpath(*names)
     if names[0] != top or (len(names) == 1 and not member.isdir()):
