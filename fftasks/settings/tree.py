@@ -157,7 +157,8 @@ class KFPSettings(_Section):
         "", "the Kubernetes account that runs work as; empty leaves it to the cluster"
     )
     pipeline_root: str = _setting(
-        "", "where runs leave results, such as s3://bucket/runs; empty leaves it to the cluster"
+        "",
+        "where runs leave results, such as s3://bucket/runs; results elsewhere are not read",
     )
 
 
@@ -165,7 +166,10 @@ class KFPSettings(_Section):
 class ObjectStoreSettings(_Section):
     """Where the cluster keeps results, as it is reached from here; for doit result and doit replay."""
 
-    mount: str = _setting("", "a folder that has the buckets in it, where the store is mounted")
+    mount: str = _setting(
+        "",
+        "the mounted store: a folder with the buckets; links that lead out of it are not followed",
+    )
     endpoint: str = _setting(
         "",
         "address of the store, such as http://localhost:9000 for MinIO; empty is Amazon or Google",
