@@ -24,7 +24,7 @@ from fftasks.cluster.run import (
     list_outputs,
 )
 from fftasks.cluster.show import list_blamed, name_node_state, name_task_state, tell_error
-from fftasks.cluster.verify import Verifier
+from fftasks.cluster.verify import Verifier, remove
 from fftasks.errors import ToolError
 from fftasks.ports.kfp_runs import list_runs
 from fftasks.ports.object_store import ObjectStore
@@ -110,6 +110,7 @@ def unpack(path: Path, node: str) -> Path | None:
         while left and (piece := source.read(min(left, _STEP))):
             file.write(piece)
             left -= len(piece)
+    remove(target)  # a folder there could not be replaced
     part.rename(target)
     return target
 

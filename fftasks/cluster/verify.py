@@ -33,7 +33,7 @@ _NO_DIGEST = (
     "the run has recorded no digest of it: an older version of fftasks or another component has written it,"
     " or more than 200 inputs of one task left no room for digests"
 )
-_TRUST = "`--trust` loads it without a check: whoever can write to the bucket can then execute code here as you"
+_TRUST = "`--trust` loads it without a check: then those who can write to the bucket can execute code as you"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Expected:
         is_file = stat.S_ISREG(mode)
         if self._has_digest(path) if self.digest else is_file or stat.S_ISDIR(mode):
             return True
-        _remove(path)
+        remove(path)
         return False
 
     def check(self, path: Path, uri: str) -> None:
@@ -81,7 +81,7 @@ class Expected:
         if self.trust:
             sys.stderr.write(f"{self.what} was changed after the run: the file has {found}\n")
             return
-        _remove(path)
+        remove(path)
         raise ToolError(
             f"{self.what} was changed after the run: it is not loaded",
             found=[
@@ -161,7 +161,8 @@ class Verifier:
         return found
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, a folder or a link; nothing happens if none is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -92,10 +92,11 @@ def read_text(path: Path, largest: int = _LARGEST_FILE) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return ""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > largest:
+        os.close(descriptor)
+        return ""
     with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > largest:
-            return ""
         return file.read(largest).decode("utf-8", "replace")
 
 
