@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _SERVICE = "/ml_metadata.MetadataStoreService/"
 _FORMAT = "application/grpc-web+proto"
+_API_SERVICE, _PAGE_SERVICE = "/services/ml-pipeline:http/", "/services/ml-pipeline-ui:http/"
 _RUN = "system.PipelineRun"  # the type of a run's context
 _OUTPUT = 4  # of the kinds of events
 _STATES = ("", "NEW", "RUNNING", "COMPLETE", "FAILED", "CACHED", "CANCELED")  # by number
@@ -96,7 +97,7 @@ def read_executions(settings: KFPSettings, run_id: str) -> dict[str, Execution] 
         ToolError: The host does not answer.
     """
     with connect(settings) as kfp:
-        for host in dict.fromkeys(("", _find_way_up(kfp.access.host))):
+        for host in _list_ways(kfp.access.host):
             store = _Store(kfp, host)
             context = store.ask("GetContextByTypeAndName", type_name=_RUN, context_name=run_id)
             if context is not None:
@@ -199,10 +200,16 @@ def _read_value(value: Any) -> Any:
     return None
 
 
-def _find_way_up(host: str) -> str:
-    """Return a host without its path: Kubeflow has the store beside its pages, not below them."""
+def _list_ways(host: str) -> list[str]:
+    """Return the addresses at which the store may be, the likeliest one first; "" is kfp.host itself.
+
+    """Return the addresses at which the store may be, likeliest first; "" is kfp.host itself.
+    the API server of Kubernetes, where the service of the web UI leads to the store.
+    """
     parts = urlsplit(host)
-    return f"{parts.scheme}://{parts.netloc}"
+    page = host.replace(_API_SERVICE, _PAGE_SERVICE)
+    ways = [page if page != host else "", f"{parts.scheme}://{parts.netloc}"]
+    return list(dict.fromkeys(ways))
 
 
 @functools.cache
