@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from fftasks.errors import ToolError
 from fftasks.ports.kfp_connection import Connection, Question, connect
@@ -96,8 +95,9 @@ def read_executions(settings: KFPSettings, run_id: str) -> dict[str, Execution] 
         ToolError: The host does not answer.
     """
     with connect(settings) as kfp:
-        for host in dict.fromkeys(("", _find_way_up(kfp.access.host))):
-            store = _Store(kfp, host)
+        # Kubeflow has the store beside its pages, not below them
+        for base in dict.fromkeys((kfp.access.path, "")):
+            store = _Store(kfp, base)
             context = store.ask("GetContextByTypeAndName", type_name=_RUN, context_name=run_id)
             if context is not None:
                 return _read(store, context.context.id)
@@ -143,10 +143,10 @@ def _read_moment(milliseconds: int) -> datetime | None:
 
 
 class _Store:
-    """The service, as one host gives it; host: what stands before its path, "" for kfp.host."""
+    """The metadata store below one path of the host."""
 
-    def __init__(self, kfp: Connection, host: str) -> None:
-        self._kfp, self._host = kfp, host
+    def __init__(self, kfp: Connection, base: str) -> None:
+        self._kfp, self._base = kfp, base
 
     def need(self, method: str, **fields: Any) -> Any:
         """Return an answer; raise ToolError for none."""
@@ -162,7 +162,7 @@ class _Store:
         question = Question(
             *("POST", f"{_SERVICE}{method}"),
             content=(_FORMAT, b"\0" + struct.pack(">I", len(body)) + body),
-            host=self._host,
+            base=self._base,
         )
         attempted = "cannot ask the metadata store of Kubeflow Pipelines"
         response = self._kfp.send(attempted, question, check=False)
@@ -197,12 +197,6 @@ def _read_value(value: Any) -> Any:
         inner = json_format.MessageToDict(content)
         return next(iter(inner.values())) if inner.keys() in ({"list"}, {"struct"}) else inner
     return None
-
-
-def _find_way_up(host: str) -> str:
-    """Return a host without its path: Kubeflow has the store beside its pages, not below them."""
-    parts = urlsplit(host)
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 @functools.cache
