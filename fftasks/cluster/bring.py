@@ -127,9 +127,9 @@ def bring_output(
 ) -> Path:
     """Return a local file with an output of a task, verified to be loaded.
 
-    A file that was downloaded before is verified again, and downloaded again if it has changed. What an importer
-    has registered may be anywhere in the object store: the author of the run has named it in the pipeline
-    document, and the user has asked for it. Pages do not show it; see bring_known.
+    A file that was downloaded before is verified again, and downloaded again if it has changed. What an
+    importer has registered may be anywhere in the object store: the author of the run has named it in the
+    pipeline document, and the user has asked for it. Pages do not show it; see bring_known.
 
     Args:
         project: The project.
