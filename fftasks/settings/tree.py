@@ -195,7 +195,8 @@ class ReportSettings:
     """Pages of `doit report` and `doit board`."""
 
     previews: bool = _setting(
-        True, "show values on them: results, arguments, pictures, metrics, logs and errors"
+        True,
+        "show values: results, arguments, run parameters, computed names, metrics, logs, messages",
     )
 
 
