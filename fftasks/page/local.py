@@ -8,6 +8,7 @@ import time
 from collections.abc import Container, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from fftasks.errors import StoreError
 from fftasks.page.content import PageRun, PageTask, Phase
@@ -92,6 +93,7 @@ def show_tasks(
             workflow=node["workflow"],
             upstream=tuple(node["upstream"]),
             arguments=node["arguments"],
+            extra=tuple(node.get("extra", node["arguments"])),
             settings=_show_settings(project, label),
             preview="" if failed else shown.preview,
             text=pages.text,
@@ -103,6 +105,16 @@ def show_tasks(
         )
         tasks.append(task)
     return tasks
+
+
+def list_written(nodes: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Return the names of nodes and workflows that stand in the code as they are.
+
+    Args:
+        nodes: As project.describe_nodes gives them; older runs do not tell, and so have none.
+    """
+    written = {name for name, node in nodes.items() if node.get("is_written")}
+    return written | {n["workflow"] for n in nodes.values() if n.get("is_workflow_written")}
 
 
 def find_metrics(preview: str) -> dict[str, float]:

@@ -163,6 +163,10 @@ class KFPSettings(_Section):
     labels: dict[str, str] = _setting(
         {}, "what a run says about itself, such as {team: vision}; in its description"
     )
+    allow_tokens: tuple[str, ...] = _setting(
+        (),
+        "what is sent although it looks like a secret, by the names in the error, such as [fetch.url]",
+    )
     service_account: str = _setting(
         "", "the Kubernetes account that runs work as; empty leaves it to the cluster"
     )
@@ -205,7 +209,8 @@ class ReportSettings:
     """Pages of `doit report` and `doit board`."""
 
     previews: bool = _setting(
-        True, "show values on them: results, arguments, pictures, metrics, logs and errors"
+        True,
+        "show values: results, arguments, run parameters, computed names, metrics, logs, messages",
     )
 
 
