@@ -20,6 +20,7 @@ from fftasks.cluster.run import ClusterRun, find_container, list_outputs
 from fftasks.errors import ToolError
 from fftasks.project import Project
 from fftasks.runtime.pod import REPLAY
+from fftasks.runtime.regular import make_folder, remove
 from fftasks.runtime.start import MODULE, make_command
 
 _PLACE = "/tmp/fftasks-replay"  # noqa: S108 - in a container of our own
@@ -71,10 +72,9 @@ def prepare(project: Project, run: ClusterRun, task: Task) -> Path:
     Raises ToolError if something upstream gave no result, or it cannot be found.
     """
     folder = project.folder / "replay" / run.run_id / task.name
-    if folder.exists():
-        shutil.rmtree(folder)
-    (folder / "outputs").mkdir(parents=True)
-    (folder / "inputs").mkdir()
+    remove(folder)
+    make_folder(folder / "outputs")
+    make_folder(folder / "inputs")
     tasks = {one.name: one for one in run.tasks}
     for name, source in list_inputs(run, task.name).items():
         producer = tasks[source["producerTask"]]

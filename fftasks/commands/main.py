@@ -11,6 +11,7 @@ from pathlib import Path
 from fftasks import __version__
 from fftasks.commands.init import write_project
 from fftasks.errors import FFTasksError
+from fftasks.runtime.regular import STATE_FOLDER
 from fftasks.store.gc import parse_size, remove_unused
 
 _WRONG = 2  # as argparse has it
@@ -53,7 +54,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _gc(folder: Path, keep: str) -> int:
-    print(remove_unused(folder / ".fftasks", parse_size(keep)))
+    print(remove_unused(folder / STATE_FOLDER, parse_size(keep)))
     return 0
 
 

@@ -13,6 +13,7 @@ from fftasks.page.content import PageRun, PageTask, Phase
 from fftasks.page.pictures import Drawable, Pages, may_be_picture, read_pages, render_pictures
 from fftasks.page.settings import show_settings
 from fftasks.project import NEEDS, Project
+from fftasks.runtime.regular import open_regular
 from fftasks.store.history import Event, Run, list_runs, read_graph, read_run
 
 _ROWS = 12  # runs that stand side by side
@@ -184,12 +185,12 @@ def _read_log(path: Path, event: Event) -> str:
     if event.begin is None:
         return ""
     try:
-        changed = path.stat().st_mtime
+        changed = path.lstat().st_mtime
         if changed < event.begin - _SLACK_S or (
             event.end is not None and changed > event.end + _SLACK_S
         ):
             return "a later run of this node has written its log anew"
-        with path.open("rb") as file:
+        with open(open_regular(path), "rb") as file:  # noqa: PTH123 - a descriptor
             size = file.seek(0, 2)
             file.seek(max(0, size - _LONGEST_LOG))
             return file.read().decode("utf-8", "replace")

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fftasks.runtime.regular import make_folder, open_new
+
 FILES = {
     "metrics": "metrics.json",
     "classification": "classification.json",
@@ -43,11 +45,11 @@ def write_pages(result: Any, path: str | Path) -> list[str]:
     found = find_pages(result)
     if not found:
         return []
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     texts = dict(_make_files(found))
     for name, text in texts.items():
-        (folder / name).write_text(text, "utf-8")
+        with open(open_new(Path(path) / name), "w", encoding="utf-8") as file:  # noqa: PTH123
+            file.write(text)
     return list(texts)
 
 
