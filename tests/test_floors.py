@@ -14,7 +14,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "architecture.md"
 FLOORS = {
     4: (
         "tasks", "doit", "project", "label", "recall", "steps", "plan", "data", "commands",
-        "dropin", "results", "table", "rehearsal", "cluster", "doctor", "overview", "page",
+        "dropin", "results", "table", "terminal", "rehearsal", "cluster", "doctor", "overview", "page",
     ),
     3: (
         "ports",

@@ -21,6 +21,7 @@ from fftasks.paths import explain_name, locate
 from fftasks.ports.kfp_runs import list_runs, read_version
 from fftasks.project import Project
 from fftasks.record import Record, digest_json, lock_record, read_record, write_record
+from fftasks.runtime.regular import is_regular
 from fftasks.stages.keys import list_keys
 
 VERSION = 1
@@ -134,7 +135,7 @@ def note_run(project: Project, run: ClusterRun, seconds: Mapping[str, float]) ->
     if explain_name(run.pipeline_name):  # no workflow of this project has such a name
         return
     path = _find_path(project, run.pipeline_name)
-    if not path.exists():
+    if not is_regular(path):
         return
     with lock_record(path):
         memory = _read(path)

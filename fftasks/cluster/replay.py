@@ -22,6 +22,7 @@ from fftasks.errors import ToolError
 from fftasks.paths import locate
 from fftasks.project import Project
 from fftasks.runtime.pod import REPLAY
+from fftasks.runtime.regular import make_folder, remove
 from fftasks.runtime.start import MODULE, make_command
 
 _PLACE = "/tmp/fftasks-replay"  # noqa: S108 - in a container of our own
@@ -89,10 +90,9 @@ def prepare(project: Project, run: ClusterRun, task: Task, verifier: Verifier) -
         ToolError: A task upstream has no result, or its result cannot be found or verified.
     """
     folder = locate(project.folder / "replay", run.run_id, task.name)
-    if folder.exists():
-        shutil.rmtree(folder)
-    (folder / "outputs").mkdir(parents=True)
-    (folder / "inputs").mkdir()
+    remove(folder)
+    make_folder(folder / "outputs")
+    make_folder(folder / "inputs")
     tasks = {one.name: one for one in run.tasks}
     for name, source in list_inputs(run, task.name).items():
         producer = tasks[source["producerTask"]]

@@ -16,6 +16,7 @@ from fftasks.commands.command import ClusterCommand
 from fftasks.commands.usage import make_flag
 from fftasks.errors import ToolError
 from fftasks.project import Project
+from fftasks.terminal import find_raw
 
 _ALL = make_flag(
     "all",
@@ -44,7 +45,9 @@ class Logs(ClusterCommand):
         log = evidence.read_log(task)
         if log is None:
             raise _refuse(run, task, node, evidence)
-        sys.stdout.write(log if options["everything"] else choose_lines(log, task, node))
+        # for a program, or a file, the log is what it was
+        stream = sys.stdout if sys.stdout.isatty() else find_raw(sys.stdout)
+        stream.write(log if options["everything"] else choose_lines(log, task, node))
         return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import stat
 import time
 from collections.abc import Container, Mapping
 from contextlib import suppress
@@ -15,6 +14,7 @@ from fftasks.page.content import PageRun, PageTask, Phase
 from fftasks.page.documents import Pages, choose_numbers, read_pages
 from fftasks.page.settings import show_settings
 from fftasks.project import NEEDS, Project
+from fftasks.runtime.regular import open_regular
 from fftasks.store.history import Event, Run, list_runs, read_graph, read_run
 
 _ROWS = 12  # runs that stand side by side
@@ -193,17 +193,12 @@ def _read_log(path: Path, event: Event) -> str:
     if event.begin is None:
         return ""
     try:
-        found = path.lstat()
-        if not stat.S_ISREG(
-            found.st_mode
-        ):  # a link would show a file of the user's, a pipe would block
-            return ""
-        changed = found.st_mtime
+        changed = path.lstat().st_mtime
         if changed < event.begin - _SLACK_S or (
             event.end is not None and changed > event.end + _SLACK_S
         ):
             return "a later run of this node has written its log anew"
-        with path.open("rb") as file:
+        with open(open_regular(path), "rb") as file:  # noqa: PTH123 - a descriptor
             size = file.seek(0, 2)
             file.seek(max(0, size - _LONGEST_LOG))
             return file.read().decode("utf-8", "replace")

@@ -28,6 +28,7 @@ from types import FunctionType
 from typing import Any
 
 from fftasks.errors import StoreError
+from fftasks.runtime.regular import open_new, open_regular
 
 MAGIC = b"fftasks1"
 _ALIGNMENT = 64
@@ -51,7 +52,7 @@ def write_parts(path: Path | str, parts: Sequence[_Bytes]) -> str:
     """Do the same with what dump gave."""
     pieces = _lay_out(parts)
     # no file object: a trivial node would spend more on it than on its data
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    descriptor = open_new(path)
     try:
         if sum(map(len, pieces)) <= _CHUNK:
             pieces = [b"".join(pieces)]
@@ -61,12 +62,13 @@ def write_parts(path: Path | str, parts: Sequence[_Bytes]) -> str:
 
 
 def digest_artifact(path: Path | str) -> str:
-    """Return the digest of an artifact file as it is now; raise OSError if there is none."""
-    with open(path, "rb") as file:  # noqa: PTH123 - many thousand times in a run
-        size = os.fstat(file.fileno()).st_size
-        return _digest(
-            partial(_hash, file.fileno(), offset) for offset in range(0, size or 1, _CHUNK)
-        )
+    """Return the digest of an artifact file as it is now; raise OSError if there is no regular file."""
+    descriptor = open_regular(path)
+    try:
+        size = os.fstat(descriptor).st_size
+        return _digest(partial(_hash, descriptor, offset) for offset in range(0, size or 1, _CHUNK))
+    finally:
+        os.close(descriptor)
 
 
 def shorten_digest(digest: str) -> str:

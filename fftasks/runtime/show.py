@@ -23,6 +23,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fftasks.runtime.regular import make_folder, open_new
+
 FILES = {
     "metrics": "metrics.json",
     "classification": "classification.json",
@@ -31,7 +33,7 @@ FILES = {
 }
 _MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif"}
 _PAGES, _FIGURES = "fftasks.workflow.page", "matplotlib.figure"
-_NAMES = frozenset({*FILES.values(), "classification.html"})
+NAMES = frozenset({*FILES.values(), "classification.html"})
 _MAX_VISITED = 100_000
 _MAX_VISITED_FOR_PICTURES = 1000  # of a result that can have no page and no figure: it takes 0.1 ms
 _MAX_PICTURES = 24
@@ -66,23 +68,11 @@ def write_pages(result: Any, path: str | Path) -> list[str]:
     """
     texts = dict(_make_files(find_pages(result)))
     if texts:
-        folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         for name, text in texts.items():
-            (folder / name).write_text(text, "utf-8")
+            with open(open_new(Path(path) / name), "w", encoding="utf-8") as file:  # noqa: PTH123
+                file.write(text)
     return list(texts)
-
-
-def list_files(folder: Path) -> list[Path]:
-    """Return the files of a folder that `write_pages` may have written, sorted by name.
-
-    Links, pipes and files with other names are left out, and a folder that is a link counts as empty: what
-    lies there may be someone else's.
-    """
-    if folder.is_symlink() or folder.parent.is_symlink():
-        return []
-    paths = [folder / name for name in sorted(_NAMES)]
-    return [path for path in paths if path.is_file() and not path.is_symlink()]
 
 
 def find_pages(result: Any) -> list[Found]:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import sys
 
 import matplotlib.figure
@@ -12,7 +11,7 @@ import pytest
 from fftasks import HTML, ConfusionMatrix, Markdown, Metrics, Roc
 from fftasks.page.documents import find_pictures
 from fftasks.runtime.job import describe_type
-from fftasks.runtime.show import find_pages, list_files, write_pages
+from fftasks.runtime.show import find_pages, write_pages
 
 MATRIX = [[5, 1], [2, 7]]
 CURVE = [0.0, 0.1, 1.0], [0.0, 0.8, 1.0], [0.9, 0.5, 0.1]
@@ -252,22 +251,3 @@ def test_pictures_beside_a_page_are_in_the_page(tmp_path):
 
     assert "<p>x</p>" in page
     assert URL in page
-
-
-def test_files_that_no_node_writes_are_not_listed(tmp_path):
-    secret = tmp_path / "secret"
-    secret.write_text("s")
-    folder = tmp_path / "shown" / "node" / "digest"
-    folder.mkdir(parents=True)
-    (folder / "metrics.json").write_text("{}")
-    (folder / "page.md").symlink_to(secret)
-    (folder / "other.md").write_text("x")
-    (folder / "classification.html").mkdir()
-    os.mkfifo(folder / "page.html")
-    (tmp_path / "shown" / "link").symlink_to(folder.parent)
-    (folder.parent / "link").symlink_to(folder)
-
-    assert list_files(folder) == [folder / "metrics.json"]
-    assert list_files(folder.parent / "link") == []
-    assert list_files(tmp_path / "shown" / "link" / "digest") == []
-    assert list_files(tmp_path / "nothing") == []
