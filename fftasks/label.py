@@ -36,6 +36,11 @@ class Node:
     items: tuple[str, ...]
 
     @property
+    def is_workflow_written(self) -> bool:
+        """Whether the workflow's name stands in the code as it is, and was not computed."""
+        return bool(self.graph["workflows"][self.workflow]["is_written"])
+
+    @property
     def pieces(self) -> dict[str, str]:
         """What its code consists of: "features.py: function clean()" -> digest."""
         return dict(self.graph["codes"][self.content["code"]])
@@ -62,6 +67,10 @@ def describe_node(node: Node, labels: Mapping[tuple[str, str], str]) -> dict[str
         "workflow": node.workflow,
         "upstream": list(node.upstream),
         "arguments": {a["name"]: a["repr"] for a in content["arguments"]},
+        "extra": [a["name"] for a in content["arguments"] if a.get("is_extra")],
+        "is_written": content["is_written"]
+        and (node.label == content["name"] or node.is_workflow_written),
+        "is_workflow_written": node.is_workflow_written,
         "chain": labels.get((node.graph["file"], content.get("object", "")), made),
     }
 

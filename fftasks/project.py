@@ -190,7 +190,15 @@ class Project:
             *(warning for graph in self.graphs for warning in graph["warnings"]),
             *find_unmatched(self._layers, names),
             *warn_of_secrets(map(make_layer, coded.values())),
+            *self._warn_of_arguments(),
         ]
+
+    def _warn_of_arguments(self) -> list[str]:
+        if not any(graph["secrets"] for graph in self.graphs):
+            return []
+        from fftasks.steps.outgoing import warn_of_arguments  # most graphs do not need it
+
+        return warn_of_arguments(self)
 
     def record_path(self, stage: str, workflow: str = "") -> Path:
         """Return where the record of a stage is."""

@@ -41,6 +41,7 @@ def list_chosen(project: Project, label: str) -> dict[str, Any]:
     for one in project.list_needed({label}):
         content = project.nodes[one].content
         record = read_record(project.store.node_path(content["slug"]))
-        now, made = content["values"], record.get("values", {}) if record else {}
+        now = node_stage.show_values(content["values"])
+        made = record.get("values", {}) if record else {}
         chosen |= {name: v for name, v in made.items() if name in now and v != now[name]}
     return chosen

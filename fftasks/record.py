@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -128,8 +128,18 @@ def _write_new(path: str, data: bytes) -> int:
         os.close(descriptor)
 
 
-def explain(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Iterator[str]:
-    """Yield one sentence per input that differs between two records' `inputs`; none if equal."""
+def explain(
+    old: Mapping[str, Any] | None,
+    new: Mapping[str, Any],
+    hide: Callable[[Any], Any] = lambda value: value,
+) -> Iterator[str]:
+    """Yield one sentence per input that differs between two records' `inputs`; none if equal.
+
+    Args:
+        old: Inputs of a record, None if there is none.
+        new: Inputs that it would have now.
+        hide: Returns a value without the secrets in it.
+    """
     if old is None:
         yield "never ran"
         return
@@ -139,7 +149,7 @@ def explain(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Iterator[s
         elif name not in new:
             yield f"{name} is gone"
         elif old[name] != new[name]:
-            yield f"{name}: {_shorten(old[name])} -> {_shorten(new[name])}"
+            yield f"{name}: {_shorten(hide(old[name]))} -> {_shorten(hide(new[name]))}"
 
 
 def _shorten(value: Any) -> str:

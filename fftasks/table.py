@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from fftasks.stages.secret import hide_tokens
 from fftasks.state import STATES
 
 _GAP = "  "
@@ -104,8 +105,9 @@ def _encode(line: str, stream: TextIO) -> str:
 
 
 def _tidy(cell: str | Cell) -> Cell:
-    """Spell out what is not to be printed: control characters, and marks that turn the direction."""
+    """Leave tokens out; spell out control characters, and marks that turn the direction."""
     cell = Cell(cell) if isinstance(cell, str) else cell
+    cell = Cell(hide_tokens(cell.text), cell.style)
     if cell.text.isprintable():
         return cell
     shown = (c if c.isprintable() else ascii(c)[1:-1] for c in cell.text)

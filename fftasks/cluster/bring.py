@@ -30,6 +30,7 @@ from fftasks.cluster.run import (
     list_outputs,
 )
 from fftasks.cluster.show import list_blamed, name_node_state, name_task_state, tell_error
+from fftasks.cluster.verify import Verifier, remove
 from fftasks.errors import ToolError
 from fftasks.ports.artifact_uri import ArtifactURI
 from fftasks.ports.kfp_runs import list_runs
@@ -37,28 +38,31 @@ from fftasks.ports.object_store import ObjectStore
 from fftasks.project import Project
 from fftasks.record import digest_json
 from fftasks.runtime.pack import read_pack
+from fftasks.runtime.task import PACKS
 from fftasks.workflow.slug import make_slug
 
-PACKS = ("values", "inner")  # of a task of several nodes; see runtime/task.py
 _GIVE = frozenset({"SUCCEEDED", "CACHED"})  # the states of tasks whose outputs are kept
 _EARLIER = 100
 _STEP = 1 << 24
 
 
-def bring_result(project: Project, run: ClusterRun, node: str) -> Path:
-    """Return the file here that has the result of a node; as bring_output.
+def bring_result(project: Project, run: ClusterRun, node: str, verifier: Verifier) -> Path:
+    """Return a verified local file with the result of a node, as bring_output does.
 
-    Of a node that shares its container with others, it is taken out of the pack that they have given.
-    Raises ToolError if the store does not have it, with the places that were looked at.
+    The result of a node that shares its container with others is taken out of their pack, which is verified
+    as a whole.
+
+    Raises:
+        ToolError: The object store does not have the result, or it cannot be verified.
     """
     task = run.find_task(node)
     if task.state not in _GIVE:
         raise _refuse(project, run, task, node)
     outputs = list_outputs(run.document, task.name)
     if "result" in outputs:
-        return bring_output(project, run, task, "result")
+        return bring_output(project, run, task, "result", verifier)
     for output in (name for name in PACKS if name in outputs):
-        found = unpack(bring_output(project, run, task, output), node)
+        found = unpack(bring_output(project, run, task, output, verifier), node)
         if found is not None:
             return found
     raise ToolError(
@@ -106,43 +110,61 @@ def unpack(path: Path, node: str) -> Path | None:
         return None
     target = path.with_name(f"{path.name}-{make_slug(node)}")
     part = target.with_suffix(".part")
-    with path.open("rb") as source, part.open("wb") as file:
+    part.unlink(missing_ok=True)  # a link there would be followed
+    with path.open("rb") as source, part.open("xb") as file:
         source.seek(value.place.offset)
         left = value.place.length
         while left and (piece := source.read(min(left, _STEP))):
             file.write(piece)
             left -= len(piece)
+    remove(target)  # a folder there could not be replaced
     part.rename(target)
     return target
 
 
-def bring_output(project: Project, run: ClusterRun, task: Task, output: str) -> Path:
-    """Return the file here that has an output of a task; it is brought if it is not here yet.
+def bring_output(
+    project: Project, run: ClusterRun, task: Task, output: str, verifier: Verifier
+) -> Path:
+    """Return a local file with an output of a task, verified to be loaded.
 
-    What an importer has registered may be anywhere in the object store: the author of the run has named it in
-    the pipeline document, and the user has asked for it. Pages do not show it; see bring_known.
+    A file that was downloaded before is verified again, and downloaded again if it has changed. What an
+    importer has registered may be anywhere in the object store: the author of the run has named it in the
+    pipeline document, and the user has asked for it. Pages do not show it; see bring_known.
 
-    Raises ToolError if the task has not ended well, or its output cannot be found.
+    Args:
+        project: The project.
+        run: The run.
+        task: The task that has given the output.
+        output: The name of the output.
+        verifier: Knows the digest that the output must have.
+
+    Raises:
+        ToolError: The task has not succeeded, or its output cannot be found or verified.
     """
     if task.state not in _GIVE:
         raise _refuse(project, run, task, task.title)
     target = locate_output(project, run, task, output)
-    if not target.exists():
+    importer = find_executor(run.document, task.name).get("importer")
+    expected = verifier.expect(run, task, output, _read_uri(importer) if importer else "")
+    if not expected.fits(target):
         store = ObjectStore(project.settings.object_store)
-        importer = find_executor(run.document, task.name).get("importer")
         uri = (
             ArtifactURI.parse(_read_uri(importer))
             if importer
             else find_output(project, store, run, task, output)
         )
         store.fetch(uri, target)
+        expected.check(target, str(uri))
     return target
 
 
 def bring_known(project: Project, run: ClusterRun, task: Task, output: str, uri: str) -> Path:
-    """Return the file here that has an output whose place the metadata store has named.
+    """Return a local file with an output whose place the metadata store has named; it must not be loaded.
 
-    Raises ToolError if that place is outside of the run's pipeline root, or the output cannot be downloaded.
+    It is not verified: it may be read as text or as data only.
+
+    Raises:
+        ToolError: The place is outside of the run's pipeline root, or the output cannot be downloaded.
     """
     target, place = locate_output(project, run, task, output), check_uri(project, run, uri)
     if not target.exists():

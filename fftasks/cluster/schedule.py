@@ -18,6 +18,7 @@ from fftasks.ports.kfp_catalog import (
 from fftasks.project import Project
 from fftasks.record import Record, read_record
 from fftasks.stages.submit import check_values, name_version
+from fftasks.steps.outgoing import check_outgoing
 
 _PREFIX = "fftasks: "
 
@@ -70,6 +71,7 @@ def schedule_workflow(project: Project, workflow: str, version: Version, cron: s
     settings, name = project.settings.kfp, name_schedule(workflow)
     values = project.list_values(workflow)
     check_values(values)
+    check_outgoing(project, "the recurring run", name, cron, values)
     found = [row for row in list_schedules(settings) if row.get("display_name") == name]
     wanted = (version.version_id, cron, "ENABLED", make_runtime_config(settings, values))
     if len(found) == 1 and _describe(found[0]) == wanted:

@@ -8,6 +8,7 @@ from fftasks.ports.kfp_catalog import Package, Version, upload_version
 from fftasks.project import Project
 from fftasks.record import read_record
 from fftasks.stages.submit import describe, name_version
+from fftasks.steps.outgoing import check_outgoing
 from fftasks.steps.pipeline import keep_images
 
 
@@ -33,4 +34,5 @@ def upload_workflow(project: Project, workflow: str) -> Version:
     text = (project.folder / "pipeline" / f"{slug}.yaml").read_text("utf-8")
     settings = project.settings.kfp
     package = Package(slug, name_version(record), describe(record, settings), text)
+    check_outgoing(project, "the pipeline's version", text, package.description)
     return upload_version(settings, package)

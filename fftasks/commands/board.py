@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from fftasks.commands.command import CLUSTER, Command
+from fftasks.errors import FFTasksError
 from fftasks.page.content import make_empty
 from fftasks.page.make import describe_run
 from fftasks.page.server import Board as Application
@@ -34,7 +35,7 @@ class Board(Command):
         """Serve until Ctrl-C."""
         signal.signal(signal.SIGTERM, _stop)
         board = Application(
-            lambda: describe_run(project, *names, cluster=options["cluster"]),
+            lambda: _describe(project, names, cluster=options["cluster"]),
             empty=make_empty(project.root.name),
         )
         if names or options["cluster"]:
@@ -47,6 +48,16 @@ class Board(Command):
             _say,
         )
         return 0
+
+
+def _describe(project: Project, names: list[str], *, cluster: bool) -> dict[str, Any]:
+    """Return the content of the page; an error, which it would show, is without values if it is to be."""
+    try:
+        return describe_run(project, *names, cluster=cluster)
+    except FFTasksError as error:
+        if project.settings.report.previews:
+            raise
+        raise type(error)("The page cannot be made: `doit report` says why.") from error
 
 
 def _say(address: str) -> None:

@@ -18,6 +18,7 @@ from fftasks.picture.dot import format_dot
 from fftasks.picture.drawing import LIMIT, Drawing, Item, draw
 from fftasks.picture.mermaid import format_mermaid
 from fftasks.project import FOLDER, Project
+from fftasks.stages.secret import hide_tokens
 from fftasks.table import print_json
 
 _KINDS = ("svg", "png", "dot", "mermaid")
@@ -100,8 +101,8 @@ def _find_items(project: Project, options: Mapping[str, Any]) -> list[Item]:
 
 def _render(drawing: Drawing, kind: str) -> bytes:
     if kind == "mermaid":
-        return format_mermaid(drawing).encode()
-    text = format_dot(drawing)
+        return hide_tokens(format_mermaid(drawing)).encode()
+    text = hide_tokens(format_dot(drawing))
     if kind == "dot":
         return text.encode()
     from fftasks.ports.graphviz import render

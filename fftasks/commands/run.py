@@ -16,7 +16,7 @@ from doit.task import Task
 
 from fftasks.commands.usage import WHERE_TO_LOOK, WithHelp, make_flag
 from fftasks.errors import FFTasksError, suggest_name
-from fftasks.steps.preflight import choose_goal
+from fftasks.steps.preflight import SENT, choose_goal
 
 _KEEP = {
     "name": "keep", "short": "", "long": "keep", "type": str, "default": "",
@@ -100,6 +100,11 @@ class _Control(TaskControl):  # type: ignore[misc]
         """Select the tasks, and note what the image is built and pushed for, if it is."""
         super().process(task_selection)
         stages = {meta.get("stage", "") for meta in _list_metas(self)} | {self._goal}
+        if not stages.isdisjoint(SENT):
+            from fftasks.project import open_current
+            from fftasks.steps.outgoing import check_secrets
+
+            check_secrets(open_current())
         for stage in {"image", "push"} & self.tasks.keys():
             _get_meta(self.tasks[stage])["goal"] = choose_goal(stages)
 

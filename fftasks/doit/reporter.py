@@ -18,6 +18,7 @@ from fftasks.doit.progress import NoProgress, ProgressBar
 from fftasks.doit.signals import end_quietly_on_signals
 from fftasks.project import FOLDER, Project, open_current
 from fftasks.record import read_record
+from fftasks.stages.node import show_values
 from fftasks.store.history import Journal
 
 _GARBAGE = 50_000  # objects that may have become garbage before it is searched for
@@ -104,7 +105,9 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             if _is_ours(task):
                 self._journal.end_task(_name(task), "skipped", reason="what it needs has failed")
             return  # what it needed has failed, and was shown
-        message, self._heading = fail.get_msg().rstrip(), ""
+        from fftasks.stages.arguments import examine_here
+
+        message, self._heading = examine_here().hide(fail.get_msg().rstrip()), ""
         if _is_ours(task):
             self._journal.end_task(_name(task), "failed", error=message)
         self.write(
@@ -222,7 +225,7 @@ def _describe_run(
     project = open_current()
     line = {"begin": begin, "tasks": selected, "workflows": list(project.workflows)}
     values = {k: v for name in project.workflows for k, v in project.list_values(name).items()}
-    line["parameters"] = {name: str(value) for name, value in values.items()}
+    line["parameters"] = {name: str(value) for name, value in show_values(values).items()}
     return line, project.name_graphs(), project.describe_nodes
 
 

@@ -1,18 +1,19 @@
-"""The child process of record.py: import the user's file, and write its graph as JSON.
+"""What the child process of record.py does: import the user's file, and write its graph as JSON.
 
-python -m fftasks.graph.describe ROOT FILE DESCRIPTOR
+The process itself is stages/describe.py, which gives what finds secrets in arguments.
 """
 
 from __future__ import annotations
 
+import ast
 import gc
 import json
 import os
-import sys
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from fftasks.constant import describe_constant, digest_constant, kfp_value, name_type
 from fftasks.errors import FFTasksError, WorkflowError
@@ -21,6 +22,7 @@ from fftasks.graph.retouch import describe_skeleton
 from fftasks.graph.watch import list_looks, list_modules, watch_reads
 from fftasks.runtime.call import Input, number_inputs, number_parameters
 from fftasks.runtime.source import import_workflows, list_hidden, list_namesakes
+from fftasks.workflow.arguments import is_own_name
 from fftasks.workflow.graph import Workflow
 from fftasks.workflow.instance import CallNode
 from fftasks.workflow.node import Node, Setting
@@ -30,40 +32,82 @@ from fftasks.workflow.shows import list_shows
 from fftasks.workflow.slug import make_slug
 
 
-def main(root: Path, file: str) -> dict[str, Any]:
-    """Return the graph of a file as JSON, or {"error": [attempted, found, tip]}."""
+class Examiner(Protocol):
+    """Finds secrets in values; see stages/arguments.py."""
+
+    def find(self, value: Any, /) -> Sequence[Any]:
+        """Return each secret in a value, with its `place` and its `kind`."""
+        ...
+
+    def describe(self, value: Any, /) -> str:
+        """Return one line for a value with a secret in it, without the secret."""
+        ...
+
+
+MakeExaminer = Callable[[Mapping[str, str]], Examiner]  # given variables of the environment
+
+
+def main(root: Path, file: str, make_examiner: MakeExaminer) -> dict[str, Any]:
+    """Return the graph of a file as JSON, or {"error": [attempted, found, tip]}.
+
+    Args:
+        root: Folder of the project.
+        file: File that builds workflows, relative to it.
+        make_examiner: Returns what finds secrets, among them the values of the variables that the file read.
+    """
+    variables: dict[str, str] = {}
     try:
         if list_namesakes(root, file):  # else it would take theirs for Python's when it is needed
             import_module("importlib.metadata")
-        with watch_reads(root) as names:
+        with watch_reads(root, variables) as names:
             warnings: list[str] = []
             workflows = import_workflows(root, file, notes=warnings)
         warnings += [warning for workflow in workflows for warning in workflow.warnings]
         warnings += list_hidden(root, file)
-        return describe_graph(root, file, workflows, names, warnings)
+        examiner = make_examiner(variables)
+        return describe_graph(root, file, workflows, names, warnings, examiner=examiner)
     except FFTasksError as error:
         return {"error": [error.attempted, error.found, error.tip]}
 
 
-def describe_graph(
-    root: Path, file: str, workflows: list[Workflow], names: set[str], warnings: Sequence[str] = ()
+def describe_graph(  # noqa: PLR0913 - all that is known of a file
+    root: Path,
+    file: str,
+    workflows: list[Workflow],
+    names: set[str],
+    warnings: Sequence[str] = (),
+    *,
+    examiner: Examiner,
 ) -> dict[str, Any]:
     """Return workflows and nodes as the graph record has them, and the names of all inputs.
 
     A node's `parameters` are the run parameters that reach it directly, not through what is upstream:
     {input of its component: {"name", "type", "default"}}; a workflow's are those of all its nodes, by name.
+    `secrets` are those in arguments and settings: [id of the node, argument, place in it, kind]; an argument
+    with one has no `value` in the record.
     What `skeleton` is, see retouch.py.
     """
     _check_workflows(workflows)
     ids = name_nodes(workflows)
     coder = Coder(root, file)
     nodes = {ids[node]: describe_node(node, ids, coder) for node in ids}
+    secrets = [
+        [ids[node], *one] for node in ids for one in _hide_secrets(node, nodes[ids[node]], examiner)
+    ]
+    written = _list_texts([root / file, *{Path(node.site.file) for node in ids}])
+    for node in ids:
+        is_automatic = bool(re.fullmatch(rf"{re.escape(node.qualname)}_\d{{4,}}", node.name))
+        nodes[ids[node]]["is_written"] = is_automatic or node.name in written
     files = {f"file:{path}" for path in coder.files} | {f"file:{file}"}
     skeleton = None if warnings else describe_skeleton(coder, file, workflows, nodes)
     looks = list_looks(coder.project)
     return {
-        "workflows": {w.name: _describe_workflow(w, ids) for w in workflows},
+        "workflows": {
+            w.name: {**_describe_workflow(w, ids), "is_written": w.name in written}
+            for w in workflows
+        },
         "nodes": nodes,
+        "secrets": secrets,
         "codes": coder.pieces,
         "notes": list(coder.notes),
         "warnings": list(warnings),
@@ -106,9 +150,13 @@ def describe_node(node: Node, ids: dict[Node, str], coder: Coder) -> dict[str, A
         "shows": list_shows(node),
     }
     names = {needed: name for name, needed in inputs.items()}
-    described["arguments"] = [
+    arguments = [
         _describe_argument(name, value, names, ids, coder) for name, value in node.arguments.items()
     ]
+    for argument in arguments:
+        if not is_own_name(node.callee, argument["name"]):
+            argument["is_extra"] = True
+    described["arguments"] = arguments
     if isinstance(node, CallNode) and node.after is not None:
         described |= {"object": ids[node.object], "after": ids[node.after], "method": node.method}
     if node.settings:
@@ -190,6 +238,44 @@ def _describe_parameter(parameter: Parameter) -> dict[str, Any]:
     return {"type": kind, "default": parameter.default}
 
 
+def _hide_secrets(node: Node, described: dict[str, Any], examiner: Examiner) -> list[list[str]]:
+    """Take the arguments with secrets out of a described node.
+
+    Returns:
+        Argument or setting, place in it, and kind of each secret.
+    """
+    found: dict[tuple[str, ...], None] = {}
+    for argument in described["arguments"]:
+        value = node.arguments[argument["name"]]
+        secrets = examiner.find(value)
+        if secrets:
+            argument["repr"] = examiner.describe(value)
+            for name in argument.keys() & {"type", "value"}:
+                del argument[name]
+        found |= dict.fromkeys((argument["name"], one.place, one.kind) for one in secrets)
+    for setting in node.settings:
+        for key, value in setting.values.items():
+            found |= dict.fromkeys((key, one.place, one.kind) for one in examiner.find(value))
+    return list(map(list, found))
+
+
+def _list_texts(files: Sequence[Path]) -> set[str]:
+    """Return the texts that stand in files of code: a name that is none of them was computed."""
+    found: set[str] = set()
+    for file in dict.fromkeys(files):
+        try:
+            tree = ast.parse(file.read_bytes())
+        except (OSError, SyntaxError, ValueError):
+            continue
+        parts = {id(p) for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) for p in n.values}
+        found |= {
+            n.value
+            for n in ast.walk(tree)
+            if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in parts
+        }
+    return found
+
+
 def _check_workflows(workflows: list[Workflow]) -> None:
     by_name: dict[str, Workflow] = {}
     for workflow in workflows:
@@ -202,11 +288,18 @@ def _check_workflows(workflows: list[Workflow]) -> None:
             )
 
 
-if __name__ == "__main__":
+def run(arguments: Sequence[str], make_examiner: MakeExaminer) -> int:
+    """Write the graph to a descriptor, and return the exit code of the process.
+
+    Args:
+        arguments: Folder of the project, file that builds workflows, number of the descriptor.
+        make_examiner: See main.
+    """
     gc.disable()  # all that is made here is needed to the end
-    answer = main(Path(sys.argv[1]), sys.argv[2])
-    with os.fdopen(int(sys.argv[3]), "w") as pipe:
+    root, file, descriptor = arguments
+    answer = main(Path(root), file, make_examiner)
+    with os.fdopen(int(descriptor), "w") as pipe:
         pipe.write(
             json.dumps(answer)
         )  # not dump, which encodes in Python and takes ten times as long
-    sys.exit(1 if "error" in answer else 0)
+    return 1 if "error" in answer else 0

@@ -26,7 +26,7 @@ from fftasks.runtime.start import make_command
 from fftasks.store.signature import Signatures
 from fftasks.workflow.slug import make_slug
 
-VERSION = 6
+VERSION = 7
 _TRIES = 3  # for somebody who saves a file again and again while it is imported
 
 
@@ -82,7 +82,8 @@ def _is_whole(record: Record | None) -> TypeGuard[Record]:
     return (
         record is not None
         and record.get("version") == VERSION
-        and {"inputs", "workflows", "nodes", "codes", "warnings", "skeleton"} <= record.keys()
+        and {"inputs", "workflows", "nodes", "codes", "warnings", "skeleton", "secrets"}
+        <= record.keys()
     )
 
 
@@ -170,7 +171,7 @@ def _make_in_child(source: GraphFile) -> Record:
     log.parent.mkdir(parents=True, exist_ok=True)
     read_end, write_end = os.pipe()
     command = [
-        *make_command("fftasks.graph.describe"),
+        *make_command("fftasks.stages.describe"),
         str(source.root),
         source.file,
         str(write_end),

@@ -29,8 +29,12 @@ _ASKERS = ("genericpath", "posixpath", *_READERS)
 
 
 @contextmanager
-def watch_reads(root: Path) -> Iterator[set[str]]:
+def watch_reads(root: Path, variables: dict[str, str] | None = None) -> Iterator[set[str]]:
     """Collect what is read of the project and of the environment, as names of graph inputs.
+
+    Args:
+        root: Folder of the project.
+        variables: Takes the values of the variables that are read, by name.
 
     Files and listings of folders are seen through audit events, which C code raises as well, also of what
     is not there yet; environment variables only where a line of the project asks for them.
@@ -44,7 +48,7 @@ def watch_reads(root: Path) -> Iterator[set[str]]:
 
     sys.addaudithook(watch)  # a hook cannot be taken away, only told to look elsewhere
     kind = type(os.environ)
-    os.environ.__class__ = _watch_environment(root, names)
+    os.environ.__class__ = _watch_environment(root, names, {} if variables is None else variables)
     asks = os.stat, os.lstat
     os.stat, os.lstat = (_watch_stat(root, ask, names) for ask in asks)
     importlib.invalidate_caches()  # or Python knows the project's folder already, and lists it no more
@@ -152,7 +156,9 @@ def _is_asked() -> bool:
     return False
 
 
-def _watch_environment(root: Path, names: set[str]) -> type[os._Environ[str]]:
+def _watch_environment(
+    root: Path, names: set[str], variables: dict[str, str]
+) -> type[os._Environ[str]]:
     folder = f"{root}{os.sep}"
 
     class Watched(os._Environ):  # type: ignore[type-arg]
@@ -161,8 +167,12 @@ def _watch_environment(root: Path, names: set[str]) -> type[os._Environ[str]]:
             while frame.f_back and frame.f_globals.get("__name__") in ("os", "collections.abc"):
                 frame = frame.f_back
             file = frame.f_code.co_filename
-            if file.startswith(folder) and relate(root, file) is not None:
+            is_own = file.startswith(folder) and relate(root, file) is not None
+            if is_own:
                 names.add(f"env:{key}")
-            return str(super().__getitem__(key))
+            value = str(super().__getitem__(key))
+            if is_own:
+                variables[key] = value
+            return value
 
     return Watched

@@ -168,6 +168,7 @@ def _show_node(run: ClusterRun, name: str, node: Mapping[str, Any], known: _Know
         workflow=run.workflow or run.pipeline_name,
         upstream=tuple(node["upstream"]) or known.sent,
         arguments=node.get("arguments", {}),
+        extra=tuple(node.get("extra", ())),
         settings=show_run_settings(run, task, node.get("settings")),
         preview=account.preview,
         kind=account.kind,
@@ -228,12 +229,21 @@ def _describe_nodes(project: Project, run: ClusterRun) -> dict[str, dict[str, An
     first = {task.name: task.nodes[0] for task in run.tasks}
     return {
         name: {
-            "function": task.name,
+            # the name of a task is made of those of its nodes
+            "function": task.name if project.settings.report.previews else "",
             "chain": "",
             "upstream": [first[other] for other in steps[task.name].get("dependentTasks", ())],
         }
         for name, task in run.nodes.items()
     }
+
+
+def list_written_names(project: Project, run: ClusterRun) -> set[str]:
+    """Return the names of a run's nodes, and of its workflow, that stand in the code as they are."""
+    nodes = _describe_nodes(project, run)
+    is_written = any(node.get("is_workflow_written") for node in nodes.values())
+    written = {name for name, node in nodes.items() if node.get("is_written")}
+    return written | ({run.workflow} if is_written else set())
 
 
 def _read_pods(project: Project, run: ClusterRun) -> dict[str, Any]:

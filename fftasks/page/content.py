@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fftasks.page.documents import Document
+from fftasks.page.plain import leave_values_out
 from fftasks.picture.dot import format_dot
 from fftasks.picture.drawing import Item, draw
 from fftasks.stages.secret import HIDDEN, hide_tokens
@@ -21,7 +22,7 @@ _LONGEST = {
     "reason": 500,
 }  # characters of a text
 _LONGEST_VALUE = 500
-_LEFT_OUT = "not shown"
+_WITHHELD = "Messages about this run are not shown, as report.previews is false."
 _ALL_DOCUMENTS = 30_000_000  # characters of documents and pictures
 _ALL_LOGS = 10_000_000  # characters of those that did not fail
 
@@ -42,6 +43,7 @@ class PageTask:
     state: a word of state.py; upstream: names of tasks that it needs
     stage: which one it is, "" for a node
     place: where its function is; line: where the graph has it
+    extra: names of arguments that the function's signature does not have
     preview: the beginning of its result; kind: type and shape of it
     text: what its result says in Markdown; documents: what it has for people; pictures: as data: URLs
     """
@@ -60,6 +62,7 @@ class PageTask:
     workflow: str = ""
     upstream: tuple[str, ...] = ()
     arguments: Mapping[str, str] = field(default_factory=dict)
+    extra: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     preview: str = ""
     kind: str = ""
@@ -111,25 +114,30 @@ def make_content(  # noqa: PLR0913 - a page has as many parts
     history: Iterable[PageRun] = (),
     privacy: Privacy | None = None,
     notice: str = "",
+    written: Collection[str] = (),
 ) -> dict[str, Any]:
     """Return the content of a page.
 
     items: the nodes as the picture has them; render: makes SVG of DOT; history: the newest run first
     notice: what the reader must know before all else
+    written: names that may be shown where values may not; see plain.py
     """
-    privacy = privacy or Privacy()
-    shown = [task if privacy.previews else _leave_values_out(task) for task in tasks]
-    shown = list(_limit_documents(shown))
+    privacy, history = privacy or Privacy(), list(history)
+    if not privacy.previews:
+        plain = leave_values_out(run, tasks, items, history, written)
+        run, tasks, items, history = plain.run, plain.tasks, plain.items, plain.history
+        notice = _WITHHELD if notice else ""
+    shown = list(_limit_documents(tasks))
     most = {**_LONGEST, "log": max(500, min(_LONGEST["log"], _ALL_LOGS // max(1, len(tasks))))}
     path = find_longest_path(tasks)
     content = {
         "title": title,
-        "run": _show_run(run, privacy),
+        "run": _show_run(run),
         "tasks": [_cut(vars(task), most if task.state != "failed" else _LONGEST) for task in shown],
         "path": path,
         "spent": measure_path(tasks, path),
         "graph": _draw_graph(items, render),
-        "history": [_show_run(one, privacy) for one in history],
+        "history": [_show_run(one) for one in history],
         "states": {word: vars(state) for word, state in STATES.items()},
         "live": False,
         "notice": notice,
@@ -209,9 +217,8 @@ def _draw_graph(items: Sequence[Item], render: Callable[[str], str]) -> dict[str
     return {"svg": svg, "shapes": shapes, "note": note}
 
 
-def _show_run(run: PageRun, privacy: Privacy) -> dict[str, Any]:
-    shown = {**dataclasses.asdict(run), "seconds": run.seconds}
-    return shown if privacy.previews else {**shown, "metrics": {}, "parameters": {}}
+def _show_run(run: PageRun) -> dict[str, Any]:
+    return {**dataclasses.asdict(run), "seconds": run.seconds}
 
 
 def _limit_documents(tasks: Iterable[PageTask]) -> Iterator[PageTask]:
@@ -222,28 +229,6 @@ def _limit_documents(tasks: Iterable[PageTask]) -> Iterator[PageTask]:
             map(len, task.pictures)
         )
         yield task if left >= 0 else dataclasses.replace(task, documents=(), pictures=())
-
-
-def _leave_values_out(task: PageTask) -> PageTask:
-    reason = task.reason
-    if reason.startswith("constant ") and " -> " in reason:
-        reason = f"{reason.partition(':')[0]} changed"
-    return dataclasses.replace(
-        task,
-        reason=reason,
-        arguments=dict.fromkeys(task.arguments, _LEFT_OUT),
-        settings={
-            name: _LEFT_OUT if name.startswith("env.") else value
-            for name, value in task.settings.items()
-        },
-        preview="",
-        text="",
-        documents=(),
-        metrics={},
-        pictures=(),
-        error=task.error.partition("\n")[0],
-        log="",
-    )
 
 
 def _cut(task: Mapping[str, Any], longest: Mapping[str, int]) -> dict[str, Any]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import functools
-import re
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from fftasks.errors import SettingsError, ToolError
+from fftasks.errors import ToolError
 from fftasks.overview import list_items, list_states, read_items
 from fftasks.page.content import Privacy, make_content
-from fftasks.page.local import read_past, show_run, show_tasks
+from fftasks.page.local import list_written, read_past, show_run, show_tasks
 from fftasks.picture.drawing import Item
 from fftasks.project import Project
-from fftasks.settings.tree import RULES
+from fftasks.settings.secrets import list_secret_settings, list_secret_variables
 from fftasks.store.history import find_run, list_runs, read_graph, read_run
 
 if TYPE_CHECKING:
@@ -70,14 +70,16 @@ def _describe_cluster(project: Project, name: str, *, cluster: bool) -> dict[str
     run = _find_cluster_run(project, name, cluster=cluster)
     shown, notice = show_outputs(project, run)
     run = add_executions(run)
+    name = f"{run.name} " if project.settings.report.previews else "run "
     return make_content(
-        f"{project.root.name}: {run.name} {run.run_id[:8]}",
+        f"{project.root.name}: {name}{run.run_id[:8]}",
         there.show_cluster_run(run, find_page(project.settings.kfp, run.run_id)),
         there.show_cluster_tasks(project, run, shown),
         items=there.list_cluster_items(project, run, shown),
         render=draw_or_leave,
         history=there.list_earlier(project, run),
         privacy=find_privacy(project),
+        written=there.list_written_names(project, run),
         notice="\n".join(filter(None, [notice, *there.list_notices(project, run)])),
     )
 
@@ -101,6 +103,7 @@ def describe_local(project: Project, name: str) -> dict[str, Any]:
         render=draw_or_leave,
         history=rows[::-1],
         privacy=find_privacy(project),
+        written=list_written(nodes),
     )
 
 
@@ -110,17 +113,9 @@ def find_privacy(project: Project) -> Privacy:
 
 
 def _list_secrets(project: Project) -> Iterator[str]:
-    for key, rule in RULES.items():
-        if not rule.secret:
-            continue
-        section, _, name = key.partition(".")
-        try:
-            value = getattr(getattr(project.settings, section), name)
-        except SettingsError:
-            continue  # it is not there: nothing can show it
-        for text in value.values() if isinstance(value, dict) else (value,):
-            hidden = re.findall(r"://[^/@\s]*:([^/@\s]+)@", text) if "://" in text else [text]
-            yield from (secret for secret in hidden if len(secret) >= _SHORTEST)
+    settings = (secret for _, secret in list_secret_settings(project.settings))
+    yield from (secret for secret in settings if len(secret) >= _SHORTEST)
+    yield from list_secret_variables(os.environ).values()
 
 
 @functools.lru_cache(maxsize=8)  # the board asks again and again

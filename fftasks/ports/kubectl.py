@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 Json = Mapping[str, Any]
 
 _REQUEST_S, _TIMEOUT_S = 5, 15
-_POD = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
+# https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names
+_NAME = re.compile(r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?")
 
 
 class Kubectl:
     """The program in PATH, with the context and the namespace of the settings.
+
+    The names of pods come from the cluster. One that Kubernetes would not accept is treated as that of a pod
+    which does not exist: as an option, such as --server=..., it would send the user's token elsewhere.
 
     Attributes:
         is_there: Whether the program is installed.
@@ -41,15 +45,15 @@ class Kubectl:
         Raises:
             ToolError: The cluster cannot be reached, or does not permit it.
         """
-        return self._run("logs", pod, "-c", "main", "--tail=-1") if _is_pod(pod) else None
+        return self._run("logs", pod, "-c", "main", "--tail=-1") if _is_name(pod) else None
 
     def read_pod(self, pod: str) -> Json | None:
         """Return a pod as Kubernetes has it; None if there is no such pod. Raises as read_log does."""
-        return _parse(self._run("get", "pod", pod, "-o", "json")) if _is_pod(pod) else None
+        return _parse(self._run("get", "pod", pod, "-o", "json")) if _is_name(pod) else None
 
     def read_events(self, pod: str) -> list[Json]:
         """Return the events of a pod; [] if there are none. Raises as read_log does."""
-        if not _is_pod(pod):
+        if not _is_name(pod):
             return []
         selector = f"involvedObject.kind=Pod,involvedObject.name={pod}"
         answer = _parse(self._run("get", "events", "--field-selector", selector, "-o", "json"))
@@ -76,9 +80,8 @@ class Kubectl:
         raise ToolError("kubectl cannot read from the cluster", found=said.splitlines()[-1:])
 
 
-def _is_pod(name: str) -> bool:
-    """Tell whether a name, which comes from the cluster, can be a pod's; an option of kubectl cannot."""
-    return _POD.fullmatch(name) is not None
+def _is_name(pod: str) -> bool:
+    return _NAME.fullmatch(pod) is not None
 
 
 def _parse(text: str | None) -> dict[str, Any] | None:

@@ -32,6 +32,7 @@ from fftasks.errors import StoreError
 MAGIC = b"fftasks1"
 _ALIGNMENT = 64
 _CHUNK = 1 << 24
+_SHORT_DIGEST = len("sha256:") + 32
 _PAGE = 1 << 12
 _STEP = 1 << 18  # what stays in a core's cache between hashing and writing
 _Bytes = bytes | memoryview
@@ -66,6 +67,16 @@ def digest_artifact(path: Path | str) -> str:
         return _digest(
             partial(_hash, file.fileno(), offset) for offset in range(0, size or 1, _CHUNK)
         )
+
+
+def shorten_digest(digest: str) -> str:
+    """Return a digest as the metadata of a run on the cluster have it: its first 128 bits.
+
+    The metadata of a task's inputs are copied about eight times into Argo's workflow object, which is limited
+    to 1 MiB, and a digest does not compress. 128 bits are enough: to find another file with the same ones is
+    infeasible.
+    """
+    return digest[:_SHORT_DIGEST]
 
 
 def read_artifact(path: Path | str, offset: int = 0, length: int = -1) -> Any:

@@ -84,6 +84,9 @@ class RegistrySettings(_Section):
     ca_cert: str = _setting("", "certificates to trust, a file; for a registry with an own CA")
     username: str = _setting("", "who pushes; empty takes Docker's own login")
     password: str = _setting("", "better ${NAME} than the password itself", secret=True)
+    token_server: str = _setting(
+        "", "host of a token server in another domain that may get the password; seldom needed"
+    )
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,10 @@ class KFPSettings(_Section):
     )
     kube_context: str = _setting("", "for auth: kubeconfig; empty is the current context")
     kube_namespace: str = _setting(
-        "kubeflow", "where Kubeflow Pipelines is installed; for auth: kubeconfig and in-cluster"
+        "kubeflow",
+        "where Kubeflow Pipelines is installed; for auth: kubeconfig and in-cluster",
+        form=r"[a-z0-9]([-a-z0-9]*[a-z0-9])?",
+        example="kubeflow",
     )
     iap_client_id: str = _setting("", "for auth: iap, the OAuth client of the proxy")
     iap_user_client_id: str = _setting("", "for auth: iap as a user, the OAuth client of a desktop")
@@ -140,6 +146,10 @@ class KFPSettings(_Section):
     page: str = _setting("", "address of the page for people, if it is not kfp.host")
     ca_cert: str = _setting("", "certificates to trust, a file; for a host with an own CA")
     verify_ssl: bool = _setting(True, "check the host's certificate")
+    insecure: bool = _setting(
+        False,
+        "send credentials also over plain HTTP; not needed for localhost and *.svc names",
+    )
     timeout_s: float = _setting(30.0, "seconds to wait for an answer", least=0.1)
     watch: bool = _setting(
         False, "follow a run that was submitted to its end, as `doit submit --watch` does"
@@ -152,6 +162,10 @@ class KFPSettings(_Section):
     )
     labels: dict[str, str] = _setting(
         {}, "what a run says about itself, such as {team: vision}; in its description"
+    )
+    allow_tokens: tuple[str, ...] = _setting(
+        (),
+        "what is sent although it looks like a secret, by the names in the error, such as [fetch.url]",
     )
     service_account: str = _setting(
         "", "the Kubernetes account that runs work as; empty leaves it to the cluster"
@@ -195,7 +209,8 @@ class ReportSettings:
     """Pages of `doit report` and `doit board`."""
 
     previews: bool = _setting(
-        True, "show values on them: results, arguments, pictures, metrics, logs and errors"
+        True,
+        "show values: results, arguments, run parameters, computed names, metrics, logs, messages",
     )
 
 

@@ -37,6 +37,7 @@ VERSION = 2
 _PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 _LAST_LINES = 10
 _LONGEST_LINE = 500
+_SHORTEST_SECRET = 8
 
 
 class ListFiles(Protocol):
@@ -243,7 +244,8 @@ def finish(  # noqa: PLR0913 - the last two are about what is shown
         store.adopt_artifact(store.new_path(slug, output), digest)
     if report.pages:
         store.adopt_pages(slug, report.outputs["result"])
-    trace = Trace(dict(report.outputs), dict(report.previews), report.seconds, len(errors) + 1)
+    previews = {path: _hide(text) for path, text in report.previews.items()}
+    trace = Trace(dict(report.outputs), previews, report.seconds, len(errors) + 1)
     fingerprint = digest_fingerprint(inputs)
     store.write_trace(fingerprint, trace)
     store.note_files(report.read, report.written)
@@ -284,8 +286,24 @@ def _make_record(
         "output": outputs["result"],
         "outputs": dict(outputs),
         "shown": show_constants(node),
-        **({"values": node["values"]} if node["values"] else {}),
+        **({"values": show_values(node["values"])} if node["values"] else {}),
     }
+
+
+def show_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of run parameters as a record has them, for explanations: without secrets."""
+    from fftasks.stages.arguments import hide_value  # few nodes have run parameters
+
+    return {name: hide_value(value) for name, value in values.items()}
+
+
+def _hide(text: str) -> str:
+    """Return a text that shows a result without secrets in it."""
+    if len(text) < _SHORTEST_SECRET:
+        return text
+    from fftasks.stages.arguments import examine_here
+
+    return examine_here().hide(text)
 
 
 def _describe_failure(node: Mapping[str, Any], errors: Sequence[str], store: Store) -> NodeError:

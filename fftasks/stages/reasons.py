@@ -8,6 +8,7 @@ from typing import Any
 
 from fftasks.record import read_record
 from fftasks.stages.node import VERSION, list_unstable, name_pieces, show_constants
+from fftasks.stages.secret import hide_tokens
 from fftasks.store import Store
 
 _PLAIN = ("function", "version", "python")  # pieces that are no digests
@@ -63,13 +64,13 @@ def explain_input(  # noqa: PLR0913, PLR0917 - two states, and where to look
         yield from said or [f"its {name} changed"]
     elif kind == "constant":
         was, now = record.get("shown", {}).get(rest), show_constants(node).get(rest)
-        yield f"{name}: {was} -> {now}" if was != now else f"{name} changed"
+        yield hide_tokens(f"{name}: {was} -> {now}") if was != now else f"{name} changed"
     elif kind == "parameter":
         yield _compare_values(rest, record.get("values", {}), node["values"])
     elif kind == "data":
         yield f"{rest} {_compare_files(old.get(name), new.get(name))}"
     elif kind in _PLAIN and name in old and name in new:
-        yield f"{name}: {old[name]} -> {new[name]}"
+        yield hide_tokens(f"{name}: {old[name]} -> {new[name]}")
     elif kind == "input":
         sources = {needed["input"]: needed["node"] for needed in node["inputs"]}
         yield f"result of {sources[rest]} changed" if rest in sources else f"{name} is gone"
@@ -78,11 +79,12 @@ def explain_input(  # noqa: PLR0913, PLR0917 - two states, and where to look
 
 
 def _compare_values(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    from fftasks.constant import describe_constant
+    from fftasks.stages.arguments import examine_here
 
     if name not in old or name not in new:
         return f"parameter {name} is {'new' if name in new else 'gone'}"
-    return f"parameter {name}: {describe_constant(old[name])} -> {describe_constant(new[name])}"
+    was, now = map(examine_here().describe, (old[name], new[name]))
+    return f"parameter {name}: {was} -> {now}" if was != now else f"parameter {name} changed"
 
 
 def _compare_files(old: str | None, new: str | None) -> str:

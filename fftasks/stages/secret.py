@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fftasks.stages.secret_rules import RULES, Rule, is_placeholder
 
@@ -27,6 +28,44 @@ class Finding:
 
     line: int
     rule: str
+
+
+class Token(NamedTuple):
+    """A secret in a text: its kind, and where it begins and ends (in characters)."""
+
+    kind: str
+    begin: int
+    end: int
+
+
+def find_tokens(text: str) -> list[Token]:
+    """Find the tokens, keys and passwords in a text, in the order in which they begin.
+
+    A message about a token may name its kind and its place, never the text itself.
+
+    Args:
+        text: Any text, such as the argument of a node or a line of a log.
+
+    Returns:
+        The tokens, which do not overlap; an empty list if the text has none.
+    """
+    data = text.encode("utf-8", "surrogatepass")
+    if not _compile_keywords().search(data):
+        return []
+    spans: list[tuple[int, int, str]] = []
+    for rule in _ANYWHERE:
+        if _may_match(rule, data):
+            for match in rule.whole.finditer(data):
+                group = "value" if "value" in match.re.groupindex else 0
+                if not (group and is_placeholder(match[group])):
+                    spans.append((*match.span(group), rule.name))
+    tokens: list[Token] = []
+    for begin, end, kind in sorted(spans):
+        at = len(data[:begin].decode("utf-8", "surrogatepass"))
+        if not tokens or at >= tokens[-1].end:
+            length = len(data[begin:end].decode("utf-8", "surrogatepass"))
+            tokens.append(Token(kind, at, at + length))
+    return tokens
 
 
 def hide_tokens(text: str) -> str:

@@ -14,6 +14,7 @@ from fftasks.stages.means import settle_means
 from fftasks.stages.secret import hide_tokens
 from fftasks.steps.connect import find_gone
 from fftasks.steps.image import plan_push
+from fftasks.steps.outgoing import check_outgoing
 from fftasks.steps.pinning import choose, make_wish
 from fftasks.steps.step import Step, compare, need, run_step, shorten
 
@@ -52,6 +53,9 @@ def plan_components(project: Project, graph: Record, name: str) -> Step:
                 parts, wish = find_parts()
             pinned = choose(project, wish, old, gone - {wish.newest})
         record, files = components.make(parts, pinned, *describe())
+        check_outgoing(
+            project, f"the component files of workflow {hide_tokens(name)!r}", *files.values()
+        )
         for file in {one.name for one in folder.glob("*.yaml")} - set(files):
             (folder / file).unlink()
         for file, text in files.items():

@@ -8,10 +8,9 @@ from typing import Any
 from fftasks.errors import FFTasksError
 from fftasks.project import Project
 from fftasks.record import Record, read_record
-from fftasks.runtime.task import KEPT
+from fftasks.runtime.task import KEPT, PACKS
 from fftasks.stages.fingerprint import Fingerprint
 from fftasks.stages.fit import count_room
-from fftasks.stages.group_task import PACKS
 from fftasks.stages.kept import Kept
 from fftasks.stages.limits import choose_cluster
 from fftasks.steps.recipe import read_fingerprints

@@ -9,11 +9,13 @@ from fftasks.record import Record, digest_json, read_record, write_text
 from fftasks.stages import kfp_tasks, pins, pipeline, submit
 from fftasks.stages.kept import Kept
 from fftasks.stages.limits import choose_cluster
+from fftasks.stages.secret import hide_tokens
 from fftasks.steps.components import describe_workflow, digest_there
 from fftasks.steps.connect import find_gone
 from fftasks.steps.grouping import describe_grouping, describe_tasks, find_grouping, name_choice
 from fftasks.steps.image import plan_push
 from fftasks.steps.keeping import find_kept, name_members
+from fftasks.steps.outgoing import check_outgoing, check_secrets
 from fftasks.steps.pinning import choose, make_wish
 from fftasks.steps.step import Step, compare, is_current, need, run_step, shorten
 
@@ -34,6 +36,7 @@ def plan_tasks(project: Project, graph: Record, name: str) -> Step:
         return [*_compare_modes(old, record), *changed] if changed else []
 
     def make() -> Record:
+        check_secrets(project)
         record = build(read_record(project.record_path("tasks", name)))
         return {**record, "graph": _name_graph(project, graph, name)}
 
@@ -90,6 +93,7 @@ def plan_pipeline(project: Project, graph: Record, name: str) -> Step:
             known = find_kept(project, name, parts, groups, known)
         kept = {key: Kept(**one) for key, one in known.items() if one and options.caching}
         record, text = pipeline.make(parts, pinned, options, kept)
+        check_outgoing(project, f"the pipeline of workflow {hide_tokens(name)!r}", text)
         write_text(text_path, text)
         return {**record, "groups": groups, "kept": known}
 
@@ -134,8 +138,10 @@ def plan_submit(project: Project, graph: Record, name: str, *, again: bool) -> S
         keep_images(project, name)
         text = (project.folder / "pipeline" / f"{slug}.yaml").read_text("utf-8")
         last = read_record(project.record_path("submit", name))
-        made = need(needed)
-        record = submit.make(made, text, settings, start_run, project.list_values(name))
+        made, values = need(needed), project.list_values(name)
+        inputs = submit.list_inputs(made, settings, values)
+        check_outgoing(project, "the run", text, inputs, submit.describe(made, settings))
+        record = submit.make(made, text, settings, start_run, values)
         remember(project, name, last)
         return {**record, "groups": made.get("groups", {})}  # an older pipeline tells of none
 

@@ -11,6 +11,7 @@ from fftasks.record import read_record
 
 _STAGES = tuple(NEEDS)
 _PUSHING = frozenset({"push", "pins", "components", "pipeline", "submit"})
+SENT = _PUSHING - {"push"} | {"tasks"}  # stages that make what is sent, besides the image
 WHY_PUSHED = (
     "a component file names its image by the digest that a registry gives it, so that KFP's cache"
     " never serves the result of older code"

@@ -58,7 +58,13 @@ def compare(
         return ["fftasks makes it in another way now"]
     if old is not None and old["inputs"] == inputs:
         return []
-    return list(explain(old and spell(old["inputs"]), spell(inputs)))
+    return list(explain(old and spell(old["inputs"]), spell(inputs), _hide))
+
+
+def _hide(value: Any) -> Any:
+    from fftasks.stages.arguments import hide_value
+
+    return hide_value(value)
 
 
 def need(path: Path) -> Record:

@@ -26,6 +26,7 @@ from typing import Any
 
 from fftasks.record import Record, format_record, put_text, write_text
 from fftasks.runtime.artifact import digest_artifact
+from fftasks.runtime.show import list_files
 from fftasks.store.signature import Signatures
 
 
@@ -119,8 +120,7 @@ class Store:
 
     def list_pages(self, slug: str, digest: str) -> list[Path]:
         """Return the files in which a node's result is shown; most have none."""
-        folder = self.folder / "shown" / slug / name_pages(digest)
-        return sorted(folder.iterdir()) if folder.is_dir() else []
+        return list_files(self.folder / "shown" / slug / name_pages(digest))
 
     def new_pages(self, slug: str) -> str:
         """Return a name for a folder that is being written, by this process only."""

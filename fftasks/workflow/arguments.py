@@ -89,6 +89,23 @@ def find_parameter(
     return dict(zip(name_arguments(func, count, keywords), takers, strict=True)).get(name)
 
 
+def is_own_name(func: Callable[..., Any], argument: str) -> bool:
+    """Tell whether the name of an argument stands in the function's signature.
+
+    That of an argument for `**kwargs` does not: it is a text that the caller chose, perhaps at run time.
+
+    Args:
+        func: Function that is called.
+        argument: Name of the argument, as name_arguments gives it.
+    """
+    signature = _read_signature(func)
+    parameters = signature.parameters.values() if signature else ()
+    for one in parameters:
+        if one.kind is one.VAR_POSITIONAL and argument.startswith(f"{one.name}_"):
+            return argument[len(one.name) + 1 :].isdecimal()
+    return any(p.name == argument and p.kind is not p.VAR_KEYWORD for p in parameters)
+
+
 def _number(name: str) -> Iterator[str]:
     yield name
     yield from (f"{name}_{i}" for i in itertools.count(2))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fftasks.stages.secret import HIDDEN, hide_tokens
+from fftasks.stages.secret import HIDDEN, find_tokens, hide_tokens
 from tests.stages.test_secret_rules import KEY, MIXED, PASSWORD, find
 
 LINES = KEY.format("", "", "\n".join([MIXED[:64]] * 20 + [MIXED[:10]]))
@@ -64,3 +64,21 @@ def test_what_people_are_shown_has_no_token(text, shown):
     assert shown in hidden
     assert MIXED[:10] not in hidden
     assert PASSWORD not in hidden
+
+
+def test_found_tokens_have_their_kind_and_their_place_in_characters():
+    token = "ghp_" + MIXED[:36]
+    text = f"é {token} https://me:{PASSWORD}@git.invented.com"
+
+    found = find_tokens(text)
+
+    assert [(one.kind, text[one.begin : one.end]) for one in found] == [
+        ("github-token", token),
+        ("password-in-url", PASSWORD),
+    ]
+    assert token not in repr(found)
+
+
+@pytest.mark.parametrize("text", ["", "no secret", "https://me:changeme@git.invented.com", "ghp_x"])
+def test_no_token_is_found_in_ordinary_text(text):
+    assert find_tokens(text) == []

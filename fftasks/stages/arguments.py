@@ -1,0 +1,253 @@
+"""Find secrets in the values of a user's program, and hide them where values are shown.
+
+A secret is what the rules of the secret gate find in a text (secret_rules.py), and each value that is known
+to be one: of a variable of the environment, or of a setting. Texts and bytes are looked for at any depth:
+
+    value                           what is looked through
+    str, bytes, bytearray           itself; of bytes also UTF-16, as ASCII characters stand in it
+    list, tuple, set, dict, …       items and keys
+    run parameter                   its default
+    path, enum                      its text, its value
+    partial, function, method       arguments; defaults and the values that it closes over; its object
+    numpy array, pandas object      texts and objects in it
+    any other object                its attributes, or else what pickle would keep of it
+    module, class                   nothing: they are code
+"""
+
+from __future__ import annotations
+
+import copyreg
+import functools
+import json
+import os
+import re
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import Enum
+from pathlib import PurePath
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from fftasks.constant import describe_constant
+from fftasks.constant.arrays import take_apart
+from fftasks.settings.secrets import list_secret_variables
+from fftasks.stages.secret import HIDDEN, find_tokens, hide_tokens
+from fftasks.workflow.parameter import Parameter
+from fftasks.workflow.pending import Result
+
+_PLAIN = frozenset({int, float, bool, complex, type(None), type(...), type, types.ModuleType})
+_MOST = 200_000  # values in one argument: beyond, it is data
+_LONGEST = 1_000_000  # characters of a text that are looked through
+_LONGEST_PLACE = 120
+
+
+class Found(NamedTuple):
+    """A secret in a value.
+
+    Attributes:
+        place: Where it stands, as Python would write it behind the value's name: `["auth"].token`.
+        kind: Kind of the token, or what it is the value of.
+        text: The secret itself.
+    """
+
+    place: str
+    kind: str
+    text: str
+
+
+class _Hidden:
+    """What stands for an object with a secret in it, where values are shown."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+class Examiner:
+    """Finds secrets in values, and hides them.
+
+    Args:
+        known: Values that are secrets -> what they are, such as "the value of API_TOKEN".
+    """
+
+    def __init__(self, known: Mapping[str, str]) -> None:
+        self._kinds = {
+            form: kind for value, kind in known.items() for form in _list_forms(value) if form
+        }
+        longest_first = sorted(self._kinds, key=len, reverse=True)
+        words = "|".join(map(re.escape, longest_first))
+        self._known = re.compile(f"(?<![A-Za-z0-9])(?:{words})(?![A-Za-z0-9])") if words else None
+
+    def find(self, value: Any) -> list[Found]:
+        """Return the secrets in a value."""
+        return [
+            Found(_cut(self.hide(place)), kind, secret)
+            for place, text in _list_texts(value)
+            for kind, secret in self.find_in_text(text)
+        ]
+
+    def find_in_text(self, text: str) -> list[tuple[str, str]]:
+        """Return the kinds and the texts of the secrets in a text."""
+        text = text[:_LONGEST]
+        found = [(token.kind, text[token.begin : token.end]) for token in find_tokens(text)]
+        if self._known is not None:
+            found += [(self._kinds[match[0]], match[0]) for match in self._known.finditer(text)]
+        return found
+
+    def hide(self, text: str) -> str:
+        """Return a text with the secrets taken out of it."""
+        if self._known is not None:
+            text = self._known.sub(HIDDEN, text)
+        return hide_tokens(text)
+
+    def describe(self, value: Any) -> str:
+        """Return one short line for a value with a secret in it, without the secret."""
+        try:
+            return self.hide(describe_constant(self._redact(value)))
+        except RecursionError:
+            return f"<{type(value).__qualname__} {HIDDEN}>"
+
+    def _redact(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is str:
+            return self.hide(value)
+        if kind is dict:
+            return {self._redact_key(k): self._redact(v) for k, v in value.items()}
+        if kind in (list, tuple, set, frozenset):
+            return kind(map(self._redact_key if kind in (set, frozenset) else self._redact, value))
+        if kind in _PLAIN or not self.find(value):
+            return value
+        return _Hidden(f"<{kind.__qualname__} {HIDDEN}>")
+
+    def _redact_key(self, value: Any) -> Any:
+        return value if not self.find(value) else _Hidden(HIDDEN)
+
+
+def make_examiner(variables: Mapping[str, str]) -> Examiner:
+    """Return an examiner that knows the secrets in an environment; see list_secret_variables."""
+    secrets = list_secret_variables(variables)
+    return Examiner({value: f"the value of {name}" for name, value in secrets.items()})
+
+
+@functools.cache
+def examine_here() -> Examiner:
+    """Return the examiner that knows the secrets in the environment of this process."""
+    return make_examiner(os.environ)
+
+
+def hide_value(value: Any) -> Any:
+    """Return a JSON value, or a text that shows it if there is a secret in it."""
+    examiner = examine_here()
+    return examiner.describe(value) if examiner.find(value) else value
+
+
+def _list_forms(value: str) -> set[str]:
+    """Return a value as it stands in texts, in URLs and in JSON."""
+    return {value, quote(value, safe=""), json.dumps(value)[1:-1]}
+
+
+def _list_texts(value: Any) -> Iterator[tuple[str, str]]:
+    """Yield each text in a value, with its place."""
+    queue: list[tuple[str, Any]] = [("", value)]
+    seen: dict[int, Any] = {}  # the values too, or else an id could come again
+    while queue and len(seen) < _MOST:
+        place, value = queue.pop()
+        kind = type(value)
+        if kind in _PLAIN or isinstance(value, type):
+            continue
+        if isinstance(value, str):
+            yield place, value
+        elif isinstance(value, bytes | bytearray):
+            yield place, bytes(value[:_LONGEST]).replace(b"\0", b"").decode("latin-1")
+        if kind in (str, bytes, bytearray) or id(value) in seen:
+            continue
+        seen[id(value)] = value
+        try:
+            inner = [(f"{place}{step}", one) for step, one in _list_inner(value)]
+        except Exception:  # noqa: BLE001 - the border to the user's code: nothing can be read of it
+            inner = []
+        queue += reversed(inner)
+
+
+def _list_inner(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what is in a value, with the step that leads to it."""
+    if isinstance(value, Parameter):
+        yield f" (default of run parameter {value.name})", value.default
+    elif isinstance(value, Result):
+        yield from ((f"[{_spell(index)}]", index) for index in value.path)
+    elif isinstance(value, Mapping):
+        yield from ((", a key", key) for key in value if type(key) not in _PLAIN)
+        yield from ((f"[{_spell(key)}]", item) for key, item in value.items())
+        yield from _list_attributes(value)
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        yield from ((f".{name}", item) for name, item in zip(value._fields, value, strict=False))
+    elif isinstance(value, list | tuple | set | frozenset):
+        is_ordered = isinstance(value, list | tuple)
+        items = ((n, item) for n, item in enumerate(value) if type(item) not in _PLAIN)
+        yield from ((f"[{n}]" if is_ordered else "", item) for n, item in items)
+        yield from _list_attributes(value)
+    elif not isinstance(value, str | bytes | bytearray):
+        for kind, take in _TAKERS:
+            if isinstance(value, kind):
+                yield from take(value)
+                return
+        yield from _list_of_object(value)
+
+
+def _list_of_function(value: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    yield from (("", one) for one in (value.__defaults__, value.__kwdefaults__))
+    cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=False)
+    yield from ((f", {name} in it", cell.cell_contents) for name, cell in cells)
+
+
+def _list_of_object(value: Any) -> Iterator[tuple[str, Any]]:
+    top = type(value).__module__.partition(".")[0]
+    if top == "pandas":
+        yield from (("", part) for part in take_apart(value) or ())
+    elif top == "numpy" and hasattr(value, "dtype"):
+        if value.dtype.kind in "USO":
+            yield "", value.tolist()
+    else:
+        yield from list(_list_attributes(value)) or _list_kept(value)
+
+
+_TAKERS: tuple[tuple[type, Callable[[Any], Iterable[tuple[str, Any]]]], ...] = (
+    (functools.partial, lambda it: [("", one) for one in (it.func, it.args, it.keywords)]),
+    (types.FunctionType, _list_of_function),
+    (types.MethodType, lambda it: [(".__self__", it.__self__)]),
+    (PurePath, lambda it: [("", str(it))]),
+    (Enum, lambda it: [(".value", it.value)]),
+)
+
+
+def _list_attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    yield from ((f".{name}", one) for name, one in getattr(value, "__dict__", {}).items())
+    for kind in type(value).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(value, name):
+                yield f".{name}", getattr(value, name)
+
+
+def _list_kept(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what pickle would keep of an object that has no attributes: a queue, a compiled pattern."""
+    reducer = copyreg.dispatch_table.get(type(value))
+    reduced = reducer(value) if reducer else value.__reduce_ex__(4)
+    if isinstance(reduced, tuple):
+        _, args, *rest = reduced
+        yield from (("", one) for one in (args, *(list(r) if _is_iterator(r) else r for r in rest)))
+
+
+def _is_iterator(value: Any) -> bool:
+    return hasattr(value, "__next__")
+
+
+def _spell(key: Any) -> str:
+    return json.dumps(key, ensure_ascii=False) if isinstance(key, str) else describe_constant(key)
+
+
+def _cut(place: str) -> str:
+    text = re.sub(r"\s+", " ", place)
+    return text if len(text) <= _LONGEST_PLACE else f"{text[: _LONGEST_PLACE - 1]}…"

@@ -1,0 +1,16 @@
+"""The child process of graph/record.py: import the user's file, and write its graph as JSON.
+
+python -m fftasks.stages.describe ROOT FILE DESCRIPTOR
+
+It is not in graph/ since it looks for secrets in arguments, as the stages do in files.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from fftasks.graph.describe import run
+from fftasks.stages.arguments import make_examiner
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:], make_examiner))

@@ -1,0 +1,109 @@
+"""What a page without values says of reasons, errors and names."""
+
+import pytest
+
+from fftasks.page.content import PageRun, PageTask
+from fftasks.page.plain import leave_values_out
+from fftasks.picture.drawing import Item
+
+RUN = PageRun("r", "ran", 0.0, 1.0, command="doit run:a name submit:w other", where="here")
+
+
+def show(*tasks, items=(), written=()):
+    return leave_values_out(RUN, tasks, items, [], written)
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("never ran", "never ran"),
+        ("constant rate: 17 -> 18", "constant rate changed"),
+        ("constant rate: a changed -> b; try 2", "constant rate changed; try 2"),
+        ("constant secret_key: 1 -> 2", "a constant changed"),
+        ("constant more changed", "a constant changed"),
+        ("parameter alpha: 'x' -> 'y'", "a run parameter changed"),
+        ("env MODE changed", "a variable of its environment changed"),
+        ("data file patients/smith.csv changed", "a data file changed"),
+        ("data/smith.csv changed", "its inputs changed"),
+        ("version: 'x' -> 'y'", "its version changed"),
+        ("wf.py: function clean() changed", "wf.py: function clean() changed"),
+        ("wf.py: clean changed", "wf.py: clean changed"),
+        ("lib/a.py: Model.fit is used now", "lib/a.py: Model.fit is used now"),
+        ("wf.py: 'smith' changed", "its code changed"),
+        ("result of before changed", "result of step #2 changed"),
+        ("result of never heard of changed", "a result that it needs changed"),
+        ("setting kfp.run_name: x -> y", "a setting changed"),
+        ("description of fetch: smith -> jones", "its inputs changed"),
+        ("smith is new", "its inputs changed"),
+        ("Unschedulable: smith has no room", "not shown"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_a_reason_says_what_changed_and_no_value(reason, shown):
+    before = PageTask("before", "ran", function="step")
+    task = PageTask(
+        "t",
+        "ran",
+        reason=reason,
+        upstream=("before",),
+        arguments={"rate": "17", "secret_key": "1"},
+        extra=("secret_key",),
+    )
+
+    plain = show(task, before, written=("t",))
+
+    expected = (
+        "its inputs changed" if shown == "not shown" and reason.endswith("changed") else shown
+    )
+    assert plain.tasks[0].reason == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        ("run: a name raised ValueError\n  Traceback smith", "raised ValueError"),
+        ("run: a name raised ValueError, at the last of 3 tries\n  smith", "raised ValueError"),
+        ("ValueError: smith", "raised ValueError"),
+        ("my.own.BadRowError: smith", "raised my.own.BadRowError"),
+        ("run: a name ended its process with exit code 1: x raised smith", "failed"),
+        ("run: a name ended its process with exit code 1: smith", "failed"),
+        ("smith: no such patient", "failed"),
+        ("its command ended with exit status 3\nsmith", "its command ended with exit status 3"),
+        ("its command ended with exit status 3 smith", "failed"),
+        ("", ""),
+    ],
+)
+def test_of_an_error_only_the_type_is_shown(error, shown):
+    plain = show(PageTask("a name", "failed", error=error))
+
+    assert plain.tasks[0].error == shown
+
+
+def test_computed_names_are_replaced_everywhere_and_stay_different():
+    names = ("smith", "jones", "written")
+    needs = {"smith": (), "jones": ("smith",), "written": ("smith", "jones")}
+    tasks = [
+        PageTask(name, "ran", function="f", workflow="w smith", upstream=needs[name])
+        for name in names
+    ]
+    tasks += [PageTask("tasks:w smith", "ran", stage="tasks", workflow="w smith")]
+    items = [
+        Item(name, "f", needs[name], "w smith", "ran", chain="smith", group="smith, jones")
+        for name in names
+    ]
+
+    plain = show(*tasks, items=items, written=("written", "f #1"))
+
+    assert "smith" not in repr(plain)
+    assert "jones" not in repr(plain)
+    shown = [task.name for task in plain.tasks]
+    assert len(set(shown)) == 4
+    assert shown[2] == "written"
+    assert "f #1" not in shown
+    assert list(plain.tasks[2].upstream) == shown[:2]
+    assert [item.name for item in plain.items] == shown[:3]
+    assert shown[3] == f"tasks:{plain.tasks[0].workflow}"
+
+
+def test_the_command_keeps_the_words_of_doit():
+    assert show().run.command == "doit run submit"
