@@ -17,9 +17,8 @@ from fftasks.errors import ToolError
 from fftasks.paths import split_path
 
 _STEP = 1 << 20
-_LARGEST = (
-    1 << 40
-)  # bytes of a member: tarfile steps over what is claimed, even behind the end of the file
+# bytes of a member: tarfile steps over what is claimed, also behind the end of the file
+_LARGEST = 1 << 40
 _DAMAGES = (tarfile.TarError, zlib.error, EOFError, OverflowError, ValueError)
 
 

@@ -55,7 +55,7 @@ class ObjectStore:
         with _explain(f"cannot look for results at {uri}"):
             try:
                 names = self._find(uri).list_names(uri)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return []
         return [uri.join(name) for name in names if not explain_name(name)]
 

@@ -285,6 +285,15 @@ def test_a_mount_that_is_a_link_is_read(mount, project, tmp_path):
     assert (fetch_mounted(tmp_path / "link", project) / "a").read_text() == "1"
 
 
+def test_a_file_in_place_of_the_folder_of_a_task_has_nothing_below_it(mount):
+    (mount / "results" / KEY).write_text("1")
+    store = ObjectStore(ObjectStoreSettings(mount=str(mount)))
+
+    assert store.list_folders(ArtifactURI.parse(PLACE)) == []
+    assert not store.has(ArtifactURI.parse(f"{PLACE}/x"))
+    assert store.has(ArtifactURI.parse(PLACE))
+
+
 def test_a_link_within_the_mount_is_read(mount, project):
     (mount / "results/other").write_text("1")
     (mount / "results" / KEY).symlink_to("../../../other")
