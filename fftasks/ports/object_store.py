@@ -6,6 +6,7 @@ who they are; s3fs and gcsfs below it are extras, for only those need them who b
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fftasks.errors import SettingsError, ToolError
+from fftasks.ports.credentials import is_google, parse_address, parse_origin
 
 if TYPE_CHECKING:
     from fftasks.settings.tree import ObjectStoreSettings
@@ -95,15 +97,46 @@ class ObjectStore:
 
 
 def _make_options(settings: ObjectStoreSettings, kind: str) -> dict[str, Any]:
+    """Return the options of the file system.
+
+    An S3 endpoint may use plain HTTP, as MinIO often does inside a company: a request is signed, and the
+    secret key is not part of it. Google's store takes the access token itself, which must only be sent to
+    Google; any other endpoint, such as that of an emulator, is asked without credentials.
+    Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html
+
+    Raises:
+        SettingsError: The endpoint is invalid, or contains a password.
+    """
     if kind == "s3":
         options: dict[str, Any] = {"use_listings_cache": False}
         keys = {"key": settings.access_key, "secret": settings.secret_key}
-        keys |= {"endpoint_url": settings.endpoint}
+        keys |= {"endpoint_url": _check_endpoint(settings.endpoint)}
         options |= {name: value for name, value in keys.items() if value}
         return options if settings.verify_ssl else {**options, "client_kwargs": {"verify": False}}
     if kind == "gs":
-        return {"endpoint_url": settings.endpoint} if settings.endpoint else {}
+        endpoint = _check_endpoint(settings.endpoint)
+        if not endpoint:  # gcsfs takes it from this variable then, and sends the token there
+            is_emulated = os.environ.get("STORAGE_EMULATOR_HOST", "default") not in ("", "default")
+            return {"token": "anon"} if is_emulated else {}
+        origin = parse_origin(endpoint)
+        is_for_google = origin.scheme == "https" and is_google(origin.host)
+        return {"endpoint_url": endpoint} | ({} if is_for_google else {"token": "anon"})
     return {}
+
+
+def _check_endpoint(endpoint: str) -> str:
+    """Return object_store.endpoint as every HTTP client understands it, "" for none."""
+    if not endpoint:
+        return ""
+    try:
+        return parse_address(endpoint).url
+    except ValueError as error:
+        shown = "" if "@" in endpoint else f" {endpoint!r}"
+        raise SettingsError(
+            f"object_store.endpoint{shown} is invalid: {error}",
+            tip="write http://HOST:PORT or https://HOST; credentials belong into object_store.access_key"
+            " and object_store.secret_key",
+        ) from None
 
 
 @contextmanager

@@ -97,9 +97,10 @@ def install(recipe: Recipe, layers: Layers, target: Target, blobs: Blobs, log: L
 def make_environment(recipe: Recipe) -> dict[str, str]:
     """Return uv's environment: this process's, with what pip is told here and in the settings.
 
-    Raises SettingsError if image.ca_cert is no file.
+    Raises SettingsError if image.ca_cert is no file, and as pip.check_indexes does.
     """
     told = {**_read_own(), **recipe.build_env}
+    pip.check_indexes(told)
     names = {_NAMES.get(name, name): value for name, value in told.items()}
     if recipe.ca_cert is not None:
         if not recipe.ca_cert.is_file():
