@@ -16,6 +16,8 @@ Columns, separated by "|":
 Lengths are given a little wider than documented where sources disagree.
 """
 
+# ruff: noqa: E501 - a format is one line
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -255,8 +257,15 @@ def _read(line: str) -> TokenFormat:
     issuer, prefixes, rest, near, source = (cell.strip() for cell in line.split("|"))
     kind = f"{issuer.lower().replace(' ', '-')}-token"
     page = source.removesuffix(" crc32")
-    cells = (tuple(cell.split()) for cell in (prefixes, rest, near))
-    return TokenFormat(kind, issuer, *cells, page, source != page)
+    return TokenFormat(
+        kind,
+        issuer,
+        tuple(prefixes.split()),
+        tuple(rest.split()),
+        tuple(near.split()),
+        page,
+        source != page,
+    )
 
 
 FORMATS = tuple(_read(line) for line in _TABLE.strip().splitlines())

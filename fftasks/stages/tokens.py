@@ -1,7 +1,7 @@
 """Find the tokens that token_table.py describes.
 
-Searching a text for 250 prefixes one after the other would take longer than copying the file. Instead, one pass
-finds the few long words of the text, and a word is a candidate only if it begins as one of the formats does.
+Searching a text for 250 prefixes one after the other would take longer than copying the file. Instead, one
+pass finds the few long words of the text, and a word is a candidate only if it begins as one of the formats.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ _WORD = b"+-./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 _INSIDE = bytes(97 if code in _WORD else 32 for code in range(256))
 _RUN = b"a" * SHORTEST_WORD
 _ALNUM = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_LONG_MARK, _LONGEST_BEGINNING = 20, 60
+_CHECKSUM_LENGTH = 6
 _PUNCTUATION = b"+-./"
 _PART = re.compile(rf"({'|'.join(ALPHABETS)})(\d+)(?:-(\d+)|(\+))?")
 _UUID = "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 _LONGEST = 1024
 _CHANGE = re.compile(rb"[a-z](?=[A-Z0-9])|[A-Z](?=[0-9])|[0-9](?=[A-Za-z])")
+_DIGIT = re.compile(rb"\d")
 _NAMED = re.compile(rb"(?:key|token|secret)[\"']?\s{0,3}[:=]\s{0,3}[\"']?$")
+_LEAST_CHANGES, _CHANGE_EVERY = 3, 5
 _PLAIN = re.compile(rb"[a-z_.-]*|[A-Z_.-]*")
 
 
@@ -61,9 +65,9 @@ class _Candidate:
         match = self.pattern.match(data, at)
         if match is None or not _is_token(self.format, match[0]):
             return None
-        if self.format.near:
-            if not self.near.search(_get_line(data, at) if before is None else before):
-                return None
+        before = _get_line(data, at) if before is None else before
+        if self.format.near and not self.near.search(before):
+            return None
         return Found(self.format, at, match.end())
 
 
@@ -71,6 +75,7 @@ class _Matcher(NamedTuple):
     """The formats by what is looked for: prefixes, marks inside of words, other marks, words nearby."""
 
     by_prefix: dict[bytes, list[_Candidate]]  # the first 4, 3 or 2 bytes of a word
+    beginnings: frozenset[bytes]  # the first 2 bytes
     inside: list[_Candidate]
     by_mark: list[tuple[bytes, _Candidate]]
     near: list[_Candidate]
@@ -102,35 +107,40 @@ def find_in_word(
         near: Also look for the formats that only a word nearby distinguishes.
         hint: Words that count as nearby if the word before is "key" or "token": the file's name.
     """
+    starts = _list_starts(data, begin, end)
+    for at in starts:
+        found = _find_prefixed(data, at)
+        # in Base64 any prefix occurs by chance behind a "/"
+        if found and not (at > begin + _CHECKSUM_LENGTH and is_random(data[begin:at])):
+            return found
+    at = starts[0]
+    if not _DIGIT.search(data, at, end) or not is_random(data[at : min(end, at + NEAR_BYTES)]):
+        return None
     matcher = _compile()
-    for at in _list_starts(data, begin, end):
-        for length in (4, 3, 2):
-            for candidate in matcher.by_prefix.get(data[at : at + length], ()):
-                found = candidate.find(data, at)
-                # in Base64 any prefix occurs by chance behind a "/"
-                if found and not (at > begin + 8 and is_random(data[begin:at])):
-                    return found
-    at = next(_list_starts(data, begin, end))
-    if is_random(data[at : min(end, at + 100)]):
-        candidates = matcher.inside
-        before = _get_line(data, at)
-        if hint and _NAMED.search(before):
-            before = hint + before
-        if near and matcher.near_words.search(before):
-            candidates = candidates + matcher.near
-        for candidate in candidates:
-            if found := candidate.find(data, at, before):
-                return found
-    return None
+    candidates, before = matcher.inside, _get_line(data, at)
+    if hint and _NAMED.search(before):
+        before = hint + before
+    if near and matcher.near_words.search(before):
+        candidates = candidates + matcher.near
+    return next(filter(None, (one.find(data, at, before) for one in candidates)), None)
 
 
 def find_in_binary(data: bytes, begin: int, end: int) -> Found | None:
     """Return the token in a word of a binary file, where other text may stand directly before it."""
-    by_prefix = _compile().by_prefix
     for at in range(begin, end - SHORTEST_WORD + 1):
-        for candidate in by_prefix.get(data[at : at + 4], ()):
-            if (found := candidate.find(data, at)) and data[at + 3 : at + 12].strip(_ALNUM):
-                return found  # letters alone are no mark in the middle of other text
+        # letters alone are no mark in the middle of other text
+        if data[at + 3 : at + 12].strip(_ALNUM) and (found := _find_prefixed(data, at)):
+            return found
+    return None
+
+
+def _find_prefixed(data: bytes, at: int) -> Found | None:
+    matcher = _compile()
+    if data[at : at + 2] in matcher.beginnings:
+        for length in (4, 3, 2):
+            for candidate in matcher.by_prefix.get(data[at : at + length], ()):
+                if found := candidate.find(data, at):
+                    return found
     return None
 
 
@@ -140,7 +150,7 @@ def find_marked(data: bytes, begin: int, end: int) -> Iterator[Found]:
         at = data.find(mark, begin)
         while 0 <= at < end:
             start = at
-            while start > max(0, at - 12) and data[start - 1] in b"~" + _WORD:
+            while start > max(0, at - _LONGEST_BEGINNING) and data[start - 1] in b"~" + _WORD:
                 start -= 1
             for first in range(start, at + 1):
                 if found := candidate.find(data, first):
@@ -152,17 +162,17 @@ def find_marked(data: bytes, begin: int, end: int) -> Iterator[Found]:
 def is_random(value: bytes) -> bool:
     """Tell whether a word looks drawn at random: its letters and digits change often between the kinds."""
     changes = len(_CHANGE.findall(value))
-    return changes >= 3 and changes * 5 >= len(value)
+    return changes >= _LEAST_CHANGES and changes * _CHANGE_EVERY >= len(value)
 
 
 def has_valid_checksum(token: bytes) -> bool:
-    """Tell whether the last six characters are the checksum of what is between them and the prefix."""
+    """Tell whether the last six characters are the CRC-32, in base 62, of what precedes them."""
     body = token.rpartition(b"_")[2]
-    checksum, digits = binascii.crc32(body[:-6]), bytearray()
-    for _ in range(6):
-        checksum, digit = divmod(checksum, 62)
+    checksum, digits = binascii.crc32(body[:-_CHECKSUM_LENGTH]), bytearray()
+    for _ in range(_CHECKSUM_LENGTH):
+        checksum, digit = divmod(checksum, len(_ALNUM))
         digits.insert(0, _ALNUM[digit])
-    return bytes(digits) == body[-6:]
+    return bytes(digits) == body[-_CHECKSUM_LENGTH:]
 
 
 def _get_line(data: bytes, at: int) -> bytes:
@@ -170,17 +180,18 @@ def _get_line(data: bytes, at: int) -> bytes:
     return data[max(0, at - NEAR_BYTES) : at].rpartition(b"\n")[2].lower()
 
 
-def _list_starts(data: bytes, begin: int, end: int) -> Iterator[int]:
-    """Yield where a token may begin in a word: at its begin and behind each "/"."""
+def _list_starts(data: bytes, begin: int, end: int) -> list[int]:
+    """Return where a token may begin in a word: at its begin and behind each "/"."""
     at = begin
-    if data[at - 1 : at] == b"\\" and data[at : at + 1] in (b"n", b"r", b"t"):
+    if data[at - 1 : at] == b"\\" and data[at : at + 1] in {b"n", b"r", b"t"}:
         at += 1  # the word follows an escaped line break
     while at < end - 1 and data[at] in _PUNCTUATION:
         at += 1
-    yield at
-    while 0 <= (at := data.find(b"/", at, end - 8)):
+    starts = [at]
+    while (at := data.find(b"/", at, end - 8)) >= 0:
         at += 1
-        yield at
+        starts.append(at)
+    return starts
 
 
 def _is_token(form: TokenFormat, token: bytes) -> bool:
@@ -230,9 +241,12 @@ def _compile() -> _Matcher:
         elif form.prefixes and not marks:
             for prefix in form.prefixes:
                 by_prefix.setdefault(prefix[:4].encode(), []).append(candidate)
-        elif marks and not (literals and literals[0] not in marks):
+        elif literals and len(literals[0]) >= _LONG_MARK:
+            by_mark.append((literals[0].encode(), candidate))
+        elif marks and literals[:1] <= marks:
             by_mark += [(mark.encode(), candidate) for mark in marks]
         else:
             inside.append(candidate)
     words = tuple({word for candidate in near for word in candidate.format.near})
-    return _Matcher(by_prefix, inside, by_mark, near, _compile_words(words))
+    beginnings = frozenset(prefix[:2] for prefix in by_prefix)
+    return _Matcher(by_prefix, beginnings, inside, by_mark, near, _compile_words(words))

@@ -1,7 +1,8 @@
 """Reads the corpora of the secret gate: files with a planted secret each, and innocent files.
 
-The files with secrets (planted.txt) describe each value by the format that its issuer publishes, and never by the
-product's table of tokens. Values are random, with a fixed seed, so that the repository contains no literal secret.
+The files with secrets (planted.txt) describe each value by the format that its issuer publishes, and
+never by the product's table of tokens. Values are random, with a fixed seed, so that the repository
+contains no literal secret.
 
     === name | path | encoding     begins a file; encoding: utf-8 (default), another codec, or a container
     «...»                          the secret; «base64:...» is the Base64 form of its text
@@ -106,7 +107,9 @@ def _fill(match: re.Match[str], draw: random.Random) -> str:
     if kind == "g":
         return str(uuid.UUID(int=draw.getrandbits(128), version=4))
     if kind == "m":
-        return draw.choice(WORDS) + draw.choice("-_.") + draw.choice(WORDS) + f"{draw.randrange(100)}!"
+        return (
+            draw.choice(WORDS) + draw.choice("-_.") + draw.choice(WORDS) + f"{draw.randrange(100)}!"
+        )
     return "".join(draw.choices(ALPHABETS[kind], k=count))
 
 
