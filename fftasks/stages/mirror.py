@@ -22,8 +22,8 @@ from typing import Any
 from fftasks.record import digest_bytes, write_text
 from fftasks.runtime.regular import make_folder, move, open_new, read_bytes, read_text, remove
 from fftasks.stages.listing import Listing, list_parents, refuse
+from fftasks.stages.secret import DIGEST as RULES_DIGEST
 from fftasks.stages.secret import Finding, Search
-from fftasks.stages.secret_rules import DIGEST as RULES_DIGEST
 
 _RACY_NS = 100_000_000
 _WHOLE_SECONDS_NS = 2_100_000_000
