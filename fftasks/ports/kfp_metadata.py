@@ -201,10 +201,10 @@ def _read_value(value: Any) -> Any:
 
 
 def _list_ways(host: str) -> list[str]:
-    """Return the addresses at which the store may be, the likeliest one first; "" is kfp.host itself.
-
     """Return the addresses at which the store may be, likeliest first; "" is kfp.host itself.
-    the API server of Kubernetes, where the service of the web UI leads to the store.
+
+    Kubeflow has the store beside its pages, not below them. With kfp.auth: kubeconfig, all requests go
+    through the API server of Kubernetes, where the service of the web UI leads to the store.
     """
     parts = urlsplit(host)
     page = host.replace(_API_SERVICE, _PAGE_SERVICE)
