@@ -21,6 +21,7 @@ Workflow(one(), name="sums")
 def sample(tmp_path):
     return Sample.make(tmp_path / "project", WORKFLOW)
 
+
 ENV = "DB_PASSWORD=tiger-7-Oslo\n"
 
 
