@@ -78,6 +78,7 @@ _PASSWORD_NAME = re.compile(rb"(?i)passw|passphrase|pwd|(?:^|_)pass(?:_|$)")
 _ORDINARY_NAME = re.compile(
     rb"(?i)(?:id|ids|sha\d*|hash|digest|version|rev|revision|commit|uuid|ur[li]|host|image|tag|bucket|path)$"
 )
+_QUOTE = re.compile(rb"[\"'`]$|(?:bearer|basic|token) $")
 _PLAIN_KEY = re.compile(rb"[\w+/=-]{16,}")
 
 
@@ -138,7 +139,7 @@ def find_named_key(data: bytes, begin: int, end: int, place: Place) -> Iterator[
     while begin < end and data[begin] in b"+-./":
         begin += 1
     line = data[max(0, begin - NEAR_BYTES) : begin].rpartition(b"\n")[2].lower()
-    if place.kind == "code" and not line.endswith((b'"', b"'", b"`", b" ")):
+    if place.kind == "code" and not _QUOTE.search(line):
         return  # an identifier
     if is_key(data[begin:end].rstrip(b".")) and _KEY_NAME.search(line):
         while data[end : end + 1] == b"=":

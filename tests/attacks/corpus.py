@@ -87,9 +87,14 @@ def read_planted(seed: int = 14) -> list[Planted]:
     return cases
 
 
-def read_innocent() -> list[tuple[str, str, bytes]]:
+def read_innocent(seed: int = 14) -> list[tuple[str, str, bytes]]:
     """Return name, path and content of all innocent files."""
-    return [(name, path, WRITE[kind](text)) for name, path, kind, text in _read("innocent.txt")]
+    cases = []
+    for name, path, encoding, template in _read("innocent.txt"):
+        draw = random.Random(f"{seed} {name}")
+        text = _BLANK.sub(lambda match, draw=draw: _fill(match, draw), template)
+        cases.append((name, path, WRITE[encoding](text)))
+    return cases
 
 
 def _read(file: str) -> list[tuple[str, str, str, str]]:

@@ -88,3 +88,15 @@ def test_line_of_the_tip_allows_the_path():
 
     assert repr(line) in refuse({path: ENV})
     assert check({path: ENV}, [line])
+
+
+def test_every_finding_has_a_reason():
+    text = refuse({"a.py": [Finding(1, "github-token"), Finding(2, "key-in-code")]})
+
+    assert "a.py:1: github-token (the format of GitHub's tokens)" in text
+    assert "a.py:2: key-in-code (a random value" in text
+    assert "secret_env" in text
+
+
+def test_binary_file_has_no_line():
+    assert "model.pkl (binary): aws-token" in refuse({"model.pkl": [Finding(0, "aws-token")]})
