@@ -137,7 +137,7 @@ class KFPSettings(_Section):
         "kubeflow",
         "where Kubeflow Pipelines is installed; for auth: kubeconfig and in-cluster",
         form=r"[a-z0-9]([-a-z0-9]*[a-z0-9])?",
-        example="kubeflow",
+        example="kubeflow or kubeflow-dev",
     )
     iap_client_id: str = _setting("", "for auth: iap, the OAuth client of the proxy")
     iap_user_client_id: str = _setting("", "for auth: iap as a user, the OAuth client of a desktop")
