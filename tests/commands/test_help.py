@@ -62,7 +62,7 @@ def test_help_goes_at_once_to_who_reads_only_its_first_line(chain, words, first)
     ("arguments", "said"),
     [
         (("graph", "--knd", "svg"), "there is no option --knd here; did you mean '--kind'?"),
-        (("result", "three", "--xyz"), "there are: --cluster, --json, --help"),
+        (("result", "three", "--xyz"), "there are: --cluster, --json, --trust, --help"),
         (("submit", "--agian"), "there is no option --agian here; did you mean '--again'?"),
     ],
 )

@@ -106,3 +106,29 @@ def test_shown_kinds_are_found(node, shows):
 def test_unknown_kind_is_refused(shows):
     with pytest.raises(WorkflowError, match="shows must be a list of 'metrics'"):
         workflow(shows=shows)
+
+
+def test_an_annotation_that_names_a_picture_is_a_page():
+    image = pytest.importorskip("PIL.Image")
+
+    def by_module(x) -> module.Image:  # noqa: F821 - a global of this function
+        return x
+
+    def by_path(x) -> PIL.Image.Image:  # noqa: F821 - the annotation is a string
+        return x
+
+    def by_class(x) -> tuple[int, image.Image]:
+        return x
+
+    def other(x) -> Image:  # noqa: F821 - a class of the project
+        return x
+
+    by_module.__globals__["module"] = image
+    try:
+        assert list_shows(workflow(by_module)(1)) == ["html"]
+    finally:
+        del by_module.__globals__["module"]
+    by_class.__annotations__["return"] = tuple[int, image.Image]
+    assert list_shows(workflow(by_path)(1)) == ["html"]
+    assert list_shows(workflow(by_class)(1)) == ["html"]
+    assert list_shows(workflow(other)(1)) == []
