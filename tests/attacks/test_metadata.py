@@ -11,6 +11,7 @@ from fftasks.cluster import memory, replay
 from fftasks.cluster.bring import bring_known, bring_output
 from fftasks.cluster.evidence import check_uri, find_root, locate_output, read_cluster_run
 from fftasks.cluster.run import ClusterRun, list_nodes
+from fftasks.cluster.verify import Verifier
 from fftasks.errors import FFTasksError, SettingsError, ToolError, WorkflowError
 from fftasks.page import outputs
 from fftasks.page.make import describe_run
@@ -263,7 +264,12 @@ def test_what_an_importer_registers_is_read_from_the_store_on_request_only(playe
 
     with pytest.raises(ToolError, match="outside of the pipeline root"):
         bring_known(played.project, run, task, "artifact", "minio://other/data")
-    assert bring_output(played.project, run, task, "artifact").read_text() == "data"
+    assert (
+        bring_output(
+            played.project, run, task, "artifact", Verifier(played.project, trust=True)
+        ).read_text()
+        == "data"
+    )
 
 
 @pytest.mark.parametrize(
@@ -273,7 +279,7 @@ def test_an_importer_never_reads_a_file_of_this_machine(played, name):
     run, task = import_from(played, list_uris(played)[name])
 
     with pytest.raises(FFTasksError):
-        bring_output(played.project, run, task, f"out {name}")
+        bring_output(played.project, run, task, f"out {name}", Verifier(played.project, trust=True))
 
 
 # names that become paths
@@ -308,12 +314,13 @@ def test_a_hostile_name_of_a_run_a_task_or_an_output_becomes_no_path(good, name)
 @pytest.mark.parametrize("name", HOSTILE, ids=ascii)
 def test_a_replay_of_a_hostile_run_removes_and_writes_nothing(good, name):
     run, task = find_task(good)
+    verifier = Verifier(good.project)
     before = sorted(map(str, good.folder.rglob("*")))
 
     with pytest.raises(ToolError, match="unsafe"):
-        replay.prepare(good.project, ClusterRun({**run.answer, "run_id": name}), task)
+        replay.prepare(good.project, ClusterRun({**run.answer, "run_id": name}), task, verifier)
     with pytest.raises(ToolError, match="unsafe"):
-        replay.prepare(good.project, run, type(task)(name, ("tell",), "SUCCEEDED"))
+        replay.prepare(good.project, run, type(task)(name, ("tell",), "SUCCEEDED"), verifier)
 
     assert sorted(map(str, good.folder.rglob("*"))) == before
 
@@ -347,7 +354,7 @@ def test_a_document_cannot_name_code_outside_of_the_project(good, file):
     with pytest.raises(ToolError, match="unsafe --file"):
         hostile.find_file(task)
     with pytest.raises(ToolError, match="unsafe --file"):
-        replay.replay_here(good.project, hostile, task, "tell", pdb=False)
+        replay.replay_here(good.project, hostile, task, "tell", Verifier(good.project), pdb=False)
 
 
 @pytest.mark.parametrize(
@@ -365,11 +372,10 @@ def test_a_document_cannot_name_code_outside_of_the_project(good, file):
 )
 def test_a_document_cannot_give_a_replay_other_options(good, more):
     run, task = find_task(good)
+    hostile = with_arguments(run, lambda args: [*args, *more])
 
     with pytest.raises(ToolError, match="options that no task of fftasks has"):
-        replay.replay_here(
-            good.project, with_arguments(run, lambda args: [*args, *more]), task, "tell", pdb=False
-        )
+        replay.replay_here(good.project, hostile, task, "tell", Verifier(good.project), pdb=False)
 
 
 def test_a_name_of_a_pod_cannot_be_an_option_of_kubectl(tmp_path, monkeypatch):
