@@ -22,13 +22,14 @@ class FFTasksError(Exception):
         self.tip = tip
 
     def __str__(self) -> str:
+        """Return the message as it is shown: what comes from outside has no control characters in it."""
         lines = [
             self.attempted,
             *(f"  {line}" for text in self.found for line in text.splitlines()),
         ]
         if self.tip:
             lines.append(f"  tip: {self.tip}")
-        return "\n".join(lines)
+        return escape_controls("\n".join(lines))
 
     def __reduce__(self) -> tuple[object, ...]:
         # the default pickles args only, and an error crosses process borders with all it has to say
@@ -69,6 +70,32 @@ class ToolError(FFTasksError):
 
 class StoreError(FFTasksError):
     """Look at .fftasks/ and the disk that it is on."""
+
+
+def escape_controls(text: str) -> str:
+    r"""Return text with its control characters spelled out, so that a terminal shows and does not obey them.
+
+    These are ASCII's and Latin-1's control characters but tab and line feed, the marks that turn the
+    direction of text, the separators of lines and paragraphs, and single surrogates. An end of line
+    of Windows is one line feed.
+
+    Args:
+        text: "a\x1b[2Jb"
+
+    Returns:
+        "a\\x1b[2Jb"
+    """
+    if text.isprintable():
+        return text
+    return text.replace("\r\n", "\n").translate(_SPELLED)
+
+
+_CONTROLS = (
+    *(n for n in range(0x20) if n not in (0x09, 0x0A)), *range(0x7F, 0xA0),
+    0x061C, 0x200E, 0x200F, 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A),
+    *range(0xD800, 0xE000),
+)  # fmt: skip
+_SPELLED = {number: ascii(chr(number))[1:-1] for number in _CONTROLS}
 
 
 def suggest_name(name: str, names: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from fftasks.errors import StoreError, WorkflowError
 from fftasks.graph import GraphFile, load_graph
 from fftasks.label import Node, describe_node, label_nodes
 from fftasks.record import Record, digest_json, read_record
+from fftasks.runtime.regular import STATE_FOLDER, check_folders
 from fftasks.settings import Layer, NodeSettings, Settings, load
 from fftasks.settings.nodes import combine_layers
 from fftasks.settings.patterns import make_layer, warn_of_secrets
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from fftasks.runtime.job import Job, Report
     from fftasks.stages.fingerprint import Fingerprint
 
-FOLDER = ".fftasks"
+FOLDER = STATE_FOLDER
 PROFILE = "profile"  # `doit profile=prod ...` chooses it
 # each stage but the nodes', and those whose records it reads; those below push are made for each workflow
 NEEDS = {
@@ -331,6 +332,7 @@ def open_project(
 
     given: run parameters and their values, as the command line has them
     """
+    check_folders(root / FOLDER)
     return Project(root, load(root, profile), dict(given))
 
 

@@ -16,7 +16,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fftasks.runtime.regular import (
+    make_folder,
+    move,
+    need_folder,
+    open_in_place,
+    open_new,
+    read_bytes,
+    remove,
+)
+
 Record = dict[str, Any]
+PLACE = "place"  # of a state file: what it answers; see name_place
 
 # one encoder for all: json.dumps makes a new one for each call that is not a plain one
 _format = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
@@ -47,27 +58,57 @@ def format_json(value: Any) -> str:
 
 
 def read_record(path: Path | str) -> Record | None:
-    """Return the record at path, or None where there is none that can be read as one."""
-    try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - for each node
-            record = json.loads(file.read())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-    return record if isinstance(record, dict) and "output" in record else None
+    """Return the record at path, or None where there is none that can be read as one.
+
+    A record that was written at another place answers another question: there is none then.
+    """
+    record = read_state(path)
+    return record if record is not None and "output" in record else None
 
 
 def write_record(path: Path, record: Record) -> bool:
     """Write a record, only if it differs; return whether it did. See format_record and write_text."""
-    return write_text(path, format_record(record))
+    return write_text(path, format_record({**record, PLACE: name_place(path)}))
+
+
+def read_state(path: Path | str) -> Record | None:
+    """Return the content of a JSON file of the state folder that carries its own place.
+
+    Returns:
+        The content without the place. None if there is no regular file, if it is no JSON object, or if the
+        place that it carries is another one: then it answers what another file was asked.
+    """
+    try:
+        content = json.loads(read_bytes(path))
+    except (FileNotFoundError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict) or content.pop(PLACE, None) != name_place(path):
+        return None
+    return content
+
+
+def write_state(path: Path, content: Mapping[str, Any]) -> bool:
+    """Write a JSON file that carries its own place, only if it differs; return whether it did."""
+    return write_text(path, format_json({**content, PLACE: name_place(path)}) + "\n")
+
+
+def name_place(path: Path | str) -> str:
+    """Return what a state file is known by: its name and that of its folder, such as "pins/sums.json"."""
+    folder, name = os.path.split(path)
+    return f"{os.path.basename(folder)}/{name}"  # noqa: PTH119 - for each node
 
 
 @contextmanager
 def lock_record(path: Path) -> Iterator[None]:
     """Keep other processes from a record while it is looked at and made; wait until they have done so."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("ab") as file:  # the record itself is replaced
-        fcntl.flock(file, fcntl.LOCK_EX)
+    make_folder(path.parent)
+    # not the record, which is replaced
+    descriptor = open_in_place(path.with_suffix(".lock"), os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)
 
 
 def format_record(record: Record) -> str:
@@ -90,7 +131,7 @@ def write_text(path: Path, text: str) -> bool:
     A file with equal bytes keeps its times, so that nothing downstream is looked at again.
     """
     try:
-        if path.read_bytes() == text.encode():
+        if read_bytes(path) == text.encode():
             return False
     except FileNotFoundError:
         pass
@@ -102,24 +143,27 @@ def put_text(path: Path | str, text: str) -> int:
     """Put text at path by rename, also if it is there already; return the inode that it has there."""
     # texts and descriptors, as each node has two: paths and file objects take longer than the system does
     folder, name = os.path.split(path)
+    need_folder(folder)
     # the process id keeps two runs on one project from writing into the same temporary file
     temporary = os.path.join(folder, f".{name}.{os.getpid()}")  # noqa: PTH118
     try:
         inode = _write_new(temporary, text.encode())
-        os.replace(temporary, path)  # noqa: PTH105
+        move(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        remove(temporary)
         raise
     return inode
 
 
 def _write_new(path: str, data: bytes) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     try:
-        descriptor = os.open(path, flags, 0o666)
-    except FileNotFoundError:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, flags, 0o666)
+        descriptor = open_new(path)
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+    ):  # the folder was removed while this process runs
+        make_folder(os.path.dirname(path))  # noqa: PTH120
+        descriptor = open_new(path)
     try:
         while data:
             data = data[os.write(descriptor, data) :]

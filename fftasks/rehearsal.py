@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from fftasks.errors import NodeError
 from fftasks.project import Project
 from fftasks.record import read_record
 from fftasks.runtime.pod import REPLAY
+from fftasks.runtime.regular import make_folder, remove
 from fftasks.runtime.start import MODULE, make_command
 from fftasks.settings.nodes import NodeSettings
 from fftasks.stages.kfp_tasks import make_tasks
@@ -44,7 +44,7 @@ class _Rehearsal:
         task, begin = self.tasks[name], time.monotonic()
         own = self.settings[task["nodes"][0]]
         settings = settle_means(own, len(task["nodes"]))
-        (self.folder / name).mkdir(parents=True)
+        make_folder(self.folder / name)
         text = json.dumps(self._make_input(name))
         args = [text if word == "{{$}}" else word for word in task["args"]]
         with (self.folder / name / "log.txt").open("w+") as log:
@@ -95,7 +95,7 @@ def rehearse(project: Project, workflow: str) -> None:
     grouping = find_grouping(project, workflow, old)
     tasks = make_tasks(graph, workflow, grouping.groups if grouping else None)
     folder = project.folder / "groups" / graph["workflows"][workflow]["slug"]
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
     one = _Rehearsal(project, workflow, folder, tasks, project.list_settings(workflow))
     most = max(count_cpu(settings) for settings in one.settings.values())
     waiting = {name: set(task["upstream"]) for name, task in tasks.items()}

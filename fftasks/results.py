@@ -8,12 +8,11 @@ from typing import Any
 from fftasks.errors import StoreError, WorkflowError
 from fftasks.record import Record, read_record
 from fftasks.runtime.artifact import read_artifact
+from fftasks.runtime.regular import STATE_FOLDER, check_folders
 from fftasks.runtime.source import add_import_paths
 from fftasks.store import Store
 from fftasks.workflow.guard import building
 from fftasks.workflow.slug import make_slug
-
-_FOLDER = ".fftasks"
 
 
 def load(name: str, folder: str | Path = ".") -> Any:
@@ -26,7 +25,7 @@ def load(name: str, folder: str | Path = ".") -> Any:
     """
     root = find_project(Path(folder))
     graph, slug = find_node(root, name)
-    path = find_artifact(Store(root / _FOLDER), name, slug)
+    path = find_artifact(Store(root / STATE_FOLDER), name, slug)
     add_import_paths(root, graph["file"])
     with building():  # reading may import a file of the user's that starts a workflow
         return read_artifact(path)
@@ -35,9 +34,10 @@ def load(name: str, folder: str | Path = ".") -> Any:
 def find_project(folder: Path) -> Path:
     """Return the folder with `.fftasks`, at or above this one; raise StoreError if there is none."""
     for candidate in (folder.resolve(), *folder.resolve().parents):
-        if (candidate / _FOLDER).is_dir():
+        if (candidate / STATE_FOLDER).is_dir():
+            check_folders(candidate / STATE_FOLDER)
             return candidate
-    raise StoreError(f"no {_FOLDER} in {folder.resolve()} or above", tip="`doit run` makes it")
+    raise StoreError(f"no {STATE_FOLDER} in {folder.resolve()} or above", tip="`doit run` makes it")
 
 
 def find_node(root: Path, name: str) -> tuple[Record, str]:
@@ -45,7 +45,7 @@ def find_node(root: Path, name: str) -> tuple[Record, str]:
 
     name: the node's, or "<workflow>/<name>"
     """
-    records = [read_record(path) for path in sorted((root / _FOLDER / "graph").glob("*.json"))]
+    records = [read_record(path) for path in sorted((root / STATE_FOLDER / "graph").glob("*.json"))]
     graphs = [record for record in records if record is not None]
     identities = [(graph, identity) for graph in graphs for identity in graph["nodes"]]
     for graph, identity in identities:

@@ -20,7 +20,7 @@ from fftasks.doit.actions import run_node, run_stage
 from fftasks.doit.look import Checker, NodeLook, StageLook
 from fftasks.doit.names import name_task
 from fftasks.doit.reporter import Reporter
-from fftasks.errors import FFTasksError
+from fftasks.errors import FFTasksError, escape_controls
 from fftasks.project import FOLDER, TOGETHER, Project, open_current
 
 __all__ = [
@@ -85,7 +85,7 @@ def _load() -> Project:
     project = open_current()
     # the graphs are made here, so that what is wrong with a file is said before anything runs
     for warning in project.take_warnings():
-        sys.stderr.write(f"warning: {warning}\n")
+        sys.stderr.write(escape_controls(f"warning: {warning}\n"))
     return project
 
 

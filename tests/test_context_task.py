@@ -22,6 +22,9 @@ def sample(tmp_path):
     return Sample.make(tmp_path / "project", WORKFLOW)
 
 
+ENV = "DB_PASSWORD=tiger-7-Oslo\n"
+
+
 def test_difference_to_the_last_one_is_shown(sample):
     sample.write("old.py", "")
     sample.doit("context")
@@ -53,7 +56,7 @@ def test_log_names_the_largest_files(sample):
 
 
 def test_secret_stops_with_path_line_and_rule(sample):
-    sample.write(".env", "# mine\nA=1\n")
+    sample.write(".env", f"# mine\n{ENV}")
 
     output = sample.doit("context", code=1)
 
@@ -73,7 +76,7 @@ def test_password_in_a_profile_stops_and_is_not_shown(sample):
 
 
 def test_what_is_allowed_is_said(sample):
-    sample.write(".env", "A=1\n")
+    sample.write(".env", ENV)
     sample.write("config/default.yaml", "workflows: [wf.py]\ncontext:\n  allow: [.env]\n")
 
     assert "allowed by context.allow: .env:1 dotenv" in sample.doit("context")

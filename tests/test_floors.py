@@ -14,7 +14,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "architecture.md"
 FLOORS = {
     4: (
         "tasks", "doit", "project", "label", "recall", "steps", "plan", "data", "commands",
-        "dropin", "results", "table", "rehearsal", "cluster", "doctor", "overview", "page",
+        "dropin", "results", "table", "terminal", "rehearsal", "cluster", "doctor", "overview", "page",
     ),
     3: (
         "ports",
@@ -24,7 +24,7 @@ FLOORS = {
     ),
     1: (
         "settings", "graph", "values", "closure", "constant", "distribution", "record", "store",
-        "state", "picture",
+        "state", "picture", "paths",
     ),
     0: (
         "workflow", "runtime", "errors",

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import resource
 
 import pytest
 from hypothesis import given
@@ -156,13 +157,24 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            put_text(tmp_path / "target", "x" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_place_of_a_file_is_replaced(tmp_path):
     target = tmp_path / "target"
-    target.mkdir()  # a file cannot be renamed onto a folder
+    (target / "inner").mkdir(parents=True)
 
-    with pytest.raises(IsADirectoryError):
-        put_text(target, "x")
+    put_text(target, "x")
 
-    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+    assert target.read_text() == "x"
 
 
 def test_text_is_written_as_utf_8(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import sysconfig
@@ -11,14 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fftasks.closure.foreign import TOOLS
 from fftasks.closure.module import analyse
 from fftasks.closure.unit import VERSION, Analysis, Unit, complete, list_names, shorten
 from fftasks.distribution import Distributions, is_installed_path, is_standard, read_distributions
 from fftasks.graph.watch import walk_code
-from fftasks.record import digest_bytes, write_text
+from fftasks.record import digest_bytes, read_state, write_state
 
 
 @dataclass(frozen=True)
@@ -182,14 +181,13 @@ class Project:
         kept = self.cache / f"{digest_bytes(source)[7:]}.json" if self.cache else None
         if kept:
             try:
-                analysis: Analysis = json.loads(kept.read_bytes())
-                return complete(analysis)
-            except (OSError, ValueError, KeyError, TypeError):
-                pass  # not there, or cut off by a crash: made anew
+                return complete(cast("Analysis", read_state(kept) or {}))
+            except (KeyError, TypeError, AttributeError):
+                pass  # not there, or of an older form: analysed again
         analysis = analyse(source)
         if kept:
             with suppress(OSError):  # it only saves time
-                write_text(kept, json.dumps(shorten(analysis), separators=(",", ":")))
+                write_state(kept, shorten(analysis))
         return analysis
 
     def _list_further(self) -> Iterator[Path]:

@@ -14,7 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fftasks.cluster.details import Task
-from fftasks.cluster.evidence import Evidence, find_root, read_cluster_run
+from fftasks.cluster.evidence import (
+    Evidence,
+    check_uri,
+    find_root,
+    locate_output,
+    read_cluster_run,
+)
 from fftasks.cluster.outcome import Outcome
 from fftasks.cluster.run import (
     ClusterRun,
@@ -24,34 +30,39 @@ from fftasks.cluster.run import (
     list_outputs,
 )
 from fftasks.cluster.show import list_blamed, name_node_state, name_task_state, tell_error
+from fftasks.cluster.verify import Verifier, remove
 from fftasks.errors import ToolError
+from fftasks.ports.artifact_uri import ArtifactURI
 from fftasks.ports.kfp_runs import list_runs
 from fftasks.ports.object_store import ObjectStore
 from fftasks.project import Project
 from fftasks.record import digest_json
 from fftasks.runtime.pack import read_pack
+from fftasks.runtime.task import PACKS
 from fftasks.workflow.slug import make_slug
 
-PACKS = ("values", "inner")  # of a task of several nodes; see runtime/task.py
 _GIVE = frozenset({"SUCCEEDED", "CACHED"})  # the states of tasks whose outputs are kept
 _EARLIER = 100
 _STEP = 1 << 24
 
 
-def bring_result(project: Project, run: ClusterRun, node: str) -> Path:
-    """Return the file here that has the result of a node; as bring_output.
+def bring_result(project: Project, run: ClusterRun, node: str, verifier: Verifier) -> Path:
+    """Return a verified local file with the result of a node, as bring_output does.
 
-    Of a node that shares its container with others, it is taken out of the pack that they have given.
-    Raises ToolError if the store does not have it, with the places that were looked at.
+    The result of a node that shares its container with others is taken out of their pack, which is verified
+    as a whole.
+
+    Raises:
+        ToolError: The object store does not have the result, or it cannot be verified.
     """
     task = run.find_task(node)
     if task.state not in _GIVE:
         raise _refuse(project, run, task, node)
     outputs = list_outputs(run.document, task.name)
     if "result" in outputs:
-        return bring_output(project, run, task, "result")
+        return bring_output(project, run, task, "result", verifier)
     for output in (name for name in PACKS if name in outputs):
-        found = unpack(bring_output(project, run, task, output), node)
+        found = unpack(bring_output(project, run, task, output, verifier), node)
         if found is not None:
             return found
     raise ToolError(
@@ -99,37 +110,65 @@ def unpack(path: Path, node: str) -> Path | None:
         return None
     target = path.with_name(f"{path.name}-{make_slug(node)}")
     part = target.with_suffix(".part")
-    with path.open("rb") as source, part.open("wb") as file:
+    part.unlink(missing_ok=True)  # a link there would be followed
+    with path.open("rb") as source, part.open("xb") as file:
         source.seek(value.place.offset)
         left = value.place.length
         while left and (piece := source.read(min(left, _STEP))):
             file.write(piece)
             left -= len(piece)
+    remove(target)  # a folder there could not be replaced
     part.rename(target)
     return target
 
 
-def bring_output(project: Project, run: ClusterRun, task: Task, output: str) -> Path:
-    """Return the file here that has an output of a task; it is brought if it is not here yet.
+def bring_output(
+    project: Project, run: ClusterRun, task: Task, output: str, verifier: Verifier
+) -> Path:
+    """Return a local file with an output of a task, verified to be loaded.
 
-    Raises ToolError if the task has not ended well, or its output cannot be found.
+    A file that was downloaded before is verified again, and downloaded again if it has changed. What an
+    importer has registered may be anywhere in the object store: the author of the run has named it in the
+    pipeline document, and the user has asked for it. Pages do not show it; see bring_known.
+
+    Args:
+        project: The project.
+        run: The run.
+        task: The task that has given the output.
+        output: The name of the output.
+        verifier: Knows the digest that the output must have.
+
+    Raises:
+        ToolError: The task has not succeeded, or its output cannot be found or verified.
     """
     if task.state not in _GIVE:
         raise _refuse(project, run, task, task.title)
-    target = project.folder / "cluster" / run.run_id / task.name / output
-    if not target.exists():
+    target = locate_output(project, run, task, output)
+    importer = find_executor(run.document, task.name).get("importer")
+    expected = verifier.expect(run, task, output, _read_uri(importer) if importer else "")
+    if not expected.fits(target):
         store = ObjectStore(project.settings.object_store)
-        importer = find_executor(run.document, task.name).get("importer")
-        uri = _read_uri(importer) if importer else find_output(project, store, run, task, output)
+        uri = (
+            ArtifactURI.parse(_read_uri(importer))
+            if importer
+            else find_output(project, store, run, task, output)
+        )
         store.fetch(uri, target)
+        expected.check(target, str(uri))
     return target
 
 
 def bring_known(project: Project, run: ClusterRun, task: Task, output: str, uri: str) -> Path:
-    """Return the file here that has an output of which somebody knows the place; as bring_output."""
-    target = project.folder / "cluster" / run.run_id / task.name / output
+    """Return a local file with an output whose place the metadata store has named; it must not be loaded.
+
+    It is not verified: it may be read as text or as data only.
+
+    Raises:
+        ToolError: The place is outside of the run's pipeline root, or the output cannot be downloaded.
+    """
+    target, place = locate_output(project, run, task, output), check_uri(project, run, uri)
     if not target.exists():
-        ObjectStore(project.settings.object_store).fetch(uri, target)
+        ObjectStore(project.settings.object_store).fetch(place, target)
     return target
 
 
@@ -140,18 +179,20 @@ def _read_uri(importer: Json) -> str:
 
 def find_output(
     project: Project, store: ObjectStore, run: ClusterRun, task: Task, output: str
-) -> str:
-    """Return the uri of an output (s3://bucket/…); of a cached one, that of the run which has computed it.
+) -> ArtifactURI:
+    """Return the place of an output; of a cached one, that of the run which has computed it.
 
     Raises ToolError if it is in none of the places that were looked at.
     """
     looked = []
     for source in _list_sources(project, run, task):
-        folder = f"{find_root(project, source)}/{source.pipeline_name}/{source.run_id}/{task.name}"
+        root = find_root(project, source)
+        folder = root.join(source.pipeline_name, source.run_id, task.name)
         looked.append(f"nothing at {folder}")
         for place in (*reversed(store.list_folders(folder)), folder):
-            if store.has(f"{place}/{output}"):
-                return f"{place}/{output}"
+            found = place.join(output)
+            if store.has(found):
+                return found
     raise ToolError(
         f"cannot find the {output} of {task.title} in run {run.run_id}",
         found=looked,

@@ -57,7 +57,7 @@ def list_submitted(project: Project) -> list[Record]:
     for path in (project.folder / "submit").glob("*.json"):
         record = read_record(path)
         if record is not None:
-            found.append((path.stat().st_mtime_ns, path.name, record))
+            found.append((path.lstat().st_mtime_ns, path.name, record))
     return [record for *_, record in sorted(found, key=lambda row: row[:2], reverse=True)]
 
 

@@ -21,7 +21,9 @@ from fftasks.cluster.cause import explain_exit, explain_log, explain_pod
 from fftasks.cluster.details import FINAL, Task, read_time
 from fftasks.cluster.outcome import Outcome, read_outcome
 from fftasks.cluster.run import ClusterRun, find_container
-from fftasks.errors import FFTasksError
+from fftasks.errors import FFTasksError, SettingsError, ToolError
+from fftasks.paths import locate
+from fftasks.ports.artifact_uri import ArtifactURI
 from fftasks.ports.kfp_runs import read_artifact, read_events, read_log, read_pods, read_run
 from fftasks.ports.kubectl import Kubectl
 from fftasks.project import Project
@@ -55,11 +57,67 @@ def read_cluster_run(settings: KFPSettings, run_id: str) -> ClusterRun:
     return run
 
 
-def find_root(project: Project, run: ClusterRun) -> str:
-    """Return the URI below which the results of a run are, as the run or the settings say."""
-    given = (run.answer.get("runtime_config") or {}).get("pipeline_root")
-    root = str(given or project.settings.kfp.pipeline_root or DEFAULT_ROOT)
-    return root.partition("?")[0].rstrip("/")
+def find_root(project: Project, run: ClusterRun) -> ArtifactURI:
+    """Return the pipeline root of a run: the place below which all of its artifacts are.
+
+    It is the root that the run was started with, else kfp.pipeline_root, else that of KFP's own installation.
+
+    Raises:
+        SettingsError: kfp.pipeline_root is not the URI of a place in an object store.
+        ToolError: The run was started with such a root.
+    """
+    given = _read_own_root(run)
+    root = given or project.settings.kfp.pipeline_root or DEFAULT_ROOT
+    try:
+        return ArtifactURI.parse(root.partition("?")[0].rstrip("/"))
+    except ToolError as error:
+        if given:
+            attempted = f"run {run.run_id} has an invalid pipeline root"
+            raise ToolError(attempted, found=[error.attempted]) from error
+        raise SettingsError(
+            "kfp.pipeline_root: invalid value",
+            found=[error.attempted],
+            tip="set it to a place in the cluster's object store, such as s3://bucket/runs",
+        ) from error
+
+
+def check_uri(project: Project, run: ClusterRun, uri: str) -> ArtifactURI:
+    """Return the place of an artifact of a run that the metadata store has named.
+
+    The metadata store can name any place. Only what is below the run's pipeline root belongs to the run. The
+    artifacts of a cached task do: they are in the folder of another run below the same root.
+
+    Raises:
+        ToolError: The URI is invalid, or is not below the pipeline root.
+    """
+    root = find_root(project, run)
+    found = ArtifactURI.parse(uri)
+    if found.is_below(root):
+        return found
+    if _read_own_root(run):
+        origin, tip = "with which the run was started", "read it by a program of the object store"
+    else:
+        is_set = project.settings.kfp.pipeline_root
+        origin = "from kfp.pipeline_root" if is_set else "the default of Kubeflow Pipelines"
+        tip = "if this cluster keeps results elsewhere, set kfp.pipeline_root to that place"
+    raise ToolError(
+        f"artifact of run {run.run_id} not read: it is outside of the pipeline root",
+        found=[f"URI of the artifact: {uri!r}", f"pipeline root: {root} ({origin})"],
+        tip=tip,
+    )
+
+
+def _read_own_root(run: ClusterRun) -> str:
+    return str((run.answer.get("runtime_config") or {}).get("pipeline_root") or "")
+
+
+def locate_output(project: Project, run: ClusterRun, task: Task, output: str) -> Path:
+    """Return the path here of an output of a task, whether it was downloaded or not.
+
+    Raises:
+        ToolError: The id of the run, or the name of the task or of the output, cannot be a part of a path.
+    """
+    return locate(project.folder / "cluster", run.run_id, task.name, output)
 
 
 def _ask_store(settings: KFPSettings, run_id: str) -> Executions | None:
@@ -95,6 +153,7 @@ class Evidence:
         run: The run as Kubeflow Pipelines shows it.
         namespace: Where the pods are.
         said: What the API server said in place of the log that was asked for last; "" for nothing.
+        refusal: Why the copy of that log in the object store was not read; None if it was not refused.
     """
 
     def __init__(self, project: Project, run: ClusterRun, before: Evidence | None = None) -> None:
@@ -115,6 +174,7 @@ class Evidence:
         self._wait_until: float = before._wait_until if before else 0.0
         self._known_waits: Mapping[str, str] = before._known_waits if before else {}
         self.said = ""
+        self.refusal: FFTasksError | None = None
 
     @functools.cached_property
     def executions(self) -> Executions | None:
@@ -207,7 +267,7 @@ class Evidence:
         return str(resources.get("resourceMemoryLimit", ""))
 
     def _ask_log(self, task: Task, pod: str) -> str | None:
-        log = None
+        log, self.refusal = None, None
         if pod:
             answer = dict(self.run.answer)
             found = self._servers.ask(lambda: read_log(self._settings, answer, pod))
@@ -224,18 +284,19 @@ class Evidence:
 
         execution = (self.executions or {}).get(task.name)
         kept = execution.outputs.get(LOGS) if execution else None
-        # the store names any place; only what belongs to the run is read
-        if kept is None or not kept.uri.startswith(f"{find_root(self._project, self.run)}/"):
+        if kept is None:
             return None
-        if ".." in kept.uri.split("/"):
+        try:
+            uri = check_uri(self._project, self.run, kept.uri)
+        except FFTasksError as error:
+            self.refusal = error
             return None
-        text = self._servers.ask(lambda: read_artifact(self._settings, kept.uri))
+        text = self._servers.ask(lambda: read_artifact(self._settings, uri))
         if text is not None:
             return text
-        folder = self._project.folder / "cluster" / self.run.run_id / task.name
-        target: Path = folder / kept.uri.rpartition("/")[2]
+        target = locate_output(self._project, self.run, task, uri.names[-1])
         if not target.exists():
-            ObjectStore(self._project.settings.object_store).fetch(kept.uri, target)
+            ObjectStore(self._project.settings.object_store).fetch(uri, target)
         return target.read_text("utf-8", "replace")
 
     def _ask_kubernetes(self, pod: str, limit: str) -> str:

@@ -17,9 +17,11 @@ from fftasks.cluster.details import UNKNOWN, Task
 from fftasks.cluster.evidence import read_cluster_run
 from fftasks.cluster.run import ClusterRun
 from fftasks.errors import FFTasksError
+from fftasks.paths import explain_name, locate
 from fftasks.ports.kfp_runs import list_runs, read_version
 from fftasks.project import Project
 from fftasks.record import Record, digest_json, lock_record, read_record, write_record
+from fftasks.runtime.regular import is_regular
 from fftasks.stages.keys import list_keys
 
 VERSION = 1
@@ -130,8 +132,10 @@ def note_run(project: Project, run: ClusterRun, seconds: Mapping[str, float]) ->
 
     seconds: how long nodes took in it, or in the runs that its results are of
     """
+    if explain_name(run.pipeline_name):  # no workflow of this project has such a name
+        return
     path = _find_path(project, run.pipeline_name)
-    if not path.exists():
+    if not is_regular(path):
         return
     with lock_record(path):
         memory = _read(path)
@@ -189,7 +193,7 @@ def _locate(project: Project, workflow: str) -> Path:
 def _find_path(project: Project, slug: str) -> Path:
     kfp = project.settings.kfp
     place = digest_json([kfp.host.rstrip("/"), kfp.namespace]).removeprefix("sha256:")[:12]
-    return project.folder / "cluster" / f"{slug}-{place}.json"
+    return locate(project.folder / "cluster", f"{slug}-{place}.json")
 
 
 def _is_later(version: str) -> bool:

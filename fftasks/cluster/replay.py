@@ -17,24 +17,42 @@ from typing import Any
 from fftasks.cluster.bring import bring_output, list_inputs, read_parameters
 from fftasks.cluster.details import Task
 from fftasks.cluster.run import ClusterRun, find_container, list_outputs
+from fftasks.cluster.verify import Verifier
 from fftasks.errors import ToolError
+from fftasks.paths import locate
 from fftasks.project import Project
 from fftasks.runtime.pod import REPLAY
+from fftasks.runtime.regular import make_folder, remove
 from fftasks.runtime.start import MODULE, make_command
 
 _PLACE = "/tmp/fftasks-replay"  # noqa: S108 - in a container of our own
 _WHOLE = "{{$}}"
+# what stages/kfp_tasks.py and group_task.py write; any other could name files of this machine
+_OPTIONS = frozenset(
+    {"--file", "--workflow", "--node", "--nodes", "--kept", "--fingerprint", "--executor-input"}
+)
 
 
-def replay_here(
-    project: Project, run: ClusterRun, task: Task, node: str, *, pdb: bool
+def replay_here(  # noqa: PLR0913 - what a task is run with
+    project: Project, run: ClusterRun, task: Task, node: str, verifier: Verifier, *, pdb: bool
 ) -> tuple[int, Path]:
-    """Run a task's command by this Python; return its exit code, and the folder of its outputs.
+    """Run the command of a task with this Python.
 
-    node: of a group, it and what it needs of the others is run
-    pdb: stop in Python's debugger where it raises
+    Args:
+        project: The project, whose code is run.
+        run: The run of the task.
+        task: The task.
+        node: Of a group, the node that is run, with what it needs of the others.
+        verifier: Verifies the inputs before the node's code is given them.
+        pdb: Whether Python's debugger is started where the function raises.
+
+    Returns:
+        The exit code, and the folder with the outputs.
+
+    Raises:
+        ToolError: An input cannot be found or verified.
     """
-    folder = prepare(project, run, task)
+    folder = prepare(project, run, task, verifier)
     command = _make_local(_make_command(run, task, folder))
     completed = subprocess.run(
         [*command, *_choose(task, node), *(["--pdb"] if pdb else [])],
@@ -45,14 +63,14 @@ def replay_here(
     return completed.returncode, folder / "outputs"
 
 
-def replay_in_image(
-    project: Project, run: ClusterRun, task: Task, node: str, *, pdb: bool
+def replay_in_image(  # noqa: PLR0913
+    project: Project, run: ClusterRun, task: Task, node: str, verifier: Verifier, *, pdb: bool
 ) -> tuple[int, Path]:
-    """Run a task's command in a container of its image; as replay_here."""
+    """Run the command of a task in a container of its image; as replay_here."""
     from fftasks.ports.container import Container, run_container
     from fftasks.steps.connect import find_login
 
-    folder = prepare(project, run, task)
+    folder = prepare(project, run, task, verifier)
     command = _make_command(run, task, Path(_PLACE))
     container = Container(
         image=str(find_container(run.document, task.name)["image"]),
@@ -65,26 +83,26 @@ def replay_in_image(
     return run_container(container, find_login(project)), folder / "outputs"
 
 
-def prepare(project: Project, run: ClusterRun, task: Task) -> Path:
-    """Return a folder with a task's inputs, in inputs/, and an empty one for its outputs, outputs/.
+def prepare(project: Project, run: ClusterRun, task: Task, verifier: Verifier) -> Path:
+    """Return a folder with the verified inputs of a task in inputs/, and an empty folder outputs/.
 
-    Raises ToolError if something upstream gave no result, or it cannot be found.
+    Raises:
+        ToolError: A task upstream has no result, or its result cannot be found or verified.
     """
-    folder = project.folder / "replay" / run.run_id / task.name
-    if folder.exists():
-        shutil.rmtree(folder)
-    (folder / "outputs").mkdir(parents=True)
-    (folder / "inputs").mkdir()
+    folder = locate(project.folder / "replay", run.run_id, task.name)
+    remove(folder)
+    make_folder(folder / "outputs")
+    make_folder(folder / "inputs")
     tasks = {one.name: one for one in run.tasks}
     for name, source in list_inputs(run, task.name).items():
         producer = tasks[source["producerTask"]]
         try:
-            path = bring_output(project, run, producer, source["outputArtifactKey"])
+            path = bring_output(project, run, producer, source["outputArtifactKey"], verifier)
         except ToolError as error:
-            attempted = f"{task.title} cannot be run here: what it needs is not there"
+            attempted = f"{task.title} cannot be run here: an input is missing or not verified"
             found = [error.attempted, *error.found]
             raise type(error)(attempted, found=found, tip=error.tip) from error
-        _link(path, folder / "inputs" / name)
+        _link(path, locate(folder / "inputs", name))
     return folder
 
 
@@ -96,6 +114,7 @@ def _make_command(run: ClusterRun, task: Task, folder: Path) -> list[str]:
             f"{task.name} cannot be run here: its command is not one of fftasks",
             found=[" ".join(command)],
         )
+    run.find_file(task)  # refuses one outside of the project
     text = json.dumps(_make_executor_input(run, task, folder))
     return [text if word == _WHOLE else str(word) for word in command]
 
@@ -103,10 +122,12 @@ def _make_command(run: ClusterRun, task: Task, folder: Path) -> list[str]:
 def _make_local(command: list[str]) -> list[str]:
     """Return a command for this Python; the code is not an image's, so nothing is asked about that."""
     words = command[command.index(MODULE) + 1 :]
-    if "--fingerprint" in words:
-        at = words.index("--fingerprint")
-        del words[at : at + 2]
-    return [*make_command(MODULE), *words]
+    options = dict(zip(words[::2], words[1::2], strict=False))
+    if 2 * len(options) != len(words) or not options.keys() <= _OPTIONS:
+        attempted = "a task cannot be run here: its command has options that no task of fftasks has"
+        raise ToolError(attempted, found=[" ".join(words)])
+    options.pop("--fingerprint", "")
+    return [*make_command(MODULE), *(word for pair in options.items() for word in pair)]
 
 
 def _choose(task: Task, node: str) -> list[str]:
@@ -123,7 +144,7 @@ def _make_executor_input(run: ClusterRun, task: Task, folder: Path) -> dict[str,
         },
         "outputs": {
             "artifacts": {
-                name: _locate(folder / "outputs" / name)
+                name: _locate(locate(folder / "outputs", name))
                 for name in list_outputs(run.document, task.name)
             },
             "outputFile": str(folder / "output.json"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import graphlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -20,7 +21,8 @@ from fftasks.cluster.details import (
     read_error,
     read_time,
 )
-from fftasks.errors import FFTasksError, ToolError, suggest_name
+from fftasks.errors import FFTasksError, ToolError, WorkflowError, suggest_name
+from fftasks.paths import split_path
 from fftasks.runtime.members import parse_members
 from fftasks.stages.submit import read_description
 
@@ -132,8 +134,17 @@ class ClusterRun:
         raise refuse_name(f"run {self.name!r} has no node {node!r}", node, list(self.nodes))
 
     def find_file(self, task: Task) -> str:
-        """Return the file that builds a task's workflow, as its command says; "" if it does not."""
-        return _find_argument(self.document, task.name, "--file")
+        """Return the file that builds a task's workflow, as its command says; "" if it does not.
+
+        Raises:
+            ToolError: The file would not be below the project's folder.
+        """
+        file = _find_argument(self.document, task.name, "--file")
+        try:
+            return "/".join(split_path(file)) if file else ""
+        except ValueError as error:
+            attempted = f"task {task.name} of run {self.run_id} has an unsafe --file: {error}"
+            raise ToolError(attempted, found=[f"the file is {file!r}"]) from error
 
 
 def refuse_name(problem: str, name: str, names: list[str]) -> FFTasksError:
@@ -150,7 +161,8 @@ def list_nodes(document: Json, task: str) -> tuple[str, ...]:
     if "importer" in executor:  # it takes what is there already
         return ()
     if members := _find_argument(document, task, "--nodes"):
-        return parse_members(members).nodes
+        with suppress(WorkflowError):  # a run of somebody else may use the same option
+            return parse_members(members).nodes
     if node := _find_argument(document, task, "--node"):
         return (node,)
     for variable in find_container(document, task).get("env", ()):

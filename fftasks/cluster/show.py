@@ -11,8 +11,10 @@ from fftasks.cluster.details import FINAL, UNKNOWN, Task
 from fftasks.cluster.log import clean_driver_log, clean_log
 from fftasks.cluster.outcome import Outcome
 from fftasks.cluster.run import ClusterRun
+from fftasks.errors import escape_controls
 from fftasks.state import STATES
 from fftasks.table import Cell, Column, has_colours, show_state
+from fftasks.terminal import escape_all_but_colours, find_raw
 
 _WORDS = {
     "": "waiting",
@@ -212,7 +214,7 @@ class Bar(Lines):
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.description}", markup=False),
-            console=Console(file=stream),
+            console=Console(file=find_raw(stream)),
             transient=True,
         )
         self._bar = self._progress.add_task("", total=None)
@@ -223,12 +225,15 @@ class Bar(Lines):
         nodes = run.nodes
         done = sum(task.state in FINAL for task in nodes.values())
         running = [node for node, task in nodes.items() if task.state == "RUNNING"]
-        text = ", ".join(running)[:60]
+        text = escape_controls(", ".join(running)[:60])
         self._progress.update(self._bar, completed=done, total=len(nodes), description=text)
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        from rich.text import Text
+
+        shown = Text.from_ansi(escape_all_but_colours(text))
+        self._progress.console.print(shown, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar off the screen."""

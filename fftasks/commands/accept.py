@@ -9,7 +9,7 @@ from doit.exceptions import InvalidCommand
 
 from fftasks.commands.usage import WithHelp
 from fftasks.doit.names import read_label
-from fftasks.errors import FFTasksError, StoreError
+from fftasks.errors import FFTasksError, StoreError, escape_controls
 from fftasks.project import Project, open_current
 from fftasks.recall import list_chosen
 from fftasks.values import format_values
@@ -35,7 +35,7 @@ class Accept(WithHelp):
             for label in labels:
                 _check_values(project, label)
                 project.accept(label)
-                print(f"{label}: its result is kept")
+                print(escape_controls(f"{label}: its result is kept"))
         except FFTasksError as error:
             sys.stderr.write(f"{error}\n")
             return error.exit_code

@@ -16,6 +16,7 @@ from doit.exceptions import InvalidCommand
 from fftasks.commands.usage import WithHelp, make_flag
 from fftasks.errors import FFTasksError
 from fftasks.project import Project, open_current
+from fftasks.terminal import guarded_output
 
 JSON = make_flag("json", "print JSON, for tools", name="as_json")
 CLUSTER = make_flag(
@@ -35,6 +36,10 @@ class Command(WithHelp):
         if not self.least <= len(names) <= self.most:
             usage = f"doit {self.name} {self.doc_usage}".rstrip()
             raise InvalidCommand(f"usage: {usage}; `doit help {self.name}` says more")
+        with guarded_output():
+            return self._act(names, options)
+
+    def _act(self, names: list[str], options: Mapping[str, Any]) -> int:
         try:
             code = self.act(open_current(), names, options)
             sys.stdout.flush()

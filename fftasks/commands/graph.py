@@ -65,7 +65,10 @@ class Graph(Command):
             "-" if kind in ("dot", "mermaid") else f"{FOLDER}/graph.{kind}"
         )
         if output == "-":
-            sys.stdout.buffer.write(content)
+            if sys.stdout.isatty() and kind in ("dot", "mermaid"):
+                sys.stdout.write(content.decode())
+            else:
+                sys.stdout.buffer.write(content)
         else:
             _write(project, Path(output), content)
             print(output)

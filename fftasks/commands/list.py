@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from doit import cmd_list
+
+from fftasks.terminal import guarded_output
 
 
 class List(cmd_list.List):  # type: ignore[misc]
@@ -14,7 +17,9 @@ class List(cmd_list.List):  # type: ignore[misc]
 
     def execute(self, params: dict[str, Any], args: list[str]) -> int:
         """Run doit's own command; return its exit code."""
-        code = int(super().execute(params, args))
+        with guarded_output():
+            self.outstream = sys.stdout  # doit has taken it before
+            code = int(super().execute(params, args))
         isatty = getattr(self.outstream, "isatty", bool)
         if isatty() and not (params["quiet"] or params["template"]):
             self.outstream.write(

@@ -16,6 +16,7 @@ from fftasks.commands.command import ClusterCommand
 from fftasks.commands.usage import make_flag
 from fftasks.errors import ToolError
 from fftasks.project import Project
+from fftasks.terminal import find_raw
 
 _ALL = make_flag(
     "all",
@@ -44,7 +45,9 @@ class Logs(ClusterCommand):
         log = evidence.read_log(task)
         if log is None:
             raise _refuse(run, task, node, evidence)
-        sys.stdout.write(log if options["everything"] else choose_lines(log, task, node))
+        # for a program, or a file, the log is what it was
+        stream = sys.stdout if sys.stdout.isatty() else find_raw(sys.stdout)
+        stream.write(log if options["everything"] else choose_lines(log, task, node))
         return 0
 
 
@@ -69,8 +72,11 @@ def _refuse(run: ClusterRun, task: Task, node: str, evidence: Evidence) -> ToolE
     reason = evidence.outcomes[task.name].reason if task.name in evidence.outcomes else task.error
     ended = [f"its state is {name_state(task.state)}{f': {reason}' if reason else ''}"]
     said = [f"the API server says: {evidence.said}"] if evidence.said else []
+    command = f"kubectl logs -n {evidence.namespace} {chosen} -c main --tail=-1"
+    refusal = evidence.refusal
+    refused = [refusal.attempted, *refusal.found] if refusal else []
     return ToolError(
         f"no server gives the log of {node!r} in run {run.run_id}",
-        found=[*ended, *said, "its pod may be gone, or not be readable from here"],
-        tip=f"kubectl logs -n {evidence.namespace} {chosen} -c main --tail=-1",
+        found=[*ended, *said, *refused, "its pod may be gone, or not be readable from here"],
+        tip=f"{refusal.tip}; or {command}" if refusal and refusal.tip else command,
     )

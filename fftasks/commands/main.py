@@ -11,7 +11,9 @@ from pathlib import Path
 from fftasks import __version__
 from fftasks.commands.init import write_project
 from fftasks.errors import FFTasksError
+from fftasks.runtime.regular import STATE_FOLDER
 from fftasks.store.gc import parse_size, remove_unused
+from fftasks.terminal import guarded_output
 
 _WRONG = 2  # as argparse has it
 
@@ -24,9 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return _WRONG
     try:
-        if arguments.command == "gc":
-            return _gc(Path(arguments.folder), arguments.keep)
-        return _init(Path(arguments.folder))
+        with guarded_output():
+            if arguments.command == "gc":
+                return _gc(Path(arguments.folder), arguments.keep)
+            return _init(Path(arguments.folder))
     except FFTasksError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -53,7 +56,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _gc(folder: Path, keep: str) -> int:
-    print(remove_unused(folder / ".fftasks", parse_size(keep)))
+    print(remove_unused(folder / STATE_FOLDER, parse_size(keep)))
     return 0
 
 

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fftasks.cluster.bring import PACKS, unpack
+from fftasks.cluster.bring import unpack
 from fftasks.cluster.choose import find_run
 from fftasks.cluster.replay import replay_here, replay_in_image
+from fftasks.cluster.verify import Verifier
 from fftasks.commands.command import ClusterCommand
-from fftasks.commands.result import show_artifact
+from fftasks.commands.result import TRUST, show_artifact
 from fftasks.commands.usage import make_flag
 from fftasks.project import Project
+from fftasks.runtime.task import PACKS
 
 _PDB = make_flag("pdb", "stop in Python's debugger where the node's function raises")
 _DOCKER = make_flag(
@@ -27,7 +29,7 @@ class Replay(ClusterCommand):
     doc_purpose = "run a node of Kubeflow Pipelines here, with the inputs it had there"
     doc_usage = "NODE [RUN]"
     name = "replay"
-    cmd_options = (_PDB, _DOCKER)
+    cmd_options = (_PDB, _DOCKER, TRUST)
     least, most = 1, 2
 
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
@@ -36,7 +38,8 @@ class Replay(ClusterCommand):
         run = find_run(project, *wanted)
         task = run.find_task(node)
         replay = replay_in_image if options["docker"] else replay_here
-        code, folder = replay(project, run, task, node, pdb=options["pdb"])
+        verifier = Verifier(project, trust=options["trust"])
+        code, folder = replay(project, run, task, node, verifier, pdb=options["pdb"])
         path = _find_result(folder, node) if code == 0 else None
         return code if path is None else show_artifact(project, run.find_file(task), path)
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from doit.exceptions import InvalidCommand
 
@@ -24,6 +24,14 @@ from fftasks.runtime.start import MODULE, make_command
 from fftasks.table import print_json
 from fftasks.values import format_values
 
+if TYPE_CHECKING:
+    from fftasks.cluster.verify import Verifier
+
+TRUST = make_flag(
+    "trust",
+    "load files of Kubeflow Pipelines whose digest is unknown, or is not the one that the run has recorded: "
+    "whoever can write to the bucket can then execute code as you",
+)
 _CLUSTER = make_flag(
     "cluster", "of the run on Kubeflow Pipelines that was submitted last", short="c"
 )
@@ -37,17 +45,23 @@ class Result(Command):
     doc_description = (
         "Prints repr() of the value that the last run of the node gave here; with RUN (an id, the "
         "beginning of one, or a name) or --cluster, the value that it gave on Kubeflow Pipelines. "
+        "A value of Kubeflow Pipelines is loaded only if its file has the digest that the run has recorded. "
         "With --json: its type, its repr, where it is, and the value itself if JSON can hold it."
     )
     name = "result"
-    cmd_options = (_CLUSTER, JSON)
+    cmd_options = (_CLUSTER, JSON, TRUST)
     least, most = 1, 2
 
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
         """Print the result; return the exit code."""
         name, *run = names
-        find = _find_on_cluster if options["cluster"] or run else _find_here
-        file, path, facts = find(project, name, "".join(run))
+        if options["cluster"] or run:
+            from fftasks.cluster.verify import Verifier
+
+            verifier = Verifier(project, trust=options["trust"])
+            file, path, facts = _find_on_cluster(project, name, "".join(run), verifier)
+        else:
+            file, path, facts = _find_here(project, name)
         if not options["as_json"]:
             return show_artifact(project, file, path)
         shown = _start(project, file, path, "--json", stdout=subprocess.PIPE)
@@ -73,7 +87,9 @@ def _start(
     return subprocess.run(command, cwd=project.root, check=False, stdout=stdout)
 
 
-def _find_on_cluster(project: Project, name: str, wanted: str) -> tuple[str, Path, dict[str, Any]]:
+def _find_on_cluster(
+    project: Project, name: str, wanted: str, verifier: Verifier
+) -> tuple[str, Path, dict[str, Any]]:
     """Return the file that builds the workflow, that with the result, and what else is known of it."""
     if project.given:  # else the result of other values would be taken for that of these
         raise InvalidCommand(
@@ -85,10 +101,10 @@ def _find_on_cluster(project: Project, name: str, wanted: str) -> tuple[str, Pat
 
     run = find_run(project, wanted)
     file = run.find_file(run.find_task(name))
-    return file, bring_result(project, run, name), {"run_id": run.run_id}
+    return file, bring_result(project, run, name, verifier), {"run_id": run.run_id}
 
 
-def _find_here(project: Project, name: str, _wanted: str) -> tuple[str, Path, dict[str, Any]]:
+def _find_here(project: Project, name: str) -> tuple[str, Path, dict[str, Any]]:
     """Return the same of what the node's last run left here, or of what it gave for the values given."""
     label = read_label(project, name)
     graph, slug = project.nodes[label].graph, project.nodes[label].content["slug"]

@@ -17,6 +17,7 @@ from doit.task import Task
 from fftasks.commands.usage import WHERE_TO_LOOK, WithHelp, make_flag
 from fftasks.errors import FFTasksError, suggest_name
 from fftasks.steps.preflight import SENT, choose_goal
+from fftasks.terminal import guarded_output
 
 _KEEP = {
     "name": "keep", "short": "", "long": "keep", "type": str, "default": "",
@@ -45,7 +46,8 @@ class Run(WithHelp, cmd_run.Run):  # type: ignore[misc]
             code = int(super().execute(params, args))  # it goes to the folder of dodo.py
             if keep_bytes is not None:
                 _make_room(keep_bytes)
-            return code or _watch(self.control)
+            with guarded_output():
+                return code or _watch(self.control)
         except FFTasksError as error:
             sys.stderr.write(f"{error}\n")
             return error.exit_code
@@ -68,8 +70,9 @@ class Run(WithHelp, cmd_run.Run):  # type: ignore[misc]
 
         self.loader.setup(params)  # it goes to the folder of dodo.py
         project = open_current()
-        for workflow in project.workflows:
-            rehearse(project, workflow)
+        with guarded_output():
+            for workflow in project.workflows:
+                rehearse(project, workflow)
         return 0
 
     @functools.wraps(cmd_run.Run._execute)  # doit looks at its signature

@@ -17,6 +17,7 @@ from fftasks.commands.usage import make_flag
 from fftasks.errors import FFTasksError
 from fftasks.project import Project, open_current
 from fftasks.table import Cell, Column, Row, print_json, print_table
+from fftasks.terminal import guarded_output
 from fftasks.values import format_values
 
 _OFF = make_flag("off", "remove the schedules of the workflows, of all by default")
@@ -47,7 +48,8 @@ class Schedule(Upload):
                 self.loader.setup(params)
                 project = open_current()
                 if not params["off"]:
-                    return _list(project, as_json=as_json)
+                    with guarded_output():
+                        return _list(project, as_json=as_json)
                 self.show(_end(project, names), as_json=as_json)
                 return 0
             self._cron = check_cron(names[0])

@@ -14,6 +14,7 @@ from fftasks.doit.names import name_task
 from fftasks.errors import FFTasksError
 from fftasks.project import Project, open_current
 from fftasks.table import print_json
+from fftasks.terminal import guarded_output
 
 
 class Upload(Run):
@@ -58,10 +59,11 @@ class Upload(Run):
     def show(self, done: Iterator[tuple[str, dict[str, Any]]], *, as_json: bool) -> None:
         """Print what was done, line by line, or at the end as JSON."""
         facts = []
-        for line, fact in done:
-            facts.append(fact)
-            if not as_json:
-                print(line)
+        with guarded_output():
+            for line, fact in done:
+                facts.append(fact)
+                if not as_json:
+                    print(line)
         if as_json:
             print_json(facts)
 

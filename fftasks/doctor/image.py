@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from fftasks.doctor.finding import FAIL, OK, WARN, Finding
 from fftasks.errors import ToolError
+from fftasks.ports.credentials import parse_origin
 from fftasks.project import Project
 from fftasks.steps.connect import choose_builder, make_builder, make_registry, name_repository
 
@@ -27,9 +28,14 @@ def check_engine(project: Project) -> Iterator[Finding]:
 
     with open_engine() as client, blame_engine("docker: the engine does not say what it is"):
         version = client.version()
+        address = str(client.base_url)
     architecture = _SPELLINGS.get(version["Arch"], version["Arch"])
     here = f"{version['Os']}/{architecture}"
     yield Finding("engine", OK, f"{version['Version']}, {here}")
+    if address.startswith("http://") and not parse_origin(address).is_protected:
+        found = f"{address} is not encrypted: registry passwords and image.build_env can be read"
+        cure = "reach the engine over TLS or ssh:// (DOCKER_HOST), or set image.builder to oci"
+        yield Finding("engine", WARN, found, cure)
     wanted = project.settings.image.platform
     if wanted and not wanted.startswith(here):
         found = f"{wanted} is wanted, and the engine is {here}: it builds and runs by emulation"
@@ -60,6 +66,10 @@ def check_registry(project: Project) -> Iterator[Finding]:
     host, _, repository = name_repository(project).partition("/")
     make_registry(project, host, wait=False).check_write(repository)
     yield Finding("registry", OK, f"{host}/{repository} takes what is pushed")
+    origin = parse_origin(f"http://{host}")
+    if project.settings.registry.insecure and not origin.is_protected:
+        found = f"registry.insecure is set: the login is sent to {host} without encryption"
+        yield Finding("registry", WARN, found, "let the registry use TLS (registry.ca_cert)")
 
 
 def check_pull(project: Project) -> Iterator[Finding]:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 from fftasks.doctor.finding import FAIL, OK, WARN, Finding, make_failure
 from fftasks.errors import FFTasksError
+from fftasks.ports.credentials import parse_origin
 from fftasks.ports.kfp import find_experiment, has_namespace
+from fftasks.ports.kfp_access import Access
 from fftasks.ports.kfp_connection import Connection, Json, connect
 from fftasks.ports.kfp_runs import ask_version
 from fftasks.project import Project
@@ -31,9 +33,24 @@ def check_kfp(project: Project) -> Iterator[Finding]:
                 yield Finding(check, WARN, "not looked at: the host does not answer as it should")
             return
         yield Finding("KFP host", OK, kfp.access.host)
+        yield from _check_transport(kfp.access)
         yield _check_version(kfp, settings)
         yield _check_namespace(kfp, settings, health)
         yield _check_access(kfp, settings)
+
+
+def _check_transport(access: Access) -> Iterator[Finding]:
+    """Yield a finding for credentials that others could read, which the settings permit."""
+    if not (access.token or access.cookies):
+        return
+    origin = parse_origin(access.host)
+    if not origin.is_protected:
+        found = f"kfp.insecure is set: credentials are sent to {origin} without encryption"
+        yield Finding("KFP transport", WARN, found, "use https:// in kfp.host")
+    elif origin.scheme == "https" and not access.verify_ssl:
+        found = f"credentials are sent to {origin}, whose certificate is not checked"
+        cure = "set kfp.ca_cert to the file of your own CA, and kfp.verify_ssl: true"
+        yield Finding("KFP transport", WARN, found, cure)
 
 
 def _check_version(kfp: Connection, settings: KFPSettings) -> Finding:

@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from doit.dependency import FileChangedChecker, JSONCodec, SqliteDB
+from doit.exceptions import InvalidDodoFile
 
+from fftasks.errors import StoreError
 from fftasks.record import digest_file, read_record
+from fftasks.runtime.regular import check_folders, is_regular, make_folder, remove
 
 ONCE = "once"  # of what a task gives: for the reporter alone, and not to be kept
 _PAUSE_S = 0.2
@@ -67,14 +70,22 @@ class Database(SqliteDB):  # type: ignore[misc]
     _written = 0.0
 
     def __init__(self, name: str, codec: JSONCodec, *, module_name: str | None = None) -> None:
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            check_folders(Path(name).parent)
+        except StoreError as error:
+            raise InvalidDodoFile(str(error)) from None
+        make_folder(Path(name).parent)
+        files = [Path(f"{name}{suffix}") for suffix in ("", "-wal", "-shm", "-journal")]
+        for path in files:
+            if not is_regular(path):  # sqlite would follow a link
+                remove(path)
         try:
             super().__init__(name, codec, module_name=module_name)
         except Exception as error:
             if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
                 raise
-            for suffix in ("", "-wal", "-shm"):  # damaged: what is true stands in the records
-                Path(f"{name}{suffix}").unlink(missing_ok=True)
+            for path in files:  # damaged: what is true stands in the records
+                remove(path)
             super().__init__(name, codec, module_name=module_name)
         self._conn.execute("pragma synchronous = off")
         with contextlib.suppress(sqlite3.OperationalError):  # another run is about to do the same

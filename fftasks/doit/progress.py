@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fftasks.errors import escape_controls
+
 
 class NoProgress:
     """Progress where there is no terminal: none."""
@@ -35,7 +37,7 @@ class ProgressBar(NoProgress):
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
         )
         self._bar = Progress(*columns, auto_refresh=False, transient=True)
         self._task = self._bar.add_task("", total=total)
@@ -61,5 +63,6 @@ class ProgressBar(NoProgress):
         if not self._shown:
             self._bar.start()
             self._shown = True
-        self._bar.update(self._task, description=", ".join(self._running)[:60])
+        shown = escape_controls(", ".join(self._running)[:60])
+        self._bar.update(self._task, description=shown)
         self._bar.refresh()

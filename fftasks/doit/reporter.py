@@ -20,6 +20,7 @@ from fftasks.project import FOLDER, Project, open_current
 from fftasks.record import read_record
 from fftasks.stages.node import show_values
 from fftasks.store.history import Journal
+from fftasks.terminal import escape_all_but_colours
 
 _GARBAGE = 50_000  # objects that may have become garbage before it is searched for
 
@@ -59,10 +60,10 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self._progress = ProgressBar(nodes)
 
     def write(self, text: str) -> None:
-        """Print above the progress bar, if there is one."""
+        """Print above the progress bar, if there is one; of control sequences only colours."""
         self._progress.clear()
         try:
-            self.outstream.write(text)
+            self.outstream.write(escape_all_but_colours(text))
             self.outstream.flush()
         except BrokenPipeError:  # as with `doit | head`: nobody reads on, and the run goes on
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.outstream.fileno())

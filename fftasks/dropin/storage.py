@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fftasks.errors import SettingsError
+from fftasks.errors import SettingsError, StoreError
 from fftasks.record import digest_json
 from fftasks.runtime.artifact import digest_artifact, read_artifact, write_artifact
 from fftasks.workflow.slug import make_slug
@@ -61,10 +61,24 @@ class FileStorage:
         return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern))
 
     def read_task(self, workflow_name: str, task_name: str) -> Any:
-        """Return the result of a node; raise FileNotFoundError if there is none."""
+        """Return the result of a node.
+
+        Raises:
+            FileNotFoundError: The node has no result.
+            StoreError: The file has changed since it was saved. It is not loaded: that could execute code.
+        """
         path = self._artifact(workflow_name, task_name)
         if not path.exists():
             raise FileNotFoundError(f"{self.path}: no result of {task_name!r} in {workflow_name!r}")
+        try:
+            label = json.loads(self._label(workflow_name, task_name).read_bytes())
+        except (FileNotFoundError, ValueError):
+            label = {}
+        if label.get("digest") != digest_artifact(path):
+            raise StoreError(
+                f"{path} has changed since it was saved",
+                tip="remove it with remove_task(), and compute the result again",
+            )
         return read_artifact(path)
 
     def save(self, workflow_name: str, task_name: str, value: Any) -> None:

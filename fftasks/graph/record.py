@@ -22,6 +22,7 @@ from fftasks.distribution import list_installed
 from fftasks.errors import WorkflowError
 from fftasks.graph.watch import list_importable, walk_code
 from fftasks.record import Record, digest_json, read_record, write_record
+from fftasks.runtime.regular import make_folder, open_empty, read_text
 from fftasks.runtime.start import make_command
 from fftasks.store.signature import Signatures
 from fftasks.workflow.slug import make_slug
@@ -53,7 +54,7 @@ def load_graph(source: GraphFile) -> Record:
     Raises WorkflowError with the user's traceback if the file cannot be imported.
     """
     record = read_record(source.path)
-    if not _is_whole(record):
+    if not _is_whole(record) or record["file"] != source.file:
         return _keep(source, _make(source))
     inputs = read_inputs(source, list(record["inputs"]))
     if inputs == record["inputs"]:
@@ -168,7 +169,7 @@ def _is_newer(root: Path, name: str, time_ns: int) -> bool:
 
 def _make_in_child(source: GraphFile) -> Record:
     log = source.folder / "logs" / f"{source.path.stem}.graph.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(log.parent)
     read_end, write_end = os.pipe()
     command = [
         *make_command("fftasks.stages.describe"),
@@ -176,7 +177,7 @@ def _make_in_child(source: GraphFile) -> Record:
         source.file,
         str(write_end),
     ]
-    with log.open("wb") as output, os.fdopen(read_end, "rb") as answers:
+    with open(open_empty(log), "wb") as output, os.fdopen(read_end, "rb") as answers:  # noqa: PTH123
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=[write_end],
             env={**os.environ, "FFTASKS_FOLDER": str(source.folder)},
@@ -193,7 +194,7 @@ def _complete(source: GraphFile, content: bytes, code: int, log: Path) -> Record
         attempted, found, tip = answer["error"]
         raise WorkflowError(attempted, found=found, tip=tip)
     if code or not answer:
-        tail = log.read_text(errors="replace").splitlines()[-20:]
+        tail = read_text(log).splitlines()[-20:]
         raise WorkflowError(
             f"{source.file}: the process that imports it ended with {code}", found=tail
         )

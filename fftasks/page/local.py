@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import ast
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from fftasks.errors import StoreError
 from fftasks.page.content import PageRun, PageTask, Phase
-from fftasks.page.pictures import Drawable, Pages, may_be_picture, read_pages, render_pictures
+from fftasks.page.documents import Pages, choose_numbers, read_pages
 from fftasks.page.settings import show_settings
 from fftasks.project import NEEDS, Project
+from fftasks.runtime.regular import open_regular
 from fftasks.store.history import Event, Run, list_runs, read_graph, read_run
 
 _ROWS = 12  # runs that stand side by side
 _SLACK_S = 2.0
 _LONGEST_LOG = 1 << 16
+_LONGEST_PREVIEW = 2000  # characters that are read as a number or a dictionary
 
 
 def read_past(project: Project, last: str) -> list[Run]:
@@ -65,7 +67,6 @@ def show_tasks(
     """Return the stages and nodes of a run; states: what became of each node, by its label."""
     nodes = read_graph(project.folder, run)
     known = _recall(past)
-    pictures = render_pictures(project, _list_drawable(project, nodes, known))
     tasks = [
         show_stage(event, run)
         for event in run.events.values()
@@ -98,22 +99,12 @@ def show_tasks(
             text=pages.text,
             documents=pages.documents,
             metrics={} if failed else {**find_metrics(shown.preview), **pages.metrics},
-            pictures=() if failed else (*pictures.get(label, ()), *pages.pictures),
+            pictures=pages.pictures,
             error=event.error,
             log=_read_log(project.store.log_path(node["slug"]), event if event.begin else shown),
         )
         tasks.append(task)
     return tasks
-
-
-def _list_drawable(
-    project: Project, nodes: Iterable[str], known: Mapping[str, Event]
-) -> Iterator[Drawable]:
-    for label in nodes:
-        event = known.get(f"run:{label}")
-        if event is not None and may_be_picture(event.preview) and label in project.nodes:
-            path = project.store.artifact_path(event.output)
-            yield Drawable(label, project.nodes[label].graph["file"], path)
 
 
 def list_written(nodes: Mapping[str, Mapping[str, Any]]) -> set[str]:
@@ -127,9 +118,15 @@ def list_written(nodes: Mapping[str, Mapping[str, Any]]) -> set[str]:
 
 
 def find_metrics(preview: str) -> dict[str, float]:
-    """Return the numbers that a result is, or that a dictionary of numbers holds, by what they are called."""
+    """Return the finite numbers of a result by their names, from its preview.
+
+    Args:
+        preview: The beginning of the result's repr: of a number, whose name is "", or of a dictionary.
+    """
     if preview.startswith("Metrics("):  # fftasks.Metrics, which is a dictionary
         preview = preview[len("Metrics(") : -1]
+    if len(preview) > _LONGEST_PREVIEW:
+        return {}
     try:
         value = ast.literal_eval(preview)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -137,7 +134,7 @@ def find_metrics(preview: str) -> dict[str, float]:
     values = value if isinstance(value, dict) else {"": value}
     if not values or not all(type(number) in (int, float) for number in values.values()):
         return {}
-    return {str(name): number for name, number in values.items()}
+    return choose_numbers(values)
 
 
 def _recall(past: list[Run]) -> dict[str, Event]:
@@ -196,12 +193,12 @@ def _read_log(path: Path, event: Event) -> str:
     if event.begin is None:
         return ""
     try:
-        changed = path.stat().st_mtime
+        changed = path.lstat().st_mtime
         if changed < event.begin - _SLACK_S or (
             event.end is not None and changed > event.end + _SLACK_S
         ):
             return "a later run of this node has written its log anew"
-        with path.open("rb") as file:
+        with open(open_regular(path), "rb") as file:  # noqa: PTH123 - a descriptor
             size = file.seek(0, 2)
             file.seek(max(0, size - _LONGEST_LOG))
             return file.read().decode("utf-8", "replace")

@@ -1,14 +1,16 @@
-"""What the nodes of a run on the cluster gave, as its page shows it.
+"""Read what the page of a run on the cluster shows of the results of its nodes.
 
-Previews, types and metrics are metadata of artifacts; texts, pages and pictures are artifacts themselves,
-which are brought here once. Who cannot reach a store is told so, and sees the rest.
+Previews, types and metrics are metadata of artifacts. Texts, pages and pictures are artifacts of their own,
+which the pod of a node has written because its component declares them; they are downloaded once. Results
+themselves are neither downloaded nor unpickled here. If a store cannot be reached, the page says so and shows
+the rest.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,14 @@ from fftasks.cluster.details import Executions
 from fftasks.cluster.memory import note_run
 from fftasks.cluster.run import ClusterRun
 from fftasks.errors import FFTasksError
-from fftasks.page.documents import draw_classification
+from fftasks.page.documents import (
+    Pages,
+    choose_numbers,
+    draw_classification,
+    make_pages,
+    read_text,
+)
 from fftasks.page.local import find_metrics
-from fftasks.page.pictures import Drawable, Pages, make_pages, may_be_picture, render_pictures
 from fftasks.page.shared import part_html, part_markdown, part_numbers
 from fftasks.ports.kfp_metadata import Output, read_executions
 from fftasks.project import Project
@@ -31,6 +38,13 @@ _OWN = frozenset({"display_name", "store_session_info"})  # properties that are 
 _PREFIX = "metric "  # of a number that no component has declared; see runtime/executor_input.py
 _TEXTS = ("markdown", "html")  # outputs that are files to show
 _MOST = 40  # files that are brought for one page
+_MOST_NAMES = 5
+# how the preview of a result begins that is a picture or a figure
+_BEGINNINGS = ("<Figure", "<PIL.", "<IPython", r"b'\x89PNG", r"b'\xff\xd8\xff", "b'GIF8")
+_UNDECLARED = (
+    "Not shown: the pictures that {names} returned, as the components do not declare a page for them;"
+    ' write @workflow(shows=["html"]).'
+)
 _PAUSE_S = 60.0
 _NO_WAY = (
     "Results and metrics are not shown: kfp.host does not lead to the metadata store, as the address of"
@@ -71,7 +85,7 @@ def show_outputs(project: Project, run: ClusterRun) -> tuple[dict[str, Shown], s
             shown[node] = Shown(accounts.get(node), pages)
         elif given and task.nodes[0] == node:
             shown |= _show_all(task.nodes, given, files.get(task.name, {}), accounts)
-    return _add_pictures(project, run, outputs, shown), notice
+    return shown, "\n".join(filter(None, [notice, _tell_undeclared(run, outputs, shown)]))
 
 
 def add_executions(run: ClusterRun) -> ClusterRun:
@@ -152,7 +166,7 @@ def _find_numbers(given: Mapping[str, Output]) -> dict[str, float]:
         }
     if "metrics" in given:
         numbers |= {k: v for k, v in given["metrics"].properties.items() if k not in _OWN}
-    return {name: value for name, value in numbers.items() if isinstance(value, (int, float))}
+    return choose_numbers(numbers)
 
 
 def _bring_files(
@@ -171,7 +185,7 @@ def _bring_files(
         path, problem = _bring(project, run, name, kind, outputs[name][kind].uri)
         if path is None:
             return found, f"Texts, pages and pictures are not shown: {problem}"
-        found.setdefault(name, {})[FILES[kind]] = path.read_text("utf-8", "replace")
+        found.setdefault(name, {})[FILES[kind]] = read_text(path)
     return found, left if len(wanted) > _MOST else ""
 
 
@@ -191,44 +205,18 @@ def _bring(
         return None, str(error)
 
 
-def _add_pictures(
-    project: Project,
-    run: ClusterRun,
-    outputs: Mapping[str, Mapping[str, Output]],
-    shown: Mapping[str, Shown],
-) -> dict[str, Shown]:
-    """Return what is shown, with the results that are pictures themselves."""
-    drawn = render_pictures(project, _list_drawable(project, run, outputs, shown))
-    return {
-        node: dataclasses.replace(
-            one, pages=dataclasses.replace(one.pages, pictures=(*drawn[node], *one.pages.pictures))
-        )
-        if node in drawn
-        else one
-        for node, one in shown.items()
-    }
-
-
-def _list_drawable(
-    project: Project,
-    run: ClusterRun,
-    outputs: Mapping[str, Mapping[str, Output]],
-    shown: Mapping[str, Shown],
-) -> Sequence[Drawable]:
-    found = []
-    for node in _find_picture_like(shown):
-        task = run.nodes[node]
-        path, _ = _bring(project, run, task.name, "result", outputs[task.name]["result"].uri)
-        if path is not None:
-            found.append(Drawable(node, run.find_file(task), path))
-    return found
-
-
-def _find_picture_like(shown: Mapping[str, Shown]) -> Iterable[str]:
-    """Return the nodes whose result may be a picture, and is not shown as one yet."""
-    like = [
+def _tell_undeclared(
+    run: ClusterRun, outputs: Mapping[str, Mapping[str, Output]], shown: Mapping[str, Shown]
+) -> str:
+    """Return a sentence about the nodes whose results are pictures that no output of their tasks has."""
+    names = [
         node
         for node, one in shown.items()
-        if one.account and may_be_picture(one.account.preview) and not one.pages.pictures
+        if one.account
+        and one.account.preview.startswith(_BEGINNINGS)
+        and "html" not in outputs.get(run.nodes[node].name, {})
     ]
-    return like[:_MOST]
+    if not names:
+        return ""
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return _UNDECLARED.format(names=", ".join(names[:_MOST_NAMES]) + more)

@@ -1,17 +1,21 @@
 """The server of `doit board`: a page and its data, for browsers on this machine only.
 
-It answers requests that name this machine as their host, and no others: a page of somebody else's that
-has its own name lead here must not read what stands on ours.
+A request must name this machine as its host, so that a page on another host whose name leads here reads
+nothing. It must also carry the token that `doit board` has printed in the address: other users of this
+machine can reach the port as well. The first visit puts the token into a cookie.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
+import secrets
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import parse_qs
 
 from fftasks.errors import FFTasksError, ToolError
 from fftasks.page.html import format_data, format_page
@@ -22,6 +26,28 @@ _PAUSE_S = 0.9
 _LAST_PORT = 65535
 _TIP = "`doit board --port 0` takes a port that is free"
 
+# connections that may be open: beyond, the oldest one that is waiting for its request is closed
+_MOST_CONNECTIONS = 64
+_WAITRESS = {
+    "threads": 4,
+    "ident": "fftasks",
+    "connection_limit": 4 * _MOST_CONNECTIONS,  # is never reached: waitress would accept no more
+    "channel_timeout": 30,
+    "cleanup_interval": 5,
+    "max_request_body_size": 1 << 10,
+    "asyncore_use_poll": True,
+}
+_NEEDS_TOKEN = b"""\
+403: this board needs its token.
+
+Open the whole address that `doit board` has printed: it ends with ?token=...
+It is another one each time the board is started.
+"""
+# not a redirect by the server: a browser that another site has sent here would follow it without the cookie
+_FORWARD = b"""\
+<!DOCTYPE html><title>fftasks</title><meta http-equiv="refresh" content="0; url=/"><a href="/">the board</a>
+"""
+
 Start = Callable[[str, list[tuple[str, str]]], Any]
 
 
@@ -30,9 +56,11 @@ class Board:
 
     describe: gives the content of the page as it is now, and may raise FFTasksError
     empty: what is shown until it does not
+    token: what a request must carry, in its query or in a cookie; a new one for each board
     """
 
     def __init__(self, describe: Callable[[], dict[str, Any]], empty: dict[str, Any]) -> None:
+        self.token = secrets.token_urlsafe(32)
         self._describe = describe
         self._lock = threading.Lock()
         self._content = empty
@@ -40,7 +68,8 @@ class Board:
 
     def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         """Answer a request."""
-        status, kind, body = self._answer(environ)
+        is_visit = self._has_token(_read_query(environ))
+        status, kind, body = self._answer(environ, is_visit=is_visit)
         mark = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         if status == "200 OK" and environ.get("HTTP_IF_NONE_MATCH") == mark:
             status, body = "304 Not Modified", b""
@@ -53,19 +82,28 @@ class Board:
             ("Referrer-Policy", "no-referrer"),
             ("Cross-Origin-Resource-Policy", "same-origin"),
         ]
+        if is_visit and status.startswith("200"):
+            cookie = f"{_name_cookie(environ)}={self.token}; Path=/; HttpOnly; SameSite=Strict"
+            headers.append(("Set-Cookie", cookie))
         start(status, headers)
         return [body]
 
-    def _answer(self, environ: dict[str, Any]) -> tuple[str, str, bytes]:
+    def _has_token(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
+
+    def _answer(self, environ: dict[str, Any], *, is_visit: bool) -> tuple[str, str, bytes]:
         if not is_ours(environ.get("HTTP_HOST", "")):
             return "403 Forbidden", "text/plain", b"this board is for browsers on its own machine\n"
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return "405 Method Not Allowed", "text/plain", b"there is nothing to change here\n"
+        if not is_visit and not self._has_token(_read_cookie(environ)):
+            return "403 Forbidden", "text/plain", _NEEDS_TOKEN
         path = environ.get("PATH_INFO", "")
         if path == "/data.json":
             return "200 OK", "application/json", format_data(self._read()).encode()
         if path == "/":
-            return "200 OK", "text/html", format_page(self._read()).encode()
+            page = _FORWARD if is_visit else format_page(self._read()).encode()
+            return "200 OK", "text/html", page
         return "404 Not Found", "text/plain", b"there is / and /data.json\n"
 
     def _read(self) -> dict[str, Any]:
@@ -86,14 +124,42 @@ def is_ours(host: str) -> bool:
     return (name if colon and port.isdigit() else host).lower() in _HOSTS
 
 
+def _read_query(environ: dict[str, Any]) -> str:
+    found = parse_qs(str(environ.get("QUERY_STRING", ""))).get("token", [""])
+    return found[-1]
+
+
+def _read_cookie(environ: dict[str, Any]) -> str:
+    # not by http.cookies: it gives up at the first odd cookie, and all ports of a host share theirs
+    pairs = (pair.strip().partition("=") for pair in str(environ.get("HTTP_COOKIE", "")).split(";"))
+    name = _name_cookie(environ)
+    return next((value for key, _, value in pairs if key == name), "")
+
+
+def _name_cookie(environ: dict[str, Any]) -> str:
+    """Return the name of the cookie: with the port, since browsers keep one set for all ports of a host."""
+    return f"fftasks-board-{environ.get('SERVER_PORT', '')}"
+
+
 def serve(board: Board, port: int, say: Callable[[str], None]) -> None:
     """Answer requests until Ctrl-C; port 0 takes a free one. Raises ToolError if it is taken, or none.
 
-    say: is told the address, and "" at the end
+    say: is told the address with the board's token, and "" at the end
     """
     import logging
 
+    from waitress.channel import HTTPChannel
     from waitress.server import create_server
+
+    class Channel(HTTPChannel):  # type: ignore[misc]
+        """A connection; when there are too many, it takes the place of the one that has waited longest."""
+
+        def __init__(self, server: Any, *args: Any, **options: Any) -> None:
+            super().__init__(server, *args, **options)
+            others = [one for one in server.active_channels.values() if one is not self]
+            waiting = [one for one in others if not one.requests and not one.will_close]
+            for one in sorted(waiting, key=lambda one: one.creation_time)[: 1 - _MOST_CONNECTIONS]:
+                one.will_close = True
 
     if not 0 <= port <= _LAST_PORT:
         found = [f"a port is a number up to {_LAST_PORT}"]
@@ -107,8 +173,9 @@ def serve(board: Board, port: int, say: Callable[[str], None]) -> None:
             found=[error.strerror or str(error)],
             tip=_TIP,
         ) from error
-    server = create_server(board, sockets=[listener], threads=4, ident="fftasks")
-    say(f"http://{ADDRESS}:{listener.getsockname()[1]}/")
+    server = create_server(board, sockets=[listener], **_WAITRESS)
+    server.channel_class = Channel
+    say(f"http://{ADDRESS}:{listener.getsockname()[1]}/?token={board.token}")
     try:
         server.run()  # it returns at Ctrl-C
     finally:

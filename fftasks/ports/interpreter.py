@@ -23,6 +23,7 @@ from fftasks.errors import NodeError
 from fftasks.runtime.end import describe_end, end_session, end_tree
 from fftasks.runtime.job import Job, Report, describe_timeout, write_outputs
 from fftasks.runtime.messages import Messages, format_message
+from fftasks.runtime.regular import read_bytes, remove
 from fftasks.runtime.start import MODULE, make_command
 
 _LOOK_S = 0.5
@@ -186,10 +187,9 @@ def run_fresh(interpreter: Interpreter, job: Job) -> Report:
 def _fetch(message: Any) -> Any:
     if not isinstance(message, str):
         return message
-    path = Path(message)  # it did not fit, and is in a file
-    message = marshal.loads(path.read_bytes())
-    path.unlink()
-    return message
+    content = read_bytes(message)  # it did not fit, and is in a file
+    remove(message)
+    return marshal.loads(content)
 
 
 def _command(interpreter: Interpreter) -> list[str]:

@@ -175,10 +175,10 @@ def has_namespace(kfp: Connection, settings: KFPSettings) -> bool | None:
     until pods are to run. What is in it shows that it is there; and the API server of the cluster knows,
     where all goes through it (kfp.auth: kubeconfig).
     """
-    cluster, through, _ = kfp.access.host.partition(_NAMESPACES)
+    base, through, _ = kfp.access.path.partition(_NAMESPACES)
     if settings.auth == "kubeconfig" and through:
         path = _NAMESPACES + quote(settings.namespace, safe="")
-        question = Question("GET", path, host=cluster)
+        question = Question("GET", path, base=base)
         answer = kfp.send("cannot look for the namespace", question, check=False)
         if answer.status in (200, 404):  # else whoever asks may not know
             return answer.status == 200  # noqa: PLR2004 - HTTP

@@ -5,6 +5,7 @@ Does not import kfp. A secret is in no message and in no repr.
 
 from __future__ import annotations
 
+import functools
 import re
 import ssl
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from fftasks.errors import SettingsError
-from fftasks.ports.kfp_identity import identify, read_token
+from fftasks.ports.credentials import (
+    GOOGLE_DOMAINS,
+    is_google,
+    is_loopback,
+    parse_address,
+    parse_origin,
+)
+from fftasks.ports.kfp_identity import GOOGLE_TOKEN, identify, read_token
 
 if TYPE_CHECKING:
     from fftasks.settings import KFPSettings
@@ -21,9 +29,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Access:
-    """An address without a slash at its end, whom to trust, how long to wait, and who we are.
+    """How to reach Kubeflow Pipelines, and the credentials that belong to its origin.
 
-    page: where the page for people is; the host's own address if it is not known
+    Attributes:
+        host: URL without a slash at its end. Credentials are sent to its origin only.
+        page: URL of the web UI, for links; nothing is requested from it. It is the host if it is not set.
+        ca_cert: File with certificates to trust, "" for those of the system.
+        verify_ssl: Whether the certificate of the host is checked.
+        timeout_s: Seconds to wait for an answer.
+        token: Bearer token, "" for none.
+        cookies: Value of the header Cookie, "" for none.
+        certificate: Files with the client certificate and its key.
     """
 
     host: str
@@ -35,17 +51,38 @@ class Access:
     cookies: str = field(repr=False)
     certificate: tuple[str, str] | None = field(default=None, repr=False)
 
+    @property
+    def path(self) -> str:
+        """The path of the host, "" for none."""
+        return urlsplit(self.host).path
+
 
 def read_access(settings: KFPSettings) -> Access:
-    """Check the settings and read the files that they name; raise SettingsError.
+    """Check the settings, read the files that they name, and ask kfp.auth for a token or a certificate.
 
-    With kfp.auth, whoever it names is asked; see kfp_identity.py. A token or cookies of the settings win.
+    A token in the settings takes precedence over kfp.auth. The address is checked before any file, program or
+    server is asked for a credential.
+
+    Returns:
+        The access. It has no cookies if kfp.auth names another host than kfp.host, to which they belong.
+
+    Raises:
+        SettingsError: A setting is invalid, a file cannot be read, kfp.auth gives no credential, or a
+            credential would be sent without encryption, or a Google token to a host that is not Google's.
     """
-    token = (settings.token or _read_token(settings)).strip()
-    found = None
-    if settings.auth and not token:
-        found = identify(settings)
-    host = (found and found.host) or _check_host(settings.host)
+    check = functools.partial(_check_transport, settings)
+    token = ""
+    if settings.token:
+        check("", "kfp.token")
+        token = settings.token.strip()
+    elif settings.token_file and settings.auth != "service-account":  # which reads it itself
+        check("", "the token in kfp.token_file")
+        token = read_token(settings.token_file, "kfp.token_file").strip()
+    found = identify(settings, check) if settings.auth and not token else None
+    host = _check_host((found and found.host) or settings.host)
+    cookies = "" if found and found.host else settings.cookies
+    if cookies:
+        check("", "kfp.cookies")
     access = Access(
         host=host,
         page=_check_host(settings.page, "kfp.page") if settings.page else host,
@@ -53,7 +90,7 @@ def read_access(settings: KFPSettings) -> Access:
         verify_ssl=settings.verify_ssl,
         timeout_s=settings.timeout_s,
         token=token,
-        cookies=settings.cookies,
+        cookies=cookies,
     )
     if found is not None:
         access = replace(
@@ -67,6 +104,35 @@ def read_access(settings: KFPSettings) -> Access:
     return access
 
 
+def _check_transport(settings: KFPSettings, host: str, credential: str) -> None:
+    """Raise SettingsError unless a credential may be sent to a host.
+
+    Args:
+        settings: kfp.insecure permits plain HTTP.
+        host: URL to which the credential would be sent; "" for kfp.host.
+        credential: What would be sent, in words; not the credential itself. For GOOGLE_TOKEN the host has
+            to be Google's, or this machine, and kfp.insecure changes nothing.
+    """
+    origin = parse_origin(_check_host(host or settings.host))
+    is_google_token = credential == GOOGLE_TOKEN
+    if is_google_token and not (is_google(origin.host) or is_loopback(origin.host)):
+        hosts = ", ".join(f"*.{domain}" for domain in GOOGLE_DOMAINS)
+        raise SettingsError(
+            f"kfp: {credential} would be sent to {origin}, which is not a host of Google",
+            found=[f"it gives access to your Google Cloud projects, so it is sent only to {hosts}"],
+            tip="for another host set kfp.token, or kfp.auth to iap (Google's identity-aware proxy) or"
+            " kubeconfig",
+        )
+    if origin.is_protected or (settings.insecure and not is_google_token):
+        return
+    permit = "" if is_google_token else ", or set kfp.insecure: true if you trust the network"
+    raise SettingsError(
+        f"kfp: {credential} would be sent to {origin} without encryption",
+        found=["everyone on the network between this machine and the host could read it"],
+        tip=f"use an address that begins with https://{permit}",
+    )
+
+
 def _check_secrets(access: Access) -> None:
     for name, secret in (("token", access.token), ("cookies", access.cookies)):
         # else http.client says what it does not like, with the secret in the message
@@ -77,7 +143,7 @@ def _check_secrets(access: Access) -> None:
 
 
 def make_headers(access: Access) -> dict[str, str]:
-    """Return the headers of a GET request."""
+    """Return the headers of a GET request to the host; they contain its credentials."""
     headers = {"Accept": "application/json"}
     if access.token:
         headers["Authorization"] = f"Bearer {access.token}"
@@ -98,21 +164,16 @@ def make_tls_context(access: Access) -> ssl.SSLContext:
 
 
 def _check_host(host: str, key: str = "kfp.host") -> str:
+    """Return an address in the form in which it is used; raise SettingsError if it is invalid."""
     address = host.partition("#")[0].rstrip("/")  # the page's own address goes on with #/...
     try:
-        parts = urlsplit(address)
-        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        valid = False
-    tip = "write http://HOST:PORT or https://HOST"
-    if not valid:
-        raise SettingsError(f"{key}: {host!r} is no address", tip=tip)
-    if "@" in parts.netloc:
-        raise SettingsError(
-            f"{key}: a name or password stands in the address",
-            tip=f"{tip}; who you are belongs into kfp.token, kfp.token_file or kfp.cookies",
-        )
-    return address
+        return parse_address(address).url
+    except ValueError as error:
+        tip = "write http://HOST:PORT or https://HOST"
+        if "@" in host:  # a password must not be shown
+            tip += "; credentials belong into kfp.token, kfp.token_file or kfp.cookies"
+            raise SettingsError(f"{key}: the address is invalid: {error}", tip=tip) from None
+        raise SettingsError(f"{key}: {host!r} is no address", found=[str(error)], tip=tip) from None
 
 
 def _check_ca_cert(path: str) -> str:
@@ -122,10 +183,3 @@ def _check_ca_cert(path: str) -> str:
     if not file.is_file():
         raise SettingsError(f"kfp.ca_cert: there is no file {path}")
     return str(file)
-
-
-def _read_token(settings: KFPSettings) -> str:
-    path = settings.token_file
-    if not path or settings.auth == "service-account":  # which reads it itself
-        return ""
-    return read_token(path, "kfp.token_file")

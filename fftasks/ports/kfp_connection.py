@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from fftasks.ports.credentials import is_same_origin, parse_origin
 from fftasks.ports.kfp_access import Access, make_headers, make_tls_context, read_access
 from fftasks.ports.kfp_errors import (
     explain_nonsense,
@@ -38,9 +39,17 @@ Fields = Mapping[str, tuple[str, bytes, str]]  # name -> name of the file, conte
 
 @dataclass(frozen=True)
 class Question:
-    """A request: path below the host, body sent as JSON, fields as a form, content as it is, with its type.
+    """A request to the host of the settings.
 
-    host: another one than that of the settings, for services beside it
+    Attributes:
+        method: The HTTP method.
+        path: Path below the base; it begins with a slash.
+        query: Query parameters.
+        body: JSON to send.
+        fields: Fields of a form to send.
+        content: Content to send as it is: its type and the bytes.
+        base: Path of the same server that `path` is appended to, for services beside Kubeflow Pipelines; None
+            for the path of kfp.host. There is no other server that a request can go to.
     """
 
     method: str
@@ -49,7 +58,7 @@ class Question:
     body: Json | None = None
     fields: Fields | None = None
     content: tuple[str, bytes] | None = None
-    host: str = ""
+    base: str | None = None
 
 
 class Connection:
@@ -125,7 +134,12 @@ class Connection:
     def _send(self, question: Question) -> BaseHTTPResponse:
         import urllib3
 
-        headers = make_headers(self.access)
+        access = self.access
+        base = access.path if question.base is None else question.base
+        url = access.host.removesuffix(access.path) + base + question.path
+        if not is_same_origin(url, parse_origin(access.host)):
+            raise ValueError("a request of Kubeflow Pipelines may not leave the origin of kfp.host")
+        headers = make_headers(access)
         content: dict[str, Any] = {"fields": question.fields} if question.fields else {}
         if question.body is not None:
             headers["Content-Type"] = "application/json"
@@ -138,9 +152,9 @@ class Connection:
             warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
             return self._open().request(
                 question.method,
-                (question.host or self.access.host) + question.path + query,
+                url + query,
                 headers=headers,
-                redirect=False,
+                redirect=False,  # a login page, and the credentials are not for other servers
                 retries=False,
                 **content,
             )

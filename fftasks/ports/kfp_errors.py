@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from fftasks.errors import ToolError
+from fftasks.ports.credentials import parse_address, parse_origin
 from fftasks.ports.kfp_access import Access
 
 if TYPE_CHECKING:
@@ -51,9 +52,7 @@ def explain_status(access: Access, attempted: str, answer: BaseHTTPResponse) -> 
     """Return the error for an HTTP status beyond 2xx."""
     status = answer.status
     if 300 <= status < 400:  # noqa: PLR2004 - HTTP
-        path = urlsplit(answer.headers.get("Location", "")).path or "?"
-        found = [f"{access.host} answered HTTP {status}: go to {path}, which is a login page"]
-        return ToolError(attempted, found=found, tip=_LOGIN_TIP)
+        return _explain_redirect(access, attempted, status, answer.headers.get("Location", ""))
     body = answer.data.decode("utf-8", "replace")
     message = _read_message(body)
     found = [f"{access.host} answered HTTP {status} {answer.reason}", message]
@@ -65,6 +64,26 @@ def explain_status(access: Access, attempted: str, answer: BaseHTTPResponse) -> 
     tip = _TIPS.get(status, "look at kfp.namespace" if "namespace" in message.lower() else "")
     kind = AwayError if status == 429 else ToolError  # noqa: PLR2004 - HTTP
     return kind(attempted, found=found, tip=tip)
+
+
+def _explain_redirect(access: Access, attempted: str, status: int, location: str) -> ToolError:
+    """Return the error for a redirect; what it leads to is shown without the query, which may be secret."""
+    said = f"{access.host} answered HTTP {status}: go to"
+    try:
+        ours = parse_origin(access.host)
+        theirs, url = parse_address(urljoin(access.host, location))
+    except ValueError:
+        return ToolError(attempted, found=[f"{said} an invalid address"], tip=_HOST_TIP)
+    path = urlsplit(url).path or "/"
+    if theirs == ours:
+        found = f"{said} {path}, which is a login page"
+        return ToolError(attempted, found=[found], tip=_LOGIN_TIP)
+    if theirs._replace(port=0) == ours._replace(scheme="https", port=0) and ours.scheme == "http":
+        found = f"{said} {theirs}{path}"
+        return ToolError(attempted, found=[found], tip=f"set kfp.host to the address at {theirs}")
+    found = f"{said} {theirs}{path}, which is on another server; credentials are only for {ours}"
+    tip = f"{_LOGIN_TIP}; if Kubeflow Pipelines has moved, set kfp.host to its new address"
+    return ToolError(attempted, found=[found], tip=tip)
 
 
 def explain_silence(access: Access, attempted: str, error: Exception) -> ToolError:

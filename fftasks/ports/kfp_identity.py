@@ -4,7 +4,7 @@
     in-cluster        the same if it is there; and the address of the service in the pod's own cluster
     kubeconfig        whatever kubectl uses: token, certificate, program; through the cluster's API server
     iap               Google's identity-aware proxy, as a service account or as a user
-    google            Google's account of this machine, for hosts at googleusercontent.com
+    google            Google's account of this machine, for hosts of Google only
 
 As kfp.Client does it, and by its code where it has some, but for what it writes into ~/.config. An answer
 is kept for some minutes in this process: a run that is followed asks every few seconds.
@@ -12,6 +12,7 @@ is kept for some minutes in this process: a run that is followed asks every few 
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 import warnings
@@ -30,6 +31,8 @@ _KEPT_S = 300.0
 TOKEN_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105 - the name of a variable
 TOKEN_PATH = "/var/run/secrets/kubeflow/pipelines/token"  # noqa: S105 - a path
 SERVICE = "http://ml-pipeline.{}.svc.cluster.local:8888"
+# what the message about a credential calls it; it may go to Google's hosts only
+GOOGLE_TOKEN = "the Google access token of kfp.auth: google"  # noqa: S105 - a description
 _PROXY = "{}/api/v1/namespaces/{}/services/ml-pipeline:http/proxy"
 
 
@@ -47,16 +50,38 @@ class Identity:
 _kept: dict[KFPSettings | tuple[object, ...], tuple[float, Identity]] = {}
 
 
-def identify(settings: KFPSettings) -> Identity:
-    """Return who we are; raise SettingsError if nobody can tell, with what to do."""
+# Raises SettingsError unless a credential, described in words, may be sent to a host; "" is kfp.host.
+Check = Callable[[str, str], None]
+
+
+def identify(settings: KFPSettings, check: Check) -> Identity:
+    """Return the credentials that kfp.auth names.
+
+    Args:
+        settings: kfp.auth must be set.
+        check: Called with the host and a description of the credential, before anything is asked for it.
+
+    Raises:
+        SettingsError: There is no credential, or check refuses.
+    """
+    credential = f"the token of kfp.auth: {settings.auth}"
     if settings.auth == "service-account":
+        check("", credential)
         return Identity(read_token(_find_token_file(settings), "kfp.auth: service-account"))
     if settings.auth == "in-cluster":
+        host = SERVICE.format(settings.kube_namespace)
         path = _find_token_file(settings)
-        token = read_token(path, "kfp.auth: in-cluster") if Path(path).is_file() else ""
-        return Identity(token, SERVICE.format(settings.kube_namespace))
-    ask = {"kubeconfig": _ask_kubectl, "iap": _ask_proxy, "google": _ask_google}[settings.auth]
-    return _keep(settings, ask)
+        if not Path(path).is_file():
+            return Identity("", host)
+        check(host, credential)
+        return Identity(read_token(path, "kfp.auth: in-cluster"), host)
+    if settings.auth == "kubeconfig":
+        found = _keep(settings, functools.partial(_ask_kubectl, check=check))
+        if found.token:
+            check(found.host, credential)
+        return found
+    check("", GOOGLE_TOKEN if settings.auth == "google" else credential)
+    return _keep(settings, {"iap": _ask_proxy, "google": _ask_google}[settings.auth])
 
 
 def read_token(path: str, key: str) -> str:
@@ -87,14 +112,22 @@ def _find_token_file(settings: KFPSettings) -> str:
     return settings.token_file or os.environ.get(TOKEN_VARIABLE) or TOKEN_PATH
 
 
-def _ask_kubectl(settings: KFPSettings) -> Identity:
+def _ask_kubectl(settings: KFPSettings, check: Check) -> Identity:
     from kubernetes import client, config
+    from kubernetes.config import kube_config
 
     found = client.Configuration()
+    context = settings.kube_context or None
     try:
-        config.load_kube_config(
-            client_configuration=found, context=settings.kube_context or None, persist_config=False
-        )
+        merged = kube_config.KubeConfigMerger(kube_config.KUBE_CONFIG_DEFAULT_LOCATION).config
+        loader = kube_config.KubeConfigLoader(merged, context, config_base_path=None)
+        current = loader.current_context["context"]
+        user = merged["users"].get_with_name(current.get("user"), safe=True)
+        if user and user.value.get("user"):
+            # now, because to load it may run a program that gets a token
+            cluster = merged["clusters"].get_with_name(current["cluster"])["cluster"]
+            check(cluster["server"], "the token of kfp.auth: kubeconfig")
+        loader.load_and_set(found)
     except (config.ConfigException, OSError, ValueError) as error:
         raise SettingsError(
             "kfp.auth: kubeconfig: kubectl's file cannot be used",

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from fftasks.errors import ToolError
 from fftasks.ports.kfp_connection import Connection, Question, connect
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 _SERVICE = "/ml_metadata.MetadataStoreService/"
 _FORMAT = "application/grpc-web+proto"
+_API_SERVICE, _PAGE_SERVICE = "/services/ml-pipeline:http/", "/services/ml-pipeline-ui:http/"
 _RUN = "system.PipelineRun"  # the type of a run's context
 _OUTPUT = 4  # of the kinds of events
 _STATES = ("", "NEW", "RUNNING", "COMPLETE", "FAILED", "CACHED", "CANCELED")  # by number
@@ -96,8 +96,8 @@ def read_executions(settings: KFPSettings, run_id: str) -> dict[str, Execution] 
         ToolError: The host does not answer.
     """
     with connect(settings) as kfp:
-        for host in dict.fromkeys(("", _find_way_up(kfp.access.host))):
-            store = _Store(kfp, host)
+        for base in _list_paths(kfp.access.path):
+            store = _Store(kfp, base)
             context = store.ask("GetContextByTypeAndName", type_name=_RUN, context_name=run_id)
             if context is not None:
                 return _read(store, context.context.id)
@@ -143,10 +143,10 @@ def _read_moment(milliseconds: int) -> datetime | None:
 
 
 class _Store:
-    """The service, as one host gives it; host: what stands before its path, "" for kfp.host."""
+    """The metadata store below one path of the host."""
 
-    def __init__(self, kfp: Connection, host: str) -> None:
-        self._kfp, self._host = kfp, host
+    def __init__(self, kfp: Connection, base: str) -> None:
+        self._kfp, self._base = kfp, base
 
     def need(self, method: str, **fields: Any) -> Any:
         """Return an answer; raise ToolError for none."""
@@ -162,7 +162,7 @@ class _Store:
         question = Question(
             *("POST", f"{_SERVICE}{method}"),
             content=(_FORMAT, b"\0" + struct.pack(">I", len(body)) + body),
-            host=self._host,
+            base=self._base,
         )
         attempted = "cannot ask the metadata store of Kubeflow Pipelines"
         response = self._kfp.send(attempted, question, check=False)
@@ -199,10 +199,14 @@ def _read_value(value: Any) -> Any:
     return None
 
 
-def _find_way_up(host: str) -> str:
-    """Return a host without its path: Kubeflow has the store beside its pages, not below them."""
-    parts = urlsplit(host)
-    return f"{parts.scheme}://{parts.netloc}"
+def _list_paths(path: str) -> list[str]:
+    """Return the paths of kfp.host below which the store may be, the likeliest one first.
+
+    The server of the web UI leads to the store, and Kubeflow has the store beside its pages. With
+    kfp.auth: kubeconfig, the path is that of KFP's API server behind the API server of Kubernetes, which has
+    the web UI beside it.
+    """
+    return list(dict.fromkeys((path.replace(_API_SERVICE, _PAGE_SERVICE), "")))
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from fftasks.ports.kfp_connection import API, Connection, Json, Question, connec
 from fftasks.ports.kfp_errors import NotFoundError
 
 if TYPE_CHECKING:
+    from fftasks.ports.artifact_uri import ArtifactURI
     from fftasks.settings import KFPSettings
 
 _OLD = "/apis/v1beta1/healthz"  # which says the version; the newer one does not
@@ -88,19 +89,17 @@ def read_log(settings: KFPSettings, run: Json, pod: str) -> tuple[str | None, st
         return (log if other is None else other), said
 
 
-def read_artifact(settings: KFPSettings, uri: str) -> str | None:
+def read_artifact(settings: KFPSettings, uri: ArtifactURI) -> str | None:
     """Return the text of an artifact as the server of the web UI gives it; None if it does not.
 
     Args:
         settings: How to reach the server.
-        uri: Where the artifact is, such as minio://bucket/key.
+        uri: Where the artifact is; whoever calls has checked that it belongs to the run.
 
     Raises:
         ToolError: The host does not answer at all.
     """
-    source, _, rest = uri.partition("://")
-    bucket, _, key = rest.partition("/")
-    query = {"source": source, "bucket": bucket, "key": key}
+    query = {"source": uri.scheme, "bucket": uri.bucket, "key": "/".join(uri.names)}
     query |= {"namespace": settings.namespace} if settings.namespace else {}
     with connect(settings) as kfp:
         return _read_log(kfp, "/artifacts/get", query)[0]

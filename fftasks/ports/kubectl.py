@@ -6,6 +6,7 @@ Used only for what no server of Kubeflow Pipelines tells. Nothing is changed on 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -19,10 +20,15 @@ if TYPE_CHECKING:
 Json = Mapping[str, Any]
 
 _REQUEST_S, _TIMEOUT_S = 5, 15
+# https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names
+_NAME = re.compile(r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?")
 
 
 class Kubectl:
     """The program in PATH, with the context and the namespace of the settings.
+
+    The names of pods come from the cluster. One that Kubernetes would not accept is treated as that of a pod
+    which does not exist: as an option, such as --server=..., it would send the user's token elsewhere.
 
     Attributes:
         is_there: Whether the program is installed.
@@ -39,19 +45,22 @@ class Kubectl:
         Raises:
             ToolError: The cluster cannot be reached, or does not permit it.
         """
-        return self._run("logs", pod, "-c", "main", "--tail=-1")
+        return self._run("logs", pod, "-c", "main", "--tail=-1") if _is_name(pod) else None
 
     def read_pod(self, pod: str) -> Json | None:
         """Return a pod as Kubernetes has it; None if there is no such pod. Raises as read_log does."""
-        return _parse(self._run("get", "pod", pod, "-o", "json"))
+        return _parse(self._run("get", "pod", pod, "-o", "json")) if _is_name(pod) else None
 
     def read_events(self, pod: str) -> list[Json]:
         """Return the events of a pod; [] if there are none. Raises as read_log does."""
+        if not _is_name(pod):
+            return []
         selector = f"involvedObject.kind=Pod,involvedObject.name={pod}"
         answer = _parse(self._run("get", "events", "--field-selector", selector, "-o", "json"))
         return [event for event in (answer or {}).get("items") or () if isinstance(event, dict)]
 
     def _run(self, *words: str) -> str | None:
+        """Return what the program prints; None if there is no such pod."""
         command = ["kubectl", f"--request-timeout={_REQUEST_S}s", *self._options, *words]
         try:
             completed = subprocess.run(
@@ -69,6 +78,10 @@ class Kubectl:
         if "NotFound" in said or "not found" in said:
             return None
         raise ToolError("kubectl cannot read from the cluster", found=said.splitlines()[-1:])
+
+
+def _is_name(pod: str) -> bool:
+    return _NAME.fullmatch(pod) is not None
 
 
 def _parse(text: str | None) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from typing import TextIO
 from urllib.parse import unquote, urlsplit
 
 from fftasks.errors import StoreError, ToolError
+from fftasks.runtime.regular import make_folder, open_empty
 
 _SHORTEST = 4  # anything shorter is no secret, and replacing it would garble the text
 _KEPT = 2000
@@ -21,8 +22,10 @@ def open_log(path: Path, secrets: Mapping[str, str]) -> Iterator[Log]:
 
     secrets: name -> value; a value, and a password in it if it is a URL, is written as <name>.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
+    make_folder(path.parent)
+    with open(  # noqa: PTH123 - a descriptor
+        open_empty(path), "w", encoding="utf-8", errors="backslashreplace"
+    ) as file:
         log = Log(path, file, list_secrets(secrets))
         try:
             yield log

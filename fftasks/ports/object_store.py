@@ -1,109 +1,253 @@
-"""Port object store: what runs on the cluster have left there, found and brought here.
+"""Port object store: artifacts that runs on the cluster have left there, found and downloaded.
 
-Through fsspec, which speaks to S3, MinIO, Google's store and folders alike, with everybody's ways to prove
-who they are; s3fs and gcsfs below it are extras, for only those need them who bring results here.
+fsspec speaks to S3, MinIO and Google's store, and knows their ways to authenticate. s3fs and gcsfs below it
+are extras, needed only by users who download results. mounted_buckets.py reads a mounted store.
+
+Everybody who can write to the bucket chooses the keys below an artifact. So they are listed and checked here,
+and each file is written to a path that is made here, never by a recursive download of fsspec.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from fftasks.errors import SettingsError, ToolError
+from fftasks.errors import FFTasksError, SettingsError, ToolError
+from fftasks.paths import explain_name, split_path
+from fftasks.ports.artifact_uri import SCHEMES, ArtifactURI
+from fftasks.ports.credentials import is_google, parse_address, parse_origin
+from fftasks.ports.mounted_buckets import MountedBuckets
 
 if TYPE_CHECKING:
     from fftasks.settings.tree import ObjectStoreSettings
 
-_KINDS = {"minio": "s3", "s3": "s3", "gs": "gs"}
 _EXTRAS = {"s3": "s3", "gs": "gcs"}
 _TIP = "look at object_store.endpoint, object_store.access_key and object_store.secret_key"
+_MOST_FILES = 100_000  # of one artifact
+
+
+class _Buckets(Protocol):
+    """Buckets that can be read; see MountedBuckets."""
+
+    def list_names(self, uri: ArtifactURI) -> list[str]: ...
+    def has(self, uri: ArtifactURI) -> bool: ...
+    def list_files(self, uri: ArtifactURI) -> list[str]: ...
+    def copy(self, uri: ArtifactURI, name: str, target: Path) -> None: ...
 
 
 class ObjectStore:
-    """Artifacts by uri: minio://bucket/key, s3://bucket/key, gs://bucket/key, /a/path."""
+    """The object store of the cluster, as the settings say that it is reached from here."""
 
     def __init__(self, settings: ObjectStoreSettings) -> None:
+        """Connect to nothing yet."""
         self._settings = settings
-        self._systems: dict[str, Any] = {}
+        self._buckets: dict[str, _Buckets] = {}
 
-    def list_folders(self, uri: str) -> list[str]:
-        """Return the uris of what lies directly below one, the newest last; [] if there is nothing."""
-        system, path = self._find(uri)
+    def list_folders(self, uri: ArtifactURI) -> list[ArtifactURI]:
+        """Return the places directly below one, the newest last; [] if there is nothing.
+
+        Places whose names cannot be parts of a path are left out: Kubeflow Pipelines makes none.
+        """
         with _explain(f"cannot look for results at {uri}"):
             try:
-                rows = system.ls(path, detail=True)
-            except FileNotFoundError:
+                names = self._find(uri).list_names(uri)
+            except (FileNotFoundError, NotADirectoryError):
                 return []
-            names = [row["name"].rstrip("/") for row in rows]
-            names = sorted(name for name in names if name != path.rstrip("/"))
-            if len(names) > 1:
-                names.sort(key=lambda name: _find_time(system, name))
-        return [f"{uri.rstrip('/')}/{name.rpartition('/')[2]}" for name in names]
+        return [uri.join(name) for name in names if not explain_name(name)]
 
-    def has(self, uri: str) -> bool:
+    def has(self, uri: ArtifactURI) -> bool:
         """Tell whether there is an artifact."""
-        system, path = self._find(uri)
         with _explain(f"cannot look for {uri}"):
-            return bool(system.exists(path))
+            return self._find(uri).has(uri)
 
-    def fetch(self, uri: str, target: Path) -> None:
-        """Bring an artifact, a file or a folder, to target, whole or not at all."""
-        system, path = self._find(uri)
-        target.parent.mkdir(parents=True, exist_ok=True)
+    def fetch(self, uri: ArtifactURI, target: Path) -> None:
+        """Download an artifact, a file or a folder, to target; completely or not at all.
+
+        Raises:
+            ToolError: There is nothing, the store cannot be reached, or the artifact has a key that cannot be
+                written below target.
+        """
+        attempted, buckets = f"cannot bring {uri} here", self._find(uri)
         part = target.with_name(f".{target.name}.part")
+        with _explain(attempted):
+            files = buckets.list_files(uri)
+            paths = _check_files(attempted, files)
+        target.parent.mkdir(parents=True, exist_ok=True)
         _remove(part)
         try:
-            with _explain(f"cannot bring {uri} here"):
-                system.get(path, str(part), recursive=bool(system.isdir(path)))
+            with _explain(attempted):
+                if files != [""]:
+                    part.mkdir()
+                for name, path in zip(files, paths, strict=True):
+                    _make_empty(attempted, part, path)
+                    buckets.copy(uri, name, part.joinpath(*path))
             _remove(target)
             part.rename(target)
         finally:
             _remove(part)
 
-    def _find(self, uri: str) -> tuple[Any, str]:
-        """Return the file system that has an artifact, and the path there."""
-        scheme, separator, rest = uri.partition("://")
-        if not separator:
-            return self._open("file"), uri
-        if scheme not in _KINDS:
-            known = ", ".join(f"{name}://" for name in _KINDS)
-            raise ToolError(f"cannot bring {uri} here", found=[f"known are {known} and folders"])
-        # a query says how the cluster reaches the bucket, which is not how it is reached from here
-        rest = rest.partition("?")[0]
-        if self._settings.mount:
-            return self._open("file"), str(Path(self._settings.mount).expanduser() / rest)
-        return self._open(_KINDS[scheme]), rest
+    def _find(self, uri: ArtifactURI) -> _Buckets:
+        """Return what the buckets of a scheme are read by."""
+        kind = SCHEMES[uri.scheme]
+        if kind not in self._buckets:
+            mount = self._settings.mount
+            self._buckets[kind] = (
+                MountedBuckets(mount) if mount else _RemoteBuckets(_connect(self._settings, kind))
+            )
+        return self._buckets[kind]
 
-    def _open(self, kind: str) -> Any:
-        if kind not in self._systems:
-            import fsspec
 
-            options = _make_options(self._settings, kind)
-            try:
-                self._systems[kind] = fsspec.filesystem(kind, skip_instance_cache=True, **options)
-            except ImportError as error:
-                extra = _EXTRAS[kind]
-                raise SettingsError(
-                    f"results are in {kind}://, and the package for it is not installed",
-                    found=[str(error)],
-                    tip=f"pip install 'fftasks[{extra}]', or set object_store.mount to a folder",
-                ) from error
-        return self._systems[kind]
+class _RemoteBuckets:
+    """Buckets that fsspec reads; without patterns, which it would expand in some of its functions."""
+
+    def __init__(self, system: Any) -> None:
+        self._system = system
+
+    def list_names(self, uri: ArtifactURI) -> list[str]:
+        rows = [row["name"].rstrip("/") for row in self._system.ls(uri.path, detail=True)]
+        names = [name.rpartition("/")[2] for name in rows if name != uri.path]
+        names = sorted(name for name in names if not explain_name(name))
+        if len(names) > 1:
+            names.sort(key=lambda name: _find_time(self._system, f"{uri.path}/{name}"))
+        return names
+
+    def has(self, uri: ArtifactURI) -> bool:
+        return bool(self._system.exists(uri.path))
+
+    def list_files(self, uri: ArtifactURI) -> list[str]:
+        found = self._system.find(uri.path, detail=True)
+        found = {name: one for name, one in found.items() if one.get("type") != "directory"}
+        if not found:
+            raise FileNotFoundError(uri.path)
+        if set(found) == {uri.path}:
+            return [""]
+        if uri.path in found or self._is_file(uri.path):
+            raise ToolError(
+                f"cannot bring {uri} here",
+                found=["it is both an object and a folder of others"],
+                tip="remove the one that the run did not write",
+            )
+        outside = [name for name in found if not name.startswith(f"{uri.path}/")]
+        if outside:
+            raise ToolError(
+                f"cannot bring {uri} here",
+                found=[f"the store lists a key outside of it: {outside[0]!r}"],
+            )
+        # an empty object whose key ends in "/" stands for a folder, in the consoles of several stores
+        return sorted(
+            name[len(uri.path) + 1 :]
+            for name, one in found.items()
+            if one.get("size") or not name.endswith("/")
+        )
+
+    def copy(self, uri: ArtifactURI, name: str, target: Path) -> None:
+        self._system.get_file(f"{uri.path}/{name}" if name else uri.path, str(target))
+
+    def _is_file(self, path: str) -> bool:
+        try:
+            return bool(self._system.info(path).get("type") == "file")
+        except FileNotFoundError:
+            return False
+
+
+def _check_files(attempted: str, files: list[str]) -> list[tuple[str, ...]]:
+    """Return the parts of the path of each file of an artifact, () for the artifact itself.
+
+    Raises:
+        ToolError: There are too many, or one cannot be written below the artifact.
+    """
+    if len(files) > _MOST_FILES:
+        raise ToolError(
+            attempted,
+            found=[f"it has {len(files)} files, and at most {_MOST_FILES} are downloaded"],
+            tip="download it by a program of the object store",
+        )
+    return [()] if files == [""] else [_split_key(attempted, name) for name in files]
+
+
+def _split_key(attempted: str, name: str) -> tuple[str, ...]:
+    try:
+        return split_path(name)
+    except ValueError as error:
+        raise ToolError(
+            attempted,
+            found=[f"unsafe key {name!r} below it: {error}"],
+            tip="whoever can write to the bucket may have put it there; remove the object",
+        ) from error
+
+
+def _make_empty(attempted: str, folder: Path, names: tuple[str, ...]) -> None:
+    """Make an empty new file, and the folders above it; raise ToolError if its name is taken.
+
+    The file system decides which names are the same: some do not tell upper from lower case.
+    """
+    path = folder.joinpath(*names)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("xb").close()
+    except (FileExistsError, NotADirectoryError) as error:
+        found = [f"two of its keys have the same name here: {'/'.join(names)!r}"]
+        raise ToolError(attempted, found=found) from error
+
+
+def _connect(settings: ObjectStoreSettings, kind: str) -> Any:
+    """Return the file system of fsspec for a kind of store."""
+    import fsspec
+
+    options = _make_options(settings, kind)
+    try:
+        return fsspec.filesystem(kind, skip_instance_cache=True, **options)
+    except ImportError as error:
+        raise SettingsError(
+            f"results are in {kind}://, and the package for it is not installed",
+            found=[str(error)],
+            tip=f"pip install 'fftasks[{_EXTRAS[kind]}]', or set object_store.mount to a folder",
+        ) from error
 
 
 def _make_options(settings: ObjectStoreSettings, kind: str) -> dict[str, Any]:
+    """Return the options of the file system.
+
+    An S3 endpoint may use plain HTTP, as MinIO often does inside a company: a request is signed, and the
+    secret key is not part of it. Google's store takes the access token itself, which must only be sent to
+    Google; any other endpoint, such as that of an emulator, is asked without credentials.
+    Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html
+
+    Raises:
+        SettingsError: The endpoint is invalid, or contains a password.
+    """
     if kind == "s3":
         options: dict[str, Any] = {"use_listings_cache": False}
         keys = {"key": settings.access_key, "secret": settings.secret_key}
-        keys |= {"endpoint_url": settings.endpoint}
+        keys |= {"endpoint_url": _check_endpoint(settings.endpoint)}
         options |= {name: value for name, value in keys.items() if value}
         return options if settings.verify_ssl else {**options, "client_kwargs": {"verify": False}}
-    if kind == "gs":
-        return {"endpoint_url": settings.endpoint} if settings.endpoint else {}
-    return {}
+    endpoint = _check_endpoint(settings.endpoint)
+    if not endpoint:  # gcsfs takes it from this variable then, and sends the token there
+        is_emulated = os.environ.get("STORAGE_EMULATOR_HOST", "default") not in ("", "default")
+        return {"token": "anon"} if is_emulated else {}
+    origin = parse_origin(endpoint)
+    is_for_google = origin.scheme == "https" and is_google(origin.host)
+    return {"endpoint_url": endpoint} | ({} if is_for_google else {"token": "anon"})
+
+
+def _check_endpoint(endpoint: str) -> str:
+    """Return object_store.endpoint as every HTTP client understands it, "" for none."""
+    if not endpoint:
+        return ""
+    try:
+        return parse_address(endpoint).url
+    except ValueError as error:
+        shown = "" if "@" in endpoint else f" {endpoint!r}"
+        raise SettingsError(
+            f"object_store.endpoint{shown} is invalid: {error}",
+            tip="write http://HOST:PORT or https://HOST; credentials belong into object_store.access_key"
+            " and object_store.secret_key",
+        ) from None
 
 
 @contextmanager
@@ -113,7 +257,7 @@ def _explain(attempted: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise ToolError(attempted, found=["there is nothing"], tip=_TIP) from error
-    except ToolError:
+    except FFTasksError:
         raise
     except Exception as error:  # each store has its own kinds, and wraps those of three libraries
         found = [f"{type(error).__name__}: {error}".splitlines()[0]]
@@ -131,7 +275,7 @@ def _find_time(system: Any, path: str) -> tuple[float, str]:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from fftasks.ports.log import Log, blame_disk, blame_in, open_log
 from fftasks.ports.registry import Manifest, Registry
 from fftasks.ports.remote_base import Name, RemoteBase, find_python, parse_name, read_base
 from fftasks.ports.wheels import FOLDER, Target, find_layer, install
-from fftasks.record import format_json, read_record, write_record, write_text
+from fftasks.record import format_json, read_record, read_state, write_record, write_state
 from fftasks.stages.base import Base
 from fftasks.stages.blob import Blob, Blobs
 from fftasks.stages.configuration import make_configuration, make_layers
@@ -81,7 +81,7 @@ class Builder:
         """Send what the registry does not have of an image, and put its manifest under each tag."""
         host, _, path = repository.partition("/")
         try:
-            content = self._blobs.path(image).read_bytes()
+            content = self._blobs.read(image)
         except FileNotFoundError as exc:
             raise _miss(image) from exc
         whole = Manifest(json.loads(content)["mediaType"], content, image)
@@ -142,7 +142,7 @@ class Builder:
         manifest = _make_manifest(remote, len(configuration), self._blobs.put(configuration), ours)
         image = self._blobs.put(format_json(manifest).encode())
         source = {"reference": remote.base.reference, "layers": len(remote.content["layers"])}
-        write_text(self._blobs.path(f"{image}.base"), format_json(source) + "\n")
+        write_state(self._blobs.path(f"{image}.base"), source)
         kept = (remote.manifest.digest, remote.base.image, manifest["config"]["digest"], image)
         self._blobs.keep([*kept, f"{image}.base", *(blob.digest for _, blob in ours)])
         return Built(image, remote.base.image, "oci")
@@ -176,8 +176,8 @@ class Builder:
 
     def _recall(self, name: Name, base: Base) -> RemoteBase | None:
         try:
-            content = self._blobs.path(name.reference).read_bytes()
-            configuration = self._blobs.path(base.image).read_bytes()
+            content = self._blobs.read(name.reference)
+            configuration = self._blobs.read(base.image)
         except FileNotFoundError:
             return None
         kind = json.loads(content).get("mediaType", _OCI)
@@ -209,17 +209,16 @@ class Builder:
 
     def _send(self, registry: Registry, repository: str, digest: str, image: str) -> None:
         """See that a repository has what is our own."""
-        if self._blobs.has(digest):
+        if self._blobs.is_whole(digest):
             registry.send_blob(repository, digest, self._blobs.path(digest))
         elif not registry.has_blob(repository, digest):
             raise _miss(image)
 
     def _read_source(self, image: str) -> tuple[Name, int]:
         """Return where the base's layers are, and how many there are."""
-        try:
-            source = json.loads(self._blobs.path(f"{image}.base").read_bytes())
-        except (FileNotFoundError, ValueError) as exc:
-            raise _miss(image) from exc
+        source = read_state(self._blobs.path(f"{image}.base"))
+        if source is None:
+            raise _miss(image)
         return parse_name(source["reference"]), int(source["layers"])
 
     def _connect(self, host: str) -> Registry:

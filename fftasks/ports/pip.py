@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from fftasks.errors import SettingsError
+from fftasks.ports.credentials import parse_origin
 from fftasks.stages.requirements import read_lines
 
 _QUIET = {
@@ -24,6 +26,7 @@ _CERTIFICATES = (
     "GIT_SSL_CAINFO",
 )
 
+_PASSWORD_OVER_HTTP = re.compile(r"http://[^/\s]*@([^/?#\s@]*)", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FAILED = re.compile(
     r"(?:satisfies the requirement|No matching distribution found for|Failed building wheel for"
@@ -93,9 +96,36 @@ def make_environment(build_env: Mapping[str, str], certificates: str) -> dict[st
     """Return pip's environment; build_env has the last word.
 
     certificates: path, in the container, of a file with certificates, or "".
+    Raises SettingsError as check_indexes does.
     """
+    check_indexes(build_env)
     trusted = dict.fromkeys(_CERTIFICATES, certificates) if certificates else {}
     return {**_QUIET, **trusted, **build_env}
+
+
+def check_indexes(environment: Mapping[str, str]) -> None:
+    """Raise SettingsError for the password of a package index that would be sent over plain HTTP.
+
+    The names of an index whose network is trusted are in PIP_TRUSTED_HOST, as pip wants it; uv does not look.
+    A proxy is left out: there is hardly one that is reached by TLS.
+    """
+    trusted = environment.get("PIP_TRUSTED_HOST", "").lower().split()
+    for name, value in environment.items():
+        if name.upper().endswith("_PROXY"):
+            continue
+        for server in _PASSWORD_OVER_HTTP.findall(value):
+            try:
+                origin = parse_origin(f"http://{server}")
+            except ValueError:
+                raise SettingsError(f"image: a URL in {name} has an invalid host") from None
+            if origin.is_protected or {origin.host, f"{origin.host}:{origin.port}"} & {*trusted}:
+                continue
+            raise SettingsError(
+                f"image: a password in {name} would be sent to {origin} without encryption",
+                found=["everyone on the network between the builder and the index could read it"],
+                tip="use https://, or add the host to PIP_TRUSTED_HOST in image.build_env if you trust"
+                " the network",
+            )
 
 
 def explain(said: Sequence[str], files: Mapping[str, str]) -> tuple[list[str], str]:

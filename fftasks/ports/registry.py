@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
 
 from fftasks.errors import ToolError
 from fftasks.ports.engine import Login
@@ -46,6 +44,7 @@ class Registry:
     insecure: speak plain http, as is done with localhost; ca_cert: trust this CA as well, and
     speak https also with localhost; REQUESTS_CA_BUNDLE is honoured for other hosts
     say: takes a sentence for the user; pause: waits for seconds
+    token_server: host of a token server in another domain that may get the password
 
     repository: everywhere without the host, "team/project"; digest: "sha256:<64 hex>".
     Every method raises ToolError if the registry does not do it; what may pass is tried again
@@ -61,9 +60,16 @@ class Registry:
         ca_cert: Path | None = None,
         say: Callable[[str], None] = print,
         pause: Callable[[float], None] = time.sleep,
+        token_server: str = "",
     ) -> None:
         self._connection = Connection(
-            host, login, insecure=insecure, ca_cert=ca_cert, say=say, pause=pause
+            host,
+            login,
+            insecure=insecure,
+            ca_cert=ca_cert,
+            say=say,
+            pause=pause,
+            token_server=token_server,
         )
         self.host = self._connection.host
 
@@ -108,7 +114,7 @@ class Registry:
             try:
                 with self._connection.ask("GET", url, scopes) as answer:
                     tags.extend(parse_object(answer.content).get("tags") or [])
-                    return _find_next(answer.url, answer.headers.get("Link", ""))
+                    return self._connection.locate_next(answer)
             except RequestFailedError as exc:
                 if exc.status == 404:  # noqa: PLR2004
                     return ""
@@ -268,12 +274,6 @@ class Registry:
 
 def _manifest_url(repository: str, reference: str) -> str:
     return f"/v2/{repository}/manifests/{reference}"
-
-
-def _find_next(url: str, link: str) -> str:
-    """Return the address of the next page of a list, "" if there is none."""
-    found = re.match(r'<([^>]*)>\s*;.*rel="?next"?', link)
-    return urljoin(url, found[1]) if found else ""
 
 
 def _blob_url(repository: str, digest: str) -> str:

@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urljoin
 
 from fftasks.errors import ToolError
+from fftasks.ports.credentials import is_same_origin, is_same_site, parse_origin
 from fftasks.ports.engine import Login, find_auth
 from fftasks.ports.registry_answer import (
     RequestFailedError,
@@ -51,15 +52,30 @@ class _Credentials:
 
 
 class Auth:
-    """The headers that say who asks, for one registry.
+    """The headers that prove to one registry who asks.
 
-    host: as Docker's own login names it; login: from the settings, None for Docker's own
-    origin: "https://host"; a token server may speak plain http only if the registry does
+    The registry names the token server, and any token server could keep the password. So the password is sent
+    only to a token server of the same site, see credentials.is_same_site, or to the one in the settings.
+
+    Attributes:
+        trouble: Why Docker's own login could not be read.
+        withheld: Origin of a token server to which the password was not sent, "" for none.
+
+    Args:
+        host: The registry as Docker's own login names it.
+        login: The login from the settings, None for Docker's own.
+        origin: "https://host"; a token server may use plain HTTP only if the registry does.
+        fetch: Sends a request to the token server.
+        token_server: Host, and port if any, of a token server elsewhere that may get the password.
     """
 
-    def __init__(self, host: str, login: Login | None, origin: str, fetch: Fetch) -> None:
+    def __init__(
+        self, host: str, login: Login | None, origin: str, fetch: Fetch, token_server: str = ""
+    ) -> None:
         self.username = login.username if login is not None and login.host == host else ""
-        self.trouble: ToolError | None = None  # why Docker's own login could not be read
+        self.trouble: ToolError | None = None
+        self.withheld = ""
+        self._token_server = token_server.strip().removeprefix("https://").rstrip("/")
         self._host = host
         self._login = login
         self._origin = origin
@@ -122,7 +138,7 @@ class Auth:
     def _fetch_token(self, values: Mapping[str, str], scopes: Sequence[str]) -> str:
         """Ask the token server that a challenge names, for the scopes and for what it names."""
         realm = urljoin(self._origin, values.get("realm", ""))
-        _check_realm(realm, self._origin)
+        self._check_realm(realm)
         # a registry behind a path has names of its own for what it wants
         others = [s for s in values.get("scope", "").split() if not _cover(scopes, [s])]
         answer = self._ask_token(realm, values.get("service", ""), [*scopes, *others])
@@ -134,8 +150,33 @@ class Auth:
         self._keep_secret(token, str(content.get("refresh_token") or ""))
         return token
 
-    def _ask_token(self, realm: str, service: str, scopes: Sequence[str]) -> Response:
+    def _check_realm(self, realm: str) -> None:
+        """Raise RequestFailedError for a token server that may not be asked at all."""
+        try:
+            theirs, ours = parse_origin(realm), parse_origin(self._origin)
+        except ValueError as exc:
+            raise make_stranger("the address of its token server is invalid") from exc
+        if theirs.scheme != "https" and ours.scheme == "https":
+            raise RequestFailedError("the token server is to be asked by plain http")
+
+    def _choose_credentials(self, realm: str) -> _Credentials:
+        """Return the login if the token server may have it, else one that is empty."""
         credentials = self._find_credentials()
+        theirs, ours = parse_origin(realm), parse_origin(self._origin)
+        is_known = is_same_site(theirs.host, ours.host) or (
+            bool(self._token_server)
+            and is_same_origin(f"{theirs.scheme}://{self._token_server}", theirs)
+        )
+        # the registry's own host may use plain HTTP if registry.insecure permits it for the registry
+        is_safe = theirs.is_protected or theirs.host == ours.host
+        if is_known and is_safe:
+            return credentials
+        if credentials != _Credentials():
+            self.withheld = str(theirs)
+        return _Credentials()
+
+    def _ask_token(self, realm: str, service: str, scopes: Sequence[str]) -> Response:
+        credentials = self._choose_credentials(realm)
         if credentials.refresh_token:
             form = {
                 "grant_type": "refresh_token",
@@ -158,11 +199,6 @@ class Auth:
 def name_scope(repository: str, actions: str) -> str:
     """Return the scope for actions ("pull", "pull,push") on a repository."""
     return f"repository:{repository}:{actions}"
-
-
-def _check_realm(realm: str, origin: str) -> None:
-    if urlsplit(realm).scheme != "https" and urlsplit(origin).scheme == "https":
-        raise RequestFailedError("the token server is to be asked by plain http")
 
 
 def _cover(given: Sequence[str], wanted: Sequence[str]) -> bool:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
+from fftasks.errors import ToolError
 from fftasks.ports import refusal
+from fftasks.ports.credentials import is_same_origin, parse_origin
 from fftasks.ports.engine import Login
 from fftasks.ports.registry_answer import (
     RequestFailedError,
@@ -70,6 +72,7 @@ class Connection:
         ca_cert: Path | None,
         say: Callable[[str], None],
         pause: Callable[[float], None],
+        token_server: str = "",
     ) -> None:
         self.host = HUB if host in _HUB_NAMES else host
         self._is_local = _LOCAL.fullmatch(host) is not None
@@ -79,7 +82,7 @@ class Connection:
         self._ca_cert = ca_cert
         self._say = say
         self._pause = pause
-        self._auth = Auth(self.host, login, self.origin, self._fetch)
+        self._auth = Auth(self.host, login, self.origin, self._fetch, token_server)
         self._session: Session | None = None
 
     def insist(
@@ -155,23 +158,49 @@ class Connection:
             return None
 
     def locate(self, answer: Response) -> str:
-        """Return the absolute address that an answer points to.
+        """Return the absolute URL in the header Location of an answer.
 
-        Raises RequestFailedError if it names none, or leads from https to plain http.
+        Raises:
+            RequestFailedError: There is none, it is invalid, or it leads from https to plain http.
         """
         location = answer.headers.get("Location")
         if not location:
             raise make_stranger("it has no Location")
+        return self._resolve(answer, location)
+
+    def locate_next(self, answer: Response) -> str:
+        """Return the absolute URL of the next page of a list, "" if there is none.
+
+        Raises:
+            RequestFailedError: It is invalid, or the list goes on at another server.
+        """
+        link = re.match(r'<([^>]*)>\s*;.*rel="?next"?', answer.headers.get("Link", ""))
+        if link is None:
+            return ""
+        url = self._resolve(answer, link[1])
+        if not self._is_ours(url):
+            raise make_stranger("its list goes on at another server")
+        return url
+
+    def _resolve(self, answer: Response, reference: str) -> str:
         try:
-            url = urljoin(answer.url, location)
-            ours, theirs = urlsplit(self.origin), urlsplit(url)
+            url = urljoin(answer.url, reference)
+            theirs, ours = parse_origin(url), parse_origin(self.origin)
         except ValueError as exc:
-            raise make_stranger("its Location is no address") from exc
-        if ours.netloc == theirs.netloc:  # a registry behind a proxy may not know of its https
-            return theirs._replace(scheme=ours.scheme).geturl()
+            raise make_stranger("an address in it is invalid") from exc
+        parts, own = urlsplit(url), urlsplit(self.origin)
+        if parts.netloc.lower() == own.netloc.lower():
+            # a registry behind a proxy may not know of its https
+            return parts._replace(scheme=own.scheme).geturl()
         if ours.scheme == "https" != theirs.scheme:
             raise RequestFailedError("it leads from https to plain http")
         return url
+
+    def _is_ours(self, url: str) -> bool:
+        try:
+            return is_same_origin(url, parse_origin(self.origin))
+        except ValueError:
+            return False
 
     def _check_registry(self) -> None:
         """Raise RequestFailedError if the host does not speak a registry's language at all."""
@@ -195,7 +224,7 @@ class Connection:
 
     def _authorize(self, request: _Request, url: str) -> Response:
         """Send a request, with our login if it goes to our registry and that asks for it."""
-        is_ours = _read_origin(url) == self.origin
+        is_ours = self._is_ours(url)
         tried = self._auth.make_headers(request.scopes) if is_ours else {}
         answer = self._send(request, url, tried)
         if answer.status_code != _UNAUTHORIZED or not is_ours:
@@ -234,7 +263,24 @@ class Connection:
         is_login = exc.status in {_UNAUTHORIZED, _FORBIDDEN} and exc.host == self.host
         if is_login and self._auth.trouble is not None:
             return self._auth.trouble
+        if is_login and self._auth.withheld:
+            return self._explain_withheld(attempted, exc)
         return refusal.explain(attempted, exc.message, server=exc.host, username=exc.username)
+
+    def _explain_withheld(self, attempted: str, exc: RequestFailedError) -> ToolError:
+        server = self._auth.withheld
+        is_plain = server.startswith("http:")
+        why = "does not use TLS" if is_plain else "is in another domain than the registry"
+        return ToolError(
+            f"{attempted}: the registry does not accept a request without a login",
+            found=[
+                exc.message,
+                f"the login was not sent to the token server that the registry names: {server} {why}",
+            ],
+            tip="the token server has to be reached by https://"
+            if is_plain
+            else "if the token server belongs to the registry, set registry.token_server to its host",
+        )
 
 
 @contextmanager
@@ -251,8 +297,3 @@ def blame_network() -> Iterator[None]:
 
 def _open(body: bytes | OpenBody | None) -> AbstractContextManager[Any]:
     return body() if callable(body) else nullcontext(body)
-
-
-def _read_origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"

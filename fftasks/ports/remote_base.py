@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fftasks.errors import SettingsError, ToolError
+from fftasks.ports.archive import list_members
 from fftasks.ports.registry import Manifest, Registry
 from fftasks.stages.base import Base
 from fftasks.stages.configuration import Below
@@ -125,9 +125,8 @@ def find_python(registry: Registry, remote: RemoteBase) -> tuple[str, bool]:
 def _list_paths(registry: Registry, repository: str, digest: str) -> Iterator[str]:
     with registry.open_blob(repository, digest) as blob:
         try:
-            with tarfile.open(fileobj=blob, mode="r|*") as archive:
-                yield from (info.name for info in archive)
-        except tarfile.TarError as exc:
+            yield from list_members(blob)
+        except ValueError as exc:
             raise ToolError(
                 f"image: the layer {digest[:19]} of the base cannot be read",
                 found=[str(exc)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from fftasks.errors import ToolError
 from fftasks.ports.engine import blame_engine, open_engine
 from fftasks.ports.wheels import FOLDER
+from fftasks.runtime.regular import open_in_place
 from fftasks.stages.blob import Blobs
 from fftasks.stages.image import COMMAND
 
@@ -37,7 +39,8 @@ def try_image(image: str, *, log: Path) -> Sequence[Mapping[str, Any]]:
             answer = client.logs(made["Id"], stdout=True, stderr=False)
         finally:
             client.remove_container(made["Id"], force=True, v=True)
-    with log.open("a", encoding="utf-8") as file:
+    descriptor = open_in_place(log, os.O_WRONLY | os.O_APPEND)
+    with open(descriptor, "a", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
         file.write(f"\nimporting all workflows in {image}\n{said}")
     try:
         problems: list[dict[str, Any]] = json.loads(answer)

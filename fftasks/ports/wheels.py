@@ -97,9 +97,10 @@ def install(recipe: Recipe, layers: Layers, target: Target, blobs: Blobs, log: L
 def make_environment(recipe: Recipe) -> dict[str, str]:
     """Return uv's environment: this process's, with what pip is told here and in the settings.
 
-    Raises SettingsError if image.ca_cert is no file.
+    Raises SettingsError if image.ca_cert is no file, and as pip.check_indexes does.
     """
     told = {**_read_own(), **recipe.build_env}
+    pip.check_indexes(told)
     names = {_NAMES.get(name, name): value for name, value in told.items()}
     if recipe.ca_cert is not None:
         if not recipe.ca_cert.is_file():
@@ -178,6 +179,12 @@ def _compile(folder: Path, log: Log) -> None:
 def _list_files(folder: Path) -> Iterator[Entry]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            raise ToolError(
+                f"image: a package installed the symbolic link {name!r}, which leads out of its folder",
+                found=[f"it leads to {str(path.resolve())!r} on this machine"],
+                tip="remove the package from the requirements, or set image.builder to docker",
+            )
         if not path.is_file() or path.name in _LEFT_OUT:
             continue
         if path.name == "RECORD" and path.parent.suffix == ".dist-info":

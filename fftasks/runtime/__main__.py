@@ -20,7 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fftasks.errors import FFTasksError, WorkflowError
+from fftasks.errors import FFTasksError, WorkflowError, escape_controls
 from fftasks.runtime.artifact import read_artifact
 from fftasks.runtime.call import number_inputs
 from fftasks.runtime.child import Tell
@@ -133,6 +133,8 @@ def _show(root: Path, arguments: argparse.Namespace) -> int:
         os.dup2(nowhere.fileno(), 1)  # what the user's modules print when they are imported
         result = read_artifact(Path(arguments.show))
         text = json.dumps(describe_result(result)) if arguments.json else repr(result)
+        if answers.isatty():
+            text = escape_controls(text)
         answers.write(text.encode("utf-8", "backslashreplace") + b"\n")
     return 0
 

@@ -28,10 +28,12 @@ from types import FunctionType
 from typing import Any
 
 from fftasks.errors import StoreError
+from fftasks.runtime.regular import open_new, open_regular
 
 MAGIC = b"fftasks1"
 _ALIGNMENT = 64
 _CHUNK = 1 << 24
+_SHORT_DIGEST = len("sha256:") + 32
 _PAGE = 1 << 12
 _STEP = 1 << 18  # what stays in a core's cache between hashing and writing
 _Bytes = bytes | memoryview
@@ -50,7 +52,7 @@ def write_parts(path: Path | str, parts: Sequence[_Bytes]) -> str:
     """Do the same with what dump gave."""
     pieces = _lay_out(parts)
     # no file object: a trivial node would spend more on it than on its data
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    descriptor = open_new(path)
     try:
         if sum(map(len, pieces)) <= _CHUNK:
             pieces = [b"".join(pieces)]
@@ -60,12 +62,23 @@ def write_parts(path: Path | str, parts: Sequence[_Bytes]) -> str:
 
 
 def digest_artifact(path: Path | str) -> str:
-    """Return the digest of an artifact file as it is now; raise OSError if there is none."""
-    with open(path, "rb") as file:  # noqa: PTH123 - many thousand times in a run
-        size = os.fstat(file.fileno()).st_size
-        return _digest(
-            partial(_hash, file.fileno(), offset) for offset in range(0, size or 1, _CHUNK)
-        )
+    """Return the digest of an artifact file as it is now; raise OSError if there is no regular file."""
+    descriptor = open_regular(path)
+    try:
+        size = os.fstat(descriptor).st_size
+        return _digest(partial(_hash, descriptor, offset) for offset in range(0, size or 1, _CHUNK))
+    finally:
+        os.close(descriptor)
+
+
+def shorten_digest(digest: str) -> str:
+    """Return a digest as the metadata of a run on the cluster have it: its first 128 bits.
+
+    The metadata of a task's inputs are copied about eight times into Argo's workflow object, which is limited
+    to 1 MiB, and a digest does not compress. 128 bits are enough: to find another file with the same ones is
+    infeasible.
+    """
+    return digest[:_SHORT_DIGEST]
 
 
 def read_artifact(path: Path | str, offset: int = 0, length: int = -1) -> Any:
@@ -200,7 +213,14 @@ def _split(content: memoryview) -> list[memoryview]:
     magic, count = struct.unpack_from("<8sQ", content)
     if magic != MAGIC:
         raise ValueError(f"it begins with {magic!r}, not with {MAGIC!r}")
+    if count > len(content) // 16:
+        raise ValueError(f"it is too short for a table of {count} parts")
     table = struct.unpack_from(f"<{2 * count}Q", content, 16)
+    end = 16 + 16 * count
+    for start, length in zip(table[::2], table[1::2], strict=True):
+        if start < end:
+            raise ValueError("parts of it overlap")
+        end = start + length
     parts = [
         content[start : start + length]
         for start, length in zip(table[::2], table[1::2], strict=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fftasks.errors import ToolError, WorkflowError
+from fftasks.runtime.artifact import shorten_digest
 from fftasks.runtime.call import list_outputs, number_inputs, number_parameters
 from fftasks.runtime.job import Job, Report
 from fftasks.runtime.restore import fit, restore
@@ -31,8 +32,10 @@ _MOUNTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
 _WORKSPACE = "/kfp-workspace/.artifacts"
 _MAX_SHOWN = 100
 _MAX_NUMBERS = 10
-# environment: what of a value stands in the metadata of its artifact; all if it is not set
-PREVIEW, NO_VALUE, NAME_ONLY = "FFPREVIEW", "type", "name"
+# Environment: what stands in the metadata of an artifact. All if it is not set; "type": no value; "name": the
+# name and the digest only; "bare": the name only.
+PREVIEW, NO_VALUE, NAME_ONLY, BARE = "FFPREVIEW", "type", "name", "bare"
+DIGEST = "digest"  # the property that `doit result` and `doit replay` compare with what they have downloaded
 _HINT = (
     "hint: {node} returned what Kubeflow Pipelines' page could show, and its component does not say so: "
     'write @workflow(shows=["{kind}"])'
@@ -95,8 +98,9 @@ def write_outputs(document: Mapping[str, Any], node: Node, report: Report, pages
         output: {
             "display_name": node.name if output == "result" else f"{node.name} ({output})",
             **describe_value(report, output),
+            **describe_digest(digest),
         }
-        for output in report.outputs
+        for output, digest in report.outputs.items()
     }
     for kind, file in FILES.items():
         if kind in outputs:
@@ -119,10 +123,16 @@ def describe_value(report: Report, output: str) -> dict[str, Any]:
     return hide(told)
 
 
+def describe_digest(digest: str) -> dict[str, str]:
+    """Return the metadata with which a download of an artifact is verified; {} where they find no room."""
+    is_wanted = digest and os.environ.get(PREVIEW, "") != BARE
+    return {DIGEST: shorten_digest(digest)} if is_wanted else {}
+
+
 def hide(told: Mapping[str, Any]) -> dict[str, Any]:
     """Return as much of what is told of a value as the environment lets be told."""
     level = os.environ.get(PREVIEW, "")
-    if level == NAME_ONLY:
+    if level in (NAME_ONLY, BARE):
         return {}
     return {name: one for name, one in told.items() if name != "preview" or level != NO_VALUE}
 

@@ -11,7 +11,10 @@ import json
 import zlib
 from dataclasses import dataclass
 
+from fftasks.errors import WorkflowError
+
 _MAX_PLAIN = 1000
+_MAX_BYTES = 1 << 24  # a workflow of 100,000 nodes has less
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,31 @@ def format_members(members: Members) -> str:
 
 
 def parse_members(argument: str) -> Members:
-    """Return what format_members was given."""
-    if argument.startswith("zlib:"):
-        argument = zlib.decompress(base64.b64decode(argument.removeprefix("zlib:"))).decode()
-    content = json.loads(argument)
-    nodes = tuple(content["nodes"])
-    return Members(
-        nodes=nodes,
-        gives=tuple((nodes[number], output) for number, output in content["gives"]),
-        keeps=tuple(nodes[number] for number in content.get("keeps", ())),
-    )
+    """Return what format_members was given.
+
+    Raises:
+        WorkflowError: The argument is something else; so it may be in the document of another run.
+    """
+    try:
+        if argument.startswith("zlib:"):
+            argument = _decompress(base64.b64decode(argument.removeprefix("zlib:"))).decode()
+        content = json.loads(argument)
+        nodes = tuple(map(str, content["nodes"]))
+        return Members(
+            nodes=nodes,
+            gives=tuple((nodes[number], str(output)) for number, output in content["gives"]),
+            keeps=tuple(nodes[number] for number in content.get("keeps", ())),
+        )
+    except (
+        *(ValueError, LookupError, TypeError, AttributeError),
+        *(RecursionError, zlib.error),
+    ) as error:
+        raise WorkflowError("--nodes: invalid list of nodes", found=[str(error)]) from error
+
+
+def _decompress(content: bytes) -> bytes:
+    decompressor = zlib.decompressobj()
+    text = decompressor.decompress(content, _MAX_BYTES)
+    if not decompressor.eof:
+        raise ValueError(f"it is cut short, or has more than {_MAX_BYTES} bytes")
+    return text

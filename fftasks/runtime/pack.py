@@ -13,9 +13,10 @@ One file, and not a folder: an object store takes as long for a small object as 
 from __future__ import annotations
 
 import json
+import operator
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -92,28 +93,24 @@ def is_pack(path: Path | str) -> bool:
 
 def read_pack(path: Path | str) -> Pack:
     """Return what a pack on this machine holds; no value is read. Raises StoreError if it is none."""
-    with open(path, "rb") as file:  # noqa: PTH123
-        return read_index(file, str(path))
-
-
-def read_index(file: IO[bytes], name: str) -> Pack:
-    """Return what a pack holds, from a file that may be far away: only its head is read.
-
-    name: what the places of its values are to be called; their offsets count from the begin of the file
-    """
     try:
-        length = _read_length(file.read(16))
-        head = json.loads(file.read(length))
-        values = dict(_list_values(head["values"], name, 16 + length))
-        return Pack(head["group"], head["key"], values, head.get("told", {}))
-    except (ValueError, KeyError, TypeError, struct.error) as error:
-        raise StoreError(f"{name} is not a pack of fftasks", found=[str(error)]) from error
+        with open(path, "rb") as file:  # noqa: PTH123
+            size = os.fstat(file.fileno()).st_size
+            length = _read_length(file.read(16), size)
+            head = json.loads(file.read(length))
+        values = dict(_list_values(head["values"], str(path), 16 + length))
+        _check_places([value.place for value in values.values()], 16 + length, size)
+        return Pack(str(head["group"]), str(head["key"]), values, dict(head.get("told", {})))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
+        raise StoreError(f"{path} is not a pack of fftasks", found=[str(error)]) from error
 
 
-def _read_length(head: bytes) -> int:
+def _read_length(head: bytes, size: int) -> int:
     magic, length = struct.unpack("<8sQ", head)
     if magic != MAGIC:
         raise ValueError(f"it begins with {magic!r}, not with {MAGIC!r}")
+    if length > size - 16:
+        raise ValueError("it is shorter than its index")
     return int(length)
 
 
@@ -122,7 +119,19 @@ def _list_values(
 ) -> Iterator[tuple[tuple[str, str], Value]]:
     for node, outputs in table.items():
         for output, (offset, length, digest) in outputs.items():
-            yield (node, output), Value(Place(name, start + offset, length), digest)
+            place = Place(name, start + operator.index(offset), operator.index(length))
+            yield (node, output), Value(place, str(digest))
+
+
+def _check_places(places: Sequence[Place], start: int, size: int) -> None:
+    """Raise ValueError if values overlap, or are not between the index and the end of the file."""
+    end = start
+    for place in sorted(places, key=lambda place: place.offset):
+        if place.length < 0 or place.offset < end:
+            raise ValueError("values of it overlap")
+        end = place.offset + place.length
+    if end > size:
+        raise ValueError("it is shorter than its index says")
 
 
 def _measure(place: Place) -> int:

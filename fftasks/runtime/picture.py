@@ -1,4 +1,4 @@
-"""Figures, matrices and curves as HTML, with what the standard library has."""
+"""Draw figures, pictures, matrices and curves as HTML, with the standard library only."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from fftasks.runtime.show import Found
     from fftasks.workflow.page import ConfusionMatrix, Roc
 
+_MAX_PICTURE_BYTES = 1_500_000
+_MAX_PICTURES_LENGTH = 20_000_000  # characters of the pictures of one result
+_PICTURE = '<img alt="picture" '
+_MAX_PIXELS = 4_000_000  # it takes about 0.3 s to compress as many
 _HEAD = (
     '<!doctype html><meta charset="utf-8"><style>body{font:14px sans-serif;margin:1em}'
     "table{border-collapse:collapse}td,th{padding:.3em .6em;text-align:right}img{max-width:100%}"
@@ -20,15 +24,24 @@ _HEAD = (
 
 
 def join_pages(found: Sequence[Found]) -> str:
-    """Return one page with all pieces of HTML and figures; a single whole page as it is."""
-    parts = [_embed(page) for _, page in found]
-    if len(found) == 1:
-        (part,) = parts
+    """Return one page with all pieces of HTML, figures and pictures.
+
+    A single whole page is returned unchanged. If nothing can be drawn, the result is "".
+    """
+    parts: list[tuple[str, str]] = []
+    left = _MAX_PICTURES_LENGTH
+    for label, page in found:
+        part = _embed(page)
+        left -= len(part) if part.startswith(_PICTURE) else 0
+        if part and (left >= 0 or not part.startswith(_PICTURE)):
+            parts.append((label, part))
+    if left < 0:
+        print(f"some pictures are not shown: pages take {_MAX_PICTURES_LENGTH:,} characters")
+    if len(parts) == 1:
+        ((_, part),) = parts
         return part if _is_whole(part) else _HEAD + part
-    return _HEAD + "\n".join(
-        f"<h2>{escape(label)}</h2>\n{_enclose(part)}"
-        for (label, _), part in zip(found, parts, strict=True)
-    )
+    pieces = [f"<h2>{escape(label)}</h2>\n{_enclose(part)}" for label, part in parts]
+    return _HEAD + "\n".join(pieces) if pieces else ""
 
 
 def draw_classification(found: Sequence[Found]) -> str:
@@ -41,8 +54,13 @@ def draw_classification(found: Sequence[Found]) -> str:
 
 
 def _embed(page: Any) -> str:
+    """Return HTML, a figure or a picture as a piece of a page; "" for a picture that is not shown."""
+    from fftasks.runtime.show import is_picture
+
     if isinstance(page, str):
         return str(page)
+    if is_picture(page):
+        return _embed_picture(page)
     content = io.BytesIO()
     try:
         # without the version of matplotlib in it, equal figures are equal files
@@ -50,8 +68,44 @@ def _embed(page: Any) -> str:
     except Exception as error:  # noqa: BLE001 - the border to the user's figure
         print(f"a figure cannot be drawn: {type(error).__name__}: {error}")
         return f"<p>the figure cannot be drawn: {escape(f'{type(error).__name__}: {error}')}</p>"
-    data = base64.b64encode(content.getvalue()).decode()
-    return f'<img alt="figure" src="data:image/png;base64,{data}">'
+    return _format_image("figure", "png", content.getvalue())
+
+
+def _embed_picture(value: Any) -> str:
+    """Return a picture as an <img>; "" if it has no image, or a larger one than a page takes."""
+    from fftasks.runtime.show import find_image_type
+
+    try:
+        content = value if type(value) is bytes else _read_image(value)
+    except Exception as error:  # noqa: BLE001 - the border to the user's object
+        print(f"a picture cannot be drawn: {type(error).__name__}: {error}")
+        return ""
+    if len(content) > _MAX_PICTURE_BYTES:
+        print(
+            f"a picture of {len(content):,} bytes is not shown: pages take {_MAX_PICTURE_BYTES:,}"
+        )
+        return ""
+    kind = find_image_type(content)
+    return _format_image("picture", kind, content) if kind else ""
+
+
+def _read_image(value: Any) -> bytes:
+    """Return the PNG of an object with _repr_png_, b"" if it has none or is too large to be drawn quickly."""
+    size = getattr(value, "size", None)  # Pillow: width and height
+    if isinstance(size, tuple) and len(size) == 2 and size[0] * size[1] > _MAX_PIXELS:  # noqa: PLR2004
+        print(f"a picture of {size[0]} x {size[1]} pixels is not shown: pages take {_MAX_PIXELS:,}")
+        return b""
+    drawn = type(value)._repr_png_(value)
+    if isinstance(drawn, tuple):  # notebooks take (content, metadata) as well
+        drawn = drawn[0]
+    if isinstance(drawn, str):  # and base64, which IPython.display.Image gives
+        drawn = base64.b64decode(drawn)
+    return drawn if isinstance(drawn, bytes) else b""
+
+
+def _format_image(what: str, kind: str, content: bytes) -> str:
+    data = base64.b64encode(content).decode()
+    return f'<img alt="{what}" src="data:image/{kind};base64,{data}">'
 
 
 def _is_whole(part: str) -> bool:

@@ -1,11 +1,17 @@
-"""What is shown of a result, as files: Metrics, Markdown, HTML, Roc, ConfusionMatrix and figures in it.
+"""Write what a page shows of a result, as files that need no Python object to be read.
+
+The process that ran the node calls this module when the node ends. Everything that shows results later (the
+HTML report, the board, the web UI of KFP) reads these files only, and never unpickles an artifact.
 
 file                 kind            what
 metrics.json         metrics         {name: number}
 classification.json  classification  {"confusionMatrix": …, "confidenceMetrics": …}, as KFP has them
 classification.html                  the same, drawn
-page.md              markdown        the text, or all texts behind each other
-page.html            html            the page, or all pages and figures below each other
+page.md              markdown        the text, or all texts one after the other
+page.html            html            the page, or all pages, figures and pictures below each other
+
+A figure is a matplotlib figure. A picture is an object with `_repr_png_`, such as an image of Pillow, or
+bytes that begin as a PNG, JPEG or GIF file does. Both stand in page.html as data: URLs.
 """
 
 from __future__ import annotations
@@ -17,71 +23,128 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fftasks.runtime.regular import make_folder, open_new
+
 FILES = {
     "metrics": "metrics.json",
     "classification": "classification.json",
     "markdown": "page.md",
     "html": "page.html",
 }
+_MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif"}
 _PAGES, _FIGURES = "fftasks.workflow.page", "matplotlib.figure"
+NAMES = frozenset({*FILES.values(), "classification.html"})
 _MAX_VISITED = 100_000
+_MAX_VISITED_FOR_PICTURES = 1000  # of a result that can have no page and no figure: it takes 0.1 ms
+_MAX_PICTURES = 24
+_PLAIN = frozenset({int, float, bool, str, complex, type(None)})  # exact types, not subclasses
+_CONTAINERS: tuple[Any, ...] = (dict, list, tuple, set, frozenset)
 _MAX_POINTS = 200  # of a curve: they are stored with the run, and a screen is not wider
 
 
 class Found(NamedTuple):
-    """Something to be shown, and where it stands in the result: "" or "train", "0 scores"."""
+    """A value to be shown.
+
+    Attributes:
+        label: Where it stands in the result: "" for the result itself, "train", "0 scores".
+        page: The value.
+    """
 
     label: str
     page: Any
 
 
 def write_pages(result: Any, path: str | Path) -> list[str]:
-    """Write what a result has to show; return the names of the files, none for most results.
+    """Write the files in which a result is shown.
 
-    The folder is made if it is needed. What cannot be drawn is said on standard output, and fails nothing.
+    A figure or a picture that cannot be drawn is reported on standard output; the node does not fail.
+
+    Args:
+        result: What the node's function returned.
+        path: Folder for the files; it is created if there is something to write.
+
+    Returns:
+        The names of the files; none for most results.
     """
-    found = find_pages(result)
-    if not found:
-        return []
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    texts = dict(_make_files(found))
-    for name, text in texts.items():
-        (folder / name).write_text(text, "utf-8")
+    texts = dict(_make_files(find_pages(result)))
+    if texts:
+        make_folder(path)
+        for name, text in texts.items():
+            with open(open_new(Path(path) / name), "w", encoding="utf-8") as file:  # noqa: PTH123
+                file.write(text)
     return list(texts)
 
 
 def find_pages(result: Any) -> list[Found]:
-    """Return all that is to be shown in a result, at any depth of lists, tuples, dicts and sets."""
-    if _PAGES not in sys.modules and _FIGURES not in sys.modules:
-        return []  # nothing of the kind can have been made
-    return list(_walk(result))
+    """Return the values of a result that are shown, at any depth of lists, tuples, dicts and sets."""
+    if type(result) in _PLAIN:
+        return []
+    can_have_pages = _PAGES in sys.modules or _FIGURES in sys.modules
+    found = list(_walk(result, _MAX_VISITED if can_have_pages else _MAX_VISITED_FOR_PICTURES))
+    pictures = [number for number, one in enumerate(found) if is_picture(one.page)]
+    left = frozenset(pictures[_MAX_PICTURES:])
+    if left:
+        print(f"{len(pictures)} pictures in the result: the first {_MAX_PICTURES} are shown")
+    return [one for number, one in enumerate(found) if number not in left]
 
 
-def _walk(result: Any) -> Iterator[Found]:
-    queue: list[tuple[str, Any]] = [("", result)]
+def _walk(result: Any, most: int) -> Iterator[Found]:
+    """Yield what is shown; containers are left out once more than `most` values would be looked at.
+
+    Containers are read with the methods of the built-in types: those of a subclass may do anything.
+    """
+    queue: list[tuple[tuple[Any, ...], Any]] = [((), result)]
     seen: set[int] = set()
+    visited = 0
     while queue:
-        label, value = queue.pop()
+        keys, value = queue.pop()
         if find_kind(value):
-            yield Found(label, value)
-        elif isinstance(value, (dict, list, tuple, set, frozenset)) and id(value) not in seen:
-            seen.add(id(value))
-            if len(queue) + len(seen) + len(value) > _MAX_VISITED:
-                continue  # data, and not what somebody put together to be shown
-            items = value.items() if isinstance(value, dict) else enumerate(value)
-            queue += reversed([(f"{label} {key}".strip(), item) for key, item in items])
+            yield Found(_spell_label(keys), value)
+            continue
+        base = next((kind for kind in _CONTAINERS if issubclass(type(value), kind)), None)
+        if base is None or id(value) in seen:
+            continue
+        seen.add(id(value))
+        visited += base.__len__(value)
+        if visited > most:
+            continue  # it is data, and not a collection that someone composed to be shown
+        items = dict.items(value) if base is dict else enumerate(base.__iter__(value))
+        queue += reversed([((*keys, k), item) for k, item in items if type(item) not in _PLAIN])
+
+
+def _spell_label(keys: Sequence[Any]) -> str:
+    try:
+        return " ".join(map(str, keys)).strip()
+    except Exception as error:  # noqa: BLE001 - the __str__ of the user's key
+        return f"(str raised {type(error).__name__})"
 
 
 def find_kind(value: Any) -> str | None:
-    """Return the kind of page that a value is, or None."""
+    """Return the kind of page that a value is shown as; None if it is not shown."""
     for each in type(value).__mro__:
         if (each.__module__, each.__name__) == (_FIGURES, "Figure"):
             return "html"
         if (each.__module__, each.__name__) == (_PAGES, "Page"):
             kind: str = value.kind
             return kind
-    return None
+    return "html" if is_picture(value) else None
+
+
+def is_picture(value: Any) -> bool:
+    """Return whether a value is a picture: bytes of a PNG, JPEG or GIF file, or an object with _repr_png_."""
+    if type(value) is bytes:
+        return find_image_type(value) is not None
+    # looked up in the type: an instance may answer to any name
+    return callable(getattr(type(value), "_repr_png_", None)) and not _is_figure(value)
+
+
+def _is_figure(value: Any) -> bool:
+    return any((c.__module__, c.__name__) == (_FIGURES, "Figure") for c in type(value).__mro__)
+
+
+def find_image_type(content: bytes) -> str | None:
+    """Return "png", "jpeg" or "gif" for bytes that begin as such a file does; None for others."""
+    return next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), None)
 
 
 def _make_files(found: Sequence[Found]) -> Iterator[tuple[str, str]]:
@@ -166,4 +229,5 @@ def _make_markdown(found: Sequence[Found]) -> Iterator[tuple[str, str]]:
 def _make_html(found: Sequence[Found]) -> Iterator[tuple[str, str]]:
     from fftasks.runtime.picture import join_pages
 
-    yield FILES["html"], join_pages(found)
+    if text := join_pages(found):
+        yield FILES["html"], text

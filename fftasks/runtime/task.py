@@ -23,10 +23,17 @@ from pathlib import Path
 from typing import Any
 
 from fftasks.errors import WorkflowError
+from fftasks.runtime.artifact import digest_artifact
 from fftasks.runtime.call import list_outputs, number_inputs, number_parameters
 from fftasks.runtime.child import Tell
 from fftasks.runtime.debug import Examine
-from fftasks.runtime.executor_input import describe_value, hide, locate_all, write_answer
+from fftasks.runtime.executor_input import (
+    describe_digest,
+    describe_value,
+    hide,
+    locate_all,
+    write_answer,
+)
 from fftasks.runtime.group import SAYS_KEPT, Group, Values, spell_seconds
 from fftasks.runtime.job import Report
 from fftasks.runtime.means import Means
@@ -36,8 +43,10 @@ from fftasks.runtime.restore import fit
 from fftasks.runtime.shared_pages import is_page, list_values, write_shown
 from fftasks.workflow.node import Node
 
+PACKS = ("values", "inner")
 KEPT = ("kept", "kept_inner")
-MAX_DESCRIBED = 100  # inputs of a task whose types and previews find room in its one argument
+# inputs of a task whose metadata find room in its one argument: types and previews, and digests
+MAX_DESCRIBED, MAX_DIGESTED = 100, 200
 _MAX_BYTES = 8192  # of each of the two texts in which the nodes of a task are told of
 
 Told = Mapping[str, Mapping[str, Any]]  # node -> "seconds", "preview", …; "kept": it did not run
@@ -109,12 +118,17 @@ def run_task(  # noqa: PLR0913 - what a task is run with
             group.run_here(node, examine[1] if examine else None)
         values = {**kept, **made.values, **list_values(made.pages)}
         told = {**describe_nodes(made.reports), **told}
-        _write(task, values, told, outputs)
+        digests = _write(task, values, told, outputs)
         shown = write_shown(task.members.nodes, values, outputs)
         if len(inputs) <= MAX_DESCRIBED:
             shown |= _describe_outputs(task, outputs, made.reports, told)
     metadata = {
-        name: {"display_name": f"{task.group} ({name})", **shown.get(name, {})} for name in outputs
+        name: {
+            "display_name": f"{task.group} ({name})",
+            **shown.get(name, {}),
+            **describe_digest(digests.get(name, "")),
+        }
+        for name in outputs
     }
     write_answer(document, metadata)
 
@@ -249,14 +263,17 @@ def _read_parameters(document: Mapping[str, Any], nodes: Sequence[Node]) -> dict
     return {name: fit(name, value, known[name]) for name, value in values.items() if name in known}
 
 
-def _write(task: Task, values: Values, told: Told, outputs: Mapping[str, str]) -> None:
+def _write(task: Task, values: Values, told: Told, outputs: Mapping[str, str]) -> dict[str, str]:
+    """Write the outputs with values; return the digests of their files."""
     for path in outputs.values():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     if "values" not in outputs:  # a node alone
+        digests = {}
         for (_, output), value in values.items():
             if not is_page(output):
                 shutil.copyfile(value.place.path, outputs[output])
-        return
+                digests[output] = value.digest
+        return digests
     gives = set(task.members.gives)
     own = {one: value for one, value in values.items() if one[0] in task.members.nodes}
     given = {one: value for one, value in own.items() if one in gives}
@@ -264,3 +281,4 @@ def _write(task: Task, values: Values, told: Told, outputs: Mapping[str, str]) -
     write_pack(Path(outputs["values"]), Pack(task.group, task.key, given))
     if "inner" in outputs:
         write_pack(Path(outputs["inner"]), Pack(task.group, task.key, inner, told))
+    return {name: digest_artifact(outputs[name]) for name in PACKS if name in outputs}

@@ -35,6 +35,7 @@ from fftasks.runtime.job import Job, describe_timeout, run_job
 from fftasks.runtime.memory import give_back
 from fftasks.runtime.messages import Messages, format_message
 from fftasks.runtime.observe import install_hook
+from fftasks.runtime.regular import open_empty, open_in_place, open_new
 from fftasks.runtime.source import CheckedModules, import_workflows
 from fftasks.workflow.guard import building
 from fftasks.workflow.node import Node
@@ -86,8 +87,7 @@ def take_stdout() -> IO[bytes]:
 def redirect_output(log: str, *, is_new: bool = True) -> None:
     """Send all that this process prints to a file, also what C code prints."""
     sys.stdout.flush()
-    truncate = os.O_TRUNC if is_new else 0
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | truncate | os.O_APPEND, 0o666)
+    descriptor = open_empty(log) if is_new else open_in_place(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
@@ -218,7 +218,7 @@ def _answer(descriptor: int, message: Any, beside: str = "") -> None:
     data = format_message(message)
     if beside and len(data) > select.PIPE_BUF:
         path = f"{os.path.dirname(beside)}/.report.{os.getpid()}"  # noqa: PTH120
-        with open(path, "wb") as file:  # noqa: PTH123 - a trivial node shall not need pathlib
+        with open(open_new(path), "wb") as file:  # noqa: PTH123 - a descriptor
             marshal.dump(message, file)
         data = format_message(path)
     while data:

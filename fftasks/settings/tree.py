@@ -84,6 +84,9 @@ class RegistrySettings(_Section):
     ca_cert: str = _setting("", "certificates to trust, a file; for a registry with an own CA")
     username: str = _setting("", "who pushes; empty takes Docker's own login")
     password: str = _setting("", "better ${NAME} than the password itself", secret=True)
+    token_server: str = _setting(
+        "", "host of a token server in another domain that may get the password; seldom needed"
+    )
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,10 @@ class KFPSettings(_Section):
     )
     kube_context: str = _setting("", "for auth: kubeconfig; empty is the current context")
     kube_namespace: str = _setting(
-        "kubeflow", "where Kubeflow Pipelines is installed; for auth: kubeconfig and in-cluster"
+        "kubeflow",
+        "where Kubeflow Pipelines is installed; for auth: kubeconfig and in-cluster",
+        form=r"[a-z0-9]([-a-z0-9]*[a-z0-9])?",
+        example="kubeflow",
     )
     iap_client_id: str = _setting("", "for auth: iap, the OAuth client of the proxy")
     iap_user_client_id: str = _setting("", "for auth: iap as a user, the OAuth client of a desktop")
@@ -140,6 +146,10 @@ class KFPSettings(_Section):
     page: str = _setting("", "address of the page for people, if it is not kfp.host")
     ca_cert: str = _setting("", "certificates to trust, a file; for a host with an own CA")
     verify_ssl: bool = _setting(True, "check the host's certificate")
+    insecure: bool = _setting(
+        False,
+        "send credentials also over plain HTTP; not needed for localhost and *.svc names",
+    )
     timeout_s: float = _setting(30.0, "seconds to wait for an answer", least=0.1)
     watch: bool = _setting(
         False, "follow a run that was submitted to its end, as `doit submit --watch` does"
@@ -161,7 +171,8 @@ class KFPSettings(_Section):
         "", "the Kubernetes account that runs work as; empty leaves it to the cluster"
     )
     pipeline_root: str = _setting(
-        "", "where runs leave results, such as s3://bucket/runs; empty leaves it to the cluster"
+        "",
+        "where runs leave results, such as s3://bucket/runs; results elsewhere are not read",
     )
 
 
@@ -169,7 +180,10 @@ class KFPSettings(_Section):
 class ObjectStoreSettings(_Section):
     """Where the cluster keeps results, as it is reached from here; for doit result and doit replay."""
 
-    mount: str = _setting("", "a folder that has the buckets in it, where the store is mounted")
+    mount: str = _setting(
+        "",
+        "the mounted store: a folder with the buckets; links that lead out of it are not followed",
+    )
     endpoint: str = _setting(
         "",
         "address of the store, such as http://localhost:9000 for MinIO; empty is Amazon or Google",

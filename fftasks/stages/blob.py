@@ -6,10 +6,11 @@ it can be deleted at any time.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
-import json
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from fftasks.record import digest_bytes, digest_json, write_text
+from fftasks.record import digest_bytes, digest_file, digest_json, read_state, write_state
+from fftasks.runtime.regular import is_regular, make_folder, move, read_bytes, remove
 from fftasks.stages.layer import Entry, write_layer
 
 VERSION = 2
@@ -55,7 +57,24 @@ class Blobs:
 
     def has(self, digest: str) -> bool:
         """Tell whether a blob is there."""
-        return self.path(digest).is_file()
+        return is_regular(self.path(digest))
+
+    def read(self, digest: str) -> bytes:
+        """Return a small blob; raise FileNotFoundError if it is missing or its content is another one."""
+        content = read_bytes(self.path(digest))
+        if digest_bytes(content) != digest:
+            remove(self.path(digest))
+            raise FileNotFoundError(errno.ENOENT, "damaged", str(self.path(digest)))
+        return content
+
+    def is_whole(self, digest: str) -> bool:
+        """Tell whether a blob is there with the content that its name says; remove it if not."""
+        if not self.has(digest):
+            return False
+        if digest_file(self.path(digest)) == digest:
+            return True
+        remove(self.path(digest))
+        return False
 
     def put(self, content: bytes) -> str:
         """Keep a blob that is in memory, and return its digest."""
@@ -63,17 +82,17 @@ class Blobs:
         with self._open_new() as (file, name):
             file.write(content)
             file.close()
-            name.replace(self.path(digest))
+            move(name, self.path(digest))
         return digest
 
     def find(self, key: str) -> Blob | None:
         """Return the layer that was made under a key, if it is there."""
         try:
-            blob = Blob(**json.loads(self._key_path(key).read_bytes()))
-            is_whole = self.path(blob.digest).stat().st_size == blob.size
-        except (OSError, ValueError, TypeError):
+            blob = Blob(**(read_state(self._key_path(key)) or {}))
+            found = self.path(blob.digest).lstat()
+        except (OSError, TypeError):
             return None
-        return blob if is_whole else None
+        return blob if stat.S_ISREG(found.st_mode) and found.st_size == blob.size else None
 
     def make(self, key: str, write: Callable[[IO[bytes]], None]) -> Blob:
         """Return the layer of a key; have its archive written if it is not there.
@@ -91,8 +110,8 @@ class Blobs:
                 write(archive)  # type: ignore[arg-type]
             file.close()
             blob = Blob(archive.digest, compressed.digest, compressed.size)
-            name.replace(self.path(blob.digest))
-        write_text(self._key_path(key), json.dumps(asdict(blob)) + "\n")
+            move(name, self.path(blob.digest))
+        write_state(self._key_path(key), asdict(blob))
         return blob
 
     def make_layer(
@@ -113,14 +132,14 @@ class Blobs:
             else:
                 is_wanted = path.name in wanted or path == self.pushed
             if not is_wanted:
-                path.unlink(missing_ok=True)
+                remove(path)
 
     def _key_path(self, key: str) -> Path:
         return self.folder / f"{key.removeprefix('sha256:')}.layer"
 
     @contextmanager
     def _open_new(self) -> Iterator[tuple[IO[bytes], Path]]:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         descriptor, name = tempfile.mkstemp(dir=self.folder, prefix=".")
         try:
             with os.fdopen(descriptor, "wb") as file:

@@ -28,7 +28,7 @@ from fftasks.stages.difference import find_difference
 from fftasks.stages.dockerignore import Ignore
 from fftasks.stages.listing import ContextError, Listing, list_folder, read_ignore
 from fftasks.stages.mirror import Mirror, MovedError, Row
-from fftasks.stages.secret_rules import DIGEST as RULES_DIGEST
+from fftasks.stages.secret import DIGEST as RULES_DIGEST
 
 VERSION = 2
 

@@ -1,4 +1,4 @@
-"""Let nothing that should stay private into the copy, unless the project's owner says so."""
+"""Refuse to copy files with secrets into the image, unless the setting context.allow names them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from fftasks.errors import FFTasksError
 from fftasks.stages.dockerignore import Ignore, Verdict, parse, quote
 from fftasks.stages.secret import Finding
+from fftasks.stages.token_table import FORMATS
 
 _SHOWN = 20
-_ADVICE = {
+_REASONS = {
+    "json-web-token": "a signed token that has not expired",
+    "private-key": "a private key",
+    "password-in-url": "a URL with a password; take the name and the password out of it",
+    "registry-login": "what `docker login` stores for a registry",
+    "kubernetes-login": "what logs in to a cluster",
+    "kubernetes-secret": "a value of a Secret; Base64 hides nothing",
+    "terraform-state": "Terraform writes all values into its state, passwords too",
     "plain-setting": "write ${NAME} in its place, and set NAME in the environment",
-    "password-in-url": "take the name and the password out of the URL",
-    "dotenv": "a file of environment variables",
+    "dotenv": "a variable that is named like a secret and has a value",
+    "login-file": "a password in a file of logins",
+    "key-store": "a file of this name holds keys or logins",
+    "password-in-config": "a literal value of a key that is named like a password",
+    "key-in-config": "a random value of a key that is named like a token",
+    "password-in-code": "a literal value that is named like a password",
+    "key-in-code": "a random value that is named like a token",
+    "password-in-command": "a command with a password in its arguments",
 }
+_ISSUERS = {form.kind: form.issuer for form in FORMATS}
 
-Row = list[str | int]  # [path, line, rule], as in the record
+Row = list[str | int]  # [path, line (0 in a binary file), rule], as in the record
 
 
 class SecretError(FFTasksError):
@@ -23,10 +38,18 @@ class SecretError(FFTasksError):
 
 
 def check(found: Mapping[str, Sequence[Finding]], allow: Iterable[str] = ()) -> list[Row]:
-    """Return the findings that are allowed; raise SecretError with all others at once.
+    """Return the findings that are allowed.
 
-    found: by path, in order; allow: paths and patterns, in the syntax of .dockerignore.
-    Raises SettingsError for one that is none.
+    Args:
+        found: The findings of each file, by path, in the order of the message.
+        allow: Paths and patterns in the syntax of .dockerignore.
+
+    Returns:
+        The findings in files that a pattern allows, as rows of the record.
+
+    Raises:
+        SecretError: There are other findings; the error names all of them, and no value.
+        SettingsError: A pattern is invalid.
     """
     patterns = Ignore(parse(tuple(allow), "setting context.allow"))
     allowed: list[Row] = []
@@ -56,14 +79,16 @@ def _refuse(rows: list[Row]) -> SecretError:
     return SecretError(
         f"context: {what} would get into the image",
         found=lines,
-        tip=f"to keep a file out, add a line such as {line!r} to .dockerignore; "
-        f"if it is no secret, name it in the setting context.allow: [{line!r}]",
+        tip=f"to keep a file out, add a line such as {line!r} to .dockerignore; nodes get secrets by "
+        f"secret_env and secret_files; if it is no secret, name it in the setting context.allow: [{line!r}]",
     )
 
 
 def _format(path: str | int, line: str | int, rule: str | int) -> str:
-    advice = _ADVICE.get(str(rule))
-    return f"{_show(str(path))}:{line}: {rule}" + (f" ({advice})" if advice else "")
+    name, kind = _show(str(path)), str(rule)
+    reason = _REASONS.get(kind) or f"the format of {_ISSUERS.get(kind, 'a token')}'s tokens"
+    place = f"{name}:{line}" if line else f"{name} (binary)"
+    return f"{place}: {kind} ({reason})"
 
 
 def _show(path: str) -> str:

@@ -13,14 +13,13 @@ from typing import Any
 
 from fftasks.record import Record, digest_json
 from fftasks.runtime.members import Members, format_members
-from fftasks.runtime.task import name_group_input, name_input
+from fftasks.runtime.task import PACKS, name_group_input, name_input
 from fftasks.stages.groups import Group
 from fftasks.workflow.instance import OUTPUTS
 from fftasks.workflow.page import KINDS
 from fftasks.workflow.slug import make_slug
 
 ARTIFACT = {"artifactType": {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}}
-PACKS = ("values", "inner")
 _MAX_READABLE = (
     12  # of a group's slug: it stands at each of its edges in an argument of limited size
 )

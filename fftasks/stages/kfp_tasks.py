@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 
 from fftasks.errors import WorkflowError
 from fftasks.record import Record, digest_json
-from fftasks.runtime.executor_input import NAME_ONLY, NO_VALUE, PREVIEW, name_object
-from fftasks.runtime.task import MAX_DESCRIBED
+from fftasks.runtime.executor_input import BARE, NAME_ONLY, NO_VALUE, PREVIEW, name_object
+from fftasks.runtime.task import MAX_DESCRIBED, MAX_DIGESTED
 from fftasks.stages.document import Document
 from fftasks.stages.group_task import (
     ARTIFACT,
@@ -122,6 +122,9 @@ def name_task(slug: str) -> str:
 def limit_previews(tasks: Mapping[str, Document], *, preview: bool) -> None:
     """Set in the environment of tasks how much of their results their containers may show.
 
+    Metadata of a task's inputs stand in one argument of its container, so that tasks with many inputs take
+    from tasks that tell less.
+
     Args:
         tasks: Tasks of one workflow; changed in place.
         preview: False hides the values of all tasks.
@@ -129,9 +132,11 @@ def limit_previews(tasks: Mapping[str, Document], *, preview: bool) -> None:
     for task in tasks.values():
         if not preview:
             task["env"].setdefault(PREVIEW, NO_VALUE)
-        if len(task["artifacts"]) > MAX_DESCRIBED:
-            for source in task["artifacts"].values():
-                tasks[source["task"]]["env"][PREVIEW] = NAME_ONLY
+        inputs = len(task["artifacts"])
+        for source in task["artifacts"].values() if inputs > MAX_DESCRIBED else ():
+            env = tasks[source["task"]]["env"]
+            if env.get(PREVIEW) != BARE:
+                env[PREVIEW] = BARE if inputs > MAX_DIGESTED else NAME_ONLY
 
 
 def _check_node(node: Record, file: str, workflow: str) -> None:

@@ -13,13 +13,15 @@ from typing import Any
 
 from fftasks.errors import WorkflowError
 from fftasks.record import Record
+from fftasks.runtime.task import MAX_DIGESTED
 
 Document = dict[str, Any]
 
 # Bytes in Argo's workflow object, from which `estimate_object` computes its estimate. They are fitted to
 # objects that were put together as the compiler and the driver of KFP 2.17 do, and checked on a real KFP
 # 2.17.0: 40 tasks took 245,747 bytes, a chain of 200 tasks 1,041,143, and 170 tasks, the last of which had
-# 168 inputs, 1,139,983.
+# 168 inputs, 1,139,983. These runs had no digests of inputs, which add 290 bytes for each input
+# (tests/services/workflow_size.py).
 _SPEC_BYTES = 1000  # of a task: its two steps, besides what the pipeline says of it
 _DEPENDENCY_BYTES = (
     24  # of a task's condition for each task that it waits for, besides that one's name
@@ -33,6 +35,7 @@ _GROUP_STATE_BYTES = (
 )
 _INPUT_STATE_BYTES = 240  # the same, for each input
 _FAR_INPUT_STATE_BYTES = 650  # the same, for each input behind the first ones
+_DIGEST_STATE_BYTES = 135  # the same, for the digest of each input, which does not compress
 _NEAR_INPUTS = 20  # as many inputs as compress well, since their copies are near each other
 _CONSTANT_COPIES = 3.4  # how often a constant is in the states
 _ARGUMENT_COPIES = 2.2  # how often the names of a group's nodes are, which are compressed already
@@ -55,7 +58,9 @@ class Cluster:
             give every step a retry strategy (templateDefaults), and so another step around it.
         inputs: Number of input artifacts of one task. They reach its container as one argument of a process.
         argument_bytes: Size of one argument of a process on Linux.
-        input_bytes: Size of one input artifact in the argument that describes the inputs of a task.
+        input_bytes: Size of one input artifact in the argument that describes the inputs of a task, without
+            its digest.
+        digest_bytes: Size of the digest of one input artifact there.
         display_names: Whether a task may be shown under the name of its node. KFP backends before 2.14 look
             for the results of a task under the name that is shown (kubeflow/pipelines 11938).
     """
@@ -65,6 +70,7 @@ class Cluster:
     inputs: int = 230
     argument_bytes: int = 128 * 1024
     input_bytes: int = 560
+    digest_bytes: int = 55
     display_names: bool = True
 
 
@@ -154,6 +160,7 @@ def estimate_object(tasks: Mapping[str, Mapping[str, Any]], cluster: Cluster) ->
         inputs = len(task["artifacts"])
         far = max(inputs - _NEAR_INPUTS, 0)
         states += _STATE_BYTES + _INPUT_STATE_BYTES * (inputs - far) + _FAR_INPUT_STATE_BYTES * far
+        states += _DIGEST_STATE_BYTES * inputs if inputs <= MAX_DIGESTED else 0
         states += int(_NAME_COPIES * max(len(name.encode()) - _SHORT_NAME_BYTES, 0))
         states += _GROUP_STATE_BYTES if len(task["nodes"]) > 1 else 0
         states += int(_CONSTANT_COPIES * _measure(task["parameters"]))
@@ -211,7 +218,8 @@ def _check_inputs(attempted: str, task: Document, cluster: Cluster) -> None:
             found=[f"node {node!r} has {inputs} inputs; a task takes about {cluster.inputs}"],
             tip="collect the results in two steps: nodes that take a part each, and one that takes theirs",
         )
-    size = inputs * cluster.input_bytes + _measure(task["parameters"])
+    each = cluster.input_bytes + (cluster.digest_bytes if inputs <= MAX_DIGESTED else 0)
+    size = inputs * each + _measure(task["parameters"])
     if size > cluster.argument_bytes:
         raise WorkflowError(
             attempted,

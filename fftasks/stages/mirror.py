@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from fftasks.record import digest_bytes, write_text
+from fftasks.runtime.regular import make_folder, move, open_new, read_bytes, read_text, remove
 from fftasks.stages.listing import Listing, list_parents, refuse
+from fftasks.stages.secret import DIGEST as RULES_DIGEST
 from fftasks.stages.secret import Finding, Search
-from fftasks.stages.secret_rules import DIGEST as RULES_DIGEST
 
 _RACY_NS = 100_000_000
 _WHOLE_SECONDS_NS = 2_100_000_000
@@ -63,7 +64,7 @@ class Mirror:
         inputs: a digest of all that decides besides; it must be the same as well.
         """
         try:
-            return self._stamp.read_text() == self._sign_all(listing, inputs)
+            return read_text(self._stamp) == self._sign_all(listing, inputs)
         except OSError:
             return False
 
@@ -99,7 +100,7 @@ class Mirror:
         Raises ContextError as measure() does, MovedError for a file that is not any more what was
         measured, and OSError if the copy cannot be written.
         """
-        self._target.mkdir(parents=True, exist_ok=True)
+        make_folder(self._target)
         # first of all: a file must not be written through what used to be a link
         self._prune("", listing, list_parents([*listing.files, *listing.links, *listing.folders]))
         for row in rows:
@@ -176,9 +177,9 @@ class Mirror:
                 raise MovedError(path)
             os.chmod(temporary, 0o755 if row[3] else 0o644)  # noqa: PTH101
             _make_parent(target)
-            os.replace(temporary, target)  # noqa: PTH105
+            move(temporary, target)
         finally:
-            Path(temporary).unlink(missing_ok=True)
+            remove(temporary)
         self._known[path].copy = _sign(os.lstat(target))
         self._learned = True
 
@@ -215,11 +216,11 @@ def read_file(file: Path, path: str) -> tuple[str, list[Finding]]:
 
 def _read_memory(path: Path) -> dict[str, _Known]:
     try:
-        memory = json.loads(path.read_bytes())
+        memory = json.loads(read_bytes(path))
         if memory["rules"] != RULES_DIGEST:
             return {}
         return {name: _Known(*fields) for name, fields in memory["files"].items()}
-    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return {}  # it only saves work
 
 
@@ -251,7 +252,7 @@ def _copy(source: Path, target: str, path: str) -> tuple[int, str]:
     except OSError as exc:
         raise refuse(path, exc) from exc
     hasher = hashlib.sha256()
-    with file, open(target, "wb") as copy:  # noqa: PTH123
+    with file, open(open_new(target), "wb") as copy:  # noqa: PTH123
         while piece := file.read(_PIECE_BYTES):
             hasher.update(piece)
             copy.write(piece)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fftasks.errors import NodeError, StoreError
 from fftasks.graph import name_function
 from fftasks.record import Record, digest_json, read_record
+from fftasks.runtime.regular import is_regular, read_text, remove
 from fftasks.settings.nodes import NodeSettings, list_env_pieces
 from fftasks.store import Store, Trace
 from fftasks.workflow.instance import OUTPUTS
@@ -136,7 +137,7 @@ def _read_outputs(
 ) -> dict[str, str]:
     path = store.spell_node(slug)
     try:
-        stat = os.stat(path)  # noqa: PTH116 - a text
+        stat = os.lstat(path)
     except FileNotFoundError:
         return {}
     record = read_record(path)
@@ -267,7 +268,7 @@ def clear(node: Mapping[str, Any], store: Store) -> None:
     """Remove what a node that failed has left."""
     for output in OUTPUTS[node["kind"]]:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(store.new_path(node["slug"], output))  # noqa: PTH108 - a text
+            remove(store.new_path(node["slug"], output))
     store.drop_pages(node["slug"])
 
 
@@ -311,13 +312,13 @@ def _describe_failure(node: Mapping[str, Any], errors: Sequence[str], store: Sto
     if len(errors) > 1:
         headline += f", at the last of {len(errors)} tries"
     path = store.log_path(node["slug"])
-    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    lines = read_text(path).splitlines() if is_regular(path) else []
     found = [rest] if rest else []
     if lines:
         found += [
             "last lines of its log:",
             *(f"  {line[:_LONGEST_LINE]}" for line in lines[-_LAST_LINES:]),
         ]
-    if path.exists():
+    if is_regular(path):
         found.append(f"whole log: {os.path.relpath(path)}")
     return NodeError(f"run: {headline}", found=found)

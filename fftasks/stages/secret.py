@@ -1,30 +1,44 @@
-"""Find what should stay private in a file: keys, tokens and passwords, by line and rule.
+"""Find what should stay private in a file or a text: keys, tokens and passwords, by line and rule.
 
-What is looked for stands in secret_rules.py. A file that is no text (it has a NUL near its beginning) is
-known by its name only. The value never leaves this module.
+secret_rules.py lists the rules. The value of a secret never leaves this module.
 """
 
 from __future__ import annotations
 
-import functools
-import re
+import codecs
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
-from fftasks.stages.secret_rules import RULES, Rule, is_placeholder
+from fftasks.record import digest_bytes
+from fftasks.stages import (
+    assignments,
+    manifests,
+    secret_places,
+    secret_rules,
+    secret_values,
+    token_table,
+    tokens,
+)
+from fftasks.stages.secret_places import Place, classify
+from fftasks.stages.secret_rules import Hit
 
 HIDDEN = "•••"
 _OVERLAP_BYTES = 1 << 13  # no rule looks further ahead
-_BEHIND_BYTES = 64  # nor further back
+_BEHIND_BYTES = 512  # nor further back
 _MOST = 20  # findings per file
 _HEAD_BYTES = 1 << 13  # where a NUL says that a file is no text, as git has it
-_ANYWHERE = tuple(rule for rule in RULES if not rule.paths)
-_NAMED = tuple(rule for rule in RULES if rule.paths)
+_DOCUMENT_BYTES = 1 << 20  # a larger manifest is not parsed
+_BINARY_BYTES = 1 << 26  # beyond this, a binary file is not searched
+_ZEROS = 0.35  # share of NULs from which on a file without any mark is in UTF-16
+_ENCODED_PEM = b"LS0tLS1CRUdJTi"  # "-----BEGIN" in Base64
+_KEY_NAMES = (b"X-Amz-Credential=", b"AWSAccessKeyId=", b"Credential=")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A line of a file, counted from 1, and the rule that it meets."""
+    """A line of a file, counted from 1 (0 in a binary file), and the rule that found a secret there."""
 
     line: int
     rule: str
@@ -50,42 +64,41 @@ def find_tokens(text: str) -> list[Token]:
         The tokens, which do not overlap; an empty list if the text has none.
     """
     data = text.encode("utf-8", "surrogatepass")
-    if not _compile_keywords().search(data):
-        return []
-    spans: list[tuple[int, int, str]] = []
-    for rule in _ANYWHERE:
-        if _may_match(rule, data):
-            for match in rule.whole.finditer(data):
-                group = "value" if "value" in match.re.groupindex else 0
-                if not (group and is_placeholder(match[group])):
-                    spans.append((*match.span(group), rule.name))
-    tokens: list[Token] = []
-    for begin, end, kind in sorted(spans):
-        at = len(data[:begin].decode("utf-8", "surrogatepass"))
-        if not tokens or at >= tokens[-1].end:
-            length = len(data[begin:end].decode("utf-8", "surrogatepass"))
-            tokens.append(Token(kind, at, at + length))
-    return tokens
+    found: list[Token] = []
+    for hit in _find_in_text(data):
+        begin = len(data[: hit.begin].decode("utf-8", "surrogatepass"))
+        end = begin + len(data[hit.begin : hit.end].decode("utf-8", "surrogatepass"))
+        found.append(Token(hit.rule, begin, end))
+    return found
 
 
 def hide_tokens(text: str) -> str:
-    """Return a text with what is a token, a key or a password in any file taken out of it."""
+    """Return a text in which "•••" stands for every token, key and password.
+
+    Args:
+        text: Any text that is shown to people, such as a docstring or a line of a log.
+
+    Returns:
+        The text with what find_tokens() finds replaced.
+    """
     data = text.encode("utf-8", "surrogatepass")
-    if not _compile_keywords().search(data):
-        return text
-    for rule in _ANYWHERE:
-        if _may_match(rule, data):
-            data = rule.whole.sub(_hide, data)
-    return data.decode("utf-8", "surrogatepass")
+    hits = _find_in_text(data)
+    for hit in reversed(hits):
+        data = data[: hit.begin] + HIDDEN.encode() + data[hit.end :]
+    return data.decode("utf-8", "surrogatepass") if hits else text
 
 
-def _hide(match: re.Match[bytes]) -> bytes:
-    if "value" not in match.re.groupindex:
-        return HIDDEN.encode()
-    if is_placeholder(match["value"]):
-        return match[0]
-    begin, end = (at - match.start() for at in match.span("value"))
-    return match[0][:begin] + HIDDEN.encode() + match[0][end:]
+def _find_in_text(data: bytes) -> list[Hit]:
+    """Return what is secret in any text, whole and without overlaps."""
+    hits = [
+        *_find_tokens(data, 0, len(data), _ANYWHERE),
+        *secret_rules.find_structures(data, 0, len(data), _ANYWHERE),
+    ]
+    chosen: list[Hit] = []
+    for hit in sorted(hits, key=lambda hit: (hit.begin, -hit.end)):
+        if not chosen or hit.begin >= chosen[-1].end:
+            chosen.append(hit)
+    return chosen
 
 
 class Search:
@@ -93,25 +106,38 @@ class Search:
 
     def __init__(self, path: str) -> None:
         """Begin; path is the file's, relative to the folder, with "/"."""
-        self._rules: tuple[Rule, ...] = _ANYWHERE
-        if _compile_names().search(path):
-            self._rules += tuple(r for r in _NAMED if r.names.search(path))
+        self._place = classify(path)
+        self._hint = path.rpartition("/")[2].lower().encode("utf-8", "replace")
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._is_binary = False
+        self._size = 0
         self._data = b""
-        self._begin = -1  # where in the data to go on
+        self._begin = 0  # where in the data to go on
         self._line = 1
-        self._found: dict[int, str] = {}  # line -> rule; the first of the table counts
+        self._document = b""
+        self._found: dict[int, str] = {}  # line -> rule; the first that finds something counts
 
     def feed(self, piece: bytes, *, is_last: bool) -> None:
         """Look through the next piece."""
-        if self._begin < 0:
-            self._begin = 0
-            if b"\0" in piece[:_HEAD_BYTES]:
-                self._rules = tuple(rule for rule in self._rules if not rule.keywords)
+        if piece and not self._size:
+            self._start(piece[:_HEAD_BYTES])
+        self._size += len(piece)
+        if self._is_binary and self._size > _BINARY_BYTES:
+            return
+        if self._decoder is not None:
+            piece = self._decoder.decode(piece, is_last).encode("utf-8", "replace")
         data = self._data + piece if self._data else piece
         end = len(data) if is_last else max(self._begin, len(data) - _OVERLAP_BYTES)
-        for rule in self._rules:
-            if _may_match(rule, data):
-                self._note(rule, data, end)
+        for hit in self._find(data, self._begin, end):
+            if len(self._found) > _MOST:
+                break
+            line = data[hit.begin : hit.begin + _OVERLAP_BYTES].partition(b"\n")[0]
+            if not secret_rules.ALLOWED_LINE.search(line):
+                self._note(hit.rule, data, hit.begin)
+        if not self._is_binary and len(self._document) <= _DOCUMENT_BYTES:
+            self._document += piece
+        if is_last and len(self._document) <= _DOCUMENT_BYTES:
+            self._find_in_document(self._document)
         kept = max(0, end - _BEHIND_BYTES)
         self._line += data.count(b"\n", 0, kept)
         self._data, self._begin = data[kept:], end - kept
@@ -120,29 +146,129 @@ class Search:
         """Return what was found, in order, one a line; at most 20."""
         return [Finding(line, self._found[line]) for line in sorted(self._found)][:_MOST]
 
-    def _note(self, rule: Rule, data: bytes, end: int) -> None:
-        for match in rule.pattern.finditer(data, self._begin):
-            if match.start() >= end or len(self._found) > _MOST:
-                return
-            if "value" not in rule.pattern.groupindex or not is_placeholder(match["value"]):
-                line = self._line + data.count(b"\n", 0, match.start(rule.pattern.groups))
-                self._found.setdefault(line, rule.name)
+    def _start(self, head: bytes) -> None:
+        if encoding := _guess_encoding(head):
+            self._decoder = codecs.getincrementaldecoder(encoding)("replace")
+        else:
+            self._is_binary = b"\0" in head
+        if self._place.is_store and not self._place.is_test:
+            self._found[1] = "key-store"
+
+    def _find(self, data: bytes, begin: int, end: int) -> Iterator[Hit]:
+        place = self._place
+        if self._is_binary:
+            yield from _find_tokens(data, begin, end, _BINARY)
+            if not place.is_test:
+                yield from secret_rules.find_private_keys(data, begin, end)
+            return
+        yield from _find_tokens(data, begin, end, place, self._hint)
+        yield from secret_rules.find_structures(data, begin, end, place)
+        if place.is_dotenv and not place.is_quiet:
+            yield from assignments.find_variables(data, begin, end)
+        if place.has_assignments:
+            yield from assignments.find_assignments(data, begin, end, place)
+
+    def _find_in_document(self, data: bytes) -> None:
+        """Look for what only a whole document says."""
+        place = self._place
+        if place.is_test:
+            return
+        if place.is_own:
+            for at in secret_rules.find_in_settings(data):
+                self._found[1 + data.count(b"\n", 0, at)] = "plain-setting"
+        if place.is_state and secret_rules.is_state(data):
+            self._found.setdefault(1, "terraform-state")
+        if place.kind in {"config", "other"} and (place.is_kube or manifests.is_manifest(data)):
+            for line, rule in manifests.find_in_manifests(
+                data, is_kubeconfig=place.is_kube, check=_has_secret
+            ):
+                if self._found.get(line) in {"password-in-config", "key-in-config"}:
+                    del self._found[line]  # the manifest says better what it is
+                if rule:
+                    self._found.setdefault(line, rule)
+
+    def _note(self, rule: str, data: bytes, at: int) -> None:
+        line = 0 if self._is_binary else self._line + data.count(b"\n", 0, at)
+        self._found.setdefault(line, rule)
 
 
-def _may_match(rule: Rule, data: bytes) -> bool:
-    # a search for a word is many times faster than one for a pattern
-    for word in rule.keywords:
-        if word in data:  # any() would take as long as the search itself
-            return True
-    return not rule.keywords
+_ANYWHERE = classify("text.txt")
+_BINARY = _ANYWHERE._replace(kind="data")
 
 
-@functools.cache
-def _compile_keywords() -> re.Pattern[bytes]:
-    return re.compile(b"|".join(re.escape(word) for rule in _ANYWHERE for word in rule.keywords))
+def _has_secret(path: str, data: bytes) -> bool:
+    search = Search(path)
+    search.feed(data, is_last=True)
+    return bool(search.list_findings())
 
 
-@functools.cache
-def _compile_names() -> re.Pattern[str]:
-    """Return what finds the files that any of the rules for some files is for."""
-    return re.compile("|".join(f"(?:{r.paths})" for r in _NAMED), re.IGNORECASE | re.VERBOSE)
+def _guess_encoding(head: bytes) -> str:
+    """Return the encoding of a text in UTF-16, with or without a mark at its beginning; else ""."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    even, odd = head[0::2], head[1::2]
+    if odd.count(0) > _ZEROS * len(head) and not even.count(0):
+        return "utf-16-le"
+    if even.count(0) > _ZEROS * len(head) and not odd.count(0):
+        return "utf-16-be"
+    return ""
+
+
+def _find_tokens(
+    data: bytes, begin: int, end: int, place: Place, hint: bytes = b""
+) -> Iterator[Hit]:
+    """Yield the tokens of the table, and random values that are named like a key."""
+    near = not place.is_quiet and place.kind != "data"
+    for first, until in tokens.list_words(data, begin, end):
+        found = tokens.find_in_word(data, first, until, near=near, hint=hint)
+        if found is None and place is _BINARY:
+            found = tokens.find_in_binary(data, first, until)
+        if found is not None:
+            if _is_reported(data, found, place):
+                yield Hit(found.format.kind, found.begin, found.end)
+        elif place.has_assignments and until - first <= assignments.LONGEST_KEY:
+            yield from assignments.find_named_key(data, first, until, place)
+        if data.startswith(_ENCODED_PEM, first) and not place.is_test:
+            yield from _find_encoded_key(data, first, until)
+    for found in tokens.find_marked(data, begin, end):
+        if _is_reported(data, found, place):
+            yield Hit(found.format.kind, found.begin, found.end)
+
+
+def _find_encoded_key(data: bytes, begin: int, end: int) -> Iterator[Hit]:
+    while data[end : end + 1] == b"=":
+        end += 1
+    if b"PRIVATE KEY-----" in secret_values.decode(data[begin:end]):
+        yield Hit("private-key", begin, end)
+
+
+def _is_reported(data: bytes, found: tokens.Found, place: Place) -> bool:
+    """Tell whether what has the format of a token may be one: it is no example, and has not expired."""
+    token, before = data[found.begin : found.end], data[max(0, found.begin - 40) : found.begin]
+    if secret_values.is_placeholder(token):
+        return False
+    if b"AAAAAA" in token and found.format.issuer != "Azure":
+        return False  # zeros in Base64
+    if found.format.kind == "json-web-token":
+        return place is _ANYWHERE or (not place.is_quiet and secret_values.is_live(token))
+    if found.format.issuer == "AWS" and before.endswith(_KEY_NAMES):
+        return False  # the name of a key in a signed URL is not the key
+    return not (place.is_test and found.format.has_checksum) or tokens.has_valid_checksum(token)
+
+
+def _digest_rules() -> str:
+    """Return a digest of all rules; with another one, files have to be searched again."""
+    modules = (
+        assignments,
+        manifests,
+        secret_places,
+        secret_rules,
+        secret_values,
+        token_table,
+        tokens,
+    )
+    files = [__file__, *(str(module.__file__) for module in modules)]
+    return digest_bytes(b"\0".join(Path(file).read_bytes() for file in files))
+
+
+DIGEST = _digest_rules()

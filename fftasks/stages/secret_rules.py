@@ -1,217 +1,195 @@
-r"""What should stay private in a file, as rules: what to look for, and in which files.
+r"""The rules of the secret gate, and those that know a structure: keys, URLs, logins, our own settings.
 
-Only what can hardly be anything else counts: a token with its issuer's prefix, a key between its marks,
-a password in a file that is made for passwords. Entropy is not looked at, and source code may call
-a variable `password`: what stops somebody wrongly is soon switched off.
+Every rule wants a literal value that can hardly be anything else. What depends on the name of a setting or
+a variable depends on the kind of file too, because a gate that stops people wrongly is soon switched off.
 
-    rule                  found in     what it finds
-    private-key           any file     "-----BEGIN … PRIVATE KEY" with a key behind it; PuTTY's keys
-    <issuer>-token        any file     tokens that begin as the issuer's do (GitHub, AWS, Slack, …)
-    json-web-token        any file     eyJ….eyJ….…, as Kubernetes and Kubeflow hand out
-    password-in-url       any file     scheme://name:password@host
-    registry-login        any file     "auth" below "auths", as `docker login` writes it
-    kubernetes-login      any file     client-key-data; a token or password of a user in a kubeconfig
-    plain-setting         config/*.yaml  password, token or cookies of this project, not as ${NAME}
-    password-in-config    *.yaml, *.json, …  a key that ends in "password", with a literal value
-    key-in-config         the same     api_key, client_secret, …, with a long value that has a digit
-    dotenv, login-file, key-store  by name  .env, .netrc, .pypirc, gcloud's files, *.p12, …
+    rule                  where             what it finds
+    <issuer>-token        any file          a token of token_table.py; those that only a word nearby
+                                            distinguishes not in documentation, samples and tests
+    json-web-token        not docs, tests   eyJ….eyJ….…, unless it has expired
+    private-key           not tests         "-----BEGIN … PRIVATE KEY" and a key; PuTTY's keys; JWKs
+    password-in-url       not docs, tests   scheme://name:password@host
+    registry-login        not tests         "auth" below "auths", as `docker login` writes it
+    kubernetes-login      not tests         a key, token or password of a user in a kubeconfig
+    kubernetes-secret     not tests         data or stringData of a Secret
+    terraform-state       *.tfstate         any state with resources or outputs: it holds their passwords
+    plain-setting         config/*.yaml     a secret setting of fftasks as a literal, not as ${NAME}
+    dotenv                .env, .envrc, …   a variable that is named like a secret, or has a random value
+    login-file            .netrc, .pypirc   a password
+    key-store             by name           *.p12, .git-credentials, gcloud's files, …
+    password-in-config    YAML, INI, JSON…  a key that ends in "password" or "secret"
+    key-in-config         the same          a random value named token, api_key, secret, …
+    password-in-code      programs, shell   the same two for string literals and assignments; the value
+    key-in-code                             must look drawn at random or have several kinds of characters
+    password-in-command   shell             curl -u name:password, mysql -p, docker login -p, …
+
+A binary file is searched for tokens and private keys only. Values that never count are references
+(${NAME}, $(command), {{ template }}, <placeholder>, %NAME%), examples, and the default passwords of
+services (postgres, minioadmin, changeme, admin123). A line with "pragma: allowlist secret" or
+"gitleaks:allow" does not count either.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
-from fftasks.record import digest_json
+from fftasks.settings.tree import RULES as SETTINGS
+from fftasks.settings.tree import SECTIONS
+from fftasks.stages.secret_places import Place
+from fftasks.stages.secret_values import SETTING, count_classes, is_password, is_placeholder
 
-# secret/key, as in secret_env of a node's settings: where a secret is, and not what it is
-_NO_REFERENCE = (
-    rb"(?!(?-i:[a-z0-9][a-z0-9.-]*/(?:[a-z0-9._-]+|[A-Z0-9_]+))[\"']?[ \t\r]*(?:[,}#]|$))"
-)
-_CONFIG = (
-    r"\.(?:ya?ml|toml|ini|cfg|cnf|conf|json|properties)$|(?:^|/)\.(?:npmrc|yarnrc|s3cfg|boto)$"
-)
-_KEY = rb"(?im)(?:^|[{,])[ \t]*(?:-[ \t]+|export[ \t]+|//[^\s=]+:)?[\"']?[\w.-]*"
-_IS = rb"[\"']?[ \t]*[:=][ \t]*[\"']?"
-# in a text of a program or of JSON a line ends in "\n", and quotes may stand between
+ALLOWED_LINE = re.compile(rb"pragma: allowlist secret|gitleaks:allow")
+
+# in a program or in JSON a line ends in "\n", and quotes may stand between
 _BREAK = rb"(?:\s|\\[nr]|[\"'(),]|\+(?=\s))"
-_LOGIN = r"(?:^|/)(?:\.netrc|_netrc|\.pypirc|\.databrickscfg)$"
-_STORES = r"""\.(?:p12|pfx|jks|keystore|kdbx)$
-    |(?:^|/)(?:application_default_credentials\.json|access_tokens\.db|msal_token_cache\.(?:json|bin))$
-    |(?:^|/)(?:\.git-credentials|\.pgpass|\.vault-token|\.htpasswd|\.streamlit/secrets\.toml)$
-    |(?:^|/)gcloud/(?:credentials\.db|legacy_credentials/.+)$"""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What to look for; `paths` limits it to files that are called so.
-
-    keywords: no file without one of them can match; none: any file can
-    source: of the pattern; its group "value", if it has one, must be no placeholder
-    rest: of the secret, behind what the pattern finds of it: to be hidden as well where a text is shown
-    Compiled when they are first needed: where nothing changed, nothing is searched.
-    """
-
-    name: str
-    keywords: tuple[bytes, ...]
-    source: bytes
-    paths: str = ""
-    rest: bytes = b""
-
-    @functools.cached_property
-    def pattern(self) -> re.Pattern[bytes]:
-        """What is looked for."""
-        return re.compile(self.source)
-
-    @functools.cached_property
-    def whole(self) -> re.Pattern[bytes]:
-        """What is hidden: a secret to its end."""
-        return re.compile(self.source + self.rest)
-
-    @functools.cached_property
-    def names(self) -> re.Pattern[str]:
-        """What a file must be called."""
-        return re.compile(self.paths, re.IGNORECASE | re.VERBOSE)
-
-
-def _rule(name: str, keywords: str, pattern: bytes, paths: str = "", rest: bytes = b"") -> Rule:
-    return Rule(name, tuple(keywords.encode().split()), pattern, paths, rest)
-
-
-RULES = (
-    _rule(
-        "private-key",
-        "PRIVATE",
-        rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:\s|\\[nr]|[\"'+(),]){0,40}"
-        rb"(?:[A-Z][\w-]{2,20}: [^\r\n\\]{1,100}(?:\s|\\[nr]){1,8}){0,5}[A-Za-z0-9+/=]{32}",
-        rest=rb"[A-Za-z0-9+/=]*(?:" + _BREAK + rb"{1,40}[A-Za-z0-9+/=]{24,})*"
-        rb"(?:(?:" + _BREAK + rb"{1,40}[A-Za-z0-9+/=]{0,80}){1,3}-----END [A-Z0-9 ]{1,40}-----)?",
-    ),
-    _rule(
-        "private-key",
-        "PuTTY-User-Key-File-",
-        rb"PuTTY-User-Key-File-\d: ",
-        rest=rb"(?:[\s\S]{0,8192}?Private-MAC: ?\w+|[^\r\n]*)",
-    ),
-    _rule("aws-token", "AKIA ASIA", rb"\b(?P<value>(?:AKIA|ASIA)[A-Z0-9]{16})\b"),
-    _rule(
-        "aws-token",
-        "ecret ECRET",
-        rb"(?i)aws_?secret_?access_?key[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?P<value>[\w/+]{40})(?![\w/+=])",
-    ),
-    _rule("azure-token", "AccountKey=", rb"AccountKey=(?P<value>[\w+/]{86}==)"),
-    _rule("azure-token", "Q~", rb"(?<![\w~.-])(?P<value>[\w~.]{3}\dQ~[\w~.-]{31,34})(?![\w~.-])"),
-    _rule("google-token", "AIza", rb"\b(?P<value>AIza[\w-]{35})(?![\w-])"),
-    _rule("google-token", "GOCSPX-", rb"\b(?P<value>GOCSPX-[\w-]{28})(?![\w-])"),
-    _rule("google-token", "ya29.", rb"\b(?P<value>ya29\.[\w-]{30,})"),
-    _rule("google-token", '"1//0', rb"\"(?P<value>1//0[\w-]{30,})\""),
-    _rule(
-        "github-token", "ghp_ gho_ ghu_ ghs_ ghr_", rb"\b(?P<value>gh[pousr]_[A-Za-z0-9]{36,255})\b"
-    ),
-    _rule("github-token", "github_pat_", rb"\b(?P<value>github_pat_\w{60,255})\b"),
-    _rule("gitlab-token", "glpat- gldt- glrt-", rb"\b(?P<value>gl(?:pat|dt|rt)-[\w-]{20,})"),
-    _rule("slack-token", "xox", rb"\b(?P<value>xox[abeprs]-(?:\d+-)[\w-]{20,})"),
-    _rule(
-        "slack-token",
-        "hooks.slack.com",
-        rb"hooks\.slack\.com/services/(?P<value>T\w{8,}/B\w{8,}/\w{20,})",
-    ),
-    _rule("huggingface-token", "hf_", rb"\b(?P<value>hf_[A-Za-z0-9]{34})\b"),
-    _rule("openai-token", "T3BlbkFJ", rb"\b(?P<value>sk-[\w-]{20,}T3BlbkFJ[\w-]{20,})"),
-    _rule("anthropic-token", "sk-ant-", rb"\b(?P<value>sk-ant-[a-z0-9]+-[\w-]{80,})"),
-    _rule(
-        "wandb-token", "andb ANDB", rb"(?i)wandb[\w.]*[^\w\r\n].{0,30}?(?P<value>\b[0-9a-f]{40}\b)"
-    ),
-    _rule(
-        "kaggle-token",
-        '"username"',
-        rb"\"key\"\s{0,4}:\s{0,4}\"(?P<value>[0-9a-f]{32})\"",
-        "kaggle",
-    ),
-    _rule("pypi-token", "pypi-AgE", rb"\b(?P<value>pypi-AgE[\w-]{50,})"),
-    _rule("npm-token", "npm_", rb"\b(?P<value>npm_[A-Za-z0-9]{36})\b"),
-    _rule("stripe-token", "k_live_", rb"\b(?P<value>[rs]k_live_[A-Za-z0-9]{20,})"),
-    _rule("sendgrid-token", "SG.", rb"\b(?P<value>SG\.[\w-]{22}\.[\w-]{43})"),
-    _rule("databricks-token", "dapi", rb"\b(?P<value>dapi[a-f0-9]{32}(?:-\d)?)\b"),
-    _rule("docker-token", "dckr_", rb"\b(?P<value>dckr_[po]at_[\w-]{20,})"),
-    _rule("vault-token", "hvs.", rb"\b(?P<value>hvs\.[\w-]{24,})"),
-    _rule(
-        "json-web-token",
-        "eyJ",
-        rb"\b(?P<value>eyJ[\w-]{15,}\.eyJ[\w-]{15,}\.[\w-]{20,})",
-    ),
-    _rule(
-        "password-in-url",
-        "://",
-        rb"://[^\s/:@\"'`<>{}\[\]()$%*\\]{0,64}:(?P<value>[^\s/:@\"'`<>{}\[\]()$\\]{3,256})@"
-        rb"(?!localhost|127\.|\[|(?:[\w-]+\.)*(?:example|invalid|test)\b)[\w-]",
-    ),
-    _rule(
-        "registry-login",
-        '"auths"',
-        rb"\"(?:auth|identitytoken|registrytoken)\"\s{0,4}:\s{0,4}\"(?P<value>[^\"\s$]{8,})\"",
-    ),
-    _rule(
-        "kubernetes-login",
-        "client-key-data",
-        rb"client-key-data[\"']?:[ \t]*[\"']?(?P<value>[\w+/=]{40,})",
-    ),
-    _rule(
-        "kubernetes-login",
-        "users:",
-        rb"(?m)^[ \t]+(?:token|password):[ \t]*[\"']?(?P<value>[^\s\"'#${<]{8,})",
-        r"(?:^|/)(?:\.kube/|[^/]*kubeconfig)",
-    ),
-    _rule(
-        "plain-setting",
-        "password token cookies",
-        rb"(?m)(?:^[ \t]*(?:\#[ \t]*)?|[{,][ \t]*)[\"']?(?:password|token|cookies)[\"']?[ \t]*:[ \t]+"
-        rb"(?!(?:null|~)[ \t]*$)(?![^\r\n]*(?<!\$)\$\{)[\"']?(?P<plain>[^\s\"'#,}])",
-        r"(?:^|/)config/[^/]+\.ya?ml$",
-    ),
-    _rule(
-        "password-in-config",
-        "assw ASSW assphrase ASSPHRASE",
-        _KEY
-        + rb"(?:password|passwd|passphrase)"
-        + _IS
-        + _NO_REFERENCE
-        + rb"(?P<value>[^\s\"'#,{}\[\]]{4,})",
-        _CONFIG,
-    ),
-    _rule(
-        "key-in-config",
-        "ecret ECRET pi_ PI_ piK oken OKEN ccess",
-        _KEY
-        + rb"(?:api_?key|client_?secret|secret_?key|secret_?access_?key|(?:auth|access|refresh)_?token)"
-        + _IS
-        + _NO_REFERENCE
-        + rb"(?P<value>(?=[\w./+=~-]*\d)[\w./+=~-]{16,})",
-        _CONFIG,
-    ),
-    _rule(
-        "dotenv",
-        "=",
-        rb"(?m)\A(?:.*\n)*?[ \t]*(?:export[ \t]+)?[A-Za-z_]\w*[ \t]*=[ \t]*[\"']?([^\s\"'#])",
-        r"(?:^|/)(?:\.env(?:\.(?!example|sample|template|dist|default)[^/]+)?|[^/]+\.env)$",
-    ),
-    _rule(
-        "login-file", "password", rb"(?m)(?:^|\s)password\s{1,4}(?:=\s{0,4})?(?P<value>\S+)", _LOGIN
-    ),
-    _rule("login-file", "password=", rb"(?m)^\s*password=(?P<value>\S+)", _LOGIN),
-    _rule("key-store", "", rb"(?s)\A.", _STORES),
+_PRIVATE_KEY = (
+    rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:\s|\\[nr]|[\"'+(),]){0,40}"
+    rb"(?:[A-Z][\w-]{2,20}: [^\r\n\\]{1,100}(?:\s|\\[nr]){1,8}){0,5}[A-Za-z0-9+/=]{32}"
+    rb"[A-Za-z0-9+/=]*(?:" + _BREAK + rb"{1,40}[A-Za-z0-9+/=]{24,})*"
+    rb"(?:(?:" + _BREAK + rb"{1,40}[A-Za-z0-9+/=]{0,80}){1,3}-----END [A-Z0-9 ]{1,40}-----)?"
 )
+_PUTTY_KEY = rb"PuTTY-User-Key-File-\d: (?:[\s\S]{0,8192}?Private-MAC: ?\w+|[^\r\n]*)"
+_JWK = rb"\"d\"\s{0,4}:\s{0,4}\"(?P<value>[\w-]{40,})\""
+_URL = re.compile(
+    rb"://(?P<user>[^\s/:@\"'`<>{}\[\]()$%*\\]{0,64}):(?P<value>[^\s/:@\"'`<>{}\[\]()$\\]{3,256})@"
+    rb"(?P<host>[\w.-]+|\[)"
+)
+_LOCAL_HOST = re.compile(
+    rb"(?i)localhost$|127\.|\[$|0\.0\.0\.0|host\.docker\.internal"
+    rb"|(?:.*\.)?(?:example|invalid|test)(?:\.(?:com|org|net))?$"
+)
+_LONG_PASSWORD = 10
+_REGISTRY = re.compile(
+    rb"\"(?:auth|identitytoken|registrytoken)\"\s{0,4}:\s{0,4}\"(?P<value>[^\"\s$]{8,})\""
+)
+_CLIENT_KEY = re.compile(rb"client-key-data[\"']?:[ \t]*[\"']?(?P<value>[\w+/=]{40,})")
+_LOGIN_LINE = re.compile(
+    rb"(?m)(?:^|\s)password\s{1,4}(?:[=:]\s{0,4})?(?P<value>\S+)|^\s*password[=:](?P<other>\S+)"
+)
+_STATE = re.compile(rb"\"resources\"\s*:\s*\[\s*\{|\"outputs\"\s*:\s*\{\s*\"")
+_SIGNATURE = re.compile(rb"[?&](?:amp;)?sig=(?P<value>[A-Za-z0-9%+/]{40,60}(?:%3[Dd]|=))")
+_EXPIRY = re.compile(rb"[?&;]se=(\d{4})-(\d\d)-(\d\d)")
 
-DIGEST = digest_json([[r.name, repr(r.keywords), repr(r.source), r.paths] for r in RULES])
 
-_PLACEHOLDER = rb"""(?ix) example | placeholder | dummy | changeme | change[_-]me | redacted | your[_-]
-    | (.)\1{5} | 12345678 | abcdefgh | \.\.\.
-    | ^ (?: [$%{<!*&] | .*\$ $ | ENC\[ | vault: | env: )
-    | ^ (?: pass | password | passwd | passphrase | pwd | pw | secret | token | user | username
-          | string | str | null | none | true | false | test | admin | root | x+ | \*+ ) $"""
+class Hit(NamedTuple):
+    """A secret in a text: the rule that found it, and where the value begins and ends."""
+
+    rule: str
+    begin: int
+    end: int
 
 
-def is_placeholder(value: bytes) -> bool:
-    """Tell whether a value stands where a secret would, and is none: "changeme", "${TOKEN}", "***"."""
-    return re.search(_PLACEHOLDER, value) is not None
+def list_places(data: bytes, words: Iterable[bytes], begin: int, end: int) -> Iterator[int]:
+    """Yield where one of some words begins in a range; many times faster than a search for a pattern."""
+    for word in words:
+        at = data.find(word, begin, end + len(word))
+        while 0 <= at < end:
+            yield at
+            at = data.find(word, at + 1, end + len(word))
+
+
+def find_private_keys(data: bytes, begin: int, end: int) -> Iterator[Hit]:
+    """Yield the private keys in a text, each to its end."""
+    for mark, pattern in _compile_keys():
+        for at in list_places(data, (mark,), begin, end):
+            if match := pattern.match(data, at):
+                yield Hit("private-key", *match.span())
+    if b'"kty"' in data:
+        for match in re.finditer(_JWK, data[:end]):
+            if match.start() >= begin:
+                yield Hit("private-key", *match.span("value"))
+
+
+def find_structures(data: bytes, begin: int, end: int, place: Place) -> Iterator[Hit]:
+    """Yield private keys, passwords in URLs, and what logs in to a registry or a cluster."""
+    if place.is_test:
+        return
+    yield from find_private_keys(data, begin, end)
+    if not place.is_quiet:
+        yield from _find_in_urls(data, begin, end)
+    yield from _find_logins(data, begin, end, place)
+
+
+def find_in_settings(data: bytes) -> Iterator[int]:
+    """Yield where the secret settings of fftasks are literals in a settings file."""
+    sections, settings = _compile_settings()
+    if sections.search(data):
+        yield from (match.start("plain") for match in settings.finditer(data))
+
+
+def is_state(data: bytes) -> bool:
+    """Tell whether a Terraform state holds anything."""
+    return _STATE.search(data) is not None
+
+
+def has_url_password(data: bytes) -> bool:
+    """Tell whether a text holds a URL with a password."""
+    return next(_find_in_urls(data, 0, len(data)), None) is not None
+
+
+def _find_logins(data: bytes, begin: int, end: int, place: Place) -> Iterator[Hit]:
+    if b'"auths"' in data or (place.kind == "config" and b'"auth"' in data):
+        for match in _REGISTRY.finditer(data, begin):
+            if match.start() < end and not is_placeholder(match["value"]):
+                yield Hit("registry-login", *match.span("value"))
+    for at in list_places(data, (b"client-key-data",), begin, end):
+        if key := _CLIENT_KEY.match(data, at):
+            yield Hit("kubernetes-login", *key.span("value"))
+    if place.is_login:
+        for match in _LOGIN_LINE.finditer(data, begin, end):
+            group = "value" if match["value"] else "other"
+            if not is_placeholder(match[group]):
+                yield Hit("login-file", *match.span(group))
+
+
+def _find_in_urls(data: bytes, begin: int, end: int) -> Iterator[Hit]:
+    for at in list_places(data, (b"://",), begin, end):
+        match = _URL.match(data, at)
+        if match and _is_url_password(match):
+            yield Hit("password-in-url", *match.span("value"))
+    for at in list_places(data, (b"sig=",), begin, end):
+        match = _SIGNATURE.search(data, max(0, at - len(b"&amp;")), at + 100)
+        if match and _is_live(data[max(0, at - 400) : at + 300]):
+            yield Hit("azure-token", *match.span("value"))
+
+
+def _is_url_password(match: re.Match[bytes]) -> bool:
+    """Tell whether a password is neither a default of the service nor for this machine."""
+    user, value, host = match["user"], match["value"], match["host"]
+    if _LOCAL_HOST.match(host) or is_placeholder(value) or value == user:
+        return False
+    if b"." not in host:  # a service of a compose file
+        return is_password(value, SETTING._replace(length=8))
+    return count_classes(value) >= SETTING.classes or len(value) >= _LONG_PASSWORD
+
+
+def _is_live(url: bytes) -> bool:
+    """Tell whether a signed URL of Azure's storage has not expired."""
+    expiry = _EXPIRY.search(url.replace(b"amp;", b""))
+    today = time.strftime("%Y%m%d", time.gmtime()).encode()
+    return expiry is not None and b"".join(expiry.groups()) >= today
+
+
+@functools.cache
+def _compile_keys() -> tuple[tuple[bytes, re.Pattern[bytes]], ...]:
+    return (
+        (b"-----BEGIN ", re.compile(_PRIVATE_KEY)),
+        (b"PuTTY-User-Key-File-", re.compile(_PUTTY_KEY)),
+    )
+
+
+@functools.cache
+def _compile_settings() -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """Return what a settings file of ours has, and what its secret settings look like as literals."""
+    secret = [key for key, rule in SETTINGS.items() if rule.secret]
+    names = {key.rpartition(".")[2] for key in secret if isinstance(SETTINGS[key].default, str)}
+    sections = rf"(?m)^[\"']?(?:workflows|nodes|{'|'.join(SECTIONS)})[\"']?[ \t]*:"
+    literal = (
+        rf"(?m)(?:^[ \t]*(?:\#[ \t]*)?|[{{,][ \t]*)[\"']?(?:{'|'.join(sorted(names))})[\"']?[ \t]*:[ \t]+"
+        r"(?!(?:null|~)[ \t]*$)(?![^\r\n]*(?<!\$)\$\{)[\"']?(?P<plain>[^\s\"'#,}])"
+    )
+    return re.compile(sections.encode()), re.compile(literal.encode())

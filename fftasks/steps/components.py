@@ -9,6 +9,7 @@ from typing import Any
 from fftasks.graph.docstring import read_docstring
 from fftasks.project import Project
 from fftasks.record import Record, digest_file, read_record, write_text
+from fftasks.runtime.regular import is_regular, remove
 from fftasks.stages import components, kfp_tasks, pins
 from fftasks.stages.means import settle_means
 from fftasks.stages.secret import hide_tokens
@@ -57,7 +58,7 @@ def plan_components(project: Project, graph: Record, name: str) -> Step:
             project, f"the component files of workflow {hide_tokens(name)!r}", *files.values()
         )
         for file in {one.name for one in folder.glob("*.yaml")} - set(files):
-            (folder / file).unlink()
+            remove(folder / file)
         for file, text in files.items():
             write_text(folder / file, text)
         return record
@@ -90,7 +91,7 @@ def describe_workflow(project: Project, graph: Record) -> str:
 
 def digest_there(path: Path) -> str | None:
     """Return the digest of a file, or None if there is none."""
-    return digest_file(path) if path.is_file() else None
+    return digest_file(path) if is_regular(path) else None
 
 
 def _find_changed(folder: Path, files: Mapping[str, str]) -> Iterator[str]:

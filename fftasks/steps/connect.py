@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -62,11 +63,16 @@ def make_registry(project: Project, host: str, *, wait: bool = True) -> Registry
         raise ToolError(f"{host} does not answer at once")
 
     settings = project.settings.registry
-    ca_cert = (project.root / settings.ca_cert).resolve() if settings.ca_cert else None
-    login, insecure = find_login(project), settings.insecure
-    if wait:
-        return Registry(host, login, insecure=insecure, ca_cert=ca_cert)
-    return Registry(host, login, insecure=insecure, ca_cert=ca_cert, pause=give_up)
+    # a base image may come from another registry, for which these two settings are not meant
+    is_ours = host == name_repository(project).partition("/")[0]
+    return Registry(
+        host,
+        find_login(project),
+        insecure=settings.insecure and is_ours,
+        ca_cert=(project.root / settings.ca_cert).resolve() if settings.ca_cert else None,
+        pause=time.sleep if wait else give_up,
+        token_server=settings.token_server if is_ours else "",
+    )
 
 
 def find_gone(project: Project, references: Iterable[str], *, wait: bool = True) -> set[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fftasks.project import Project
 from fftasks.record import Record, read_record, write_record, write_text
+from fftasks.runtime.regular import is_regular, read_text
 from fftasks.stages import base, context, image, push, report
 from fftasks.steps.connect import choose_builder, make_builder, name_repository
 from fftasks.steps.recipe import make_recipe
@@ -126,4 +127,4 @@ def _find_log(project: Project) -> Path:
 
 
 def _read_text(path: Path) -> str:
-    return path.read_text("utf-8", "replace") if path.is_file() else ""
+    return read_text(path) if is_regular(path) else ""

@@ -8,10 +8,9 @@ from typing import Any
 from fftasks.errors import FFTasksError
 from fftasks.project import Project
 from fftasks.record import Record, read_record
-from fftasks.runtime.task import KEPT
+from fftasks.runtime.task import KEPT, PACKS
 from fftasks.stages.fingerprint import Fingerprint
 from fftasks.stages.fit import count_room
-from fftasks.stages.group_task import PACKS
 from fftasks.stages.kept import Kept
 from fftasks.stages.limits import choose_cluster
 from fftasks.steps.recipe import read_fingerprints
@@ -112,6 +111,6 @@ def _find_packs(project: Project, run_id: str, task: str) -> dict[str, str]:
         return {}
     store = ObjectStore(project.settings.object_store)
     return {
-        name: find_output(project, store, run, found, output)
+        name: str(find_output(project, store, run, found, output))
         for name, output in zip(KEPT, PACKS, strict=True)
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Mapping, Sequence
 
-from fftasks.errors import FFTasksError
+from fftasks.errors import FFTasksError, escape_controls
 from fftasks.project import Project
 from fftasks.record import Record
 from fftasks.runtime.manifest import combine
@@ -59,13 +59,15 @@ def choose(
         try:
             return there.find(repository, tags)
         except FFTasksError as error:
-            sys.stderr.write(f"pins: images of others are not used: {error.attempted}\n")
+            said = escape_controls(error.attempted)
+            sys.stderr.write(f"pins: images of others are not used: {said}\n")
             return {}
 
     def add(repository: str, digest: str, tags: Sequence[str]) -> None:
         try:
             there.add(repository, digest, tags)
         except FFTasksError as error:
-            sys.stderr.write(f"pins: others will not use this image: {error.attempted}\n")
+            said = escape_controls(error.attempted)
+            sys.stderr.write(f"pins: others will not use this image: {said}\n")
 
     return pins.make(wish, find_tags=find, add_tags=add, old=old, gone=gone)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fftasks.distribution import read_distributions
+from fftasks.errors import escape_controls
 from fftasks.project import Project
 from fftasks.record import Record, read_record
 from fftasks.stages import smoke
@@ -40,6 +41,7 @@ def _look(project: Project, recipe: Recipe, image: str, sources: list[Path]) -> 
     unknown = smoke.find_unknown(recipe.context, sources, modules)
     if unknown:
         installed = read_distributions().tops
+        unknown = [escape_controls(module) for module in unknown]
         names = ", ".join(smoke.name_requirement(module, installed) for module in unknown)
         sys.stderr.write(
             f"image: made without an engine, so nobody has tried it; {', '.join(unknown)} comes with"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from fftasks.errors import SettingsError, StoreError
 from fftasks.record import read_record
+from fftasks.runtime.regular import check_folders, is_folder, read_bytes, remove
 from fftasks.store.store import name_pages, remove_leftovers
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -49,18 +49,19 @@ def remove_unused(folder: Path, keep_bytes: int) -> Removed:
     """
     if not folder.is_dir():
         raise StoreError(f"gc: there is no {folder}", tip="call it in the project's folder")
+    check_folders(folder)
     parts = [folder / part for part in ("artifacts", "codes", "graph", "nodes", "traces")]
     for part in (*parts, *folder.glob("closures/*")):
         remove_leftovers(part)
-    sizes = {path.name: path.stat().st_size for path in (folder / "artifacts").glob("[0-9a-f]*")}
+    sizes = {path.name: path.lstat().st_size for path in (folder / "artifacts").glob("[0-9a-f]*")}
     traces = _read_traces(folder)
     left, removed = sum(sizes.values()), []
     for name in _order_by_use(set(sizes) - _list_needed(folder), traces):
         if left <= keep_bytes:
             break
         for path in (path for path, outputs in traces.items() if name in outputs):
-            path.unlink(missing_ok=True)
-        (folder / "artifacts" / name).unlink(missing_ok=True)
+            remove(path)
+        remove(folder / "artifacts" / name)
         left -= sizes[name]
         removed.append(sizes[name])
     _remove_pages(folder)
@@ -70,9 +71,10 @@ def remove_unused(folder: Path, keep_bytes: int) -> Removed:
 def _remove_pages(folder: Path) -> None:
     """Remove what is shown of results that are gone."""
     left = {name_pages(path.name) for path in (folder / "artifacts").glob("[0-9a-f]*")}
-    for pages in (folder / "shown").glob("*/[0-9a-f]*"):
-        if pages.name not in left:
-            shutil.rmtree(pages)
+    for node in (folder / "shown").glob("*"):
+        for pages in node.glob("[0-9a-f]*") if is_folder(node) else ():
+            if pages.name not in left:
+                remove(pages)
 
 
 def _list_needed(folder: Path) -> set[str]:
@@ -90,16 +92,19 @@ def _order_by_use(names: set[str], traces: dict[Path, set[str]]) -> list[str]:
     used = dict.fromkeys(names, 0)
     for path, outputs in traces.items():
         for name in outputs & names:
-            used[name] = max(used[name], path.stat().st_mtime_ns)
+            used[name] = max(used[name], path.lstat().st_mtime_ns)
     return sorted(used, key=lambda name: (used[name], name))
 
 
 def _read_traces(folder: Path) -> dict[Path, set[str]]:
-    found = {}
-    for path in (folder / "traces").glob("*.json"):
-        try:
-            outputs = json.loads(path.read_bytes())["outputs"]
-        except (ValueError, KeyError, FileNotFoundError):
-            continue
-        found[path] = {digest.removeprefix("sha256:") for digest in outputs.values()}
-    return found
+    paths = (folder / "traces").glob("*.json")
+    return {path: outputs for path in paths if (outputs := _read_outputs(path)) is not None}
+
+
+def _read_outputs(path: Path) -> set[str] | None:
+    """Return the names of the artifacts in a trace; None if it is damaged."""
+    try:
+        outputs = json.loads(read_bytes(path))["outputs"]
+        return {digest.removeprefix("sha256:") for digest in outputs.values()}
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError):
+        return None

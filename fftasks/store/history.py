@@ -18,13 +18,14 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fftasks.errors import StoreError
-from fftasks.record import put_text
+from fftasks.record import read_state, write_state
+from fftasks.runtime.regular import need_folder, open_in_place, read_text, remove
 from fftasks.store.store import is_alive
 
 _KEPT = 30
@@ -100,7 +101,7 @@ class Journal:
         if self._has_news:
             self._append({"at": time.time(), "ended": True, "same": same})
         else:
-            self._path.unlink(missing_ok=True)
+            remove(self._path)
 
     def _append(self, line: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
@@ -114,14 +115,15 @@ class Journal:
         self._path = self._folder / f"{moment}-{os.getpid()}.jsonl"
         _write_graph(self._folder / "graphs" / f"{name}.json", content)
         _forget_old(self._folder)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._descriptor = os.open(self._path, flags, 0o666)
+        need_folder(str(self._folder))
+        self._descriptor = open_in_place(self._path, os.O_WRONLY | os.O_APPEND)
         self._append({"run": self._path.stem, "pid": os.getpid(), "graph": name, **line})
 
 
 def list_runs(folder: Path) -> list[str]:
     """Return the names of the runs that are known, the oldest first."""
-    return sorted(path.stem for path in (folder / "runs").glob("*.jsonl"))
+    paths = sorted((folder / "runs").glob("*.jsonl"))
+    return [path.stem for path in paths if _is_of(next(_read_lines(path), {}), path.stem)]
 
 
 def find_run(folder: Path, name: str = "") -> str:
@@ -146,7 +148,7 @@ def find_run(folder: Path, name: str = "") -> str:
 def read_run(folder: Path, name: str) -> Run:
     """Return a run by its whole name; raise StoreError if its file is gone or damaged."""
     lines = list(_read_lines(folder / "runs" / f"{name}.jsonl"))
-    if not lines or "run" not in lines[0]:
+    if not lines or not _is_of(lines[0], name):
         raise StoreError(f"the record of run {name!r} is gone or damaged", tip="name another run")
     run = Run(name, lines[0]["begin"], lines[0])
     for line in lines[1:]:
@@ -164,11 +166,13 @@ def read_run(folder: Path, name: str) -> Run:
 def read_graph(folder: Path, run: Run) -> dict[str, Any]:
     """Return what the graph of a run was; see project.py for its form. Empty if it is gone."""
     path = folder / "runs" / "graphs" / f"{run.header.get('graph', '')}.json"
-    try:
-        graph = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return graph if isinstance(graph, dict) else {}
+    graph: dict[str, Any] = (read_state(path) or {}).get("nodes", {})
+    return graph
+
+
+def _is_of(line: Mapping[str, Any], name: str) -> bool:
+    """Tell whether a line is the first one in the file of a run."""
+    return line.get("run") == name and {"begin", "pid"} <= line.keys()
 
 
 def _find_state(run: Run) -> str:
@@ -190,26 +194,28 @@ def _note(event: Event, line: dict[str, Any]) -> None:
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        text = path.read_text("utf-8", "replace")
+        text = read_text(path)
     except FileNotFoundError:
         return
     for line in text.splitlines():
-        with contextlib.suppress(ValueError):  # the last line of a run that was killed
+        with contextlib.suppress(
+            ValueError, RecursionError
+        ):  # the last line of a run that was killed
             value = json.loads(line)
             if isinstance(value, dict):
                 yield value
 
 
 def _write_graph(path: Path, content: Callable[[], Any]) -> None:
-    if not path.exists():
-        put_text(path, json.dumps(content()) + "\n")
+    if read_state(path) is None:
+        write_state(path, {"nodes": content()})
 
 
 def _forget_old(folder: Path) -> None:
     """Remove all but the last runs, and the graphs that none of these had."""
     runs = sorted(folder.glob("*.jsonl"))
     for path in runs[: max(0, len(runs) - _KEPT + 1)]:
-        path.unlink(missing_ok=True)
-    graphs = sorted((folder / "graphs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+        remove(path)
+    graphs = sorted((folder / "graphs").glob("*.json"), key=lambda path: path.lstat().st_mtime_ns)
     for path in graphs[: -_KEPT - 1]:
-        path.unlink(missing_ok=True)
+        remove(path)

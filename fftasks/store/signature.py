@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fftasks.record import digest_file
+from fftasks.runtime.regular import need_folder, open_in_place, open_regular, remove
 
 _RACY_NS = 50_000_000
 
@@ -23,8 +24,15 @@ class Signatures:
     whole, so that several processes may do it; a line that is not whole fits no file's signature.
     """
 
-    def __init__(self, path: Path, find_digest: Callable[[Path], str] = digest_file) -> None:
+    def __init__(
+        self,
+        path: Path,
+        find_digest: Callable[[Path], str] = digest_file,
+        *,
+        stat: Callable[[Path | str], os.stat_result] = os.stat,
+    ) -> None:
         self._path = path
+        self._stat = stat  # os.lstat for files of the state folder, in which no link is followed
         self._find_digest = find_digest
         self._known: dict[str, str] = {}
         self._size_bytes = 0
@@ -39,7 +47,7 @@ class Signatures:
         known = self.recall(file)
         if known is not None:
             return known
-        stat = os.stat(file)  # noqa: PTH116 - many thousand times in a run that has nothing to do
+        stat = self._stat(file)
         digest = self._find_digest(Path(file))
         self.note(file, digest, stat)
         return digest
@@ -49,7 +57,7 @@ class Signatures:
 
         Raises OSError if there is no such file.
         """
-        path, signature = str(file), _sign(os.stat(file))  # noqa: PTH116 - see above
+        path, signature = str(file), _sign(self._stat(file))
         known = self._known.get(path, "")
         if not known.endswith(signature) and self._refresh():  # another process may know
             known = self._known.get(path, "")
@@ -74,7 +82,7 @@ class Signatures:
     def _refresh(self) -> bool:
         """Read what was appended since; return whether there was anything."""
         try:
-            descriptor = os.open(self._path, os.O_RDONLY)
+            descriptor = open_regular(self._path)
         except FileNotFoundError:
             return False
         try:
@@ -96,17 +104,13 @@ class Signatures:
         lines = [f"{path}\t{line}\n" for path, line in self._known.items()]
         data = "".join(lines)
         if self._size_bytes > 2 * len(data) + (1 << 17):
-            self._path.unlink(missing_ok=True)
+            remove(self._path)
             self._append(data)
 
     def _append(self, lines: str) -> None:
         data = lines.encode("utf-8", "surrogateescape")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        try:
-            descriptor = os.open(self._path, flags, 0o666)
-        except FileNotFoundError:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._path, flags, 0o666)
+        need_folder(str(self._path.parent))
+        descriptor = open_in_place(self._path, os.O_WRONLY | os.O_APPEND)
         try:
             os.write(descriptor, data)
         finally:

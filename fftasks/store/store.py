@@ -8,7 +8,9 @@
     *.signatures               what artifacts and records hold, so that they need not be read
     files.seen                 files of the project that nodes were seen to read and to write
 
-All of it can be deleted at any time, and copied to another machine.
+All of it can be deleted at any time, and copied to another machine. Each file carries what it answers: an
+artifact has the digest that is its name, a trace its fingerprint, a record its place (record.name_place).
+A file that was renamed, or put in another one's place, is treated as absent.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,9 +25,31 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fftasks.record import Record, format_record, put_text, write_text
+from fftasks.record import (
+    PLACE,
+    Record,
+    digest_bytes,
+    format_record,
+    name_place,
+    put_text,
+    read_state,
+    write_state,
+)
 from fftasks.runtime.artifact import digest_artifact
+from fftasks.runtime.regular import (
+    is_folder,
+    is_regular,
+    make_folder,
+    move,
+    open_in_place,
+    read_bytes,
+    read_text,
+    remove,
+)
+from fftasks.runtime.show import NAMES
 from fftasks.store.signature import Signatures
+
+_PAGES_RECORD = ".pages.json"
 
 
 @dataclass(frozen=True)
@@ -62,11 +85,12 @@ class Store:
 
     @cached_property
     def _signatures(self) -> Signatures:
-        return Signatures(self.folder / "artifacts.signatures", digest_artifact)
+        path = self.folder / "artifacts.signatures"
+        return Signatures(path, digest_artifact, stat=os.lstat)
 
     @cached_property
     def _records(self) -> Signatures:
-        return Signatures(self.folder / "nodes.signatures")
+        return Signatures(self.folder / "nodes.signatures", stat=os.lstat)
 
     def artifact_path(self, digest: str) -> Path:
         """Return where the artifact with a digest is, if it is."""
@@ -99,15 +123,15 @@ class Store:
         except FileNotFoundError:
             return False
         if found != digest:
-            Path(path).unlink(missing_ok=True)
+            remove(path)
         return found == digest
 
     def adopt_artifact(self, path: str, digest: str) -> None:
         """Move a freshly written artifact to its place."""
         target = self.spell_artifact(digest)
         os.chmod(path, 0o444)  # noqa: PTH101
-        os.replace(path, target)  # noqa: PTH105
-        self._signatures.note(target, digest, os.stat(target), is_own=True)  # noqa: PTH116
+        move(path, target)
+        self._signatures.note(target, digest, os.lstat(target), is_own=True)
 
     def new_path(self, slug: str, output: str) -> str:
         """Return a name for an artifact that is being written on behalf of this process only."""
@@ -118,9 +142,22 @@ class Store:
         return f"{self._logs}/{slug}.txt"
 
     def list_pages(self, slug: str, digest: str) -> list[Path]:
-        """Return the files in which a node's result is shown; most have none."""
+        """Return the files in which a node's result is shown; most have none.
+
+        The folder has a record with the digest of each file. What is not the file that was written for this
+        result of this node is left out.
+        """
         folder = self.folder / "shown" / slug / name_pages(digest)
-        return sorted(folder.iterdir()) if folder.is_dir() else []
+        if not is_folder(folder) or not is_folder(folder.parent):
+            return []
+        record = read_state(folder / _PAGES_RECORD) or {}
+        if (record.get("node"), record.get("result")) != (slug, digest):
+            return []
+        files: dict[str, str] = record["files"]
+        paths = [
+            folder / name for name in sorted(NAMES & files.keys()) if is_regular(folder / name)
+        ]
+        return [path for path in paths if digest_bytes(read_bytes(path)) == files[path.name]]
 
     def new_pages(self, slug: str) -> str:
         """Return a name for a folder that is being written, by this process only."""
@@ -130,23 +167,28 @@ class Store:
         """Move what a run has written to be shown to its place, instead of what was there."""
         new = Path(self.new_pages(slug))
         target = new.with_name(name_pages(digest))
-        if target.exists():
-            shutil.rmtree(target)
+        files = {path.name: digest_bytes(read_bytes(path)) for path in new.iterdir()}
+        remove(target)
         new.replace(target)
+        content = {"node": slug, "result": digest, "files": files}
+        write_state(target / _PAGES_RECORD, content)
 
     def drop_pages(self, slug: str) -> None:
         """Remove what a run has written to be shown and nobody took."""
-        shutil.rmtree(self.new_pages(slug), ignore_errors=True)
+        remove(self.new_pages(slug))
 
     @cached_property
     def _new_artifacts(self) -> Path:
-        folder = _need(self.folder / "artifacts")
+        folder = self.folder / "artifacts"
+        make_folder(folder)
         remove_leftovers(folder)
         return folder
 
     @cached_property
     def _logs(self) -> Path:
-        return _need(self.folder / "logs")
+        folder = self.folder / "logs"
+        make_folder(folder)
+        return folder
 
     def recall_outputs(self, slug: str, fingerprint: str) -> dict[str, str] | None:
         """Return what a node's record gives for a fingerprint, {} if there is none.
@@ -177,26 +219,31 @@ class Store:
     def write_node(self, slug: str, fingerprint: str, record: Record) -> None:
         """Put a node's record on disk, and note what it gives."""
         path = self.spell_node(slug)
-        inode = put_text(path, format_record(record))
-        stat = os.stat(path)  # noqa: PTH116
+        inode = put_text(path, format_record({**record, PLACE: name_place(path)}))
+        stat = os.lstat(path)
         if stat.st_ino == inode:  # else another run has just put its own there
             known = _format_outputs(fingerprint, record["outputs"])
             self._records.note(path, known, stat, is_own=True)
 
     def read_trace(self, fingerprint: str) -> Trace | None:
-        """Return what is known of a fingerprint, if all of its artifacts are there and whole."""
+        """Return what is known of a fingerprint, if all of its artifacts are there and whole.
+
+        A trace that carries another fingerprint, or none, is as good as none.
+        """
         try:
-            with open(self._trace_path(fingerprint), "rb", buffering=0) as file:  # noqa: PTH123
-                trace = Trace(**json.loads(file.read()))
-        except (FileNotFoundError, ValueError, TypeError):
+            content = json.loads(read_bytes(self._trace_path(fingerprint)))
+            if content.pop("fingerprint", None) != fingerprint:
+                return None
+            trace = Trace(**content)
+            is_whole = all(self.has_artifact(digest) for digest in trace.outputs.values())
+        except (FileNotFoundError, ValueError, TypeError, AttributeError, RecursionError):
             return None
-        return (
-            trace if all(self.has_artifact(digest) for digest in trace.outputs.values()) else None
-        )
+        return trace if is_whole else None
 
     def write_trace(self, fingerprint: str, trace: Trace) -> None:
         """Record what came of a fingerprint."""
         content: dict[str, Any] = {
+            "fingerprint": fingerprint,
             "outputs": trace.outputs,
             "previews": trace.previews,
             "seconds": round(trace.seconds, 6),
@@ -209,17 +256,15 @@ class Store:
 
     def read_code(self, digest: str) -> dict[str, str] | None:
         """Return the pieces of a node's code, if a node ran with it."""
-        try:
-            pieces = json.loads(self._code_path(digest).read_bytes())
-        except (FileNotFoundError, ValueError):
-            return None
-        return pieces if isinstance(pieces, dict) else None
+        content = read_state(self._code_path(digest)) or {}
+        pieces: dict[str, str] | None = content.get("pieces")
+        return pieces
 
     def write_code(self, digest: str, pieces: Mapping[str, str]) -> None:
         """Keep the pieces of a node's code, so that a change of it can be explained."""
         path = self._code_path(digest)
-        if digest not in self._kept_codes and not path.exists():
-            write_text(path, json.dumps(dict(pieces), indent=1, sort_keys=True) + "\n")
+        if digest not in self._kept_codes and self.read_code(digest) is None:
+            write_state(path, {"pieces": dict(pieces)})
         self._kept_codes.add(digest)  # that of a function with a thousand nodes is asked for once
 
     @cached_property
@@ -232,8 +277,12 @@ class Store:
         new = seen and sorted(line for line in seen - self._read_seen() if "\n" not in line)
         if new:
             data = "".join(f"{line}\n" for line in new).encode("utf-8", "surrogateescape")
-            with (_need(self.folder) / "files.seen").open("ab", buffering=0) as file:
-                file.write(data)
+            path = self.folder / "files.seen"
+            descriptor = open_in_place(path, os.O_WRONLY | os.O_APPEND)
+            try:
+                os.write(descriptor, data)
+            finally:
+                os.close(descriptor)
 
     def list_made(self) -> set[str]:
         """Return the files of the project that nodes were seen to write, and none to read."""
@@ -255,7 +304,7 @@ class Store:
         What is locked is the node's log: a file of its own would take longer to make than to lock.
         Raises BlockingIOError if one of them has it, and wait is false.
         """
-        descriptor = os.open(self.new_log(slug), os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = open_in_place(self.new_log(slug), os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BaseException:
@@ -265,7 +314,7 @@ class Store:
 
     def _read_seen(self) -> set[str]:
         try:
-            text = (self.folder / "files.seen").read_text("utf-8", "surrogateescape")
+            text = read_text(self.folder / "files.seen", "surrogateescape")
         except FileNotFoundError:
             return set()
         return {line for line in text.splitlines() if line.startswith(("r ", "w "))}
@@ -282,7 +331,7 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.glob(".*.*[0-9]"):
         pid = path.suffix.removeprefix(".")
         if pid.isdigit() and not is_alive(int(pid)):
-            path.unlink(missing_ok=True)
+            remove(path)
 
 
 def is_alive(pid: int) -> bool:
@@ -303,9 +352,3 @@ def _format_outputs(fingerprint: str, outputs: Mapping[str, str]) -> str:
 def _parse_outputs(known: str) -> tuple[str, dict[str, str]]:
     fingerprint, *outputs = known.split(",")
     return fingerprint, dict(one.split("=", 1) for one in outputs)
-
-
-def _need(folder: Path) -> Path:
-    if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder

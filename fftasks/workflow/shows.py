@@ -2,6 +2,7 @@
 
 @workflow(shows=["html"])           what it says, and nothing else
 def f() -> Metrics                  what the annotation names, also inside others: tuple[Model, Metrics]
+f() -> Image.Image              a picture of Pillow or IPython, in the same way
 Metrics(...), matplotlib            what its code names, also in functions of the project that it calls
 """
 
@@ -19,8 +20,9 @@ from fftasks.workflow.page import CLASSES, KINDS, Page
 
 _NAMES = {**{name: each.kind for name, each in CLASSES.items()}, "Figure": "html"}
 _TOOL, _DRAWING = "fftasks", "matplotlib"
+_PICTURES = frozenset({"PIL", "IPython"})  # packages whose objects are pictures, as a result
 # a function of the project that does not have these words, nor other names of its module, shows the same
-WORDS = frozenset({*_NAMES, _TOOL, _DRAWING})
+WORDS = frozenset({*_NAMES, *_PICTURES, _TOOL, _DRAWING})
 _MAX_FUNCTIONS = 1000
 
 
@@ -48,7 +50,12 @@ def _find_once(func: Callable[..., Any]) -> frozenset[str]:
 def _find_in_annotation(func: Callable[..., Any]) -> Iterator[str]:
     annotation = getattr(func, "__annotations__", {}).get("return", "")
     text = annotation if isinstance(annotation, str) else f"{annotation!r}"
-    yield from (_NAMES[word] for word in re.findall(r"\w+", text) if word in _NAMES)
+    words = re.findall(r"\w+", text)
+    yield from (_NAMES[word] for word in words if word in _NAMES)
+    known = getattr(inspect.unwrap(func), "__globals__", {})
+    # "Image.Image" in quotes names no package, and the module's global does
+    if not _PICTURES.isdisjoint([*words, *(_name_package(known.get(word)) for word in words)]):
+        yield "html"
 
 
 def _find_in_code(func: Callable[..., Any]) -> Iterator[str]:
@@ -83,8 +90,13 @@ def _list_names(code: CodeType) -> Iterator[str]:
 def _name_kind(value: Any) -> str | None:
     if isinstance(value, type) and issubclass(value, Page) and value is not Page:
         return value.kind
+    return "html" if _name_package(value) == _DRAWING else None
+
+
+def _name_package(value: Any) -> str:
+    """Return the package that a class, function or module is of; "" for anything else."""
     name = getattr(value, "__module__", None) or getattr(value, "__name__", "")
-    return "html" if isinstance(name, str) and name.partition(".")[0] == _DRAWING else None
+    return name.partition(".")[0] if isinstance(name, str) else ""
 
 
 def _is_alike(called: Any, caller: FunctionType) -> bool:

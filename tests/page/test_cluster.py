@@ -237,15 +237,27 @@ def tell(values):
     return Markdown("# Title"), HTML("<p>page</p>"), ConfusionMatrix("ab", [[9, 1], [2, 8]])
 
 
-@workflow
+@workflow(shows=["html"])
 def draw(values):
+    return b"\\x89PNG" + bytes(values)[:0]
+
+
+@workflow
+def hide(values):
     return b"\\x89PNG" + bytes(values)[:0]
 
 
 values = load().set_name("load")
 leaves = [score(values).set_name("score"), tell(values).set_name("tell"), draw([]).set_name("draw")]
+leaves.append(hide([]).set_name("hide"))
 Workflow(*leaves, name="show")
 """
+
+
+UNDECLARED = (
+    "Not shown: the pictures that hide returned, as the components do not declare a page for them;"
+    ' write @workflow(shows=["html"]).'
+)
 
 
 @contextmanager
@@ -302,7 +314,7 @@ def describe_shown(sample, **settings):
 def test_results_types_and_metrics_are_those_of_the_metadata_store(shown):
     content, tasks = describe_shown(shown[0])
 
-    assert content["notice"] == ""
+    assert content["notice"].splitlines() == [UNDECLARED]
     assert tasks["load"]["preview"] == "[1.5, 2.5]"
     assert tasks["load"]["kind"] == "list 2 items"
     assert tasks["score"]["metrics"] == {"accuracy": 0.765625, "count": 2}
@@ -318,6 +330,15 @@ def test_texts_pages_classifications_and_pictures_are_brought(shown):
     assert "<p>page</p>" in documents["Page"]
     assert "<th>a</th><td" in documents["Classification"]
     assert tasks["draw"]["pictures"] == ["data:image/png;base64,iVBORw=="]
+
+
+def test_a_picture_that_no_component_declares_is_not_shown_and_the_page_says_what_to_write(shown):
+    content, tasks = describe_shown(shown[0])
+
+    assert tasks["hide"]["pictures"] == []
+    assert "write @workflow(shows=" in content["notice"]
+    brought = {path.name for path in (shown[0].root / ".fftasks" / "cluster").glob("*/*/*")}
+    assert brought == {"markdown", "html"}  # and no result
 
 
 def test_results_are_not_even_asked_for_where_they_are_not_wanted(shown, monkeypatch):
@@ -371,6 +392,7 @@ def test_nodes_that_share_a_task_show_what_each_of_them_has(tmp_path):
         "Page",
         "Classification",
     ]
+    assert tasks["draw"]["pictures"] == ["data:image/png;base64,iVBORw=="]
     assert tasks["load"]["documents"] == []
     assert (tasks["load"]["preview"], tasks["load"]["kind"]) == ("[1.5, 2.5]", "list 2 items")
     whole = tasks["load"]["end"] - tasks["load"]["begin"]

@@ -1,16 +1,25 @@
 """What results have for people: documents in which nothing runs."""
 
+import base64
+import json
+import os
+import time
+
 import pytest
 
 from fftasks.page.documents import (
     draw_classification,
     find_pictures,
     make_documents,
+    make_pages,
+    read_pages,
+    read_text,
     render_markdown,
 )
+from fftasks.page.shared import part_html
 from fftasks.runtime.show import FILES
 
-PICTURE = "data:image/png;base64,AAAA"
+PICTURE = "data:image/png;base64,iVBORw0KGgo="
 FIGURE = f'<!doctype html><meta charset="utf-8"><h2>a</h2><img alt="figure" src="{PICTURE}">'
 CURVE = {
     "confidenceMetrics": [
@@ -73,4 +82,102 @@ def test_what_kubeflow_pipelines_has_of_a_classification_is_drawn():
     ],
 )
 def test_what_somebody_elses_component_made_of_it_is_not(content):
+    assert draw_classification(content) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[1]",
+        "5",
+        '{"a": "text"}',
+        '{"a": NaN}',
+        '{"a": Infinity}',
+        '{"a": 1e999}',
+        '{"a": 1' + "0" * 400 + "}",
+        "[" * 100_000,
+        '{"a": ' * 100_000,
+    ],
+)
+def test_what_are_no_finite_numbers_are_no_metrics(text):
+    assert make_pages({"metrics.json": text}).metrics == {}
+
+
+def test_of_endless_metrics_the_first_are_shown():
+    many = {str(number): number for number in range(10_000)}
+
+    assert len(make_pages({"metrics.json": json.dumps(many)}).metrics) == 500
+
+
+def test_files_that_are_there_are_read(tmp_path):
+    (tmp_path / "page.md").write_text("# T")
+    (tmp_path / "metrics.json").write_text('{"a": 1}')
+
+    pages = read_pages([tmp_path / name for name in ("page.md", "metrics.json", "page.html")])
+
+    assert (pages.text, pages.metrics) == ("# T", {"a": 1})
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "too large", "missing", "device"])
+def test_what_is_no_plain_file_of_a_sensible_size_is_not_read(tmp_path, kind):
+    path, secret = tmp_path / "page.md", tmp_path / "secret"
+    secret.write_text("secret")
+    if kind == "link":
+        path.symlink_to(secret)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "too large":
+        path.write_text("x")
+        os.truncate(path, 40_000_000)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+
+    assert read_text(path) == ""
+    assert read_pages([path]).text == ""
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "data:image/svg+xml;base64,PHN2Zz4=",
+        "data:text/html;base64,iVBORw0KGgo=",
+        "data:image/png;base64," + base64.b64encode(b"<svg onload=alert(1)>").decode(),
+        "data:image/gif;base64,iVBORw0KGgo=",
+        "data:image/png;base64,iVBORw0KGgo====",
+        "data:image/png;base64,=",
+        "https://elsewhere.test/x.png",
+    ],
+)
+def test_a_picture_that_is_not_of_the_type_that_it_says_is_not_shown(url):
+    assert find_pictures(f'<!doctype html><img alt="picture" src="{url}">') == ()
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["<meta", "<style>", "<h2>", '<img alt="figure" src="', "data:image/png;base64,", "<h2></h2>"],
+)
+def test_hostile_pages_are_read_in_time_proportional_to_their_length(piece):
+    page = piece * (3_000_000 // len(piece))
+    begin = time.process_time()
+
+    find_pictures(page)
+    part_html(["a"], page)
+
+    assert time.process_time() - begin < 5
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"confusionMatrix": {"annotationSpecs": [{"displayName": "a"}], "rows": [{"row": ["x"]}]}},
+        {"confusionMatrix": {"annotationSpecs": ["a"], "rows": [{"row": [1]}]}},
+        {"confusionMatrix": "text"},
+        {"confidenceMetrics": ["text"]},
+        {"confidenceMetrics": 5},
+    ],
+)
+def test_a_classification_that_is_not_valid_is_not_drawn(content):
     assert draw_classification(content) == ""

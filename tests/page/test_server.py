@@ -18,6 +18,8 @@ class Client:
             "PATH_INFO": path,
             "REQUEST_METHOD": method,
             "HTTP_HOST": "localhost:1",
+            "SERVER_PORT": "1",
+            "HTTP_COOKIE": f"fftasks-board-1={self.board.token}",
             **headers,
         }
         answer = []

@@ -8,11 +8,11 @@ from fftasks.settings.tree import KFPSettings
 
 
 def make_settings(**changes):
-    return KFPSettings(**{"host": "http://kfp.test:8080/pipeline/", **changes})
+    return KFPSettings(**{"host": "https://kfp.test:8443/pipeline/", **changes})
 
 
 def test_slash_at_the_end_does_not_matter():
-    assert read_access(make_settings()).host == "http://kfp.test:8080/pipeline"
+    assert read_access(make_settings()).host == "https://kfp.test:8443/pipeline"
 
 
 @pytest.mark.parametrize(

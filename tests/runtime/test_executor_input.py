@@ -233,7 +233,12 @@ def test_output_file_says_the_name_that_is_shown(tmp_path):
     text = (tmp_path / "out" / "executor_output.json").read_text()
     written = json.loads(text)["artifacts"]["result"]["artifacts"][0]
     assert written["uri"] == f"{tmp_path}/deep/result"
-    assert written["metadata"] == {"display_name": "add it", "preview": "3", "seconds": 0.0}
+    assert written["metadata"] == {
+        "display_name": "add it",
+        "preview": "3",
+        "seconds": 0.0,
+        "digest": "sha256:0",
+    }
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["executor_output.json"]
 
 
@@ -322,10 +327,14 @@ def test_metadata_tell_name_type_shape_and_value(tmp_path):
         "shape": "2 items",
         "preview": "['{ {$}} $ (HOME) $ $ $', 1]",
         "seconds": 0.0,
+        "digest": "sha256:0",
     }
 
 
-@pytest.mark.parametrize(("level", "told"), [("type", {"python_type", "seconds"}), ("name", set())])
+@pytest.mark.parametrize(
+    ("level", "told"),
+    [("type", {"python_type", "seconds", "digest"}), ("name", {"digest"}), ("bare", set())],
+)
 def test_metadata_tell_less_where_asked_to(tmp_path, monkeypatch, level, told):
     monkeypatch.setenv("FFPREVIEW", level)
 

@@ -1,5 +1,6 @@
 """What is shown of a result: as kfp's own classes would write it, and as files."""
 
+import base64
 import json
 import sys
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from fftasks import HTML, ConfusionMatrix, Markdown, Metrics, Roc
+from fftasks.page.documents import find_pictures
 from fftasks.runtime.job import describe_type
 from fftasks.runtime.show import find_pages, write_pages
 
@@ -150,3 +152,102 @@ def test_the_runtime_imports_no_matplotlib():
     code = "import sys, fftasks.runtime.__main__; print([m for m in sys.modules if 'matplot' in m])"
 
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+URL = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+
+
+class Drawn:
+    """An object that draws itself, as notebooks ask for it."""
+
+    def __init__(self, drawn):
+        self.drawn = drawn
+
+    def _repr_png_(self):
+        return self.drawn
+
+
+class Broken:
+    def _repr_png_(self):
+        raise RuntimeError("no canvas")
+
+
+class Answering:
+    """An object that has every attribute, such as a mock."""
+
+    def __getattr__(self, name):
+        return lambda *_: PNG
+
+
+class Key:
+    def __str__(self):
+        raise RuntimeError("no name")
+
+    __hash__ = object.__hash__
+
+
+class Counting(dict):
+    """A dictionary whose items cost something to be made."""
+
+    def items(self):
+        raise AssertionError("the items were made")
+
+    __len__ = __iter__ = items
+
+
+def find_shown_pictures(result, folder):
+    names = write_pages(result, folder)
+    return find_pictures((folder / "page.html").read_text()) if names else ()
+
+
+@pytest.mark.parametrize(
+    ("value", "urls"),
+    [
+        (PNG, (URL,)),
+        (Drawn(PNG), (URL,)),
+        (Drawn((PNG, {"width": 1})), (URL,)),
+        (Drawn(base64.b64encode(PNG).decode()), (URL,)),
+        (b"\xff\xd8\xff rest", ("data:image/jpeg;base64,/9j/IHJlc3Q=",)),
+        (b"GIF89a", ("data:image/gif;base64,R0lGODlh",)),
+        ([1, {"a": PNG}, (Drawn(PNG),)], (URL, URL)),
+        ({Key(): PNG, "b": PNG}, (URL, URL)),
+        (Drawn(None), ()),
+        (Drawn(b"<svg onload=alert(1)>"), ()),
+        (Drawn("no base64!"), ()),
+        (Broken(), ()),
+        (Answering(), ()),
+        (Drawn, ()),
+        (b"no picture", ()),
+        ("\x89PNG", ()),
+        (Counting(a=1), ()),
+        (PNG + b"x" * 1_500_000, ()),  # larger than a page takes
+    ],
+)
+def test_pictures_are_written_when_the_node_ends(tmp_path, value, urls):
+    assert find_shown_pictures(value, tmp_path / "new") == urls
+    assert (tmp_path / "new").exists() == bool(urls)
+
+
+def test_an_image_of_pillow_is_a_picture_and_a_huge_one_is_not(tmp_path, capsys):
+    image = pytest.importorskip("PIL.Image")
+
+    (url,) = find_shown_pictures({"a": image.new("RGB", (4, 4))}, tmp_path / "1")
+
+    assert base64.b64decode(url.partition(",")[2]).startswith(b"\x89PNG\r\n\x1a\n")
+    assert find_shown_pictures(image.new("L", (5000, 5000)), tmp_path / "2") == ()
+    assert "5000 x 5000 pixels is not shown" in capsys.readouterr().out
+
+
+def test_of_many_pictures_the_first_ones_are_shown(tmp_path, capsys):
+    assert len(find_shown_pictures([PNG] * 100, tmp_path)) == 24
+    assert "100 pictures in the result: the first 24 are shown" in capsys.readouterr().out
+
+
+def test_pictures_beside_a_page_are_in_the_page(tmp_path):
+    page = read([HTML("<p>x</p>"), PNG], tmp_path, "page.html")
+
+    assert "<p>x</p>" in page
+    assert URL in page

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from fftasks.page.shared import part_html, part_markdown, part_numbers
-from fftasks.runtime.artifact import read_artifact, write_artifact
+from fftasks.runtime.artifact import digest_artifact, read_artifact, write_artifact
 from fftasks.runtime.group import spell_seconds
 from fftasks.runtime.job import Report
 from fftasks.runtime.members import Members, format_members, parse_members
@@ -251,6 +251,7 @@ def test_of_a_node_alone_behind_a_group_is_told_what_is_told_of_any(pod):
     answer = json.loads((pod.root / "a" / "answer.json").read_text())["artifacts"]
     told = answer["result"]["artifacts"][0]["metadata"]
     assert told.pop("seconds") >= 0
+    assert digest_artifact(pod.root / "a" / "result").startswith(told.pop("digest"))
     assert told == {
         "display_name": "a (result)",
         "python_type": "list",
@@ -390,3 +391,15 @@ def test_members_are_short_in_an_argument():
     many = Members(tuple(f"train model {i:05}" for i in range(10_000)), ())
     assert parse_members(format_members(many)) == many
     assert len(format_members(many)) < 60_000
+
+
+def test_the_digests_of_packs_are_told_whatever_else_is_hidden(pod, monkeypatch):
+    monkeypatch.setenv("FFPREVIEW", "name")
+
+    pod.run("a", Members(("a", "b"), (("b", "result"),)), outputs=("values", "inner"))
+
+    answer = json.loads((pod.root / "a" / "answer.json").read_text())["artifacts"]
+    for name in ("values", "inner"):
+        told = answer[name]["artifacts"][0]["metadata"]["digest"]
+        assert len(told) == len("sha256:") + 32
+        assert digest_artifact(pod.root / "a" / name).startswith(told)

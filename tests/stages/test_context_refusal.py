@@ -23,6 +23,8 @@ from tests.stages.sample import write
 
 TOKEN = "ghp_" + "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xYaB3d"
 
+ENV = "DB_PASSWORD=tiger-7-Oslo\n"
+
 
 @pytest.fixture
 def outside() -> Iterator[Path]:
@@ -68,7 +70,7 @@ def test_secret_stops_before_anything_is_copied(folder, target):
 def test_secret_in_a_new_file_leaves_the_copy_as_it_was(folder, target):
     context.make(folder, target)
     write(folder / "data/table.csv", "3,4\n")
-    write(folder / ".env", "A=1\n")
+    write(folder / ".env", ENV)
 
     with pytest.raises(SecretError):
         context.make(folder, target)
@@ -102,7 +104,7 @@ def test_allowed_secret_gets_in_and_the_record_says_so(folder, target):
 
 
 def test_allowing_changes_no_digest_of_the_content(folder, target):
-    write(folder / ".env", "A=1\n")
+    write(folder / ".env", ENV)
     record = context.make(folder, target, ContextSettings(allow=(".env",)))
     other = context.make(folder, target, ContextSettings(allow=("*.env", "x")))
 
@@ -111,7 +113,7 @@ def test_allowing_changes_no_digest_of_the_content(folder, target):
 
 def test_what_is_allowed_no_more_stops_although_no_file_changed(folder, target, monkeypatch):
     settle(monkeypatch)
-    write(folder / ".env", "A=1\n")
+    write(folder / ".env", ENV)
     record = context.make(folder, target, ContextSettings(allow=(".env",)))
 
     with pytest.raises(SecretError):
@@ -119,7 +121,7 @@ def test_what_is_allowed_no_more_stops_although_no_file_changed(folder, target, 
 
 
 def test_record_that_says_nothing_of_what_is_allowed_is_made_again(folder, target):
-    write(folder / ".env", "A=1\n")
+    write(folder / ".env", ENV)
     settings = ContextSettings(allow=(".env",))
     record = context.make(folder, target, settings)
 
@@ -129,7 +131,7 @@ def test_record_that_says_nothing_of_what_is_allowed_is_made_again(folder, targe
 
 
 def test_ignored_secret_is_no_matter(folder, target):
-    write(folder / ".env", "A=1\n")
+    write(folder / ".env", ENV)
     write(folder / ".dockerignore", ".env\n")
 
     assert context.make(folder, target)["allowed"] == []
@@ -297,7 +299,7 @@ def test_nothing_in_the_folder_changes(folder, target, refused):
     (folder / "link").symlink_to("data")
     (folder / "sums.py").chmod(0o700)
     if refused:
-        write(folder / ".env", "A=1\n")
+        write(folder / ".env", ENV)
     before = snapshot(folder)
 
     try:

@@ -322,8 +322,9 @@ def chain(count):
 
 
 def test_a_graph_of_as_many_tasks_as_were_seen_to_run_is_accepted():
-    # 200 tasks ran on a real KFP 2.17.0, and filled 99.3 % of Argo's workflow object
-    record, text, _ = build(chain(200))
+    # 200 tasks ran on a real KFP 2.17.0, and filled 99.3 % of Argo's workflow object. The digests of inputs,
+    # which they did not have, take 5 % of it.
+    record, text, _ = build(chain(190))
 
     assert record["file"] == digest_bytes(text.encode())
     assert build(fan_in(130))[1]
@@ -336,8 +337,8 @@ def test_more_tasks_than_the_workflow_object_has_room_for_are_refused_with_the_n
         build(chain(299))
 
     message = str(caught.value)
-    assert "299 tasks take about 1,5" in message
-    assert "which may have 1,048,576 (about 20" in message
+    assert "299 tasks take about 1,6" in message
+    assert "which may have 1,048,576 (about 19" in message
     assert "kfp.fuse" in message
 
 
@@ -346,7 +347,7 @@ def test_a_task_with_many_inputs_leaves_less_room():
     steps = {f"step{i}": {"x": Ref("start"), "i": i} for i in range(168)}
     nodes = {"start": {}, **steps, "gather": {"xs": [Ref(name) for name in steps]}}
 
-    with pytest.raises(WorkflowError, match="170 tasks take about 1,1"):
+    with pytest.raises(WorkflowError, match="170 tasks take about 1,2"):
         build(nodes)
     assert build(dict(list(nodes.items())[:-1]))[1]
 

@@ -314,3 +314,23 @@ def test_a_lock_leaves_what_a_node_printed_before(store):
 
     with store.lock(SLUG):
         assert store.log_path(SLUG).read_text() == "printed\n"
+
+
+def test_only_files_that_the_node_wrote_are_listed_as_its_pages(store, tmp_path):
+    digest = digest_bytes(b"result")
+    new = Path(store.new_pages(SLUG))
+    new.mkdir(parents=True)
+    for name in ("metrics.json", "page.md", "classification.html", "other.md"):
+        (new / name).write_text("{}")
+    store.adopt_pages(SLUG, digest)
+    folder = store.list_pages(SLUG, digest)[0].parent
+    (folder / "page.md").unlink()
+    (folder / "page.md").symlink_to(tmp_path / "secret")
+    (folder / "classification.html").unlink()
+    os.mkfifo(folder / "classification.html")
+    (folder / "page.html").write_text("added later")
+    (tmp_path / "secret").write_text("{}")
+
+    assert store.list_pages(SLUG, digest) == [folder / "metrics.json"]
+    assert store.list_pages("other", digest) == []
+    assert store.list_pages(SLUG, digest_bytes(b"other")) == []

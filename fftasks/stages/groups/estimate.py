@@ -35,7 +35,7 @@ class Limits:
 
     object_bytes: int = 1 << 20
     object_task_bytes: int = 5500
-    object_edge_bytes: int = 960
+    object_edge_bytes: int = 1260
     object_node_bytes: int = 25
     inputs: int = 230
     argument_bytes: int = 128 * 1024
@@ -49,7 +49,7 @@ def limit_groups(cluster: Cluster) -> Limits:
     return Limits(
         object_bytes=cluster.object_bytes,
         object_task_bytes=2620 + 1440 * steps,
-        object_edge_bytes=520 + 220 * steps,
+        object_edge_bytes=520 + 370 * steps,
         object_node_bytes=5 + 10 * steps,
         inputs=cluster.inputs,
         argument_bytes=cluster.argument_bytes,

@@ -1,0 +1,134 @@
+"""Buckets that are mounted as folders: nothing outside of the mounted folder is read, and no pipe.
+
+Whoever can write to a bucket may put symbolic links, named pipes and devices there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from fftasks.errors import ToolError
+from fftasks.ports.artifact_uri import ArtifactURI
+
+# O_PATH needs no permission to list the folder, as on the way to a file elsewhere; macOS does not have it
+_FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", 0)
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class MountedBuckets:
+    """The folder that has the buckets in it.
+
+    The folder itself may be a symbolic link. What is read must be below the folder that it leads to.
+    """
+
+    def __init__(self, folder: str) -> None:
+        """Touch nothing yet.
+
+        Args:
+            folder: The setting object_store.mount.
+        """
+        self._folder = Path(folder).expanduser()
+
+    def list_names(self, uri: ArtifactURI) -> list[str]:
+        """Return the names of what is directly below a place, the newest last; raise as list_files does."""
+        found = [(_find_time(path), path.name) for path in self._resolve(uri).iterdir()]
+        return [name for _, name in sorted(found)]
+
+    def has(self, uri: ArtifactURI) -> bool:
+        """Tell whether there is an artifact; raise ToolError if a link to it leads elsewhere."""
+        try:
+            self._resolve(uri)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def list_files(self, uri: ArtifactURI) -> list[str]:
+        """Return the files of an artifact.
+
+        Returns:
+            Their paths relative to the artifact; [""] if the artifact is a file.
+
+        Raises:
+            ToolError: A symbolic link leads out of the mounted folder or to a folder, or something is neither
+                a file nor a folder.
+            FileNotFoundError: There is nothing.
+        """
+        top = self._resolve(uri)
+        if not top.is_dir():
+            return [""]
+        return sorted(self._walk(top))
+
+    def copy(self, uri: ArtifactURI, name: str, target: Path) -> None:
+        """Copy one of the files that list_files returned to an existing empty file."""
+        path = self._resolve(uri) / name
+        with os.fdopen(self._open(path), "rb") as source, target.open("wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+
+    def _walk(self, top: Path) -> Iterator[str]:
+        folders = [""]
+        while folders:
+            above = folders.pop()
+            with os.scandir(top / above) as entries:
+                for entry in entries:
+                    name = f"{above}{entry.name}"
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(f"{name}/")
+                    elif self._resolve_path(top / name).is_file():
+                        yield name
+                    else:
+                        problem = f"{entry.path!r} is neither a file nor a folder"
+                        raise _refuse(problem)
+
+    def _resolve(self, uri: ArtifactURI) -> Path:
+        return self._resolve_path(self._folder.joinpath(uri.bucket, *uri.names))
+
+    def _resolve_path(self, path: Path) -> Path:
+        """Return a path without symbolic links; raise ToolError if they lead out of the mounted folder."""
+        try:
+            root, real = self._folder.resolve(strict=True), path.resolve(strict=True)
+        except RuntimeError as error:  # up to Python 3.12, for a link to itself
+            raise _refuse(f"{str(path)!r} is a symbolic link to itself") from error
+        if not real.is_relative_to(root):
+            raise _refuse(f"{str(path)!r} leads to {str(real)!r}, outside of {str(root)!r}")
+        return real
+
+    def _open(self, path: Path) -> int:
+        """Return a descriptor of a file, without following a link or waiting for a pipe that appears now."""
+        real = self._resolve_path(path)
+        root = self._folder.resolve()
+        names = real.relative_to(root).parts
+        at = os.open(root, _FOLDER)
+        for number, name in enumerate(names, 1):
+            above = at
+            try:
+                at = os.open(name, _FILE if number == len(names) else _FOLDER, dir_fd=above)
+            finally:
+                os.close(above)
+        if not stat.S_ISREG(os.fstat(at).st_mode):
+            os.close(at)
+            raise _refuse(f"{str(path)!r} is not a file")
+        return at
+
+
+def _refuse(problem: str) -> ToolError:
+    return ToolError(
+        "object_store.mount: an artifact is not read",
+        found=[problem],
+        tip="set object_store.mount to the folder in which the buckets themselves are",
+    )
+
+
+def _find_time(path: Path) -> float:
+    """Return when the newest file below a path was written; 0 where it is not known."""
+    inside = () if path.is_symlink() else os.walk(path)
+    paths = (Path(folder, name) for folder, _, files in inside for name in (".", *files))
+    newest = 0.0
+    for one in (path, *paths):
+        with suppress(OSError):
+            newest = max(newest, one.lstat().st_mtime)
+    return newest

@@ -1,0 +1,207 @@
+"""Find literal passwords and keys by their names, in settings, programs and commands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from fftasks.stages.secret_places import Place
+from fftasks.stages.secret_rules import Hit, list_places
+from fftasks.stages.secret_values import LITERAL, PROGRAM, SETTING, is_key, is_password
+from fftasks.stages.tokens import NEAR_BYTES
+
+LONGEST_KEY = 512
+
+_ANCHORS = (b"pass", b"pwd", b"secret")
+_ASSIGNMENT = re.compile(
+    rb"""(?ix)
+    (?P<word> pass(?:w(?:or)?d|phrase|wort)? | pwd | secret ) (?P<tail> [\w.-]{0,30} )
+    (?:
+        (?P<is> \\?["'`]? \]? [ \t]{0,8}
+            (?: :[ \t]*[\w\[\]|.]{1,24}[ \t]*= | [:=]=? | => | <- ) [ \t]{0,8}
+            (?:ConvertTo-SecureString [ ]+ (?:-String[ ]+)?)? )
+      | (?P<comma> \\?["'`] [ \t]* , [ \t]* (?=[\\"'`]) )
+      | (?P<tag> > | </\w+>\s{0,40}<value> )
+      | (?P<pair> \\?["']? (?: \s{0,2}</\w+> | [ \t]*, )? \s{1,40} ["']? value \\?["']? [ \t]* [:=] [ \t]* )
+      | (?P<space> [ \t]+ )
+    )
+    (?:
+        [rbu]? \\?(?P<quote>["'`]) (?P<quoted> (?:(?!(?P=quote))[^\\\r\n]){4,200} ) \\?(?P=quote)
+      | (?P<block> [|>][+-]?\d?[ \t]*\r?\n[ \t]+ )? (?P<bare> [^\s"'`<>\\]{4,200} ) (?P<after> [^\r\n]{0,40} )
+    )"""
+)
+_TAIL = re.compile(
+    rb"""(?ix) (?: \d{0,2} | [_.-]? (?: key | value | token | text | string | plain | raw | base64 | b64
+    | prod | production | dev | staging | main | default | admin | root | user | key[_.-]?base
+    | access[_.-]?key ) \d? )"""
+)
+_LINE_END = re.compile(rb"[\"']|[ \t]*(?:[,;)}\]]|#|//|\\[nr]|\r?$|[\w.]+=|&)")
+_CONNECTION = re.compile(
+    rb"(?i)(?:^|[;?&\s\"'])(?:user(?:\s?id|name)?|uid|host|server|dbname|database|data source|account)\s?="
+)
+_KEY_NAME = re.compile(
+    rb"""(?x) (?<!page)(?<!page_)(?<!next_)(?<!sync_)(?<!csrf)(?<!csrf_)(?<!public_)(?<!resume_)(?<!hashed_)
+    (?: token | secret | passwd | password | passphrase | pwd | _pass | pat | cookie | salt | credentials?
+      | (?:api|access|auth|private|encryption|signing|secret|fernet|master|shared|account|license|storage
+         |service|subscription|server|write|ingest|app|application|admin|deploy|session|hmac|jwt|token
+         |client)[_.\- ]?key
+      | bearer | (?:authorization|auth)["']?\s?[:,]\s?["']?basic | _auth | webhook[_-]?(?:url|key) )
+    [\w.]{0,12} \\?["'`\])]{0,3} [ \t]{0,4}
+    (?: :[^=\n]{1,20}= | [:=]= | => | <- | [:=,(>] | [ \t] ) [ \t]{0,4}
+    (?: (?:bearer|basic|token) [ ] )? [rbu]? \\?["'`]? $"""
+)
+_COMMAND = re.compile(
+    rb"""(?x) \b (?: curl | wget | http | mysql\w* | mariadb\w* | mongo\w* | sshpass | sqlcmd | ldapsearch
+      | az | (?:docker|podman|buildah|skopeo|oras|helm[ ]registry) [ ]+ login ) \b [^\n]{0,300}? [ ]
+    (?: (?:-u|--user)[ =]?["']?[^\s:"'$]{1,60}: | -p[ ]? | --password[ =] | --token[ =] )
+    ["']? (?P<value> [^\s"'`]{6,200} )"""
+)
+_LOGIN_CALL = re.compile(
+    rb"""(?x) (?: login | auth\s?=\s? | BasicAuth ) \( \s* ["'][^"'\n]{1,80}["'] \s*,\s*
+    ["'] (?P<value> [^"'\n]{6,200} ) ["']"""
+)
+_IDENTIFIED = re.compile(
+    rb"(?i)identified\s+(?:with\s+\w+\s+)?by\s+(?:password\s+)?'(?P<value>[^'\n]{6,200})'"
+)
+_VARIABLE = re.compile(
+    rb"""(?imx) ^ [ \t]* (?:export[ \t]+|-[ \t]+)? (?P<name> [A-Za-z_][\w.]* ) [ \t]* [=:] [ \t]*
+    (?: (?P<quote>["']) (?P<quoted> [^\r\n]{1,400}? ) (?P=quote) | (?P<bare> [^\s"'#][^\s"']* ) )
+    [ \t]* (?:\#|\r?$)"""
+)
+_SECRET_NAME = re.compile(
+    rb"""(?ix) .* (?: passw(?:or)?d | passphrase | pwd | (?:^|_)pass | (?:^|_)pw | secret | token | salt
+    | (?:api|access|private|secret|encryption|signing|auth|master|account|shared|service|fernet|license)_?key
+    | credentials? | cookie | _key | _sas | _dsn | _pat )
+    (?: _?(?:base|value|prod|dev|staging|b64|base64|\d+) )?"""
+)
+_PASSWORD_NAME = re.compile(rb"(?i)passw|passphrase|pwd|(?:^|_)pass(?:_|$)")
+_ORDINARY_NAME = re.compile(
+    rb"(?i)(?:id|ids|sha\d*|hash|digest|version|rev|revision|commit|uuid|ur[li]|host|image|tag|bucket|path)$"
+)
+_PLAIN_KEY = re.compile(rb"[\w+/=-]{16,}")
+
+
+def is_secret_name(name: bytes) -> bool:
+    """Tell whether a variable or a key is named like a secret."""
+    return _SECRET_NAME.fullmatch(name) is not None
+
+
+def find_assignments(data: bytes, begin: int, end: int, place: Place) -> Iterator[Hit]:
+    """Yield the literal values that are named like a password, and passwords in commands and calls.
+
+    Args:
+        data: The text, with some context before and behind the range.
+        begin: Where the range begins.
+        end: Where it ends.
+        place: What the path of the file says.
+    """
+    rule = _name_rule("password", place)
+    lower = data.lower()
+    for at in list_places(lower, _ANCHORS, begin, end):
+        match = _ASSIGNMENT.match(data, at)
+        if (
+            match is not None
+            and _is_name(lower, match)
+            and (span := _find_value(data, match, place))
+        ):
+            yield Hit(rule, *span)
+    if place.kind == "shell":
+        for pattern, name in ((_COMMAND, "password-in-command"), (_IDENTIFIED, rule)):
+            for found in pattern.finditer(data, begin):
+                if found.start() < end and is_password(found["value"], SETTING):
+                    yield Hit(name, *found.span("value"))
+    if place.kind == "code":
+        for at in list_places(lower, (b"login(", b"auth=(", b"basicauth("), begin, end):
+            call = _LOGIN_CALL.search(data, max(0, at - 5), at + 300)
+            if call and is_password(call["value"], PROGRAM):
+                yield Hit(rule, *call.span("value"))
+
+
+def find_variables(data: bytes, begin: int, end: int) -> Iterator[Hit]:
+    """Yield the variables of a .env file that are named like a secret, or have a random value."""
+    for match in _VARIABLE.finditer(data, begin):
+        if match.start() >= end:
+            return
+        group = "quoted" if match["quoted"] else "bare"
+        name, value = match["name"], match[group]
+        if is_secret_name(name):
+            is_secret = is_password(value, LITERAL if _PASSWORD_NAME.search(name) else SETTING)
+        else:
+            is_secret = bool(_PLAIN_KEY.fullmatch(value)) and not _ORDINARY_NAME.search(name)
+            is_secret = is_secret and is_key(value)
+        if is_secret:
+            yield Hit("dotenv", *match.span(group))
+
+
+def find_named_key(data: bytes, begin: int, end: int, place: Place) -> Iterator[Hit]:
+    """Yield a word if it looks drawn at random and what stands before it names it a key or a token."""
+    while begin < end and data[begin] in b"+-./":
+        begin += 1
+    line = data[max(0, begin - NEAR_BYTES) : begin].rpartition(b"\n")[2].lower()
+    if place.kind == "code" and not line.endswith((b'"', b"'", b"`", b" ")):
+        return  # an identifier
+    if is_key(data[begin:end].rstrip(b".")) and _KEY_NAME.search(line):
+        while data[end : end + 1] == b"=":
+            end += 1
+        yield Hit(_name_rule("key", place), begin, end)
+
+
+def _name_rule(what: str, place: Place) -> str:
+    return f"{what}-in-{'config' if place.kind == 'config' else 'code'}"
+
+
+def _is_name(lower: bytes, match: re.Match[bytes]) -> bool:
+    """Tell whether what matched is a whole name, and the name of a secret."""
+    at, word = match.start(), match["word"].lower()
+    before = lower[max(0, at - 1) : at]
+    if (
+        before in {b"$", b"%"}
+        or lower[max(0, at - 2) : at] == b"${"
+        or not _TAIL.fullmatch(match["tail"])
+    ):
+        return False
+    if word == b"pass" and before.isalpha():  # "bypass", but "dbPass" and "requirepass" of Redis
+        return match["word"][:1].isupper() or lower[:at].endswith(b"require")
+    return True
+
+
+def _find_value(data: bytes, match: re.Match[bytes], place: Place) -> tuple[int, int] | None:
+    """Return where the value of an assignment is, if it is a secret."""
+    group = "bare" if match["quoted"] is None else "quoted"
+    line = data[max(0, match.start() - 200) : match.start()].rpartition(b"\n")[2]
+    value: bytes | None = match[group]
+    if match["space"] and not _takes_space(line, group, place):
+        return None
+    if group == "bare":
+        value = _cut_value(data, match, line, place)
+    if value is None:
+        return None
+    tail = match["tail"].lower()
+    if match["word"].lower() == b"secret" or b"key" in tail or b"token" in tail:
+        is_secret = is_key(value) or is_password(value, PROGRAM._replace(length=12))
+    elif place.kind == "config":
+        is_secret = is_password(value, LITERAL if place.is_secret_file else SETTING)
+    else:
+        is_secret = is_password(value, PROGRAM if place.kind == "code" else SETTING)
+    return match.span(group) if is_secret else None
+
+
+def _cut_value(data: bytes, match: re.Match[bytes], line: bytes, place: Place) -> bytes | None:
+    """Return the value without quotes of an assignment; None if it is none."""
+    value = match["bare"]
+    if match["tag"]:
+        return value if data[match.end("bare") :][:1] == b"<" else None
+    if match["block"]:
+        return value
+    if b"=" in match[0][: match.start("bare") - match.start()] and _CONNECTION.search(line):
+        return re.split(rb"[;&]", value)[0]  # in the text that opens a connection
+    if place.kind == "code" or not _LINE_END.match(match["after"]):
+        return None
+    return value.rstrip(b",;)}]")
+
+
+def _takes_space(line: bytes, group: str, place: Place) -> bool:
+    """Tell whether a value may follow a name after a space: in commands, SQL and some settings."""
+    if place.kind == "shell":
+        return group == "quoted" or line.rstrip(b"-").endswith(b" ") or b"ENV " in line.upper()
+    return place.kind == "config" and line.strip(b" \t-").lower() in {b"", b"require"}

@@ -1,0 +1,141 @@
+"""Tell a literal secret from what stands in the place of one: references, examples and default passwords."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+import time
+from typing import NamedTuple
+
+from fftasks.stages.tokens import is_random
+
+_EXAMPLE = re.compile(
+    rb"""(?ix) example | placeholder | dummy | change[_-]?(?:me|this|it|in)\b | changeme | redacted
+    | (?:\b|[_-])your[_-] | replace[_-]?(?:me|with|this) | (?:insert|enter|put|fill)[_-] | (?:\b|_)todo\b
+    | not[_-]?(?:a[_-]?)?(?:real|secret|used) | fake | xxxx | (?-i:([^A])\1{5}) | 123456 | abcdefg
+    | 0123456 | \.\.\. | \xe2\x80\xa6 | deadbeef | lorem"""
+)
+_REFERENCE = re.compile(
+    rb"""(?ix) ^ (?: \$ [({\[] | \[ | [,+)] .* \( | % [\w(] .* [%)]s? $ | [<{] | \#\{ | @[\w.]+@ $ | __\w+__ $
+      | [\#*]+ $
+      | ENC\[ | (?:vault|env|file|op|ref|ssm|secret|sm|awssm|gcpsm|azkv|kms|arn|doppler|bws|keychain|sops)[:+]
+      | (?:os|process|sys|env|var|vars|local|data|module|secrets|self|this|config|configs|settings|conf|args
+        |opts|options|params|ctx|context|event|request|req|inputs|steps|needs|github|each|values)\.
+      | https?:// | ~/ | [A-Z]:\\ | !\w | [A-Za-z_][\w.]* (?: \( [^()]* \) $ | \( $ | \[ .* \] $ ) )
+    | \$\{ | \{\{ | \$\( | <[\w. -]+> | \{[\w.]+\}"""
+)
+_VARIABLE = re.compile(rb"[$*&]+[A-Za-z_][\w-]*|\.{0,2}/.*")  # or an alias of YAML, or a path
+_DEFAULTS = """
+    pass password passwd passphrase passwort pwd pw secret secrets token tokens key keys api my your the
+    our user users username usernames admin admins administrator root test tests testing tester demo
+    default defaults dev devs develop development local localhost guest postgres postgresql pg mysql
+    mariadb redis rabbit rabbitmq mongo mongodb minio airflow mlflow grafana prometheus keycloak kafka
+    cassandra oracle clickhouse elastic elasticsearch sa db dbs database databases example examples
+    sample samples foo bar baz qux hello world string str text null none true false value values change
+    this it me here some placeholder super sooper strong very long random generated insecure unsafe not
+    for prod production please set enter insert replace with real fake dummy mock x kubeflow feast
+    prefect dagster store app application service services client clients server servers account
+    accounts access private public id name names auth bearer basic jwt session sessions cookie cookies a
+    an of to in is be must letmein qwerty welcome monkey only staging new old hidden internal shared
+    master main login doe john jane alice bob required optional undefined encrypted hash hashed salt and
+    or from signing encryption django
+"""
+_WORDS = re.compile(rf"(?i)(?:{'|'.join(_DEFAULTS.split())})*".encode())
+# as in secret_env of a node's settings, secret/key: where a secret is, and not what it is
+_LOCATION = re.compile(rb"[a-z0-9][a-z0-9.-]*/(?:[a-z0-9._-]+|[A-Z0-9_]+)")
+_TEXT = re.compile(rb"[ -~\s]+")
+_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4}){2,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+_LEET = bytes.maketrans(b"01345$@7", b"oieassat")
+_NOT_LETTERS = re.compile(rb"[^A-Za-z]+")
+# keys that an issuer publishes, by digest, so that no scanner stops at this file
+_PUBLIC = frozenset(
+    {
+        "0011cc25eb432071",  # Azurite
+        "aa6547439583c3a2",  # emulator of Cosmos DB
+        "2cafc0970149a84f",  # Stripe
+        "f2d6ca16515033e5",  # Stripe
+    }
+)
+_DESCRIPTION = re.compile(
+    rb"(?i)[a-z_.-]*(?:password|passwd|passphrase|secret|token|api[_-]?key|credential)[a-z_.-]*"
+)
+_SHORTEST_KEY = 12
+_LONGEST_PHRASE = 64
+_SMALL = re.compile(rb"[a-z]")
+_LARGE = re.compile(rb"(?<!^)[A-Z]")
+_NUMBER = re.compile(rb"[0-9]")
+_SIGN = re.compile(rb"[^A-Za-z0-9_.\s/-]")
+_NAME = re.compile(rb"[A-Za-z]+(?:[_./:-][A-Za-z]+)*[:!?]*")
+
+
+def is_placeholder(value: bytes) -> bool:
+    """Tell whether a value stands where a secret would, and is none: "changeme", "${TOKEN}", "admin123"."""
+    if _EXAMPLE.search(value) or _REFERENCE.search(value) or _DESCRIPTION.fullmatch(value):
+        return True
+    if (_VARIABLE.fullmatch(value) or _LOCATION.fullmatch(value)) and not is_random(value):
+        return True
+    if _BASE64.fullmatch(value) and _TEXT.fullmatch(text := decode(value)) and is_placeholder(text):
+        return True
+    plain = (_NOT_LETTERS.sub(b"", text) for text in (value, value.translate(_LEET)))
+    if any(len(text) <= _LONGEST_PHRASE and _WORDS.fullmatch(text) for text in plain):
+        return True
+    return hashlib.sha256(value).hexdigest()[:16] in _PUBLIC
+
+
+def count_classes(value: bytes) -> int:
+    """Return how many kinds of characters a value has: small and large letters, digits, signs."""
+    return sum(bool(kind.search(value)) for kind in (_SMALL, _LARGE, _NUMBER, _SIGN))
+
+
+class Strictness(NamedTuple):
+    """What a password must at least have: characters, and kinds of characters."""
+
+    length: int
+    classes: int
+
+
+LITERAL = Strictness(5, 0)  # every literal is meant seriously, as in .env
+SETTING = Strictness(6, 2)
+PROGRAM = Strictness(8, 3)
+
+
+def is_password(value: bytes, least: Strictness) -> bool:
+    """Tell whether a value that is named like a password is one."""
+    if len(value) < least.length or b" " in value or is_placeholder(value):
+        return False
+    is_name = least.classes > 0 and _NAME.fullmatch(value) is not None
+    return is_random(value) or (count_classes(value) >= least.classes and not is_name)
+
+
+def is_key(value: bytes) -> bool:
+    """Tell whether a value that is named like a token or a key is one."""
+    has_digit = _NUMBER.search(value) is not None
+    return (
+        has_digit and len(value) >= _SHORTEST_KEY and is_random(value) and not is_placeholder(value)
+    )
+
+
+def is_live(token: bytes) -> bool:
+    """Tell whether a JSON web token has not expired, and is no published example."""
+    try:
+        payload = token.split(b".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
+    except (ValueError, LookupError, binascii.Error):
+        return True
+    if not isinstance(claims, dict):
+        return True
+    if claims.get("sub") == "1234567890" or claims.get("role") == "anon":
+        return False
+    expires = claims.get("exp")
+    return not isinstance(expires, (int, float)) or expires > time.time()
+
+
+def decode(text: bytes) -> bytes:
+    """Return what Base64 stands for; b"" if the text is not Base64."""
+    try:
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except (ValueError, binascii.Error):
+        return b""

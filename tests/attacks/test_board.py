@@ -1,0 +1,164 @@
+"""The server of `doit board`: it shows nothing without its token, and nobody can keep it busy."""
+
+import contextlib
+import http.client
+import re
+import socket
+import threading
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+from fftasks.page.content import make_empty
+from fftasks.page.server import Board, serve
+
+
+class Server:
+    """A real server in a thread; ask() uses a real socket."""
+
+    def __init__(self):
+        board = Board(lambda: make_empty("secret project"), make_empty("secret project"))
+        told = []
+        thread = threading.Thread(target=serve, args=(board, 0, told.append), daemon=True)
+        thread.start()
+        while not told:
+            time.sleep(0.01)
+        self.address = urlsplit(told[0])
+        self.token = board.token
+
+    def ask(self, path="/", method="GET", **headers):
+        connection = http.client.HTTPConnection("127.0.0.1", self.address.port, timeout=5)
+        with contextlib.closing(connection):
+            connection.request(method, path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode(), answer.headers
+
+    def open(self):
+        return socket.create_connection(("127.0.0.1", self.address.port), timeout=5)
+
+
+@pytest.fixture(scope="module")
+def server():
+    return Server()
+
+
+def visit(server):
+    status, _, headers = server.ask(f"/?token={server.token}")
+    assert status == 200
+    return headers["Set-Cookie"]
+
+
+def test_the_address_that_is_printed_has_the_token_and_each_board_has_another_one(server):
+    assert server.address.query == f"token={server.token}"
+    assert len(server.token) >= 40
+    assert Board(dict, {}).token != server.token
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/data.json", "/other", "/?token=", "/?token=wrong", "/?token=%FF"]
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_nothing_is_shown_without_the_token(server, path, method):
+    status, body, headers = server.ask(path, method)
+
+    assert status == 403
+    assert "secret project" not in body
+    assert method == "HEAD" or "address that `doit board` has printed" in body
+    assert "Set-Cookie" not in headers
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    ["{name}=wrong", "{name}=", "other={token}", "{name}", "=; ;;{name}={token}x", "{name}=\xff"],
+)
+def test_a_wrong_cookie_is_not_the_token(server, cookie):
+    name = f"fftasks-board-{server.address.port}"
+
+    cookie = cookie.format(name=name, token=server.token)
+
+    assert server.ask("/", Cookie=cookie.encode("latin-1"))[0] == 403
+
+
+def test_the_first_visit_leaves_a_cookie_with_which_the_page_and_its_data_are_shown(server):
+    cookie = visit(server)
+    pair = cookie.split(";")[0]
+
+    assert pair == f"fftasks-board-{server.address.port}={server.token}"
+    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+    for path in ("/", "/data.json"):
+        status, body, headers = server.ask(path, Cookie=f"odd[]=1; {pair}; other=2")
+        assert (status, "secret project" in body) == (200, True)
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert server.token not in body
+
+
+def test_the_first_visit_takes_the_token_out_of_the_address(server):
+    _, body, headers = server.ask(f"/?token={server.token}")
+
+    assert re.search(r'http-equiv="refresh" content="0; url=/"', body)
+    assert server.token not in body
+    assert headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_the_token_is_of_no_use_under_another_name_of_the_host(server):
+    path = f"/?token={server.token}"
+
+    assert server.ask(path, Host="evil.example")[0] == 403
+
+
+BEGINNINGS = {
+    "nothing": b"",
+    "half a line": b"GET / HT",
+    "half the headers": b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: ",
+    "a body that never comes": b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\nx",
+    "a chunk that never comes": b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n9",
+}
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS.values(), ids=BEGINNINGS)
+def test_hundreds_of_half_sent_requests_keep_nobody_from_an_answer(server, beginning):
+    with contextlib.ExitStack() as stack:
+        for _ in range(300):
+            stack.enter_context(contextlib.closing(other := server.open()))
+            other.sendall(beginning)
+        begin = time.monotonic()
+        for _ in range(5):
+            cookie = visit(server).split(";")[0]
+            assert server.ask("/data.json", Cookie=cookie)[0] == 200
+
+        assert time.monotonic() - begin < 2
+
+
+def test_requests_that_come_byte_by_byte_keep_nobody_from_an_answer(server):
+    ends = threading.Event()
+
+    def drip(connections):
+        while not ends.wait(0.02):
+            for one in connections:
+                with contextlib.suppress(OSError):
+                    one.sendall(b"X")
+
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(contextlib.closing(server.open())) for _ in range(200)]
+        for one in connections:
+            with contextlib.suppress(OSError):
+                one.sendall(b"GET / HTTP/1.1\r\nX-A: ")
+        thread = threading.Thread(target=drip, args=(connections,))
+        thread.start()
+        begin = time.monotonic()
+        status, _, _ = server.ask(f"/?token={server.token}")
+        ends.set()
+        thread.join()
+
+        assert status == 200
+        assert time.monotonic() - begin < 2
+
+
+def test_a_connection_that_is_kept_open_can_ask_again(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.address.port, timeout=5)
+    with contextlib.closing(connection):
+        for _ in range(3):
+            connection.request("GET", f"/data.json?token={server.token}")
+            answer = connection.getresponse()
+            assert (answer.status, b"secret project" in answer.read()) == (200, True)
