@@ -39,6 +39,13 @@ _PLAIN = frozenset({int, float, bool, complex, type(None), type(...), type, type
 _MOST = 200_000  # values in one argument: beyond, it is data
 _LONGEST = 1_000_000  # characters of a text that are looked through
 _LONGEST_PLACE = 120
+_BATCH = 1 << 16  # characters
+
+
+# how a value is reached from the one around it: a text, the index of an item, or a key in a tuple; the place
+# is written out only where a secret is
+Step = str | int | tuple[Any]
+Place = tuple[Any, ...]  # () or (place of the value around it, step)
 
 
 class Found(NamedTuple):
@@ -83,14 +90,15 @@ class Examiner:
     def find(self, value: Any) -> list[Found]:
         """Return the secrets in a value."""
         return [
-            Found(_cut(self.hide(place)), kind, secret)
-            for place, text in _list_texts(value)
+            Found(_cut(self.hide(_format_place(place))), kind, secret)
+            for batch in _batch(_list_texts(value))
+            if len(batch) == 1 or self.find_in_text("\n".join(text for _, text in batch))
+            for place, text in batch
             for kind, secret in self.find_in_text(text)
         ]
 
     def find_in_text(self, text: str) -> list[tuple[str, str]]:
         """Return the kinds and the texts of the secrets in a text."""
-        text = text[:_LONGEST]
         found = [(token.kind, text[token.begin : token.end]) for token in find_tokens(text)]
         if self._known is not None:
             found += [(self._kinds[match[0]], match[0]) for match in self._known.finditer(text)]
@@ -148,9 +156,23 @@ def _list_forms(value: str) -> set[str]:
     return {value, quote(value, safe=""), json.dumps(value)[1:-1]}
 
 
-def _list_texts(value: Any) -> Iterator[tuple[str, str]]:
+def _batch(texts: Iterable[tuple[Place, str]]) -> Iterator[list[tuple[Place, str]]]:
+    """Yield texts many at a time: to look through a long one is faster than through many short ones."""
+    batch: list[tuple[Place, str]] = []
+    size = 0
+    for place, text in texts:
+        batch.append((place, text))
+        size += len(text) + 1
+        if size > _BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _list_texts(value: Any) -> Iterator[tuple[Place, str]]:
     """Yield each text in a value, with its place."""
-    queue: list[tuple[str, Any]] = [("", value)]
+    queue: list[tuple[Place, Any]] = [((), value)]
     seen: dict[int, Any] = {}  # the values too, or else an id could come again
     while queue and len(seen) < _MOST:
         place, value = queue.pop()
@@ -158,35 +180,35 @@ def _list_texts(value: Any) -> Iterator[tuple[str, str]]:
         if kind in _PLAIN or isinstance(value, type):
             continue
         if isinstance(value, str):
-            yield place, value
+            yield place, value[:_LONGEST]
         elif isinstance(value, bytes | bytearray):
             yield place, bytes(value[:_LONGEST]).replace(b"\0", b"").decode("latin-1")
         if kind in (str, bytes, bytearray) or id(value) in seen:
             continue
         seen[id(value)] = value
         try:
-            inner = [(f"{place}{step}", one) for step, one in _list_inner(value)]
+            inner = [((place, step), one) for step, one in _list_inner(value)]
         except Exception:  # noqa: BLE001 - the border to the user's code: nothing can be read of it
             inner = []
         queue += reversed(inner)
 
 
-def _list_inner(value: Any) -> Iterator[tuple[str, Any]]:
+def _list_inner(value: Any) -> Iterator[tuple[Step, Any]]:
     """Yield what is in a value, with the step that leads to it."""
     if isinstance(value, Parameter):
         yield f" (default of run parameter {value.name})", value.default
     elif isinstance(value, Result):
-        yield from ((f"[{_spell(index)}]", index) for index in value.path)
+        yield from (((index,), index) for index in value.path)
     elif isinstance(value, Mapping):
         yield from ((", a key", key) for key in value if type(key) not in _PLAIN)
-        yield from ((f"[{_spell(key)}]", item) for key, item in value.items())
+        yield from (((key,), item) for key, item in value.items() if type(item) not in _PLAIN)
         yield from _list_attributes(value)
     elif isinstance(value, tuple) and hasattr(value, "_fields"):
         yield from ((f".{name}", item) for name, item in zip(value._fields, value, strict=False))
     elif isinstance(value, list | tuple | set | frozenset):
         is_ordered = isinstance(value, list | tuple)
         items = ((n, item) for n, item in enumerate(value) if type(item) not in _PLAIN)
-        yield from ((f"[{n}]" if is_ordered else "", item) for n, item in items)
+        yield from ((n if is_ordered else "", item) for n, item in items)
         yield from _list_attributes(value)
     elif not isinstance(value, str | bytes | bytearray):
         for kind, take in _TAKERS:
@@ -196,13 +218,13 @@ def _list_inner(value: Any) -> Iterator[tuple[str, Any]]:
         yield from _list_of_object(value)
 
 
-def _list_of_function(value: types.FunctionType) -> Iterator[tuple[str, Any]]:
+def _list_of_function(value: types.FunctionType) -> Iterator[tuple[Step, Any]]:
     yield from (("", one) for one in (value.__defaults__, value.__kwdefaults__))
     cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=False)
     yield from ((f", {name} in it", cell.cell_contents) for name, cell in cells)
 
 
-def _list_of_object(value: Any) -> Iterator[tuple[str, Any]]:
+def _list_of_object(value: Any) -> Iterator[tuple[Step, Any]]:
     top = type(value).__module__.partition(".")[0]
     if top == "pandas":
         yield from (("", part) for part in take_apart(value) or ())
@@ -213,7 +235,7 @@ def _list_of_object(value: Any) -> Iterator[tuple[str, Any]]:
         yield from list(_list_attributes(value)) or _list_kept(value)
 
 
-_TAKERS: tuple[tuple[type, Callable[[Any], Iterable[tuple[str, Any]]]], ...] = (
+_TAKERS: tuple[tuple[type, Callable[[Any], Iterable[tuple[Step, Any]]]], ...] = (
     (functools.partial, lambda it: [("", one) for one in (it.func, it.args, it.keywords)]),
     (types.FunctionType, _list_of_function),
     (types.MethodType, lambda it: [(".__self__", it.__self__)]),
@@ -222,7 +244,7 @@ _TAKERS: tuple[tuple[type, Callable[[Any], Iterable[tuple[str, Any]]]], ...] = (
 )
 
 
-def _list_attributes(value: Any) -> Iterator[tuple[str, Any]]:
+def _list_attributes(value: Any) -> Iterator[tuple[Step, Any]]:
     yield from ((f".{name}", one) for name, one in getattr(value, "__dict__", {}).items())
     for kind in type(value).__mro__:
         slots = kind.__dict__.get("__slots__", ())
@@ -231,7 +253,7 @@ def _list_attributes(value: Any) -> Iterator[tuple[str, Any]]:
                 yield f".{name}", getattr(value, name)
 
 
-def _list_kept(value: Any) -> Iterator[tuple[str, Any]]:
+def _list_kept(value: Any) -> Iterator[tuple[Step, Any]]:
     """Yield what pickle would keep of an object that has no attributes: a queue, a compiled pattern."""
     reducer = copyreg.dispatch_table.get(type(value))
     reduced = reducer(value) if reducer else value.__reduce_ex__(4)
@@ -242,6 +264,16 @@ def _list_kept(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _is_iterator(value: Any) -> bool:
     return hasattr(value, "__next__")
+
+
+def _format_place(place: Place) -> str:
+    steps = []
+    while place:
+        place, step = place
+        if isinstance(step, tuple):
+            step = f"[{_spell(step[0])}]"
+        steps.append(f"[{step}]" if isinstance(step, int) else step)
+    return "".join(reversed(steps))
 
 
 def _spell(key: Any) -> str:

@@ -14,7 +14,7 @@ from fftasks.errors import FFTasksError
 from fftasks.page.html import format_data
 from fftasks.page.make import describe_run
 from fftasks.project import open_project
-from fftasks.record import read_record, write_record
+from fftasks.record import read_record, read_state, write_record, write_state
 from tests.cluster.submitted import make_project, submit_project
 from tests.sample import Sample
 from tests.services.kfp_script import Script, list_steps
@@ -288,12 +288,13 @@ def test_no_value_is_on_the_page_of_a_run_on_the_cluster(tmp_path, monkeypatch, 
 def test_records_of_runs_of_older_versions_show_no_name_that_may_be_computed(sample):
     runs = sample.root / ".fftasks" / "runs" / "graphs"
     before = {path: path.read_text() for path in runs.glob("*.json")}
-    for path, text in before.items():
-        nodes = json.loads(text)
-        for node in nodes.values():
+    for path in before:
+        graph = read_state(path)
+        for node in graph["nodes"].values():
             for key in ("is_written", "is_workflow_written", "extra"):
                 del node[key]
-        path.write_text(json.dumps(nodes))
+        path.unlink()
+        write_state(path, graph)
     try:
         page = read_report(sample, previews="false")
     finally:
