@@ -38,6 +38,7 @@ from fftasks.ports.object_store import ObjectStore
 from fftasks.project import Project
 from fftasks.record import digest_json
 from fftasks.runtime.pack import read_pack
+from fftasks.runtime.regular import is_folder, is_regular
 from fftasks.runtime.task import PACKS
 from fftasks.workflow.slug import make_slug
 
@@ -167,7 +168,7 @@ def bring_known(project: Project, run: ClusterRun, task: Task, output: str, uri:
         ToolError: The place is outside of the run's pipeline root, or the output cannot be downloaded.
     """
     target, place = locate_output(project, run, task, output), check_uri(project, run, uri)
-    if not target.exists():
+    if not is_regular(target) and not is_folder(target):
         ObjectStore(project.settings.object_store).fetch(place, target)
     return target
 

@@ -27,6 +27,7 @@ from fftasks.ports.artifact_uri import ArtifactURI
 from fftasks.ports.kfp_runs import read_artifact, read_events, read_log, read_pods, read_run
 from fftasks.ports.kubectl import Kubectl
 from fftasks.project import Project
+from fftasks.runtime.regular import is_regular, read_text
 
 if TYPE_CHECKING:
     from fftasks.cluster.details import Executions
@@ -295,9 +296,9 @@ class Evidence:
         if text is not None:
             return text
         target = locate_output(self._project, self.run, task, uri.names[-1])
-        if not target.exists():
+        if not is_regular(target):
             ObjectStore(self._project.settings.object_store).fetch(uri, target)
-        return target.read_text("utf-8", "replace")
+        return read_text(target)
 
     def _ask_kubernetes(self, pod: str, limit: str) -> str:
         """Return what Kubernetes says about a pod, "" if nothing is unusual or nobody answers."""

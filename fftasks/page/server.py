@@ -45,7 +45,8 @@ It is another one each time the board is started.
 """
 # not a redirect by the server: a browser that another site has sent here would follow it without the cookie
 _FORWARD = b"""\
-<!DOCTYPE html><title>fftasks</title><meta http-equiv="refresh" content="0; url=/"><a href="/">the board</a>
+<!DOCTYPE html><title>fftasks</title><link rel="icon" href="data:,">
+<meta http-equiv="refresh" content="0; url=/"><a href="/">the board</a>
 """
 
 Start = Callable[[str, list[tuple[str, str]]], Any]

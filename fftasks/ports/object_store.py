@@ -21,6 +21,7 @@ from fftasks.paths import explain_name, split_path
 from fftasks.ports.artifact_uri import SCHEMES, ArtifactURI
 from fftasks.ports.credentials import is_google, parse_address, parse_origin
 from fftasks.ports.mounted_buckets import MountedBuckets
+from fftasks.runtime.regular import make_folder
 
 if TYPE_CHECKING:
     from fftasks.settings.tree import ObjectStoreSettings
@@ -76,7 +77,7 @@ class ObjectStore:
         with _explain(attempted):
             files = buckets.list_files(uri)
             paths = _check_files(attempted, files)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         _remove(part)
         try:
             with _explain(attempted):
