@@ -21,12 +21,16 @@ from fftasks.cluster.verify import Verifier
 from fftasks.errors import ToolError
 from fftasks.paths import locate
 from fftasks.project import Project
+from fftasks.runtime.executor_input import PREVIEW
+from fftasks.runtime.means import VARIABLE
 from fftasks.runtime.pod import REPLAY
 from fftasks.runtime.regular import make_folder, remove
 from fftasks.runtime.start import MODULE, make_command
 
 _PLACE = "/tmp/fftasks-replay"  # noqa: S108 - in a container of our own
 _WHOLE = "{{$}}"
+# the variables by which fftasks tells a pod what to run
+_OWN_VARIABLES = ("FFFUNCTION", PREVIEW, VARIABLE, REPLAY, "PYTHONHASHSEED")
 # what stages/kfp_tasks.py and group_task.py write; any other could name files of this machine
 _OPTIONS = frozenset(
     {"--file", "--workflow", "--node", "--nodes", "--kept", "--fingerprint", "--executor-input"}
@@ -57,7 +61,7 @@ def replay_here(  # noqa: PLR0913 - what a task is run with
     completed = subprocess.run(
         [*command, *_choose(task, node), *(["--pdb"] if pdb else [])],
         cwd=project.root,
-        env={**os.environ, **_make_environment(run, task)},
+        env={**os.environ, **_choose_environment(project, run, task, node)},
         check=False,
     )
     return completed.returncode, folder / "outputs"
@@ -154,6 +158,25 @@ def _make_executor_input(run: ClusterRun, task: Task, folder: Path) -> dict[str,
 
 def _locate(path: Path) -> dict[str, Any]:
     return {"artifacts": [{"name": path.name, "uri": str(path)}]}
+
+
+def _choose_environment(
+    project: Project, run: ClusterRun, task: Task, node: str
+) -> Mapping[str, str]:
+    """Return the variables that are set for a node on this machine.
+
+    They are those of the project's own settings, as its code is. The run's document is not trusted with them:
+    LD_PRELOAD or PYTHONPATH would execute other code.
+    """
+    found = {}
+    graph = project.workflows.get(
+        run.workflow, {"nodes": {}, "workflows": {run.workflow: {"nodes": ()}}}
+    )
+    for identity in graph["workflows"][run.workflow]["nodes"]:
+        if graph["nodes"][identity]["name"] == node:
+            found = project.settings_of(graph["nodes"][identity]).env
+    given = _make_environment(run, task)
+    return {**found, **{name: given[name] for name in _OWN_VARIABLES if name in given}}
 
 
 def _make_environment(run: ClusterRun, task: Task) -> Mapping[str, str]:

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import subprocess
 import zlib
 
 import pytest
@@ -376,6 +377,32 @@ def test_a_document_cannot_give_a_replay_other_options(good, more):
 
     with pytest.raises(ToolError, match="options that no task of fftasks has"):
         replay.replay_here(good.project, hostile, task, "tell", Verifier(good.project), pdb=False)
+
+
+@pytest.mark.parametrize(
+    "name", ["PYTHONPATH", "LD_PRELOAD", "PYTHONBREAKPOINT", "BROWSER", "PATH"]
+)
+def test_a_document_cannot_set_variables_of_a_replay(good, name, monkeypatch):
+    run, task = find_task(good)
+    document = json.loads(json.dumps(run.answer["pipeline_spec"]))
+    inner = document.get("pipeline_spec") or document
+    for executor in inner["deploymentSpec"]["executors"].values():
+        executor["container"]["env"].append({"name": name, "value": "/tmp/evil"})
+    hostile = ClusterRun({**run.answer, "pipeline_spec": document})
+    started = []
+    monkeypatch.setattr(
+        replay.subprocess,
+        "run",
+        lambda command, **options: (
+            started.append(options["env"]) or subprocess.CompletedProcess(command, 0)
+        ),
+    )
+
+    replay.replay_here(good.project, hostile, task, "tell", Verifier(good.project), pdb=False)
+
+    [env] = started
+    assert env.get(name) == os.environ.get(name)
+    assert env["FFFUNCTION"] == "tell"
 
 
 def test_a_name_of_a_pod_cannot_be_an_option_of_kubectl(tmp_path, monkeypatch):
