@@ -20,7 +20,7 @@ from fftasks.errors import FFTasksError, SettingsError, ToolError
 from fftasks.paths import explain_name, split_path
 from fftasks.ports.artifact_uri import SCHEMES, ArtifactURI
 from fftasks.ports.credentials import is_google, parse_address, parse_origin
-from fftasks.ports.mounted_buckets import MountedBuckets
+from fftasks.ports.mounted_buckets import BLOCK, MountedBuckets, copy_limited, explain_size
 from fftasks.runtime.regular import make_folder
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ class _Buckets(Protocol):
     def list_names(self, uri: ArtifactURI) -> list[str]: ...
     def has(self, uri: ArtifactURI) -> bool: ...
     def list_files(self, uri: ArtifactURI) -> list[str]: ...
-    def copy(self, uri: ArtifactURI, name: str, target: Path) -> None: ...
+    def measure(self, uri: ArtifactURI) -> int: ...
+    def copy(self, uri: ArtifactURI, name: str, target: Path, most: int = 0) -> None: ...
 
 
 class ObjectStore:
@@ -65,10 +66,17 @@ class ObjectStore:
         with _explain(f"cannot look for {uri}"):
             return self._find(uri).has(uri)
 
-    def fetch(self, uri: ArtifactURI, target: Path) -> None:
+    def fetch(self, uri: ArtifactURI, target: Path, most: int = 0) -> None:
         """Download an artifact, a file or a folder, to target; completely or not at all.
 
+        Args:
+            uri: Where the artifact is.
+            target: Where to write it.
+            most: Number of bytes that it may have, as one file; 0 for any artifact. The store says the size
+                before, and what arrives is counted.
+
         Raises:
+            TooLargeError: It is larger, or a folder.
             ToolError: There is nothing, the store cannot be reached, or the artifact has a key that cannot be
                 written below target.
         """
@@ -77,6 +85,8 @@ class ObjectStore:
         with _explain(attempted):
             files = buckets.list_files(uri)
             paths = _check_files(attempted, files)
+            if most and (files != [""] or buckets.measure(uri) > most):
+                raise explain_size(uri, most)
         make_folder(target.parent)
         _remove(part)
         try:
@@ -85,7 +95,7 @@ class ObjectStore:
                     part.mkdir()
                 for name, path in zip(files, paths, strict=True):
                     _make_empty(attempted, part, path)
-                    buckets.copy(uri, name, part.joinpath(*path))
+                    buckets.copy(uri, name, part.joinpath(*path), most)
             _remove(target)
             part.rename(target)
         finally:
@@ -145,8 +155,17 @@ class _RemoteBuckets:
             if one.get("size") or not name.endswith("/")
         )
 
-    def copy(self, uri: ArtifactURI, name: str, target: Path) -> None:
-        self._system.get_file(f"{uri.path}/{name}" if name else uri.path, str(target))
+    def measure(self, uri: ArtifactURI) -> int:
+        size = self._system.info(uri.path).get("size")
+        return size if isinstance(size, int) else 0
+
+    def copy(self, uri: ArtifactURI, name: str, target: Path, most: int = 0) -> None:
+        path = f"{uri.path}/{name}" if name else uri.path
+        if not most:
+            self._system.get_file(path, str(target))
+            return
+        with self._system.open(path, "rb", block_size=BLOCK) as source, target.open("wb") as file:
+            copy_limited(uri, source, file, most)
 
     def _is_file(self, path: str) -> bool:
         try:
