@@ -29,6 +29,8 @@ from fftasks.ports.mounted_buckets import TooLargeError
 from fftasks.ports.object_store import ObjectStore
 from fftasks.ports.registry import Registry
 from fftasks.settings.tree import KFPSettings, ObjectStoreSettings
+from tests.cluster.submitted import make_project, submit_project
+from tests.services.kfp_server import Fault, KFPServer
 from tests.services.serving import serve
 
 RECORDED = Path(__file__).parent.parent / "cluster/recorded"
@@ -387,3 +389,46 @@ def test_markdown_that_is_too_long_to_be_rendered_is_shown_as_text():
 
     assert page.startswith("<pre># &lt;b&gt;\n")
     assert page.count("# ") == 10_000
+
+
+@pytest.fixture(scope="module")
+def submitted(tmp_path_factory):
+    """Give a project with a run that has ended, its server, and the answer about the run."""
+    with KFPServer() as server:
+        sample = make_project(tmp_path_factory.mktemp("project"), server)
+        _, record = submit_project(sample)
+        server.wait(record["run_id"])
+        yield sample, server, read_run(KFPSettings(host=server.url), record["run_id"])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("pipeline_spec",),
+        ("run_details", "task_details", 0),
+        ("state_history",),
+        ("runtime_config",),
+    ],
+    ids=str,
+)
+def test_commands_bear_a_run_with_a_value_of_another_type(submitted, path):
+    sample, server, answer = submitted
+    broken = replace(answer, path, [7, "x", None])
+    identity = answer["run_id"]
+    server.faults[:] = [
+        Fault(body=json.dumps(broken).encode(), path=f"/runs/{identity}$", times=99),
+        Fault(body=json.dumps({"runs": [broken, 7, None]}).encode(), path="/runs$", times=99),
+    ]
+    commands = (
+        ("status",),
+        ("runs",),
+        ("logs", "second"),
+        ("result", "second", "--cluster"),
+        ("report", "--cluster"),
+    )
+    for command in commands:
+        process = sample.start(*command)
+        printed = process.communicate()[0]
+
+        assert "Traceback" not in printed, printed
+        assert process.returncode in (0, 1, 2, 3), printed
