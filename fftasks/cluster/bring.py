@@ -30,7 +30,7 @@ from fftasks.cluster.run import (
     list_outputs,
 )
 from fftasks.cluster.show import list_blamed, name_node_state, name_task_state, tell_error
-from fftasks.cluster.verify import Verifier, remove
+from fftasks.cluster.verify import Verifier
 from fftasks.errors import ToolError
 from fftasks.ports.artifact_uri import ArtifactURI
 from fftasks.ports.kfp_runs import list_runs
@@ -38,7 +38,7 @@ from fftasks.ports.object_store import ObjectStore
 from fftasks.project import Project
 from fftasks.record import digest_json
 from fftasks.runtime.pack import read_pack
-from fftasks.runtime.regular import is_folder, is_regular
+from fftasks.runtime.regular import is_folder, is_regular, move, open_new, open_regular
 from fftasks.runtime.task import PACKS
 from fftasks.workflow.slug import make_slug
 
@@ -97,11 +97,11 @@ def _refuse(project: Project, run: ClusterRun, task: Task, node: str) -> ToolErr
 
 
 def _tell_logs(run: ClusterRun, node: str) -> str:
-    return f"`doit logs {shlex.quote(node)} {run.run_id[:8]}` shows why"
+    return f"`doit logs {shlex.quote(node)} {shlex.quote(run.run_id[:8])}` shows why"
 
 
 def _tell_replay(run: ClusterRun, node: str) -> str:
-    return f"`doit replay {shlex.quote(node)} {run.run_id[:8]}` computes it here"
+    return f"`doit replay {shlex.quote(node)} {shlex.quote(run.run_id[:8])}` computes it here"
 
 
 def unpack(path: Path, node: str) -> Path | None:
@@ -111,15 +111,13 @@ def unpack(path: Path, node: str) -> Path | None:
         return None
     target = path.with_name(f"{path.name}-{make_slug(node)}")
     part = target.with_suffix(".part")
-    part.unlink(missing_ok=True)  # a link there would be followed
-    with path.open("rb") as source, part.open("xb") as file:
+    with open(open_regular(path), "rb") as source, open(open_new(part), "wb") as file:  # noqa: PTH123
         source.seek(value.place.offset)
         left = value.place.length
         while left and (piece := source.read(min(left, _STEP))):
             file.write(piece)
             left -= len(piece)
-    remove(target)  # a folder there could not be replaced
-    part.rename(target)
+    move(part, target)
     return target
 
 

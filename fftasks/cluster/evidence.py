@@ -27,7 +27,7 @@ from fftasks.ports.artifact_uri import ArtifactURI
 from fftasks.ports.kfp_runs import read_artifact, read_events, read_log, read_pods, read_run
 from fftasks.ports.kubectl import Kubectl
 from fftasks.project import Project
-from fftasks.runtime.regular import is_regular, read_text
+from fftasks.runtime.regular import check_parents, is_regular, read_text
 
 if TYPE_CHECKING:
     from fftasks.cluster.details import Executions
@@ -117,8 +117,11 @@ def locate_output(project: Project, run: ClusterRun, task: Task, output: str) ->
 
     Raises:
         ToolError: The id of the run, or the name of the task or of the output, cannot be a part of a path.
+        StoreError: A folder above it is a symbolic link.
     """
-    return locate(project.folder / "cluster", run.run_id, task.name, output)
+    path = locate(project.folder / "cluster", run.run_id, task.name, output)
+    check_parents(path)
+    return path
 
 
 def _ask_store(settings: KFPSettings, run_id: str) -> Executions | None:

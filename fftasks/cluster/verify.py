@@ -9,7 +9,6 @@ before they load it. The metadata store is reached through KFP and is not part o
 from __future__ import annotations
 
 import re
-import shutil
 import stat
 import sys
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from fftasks.cluster.run import ClusterRun
 from fftasks.errors import FFTasksError, ToolError
 from fftasks.runtime.artifact import digest_artifact
 from fftasks.runtime.executor_input import DIGEST
+from fftasks.runtime.regular import remove
 
 if TYPE_CHECKING:
     from fftasks.cluster.details import Executions
@@ -159,11 +159,3 @@ class Verifier:
         if found is None:
             raise ToolError(_NO_WAY)
         return found
-
-
-def remove(path: Path) -> None:
-    """Remove a file, a folder or a link; nothing happens if none is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from fftasks.cluster.show import list_blamed, name_state, tell_waits
 from fftasks.commands.command import ClusterCommand
 from fftasks.commands.usage import make_flag
 from fftasks.errors import ToolError
+from fftasks.ports.kubectl import is_name
 from fftasks.project import Project
 from fftasks.terminal import find_raw
 
@@ -68,11 +70,12 @@ def _check_begun(run: ClusterRun, task: Task, node: str, evidence: Evidence) -> 
 def _refuse(run: ClusterRun, task: Task, node: str, evidence: Evidence) -> ToolError:
     """Return the error for a log that cannot be had."""
     pod = task.driver_pod if task.has_failed_driver else task.pod
-    chosen = pod or f"-l pipeline/runid={run.run_id} --prefix"
+    label = shlex.quote(f"pipeline/runid={run.run_id}")
+    chosen = pod if is_name(pod) else f"-l {label} --prefix"
     reason = evidence.outcomes[task.name].reason if task.name in evidence.outcomes else task.error
     ended = [f"its state is {name_state(task.state)}{f': {reason}' if reason else ''}"]
     said = [f"the API server says: {evidence.said}"] if evidence.said else []
-    command = f"kubectl logs -n {evidence.namespace} {chosen} -c main --tail=-1"
+    command = f"kubectl logs -n {shlex.quote(evidence.namespace)} {chosen} -c main --tail=-1"
     refusal = evidence.refusal
     refused = [refusal.attempted, *refusal.found] if refusal else []
     return ToolError(

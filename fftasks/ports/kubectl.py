@@ -45,15 +45,15 @@ class Kubectl:
         Raises:
             ToolError: The cluster cannot be reached, or does not permit it.
         """
-        return self._run("logs", pod, "-c", "main", "--tail=-1") if _is_name(pod) else None
+        return self._run("logs", pod, "-c", "main", "--tail=-1") if is_name(pod) else None
 
     def read_pod(self, pod: str) -> Json | None:
         """Return a pod as Kubernetes has it; None if there is no such pod. Raises as read_log does."""
-        return _parse(self._run("get", "pod", pod, "-o", "json")) if _is_name(pod) else None
+        return _parse(self._run("get", "pod", pod, "-o", "json")) if is_name(pod) else None
 
     def read_events(self, pod: str) -> list[Json]:
         """Return the events of a pod; [] if there are none. Raises as read_log does."""
-        if not _is_name(pod):
+        if not is_name(pod):
             return []
         selector = f"involvedObject.kind=Pod,involvedObject.name={pod}"
         answer = _parse(self._run("get", "events", "--field-selector", selector, "-o", "json"))
@@ -80,7 +80,8 @@ class Kubectl:
         raise ToolError("kubectl cannot read from the cluster", found=said.splitlines()[-1:])
 
 
-def _is_name(pod: str) -> bool:
+def is_name(pod: str) -> bool:
+    """Tell whether Kubernetes would accept the name of a pod."""
     return _NAME.fullmatch(pod) is not None
 
 

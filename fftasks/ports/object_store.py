@@ -10,7 +10,6 @@ and each file is written to a path that is made here, never by a recursive downl
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from fftasks.paths import explain_name, split_path
 from fftasks.ports.artifact_uri import SCHEMES, ArtifactURI
 from fftasks.ports.credentials import is_google, parse_address, parse_origin
 from fftasks.ports.mounted_buckets import MountedBuckets
-from fftasks.runtime.regular import make_folder
+from fftasks.runtime.regular import make_folder, remove
 
 if TYPE_CHECKING:
     from fftasks.settings.tree import ObjectStoreSettings
@@ -78,7 +77,7 @@ class ObjectStore:
             files = buckets.list_files(uri)
             paths = _check_files(attempted, files)
         make_folder(target.parent)
-        _remove(part)
+        remove(part)
         try:
             with _explain(attempted):
                 if files != [""]:
@@ -86,10 +85,10 @@ class ObjectStore:
                 for name, path in zip(files, paths, strict=True):
                     _make_empty(attempted, part, path)
                     buckets.copy(uri, name, part.joinpath(*path))
-            _remove(target)
+            remove(target)
             part.rename(target)
         finally:
-            _remove(part)
+            remove(part)
 
     def _find(self, uri: ArtifactURI) -> _Buckets:
         """Return what the buckets of a scheme are read by."""
@@ -273,10 +272,3 @@ def _find_time(system: Any, path: str) -> tuple[float, str]:
     ]
     seconds = [time.timestamp() if hasattr(time, "timestamp") else time for time in times if time]
     return max((s for s in seconds if isinstance(s, int | float)), default=0.0), path
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -175,6 +175,51 @@ def remove(path: _Path) -> None:
         shutil.rmtree(path)
 
 
+def write_output(path: _Path, content: bytes) -> None:
+    """Write a file that the user asked for, such as a report or a picture.
+
+    A file inside a state folder is replaced, whatever is in its place. Anywhere else the user has chosen the
+    place: a link is followed, and a pipe or a device is written to.
+
+    Args:
+        path: The file. Its folder is made if it is missing.
+        content: The content.
+
+    Raises:
+        StoreError: if a folder of the state folder is a symbolic link.
+        OSError: if the file cannot be written, also if it is a FIFO that no process reads.
+    """
+    full = os.path.abspath(path)  # noqa: PTH100 - without following links
+    folder, name = os.path.split(full)
+    if f"/{STATE_FOLDER}/" in f"{folder}/":
+        make_folder(folder)
+        temporary = os.path.join(folder, f".{name}.{os.getpid()}")  # noqa: PTH118
+        try:
+            _write_all(open_new(temporary), content)
+            move(temporary, full)
+        except BaseException:
+            remove(temporary)
+            raise
+        return
+    os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+    try:
+        descriptor = os.open(full, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(
+                errno.ENXIO, "it is a FIFO or socket that no process reads", path
+            ) from error
+        raise
+    os.set_blocking(descriptor, True)
+    _write_all(descriptor, content)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    """Write a content and close the descriptor."""
+    with open(descriptor, "wb") as file:
+        file.write(content)
+
+
 def make_folder(folder: _Path) -> None:
     """Make a folder of the state folder, and those above it.
 
@@ -200,6 +245,22 @@ def need_folder(folder: str) -> None:
     if folder not in _checked:
         make_folder(folder)
         _checked.add(folder)
+
+
+def check_parents(path: _Path) -> None:
+    """Check that no folder between the state folder and a path in it is a symbolic link.
+
+    Raises:
+        StoreError: if one is. A folder that is missing is no error.
+    """
+    folder = os.path.dirname(os.fspath(path))  # noqa: PTH120
+    while folder and os.path.basename(folder) != STATE_FOLDER:  # noqa: PTH119
+        if os.path.islink(folder):  # noqa: PTH114
+            raise refuse_link(folder)
+        above = os.path.dirname(folder)  # noqa: PTH120
+        if above == folder:
+            return
+        folder = above
 
 
 def check_folders(folder: _Path) -> None:
