@@ -161,7 +161,7 @@ class Project:
 
     def note_made(self, path: Path) -> None:
         """Note that a file is ours to write: else it would be a new data file of all nodes."""
-        made = path.resolve()
+        made = Path(os.path.realpath(path))  # also where a link leads to itself
         if made.is_relative_to(self.root):
             self.store.note_files((), (made.relative_to(self.root).as_posix(),))
 

@@ -512,3 +512,31 @@ def test_a_compiled_pipeline_is_read_from_a_regular_file_only(project, plant, tm
 
     with pytest.raises(StoreError, match="is gone"):
         read_pipeline(Project(project, Settings()), "one")
+
+
+@pytest.mark.parametrize("place", ["state", "deep/down/state"])
+@pytest.mark.parametrize("reads", ["", '@workflow(reads=["**/*.json", "*/*", "*/*/*/*"])'])
+def test_a_state_folder_that_is_a_link_into_the_project_is_no_data_of_it(
+    tmp_path, commands, place, reads
+):
+    root = tmp_path / "project"
+    sample = Sample.make(root, TWO if not reads else TWO.replace("@workflow", reads))
+    sample.write("data/table.csv", "1,2\n")
+    (root / place).mkdir(parents=True)
+    (root / ".fftasks").symlink_to(place)
+    assert commands.run(root, "run").code == 0
+    assert commands.run(root, "context").code == 0
+
+    again, context = commands.run(root, "run"), commands.run(root, "context")
+
+    assert "2 up to date" in again.output, again.output
+    assert (context.code, ". context" in context.output) == (0, False), context.output
+    copied = [
+        path.relative_to(root / place / "context").as_posix()
+        for path in (root / place / "context").rglob("*")
+    ]
+    assert "data/table.csv" in copied
+    assert not [path for path in copied if path.startswith(place)], copied
+
+    (root / "data/table.csv").write_text("3\n")
+    assert "2 up to date" not in commands.run(root, "run").output
