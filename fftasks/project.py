@@ -135,7 +135,7 @@ class Project:
         """Raise ParameterError for a name that neither a parameter nor the project's dodo.py has."""
         from fftasks.values import check_names, list_own_names
 
-        own = {PROFILE, *list_own_names(self.root / "dodo.py")}
+        own = list_own_names(self.root / "dodo.py")
         check_names((name for name in self.given if name not in own), self.parameters)
 
     def settings_of(self, node: Mapping[str, Any]) -> NodeSettings:
@@ -348,4 +348,5 @@ def open_current() -> Project:
 @functools.lru_cache(maxsize=8)
 def _open(folder: str, given: tuple[tuple[str, str], ...]) -> Project:
     prefer_standard_library(folder)
-    return open_project(Path(folder), dict(given).get(PROFILE), given)
+    values = tuple(pair for pair in given if pair[0] != PROFILE)
+    return open_project(Path(folder), dict(given).get(PROFILE), values)

@@ -22,7 +22,7 @@ from fftasks.recall import is_current, list_chosen, recall_node
 from fftasks.results import find_artifact
 from fftasks.runtime.start import MODULE, make_command
 from fftasks.table import print_json
-from fftasks.values import format_values
+from fftasks.values import format_values, list_own_names
 
 if TYPE_CHECKING:
     from fftasks.cluster.verify import Verifier
@@ -91,9 +91,11 @@ def _find_on_cluster(
     project: Project, name: str, wanted: str, verifier: Verifier
 ) -> tuple[str, Path, dict[str, Any]]:
     """Return the file that builds the workflow, that with the result, and what else is known of it."""
-    if project.given:  # else the result of other values would be taken for that of these
+    own = list_own_names(project.root / "dodo.py")
+    given = [name for name in project.given if name not in own]
+    if given:  # else the result of other values would be taken for that of these
         raise InvalidCommand(
-            f"{', '.join(project.given)}: a result on Kubeflow Pipelines is of a run, not of values;"
+            f"{', '.join(given)}: a result on Kubeflow Pipelines is of a run, not of values;"
             " name the run, `doit runs` lists them"
         )
     from fftasks.cluster.bring import bring_result

@@ -19,6 +19,12 @@ from fftasks.ports.artifact_uri import ArtifactURI
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", 0)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
+_TIP = (
+    "find out who put it into the bucket, and remove it; to compute the result again, set cache: false for"
+    " the node and run `doit submit`"
+)
+_MOUNT_TIP = "set object_store.mount to the folder in which the buckets themselves are"
+
 
 class MountedBuckets:
     """The folder that has the buckets in it.
@@ -94,7 +100,10 @@ class MountedBuckets:
         except RuntimeError as error:  # up to Python 3.12, for a link to itself
             raise _refuse(f"{str(path)!r} is a symbolic link to itself") from error
         if not real.is_relative_to(root):
-            raise _refuse(f"{str(path)!r} leads to {str(real)!r}, outside of {str(root)!r}")
+            problem = f"{str(path)!r} leads to {str(real)!r}, outside of {str(root)!r}"
+            bucket = self._folder / path.relative_to(self._folder).parts[0]
+            is_bucket = not bucket.resolve().is_relative_to(root)
+            raise _refuse(problem, _MOUNT_TIP if is_bucket else _TIP)
         return real
 
     def _open(self, path: Path) -> int:
@@ -115,12 +124,8 @@ class MountedBuckets:
         return at
 
 
-def _refuse(problem: str) -> ToolError:
-    return ToolError(
-        "object_store.mount: an artifact is not read",
-        found=[problem],
-        tip="set object_store.mount to the folder in which the buckets themselves are",
-    )
+def _refuse(problem: str, tip: str = _TIP) -> ToolError:
+    return ToolError("object_store.mount: an artifact is not read", found=[problem], tip=tip)
 
 
 def _find_time(path: Path) -> float:

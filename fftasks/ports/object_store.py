@@ -96,7 +96,9 @@ class ObjectStore:
         if kind not in self._buckets:
             mount = self._settings.mount
             self._buckets[kind] = (
-                MountedBuckets(mount) if mount else _RemoteBuckets(_connect(self._settings, kind))
+                MountedBuckets(_check_mount(mount))
+                if mount
+                else _RemoteBuckets(_connect(self._settings, kind))
             )
         return self._buckets[kind]
 
@@ -192,6 +194,22 @@ def _make_empty(attempted: str, folder: Path, names: tuple[str, ...]) -> None:
     except (FileExistsError, NotADirectoryError) as error:
         found = [f"two of its keys have the same name here: {'/'.join(names)!r}"]
         raise ToolError(attempted, found=found) from error
+
+
+def _check_mount(folder: str) -> str:
+    """Return object_store.mount.
+
+    Raises:
+        SettingsError: There is no such folder.
+    """
+    path = Path(folder).expanduser()
+    if path.is_dir():
+        return folder
+    problem = "is not a folder" if os.path.lexists(path) else "does not exist"
+    raise SettingsError(
+        f"object_store.mount: {folder} {problem}",
+        tip="mount the buckets there, or set object_store.mount to the folder in which they are",
+    )
 
 
 def _connect(settings: ObjectStoreSettings, kind: str) -> Any:
