@@ -2,8 +2,8 @@
 
 Unpickling a file can execute code, and not everyone with write access to the bucket is allowed to execute
 code on the user's machine. So the pod that writes an output records its digest in the metadata of the
-artifact (runtime/executor_input.py), and `doit result` and `doit replay` compare a file with that digest each time
-before they load it. The metadata store is reached through KFP and is not part of the bucket.
+artifact (runtime/executor_input.py), and `doit result` and `doit replay` compare a file with that digest each
+time before they load it. The metadata store is reached through KFP and is not part of the bucket.
 """
 
 from __future__ import annotations

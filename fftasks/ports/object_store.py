@@ -165,7 +165,7 @@ def _check_files(attempted: str, files: list[str]) -> list[tuple[str, ...]]:
         raise ToolError(
             attempted,
             found=[f"it has {len(files)} files, and at most {_MOST_FILES} are downloaded"],
-            tip="download it by a program of the object store",
+            tip="download it with a client of the object store",
         )
     return [()] if files == [""] else [_split_key(attempted, name) for name in files]
 
@@ -246,7 +246,7 @@ def _check_endpoint(endpoint: str) -> str:
         shown = "" if "@" in endpoint else f" {endpoint!r}"
         raise SettingsError(
             f"object_store.endpoint{shown} is invalid: {error}",
-            tip="write http://HOST:PORT or https://HOST; credentials belong into object_store.access_key"
+            tip="write http://HOST:PORT or https://HOST; set credentials in object_store.access_key"
             " and object_store.secret_key",
         ) from None
 

@@ -85,7 +85,7 @@ class RegistrySettings(_Section):
     username: str = _setting("", "who pushes; empty takes Docker's own login")
     password: str = _setting("", "better ${NAME} than the password itself", secret=True)
     token_server: str = _setting(
-        "", "host of a token server in another domain that may receive the password; rarely needed"
+        "", "host of a token server in another domain that may receive the password"
     )
 
 
@@ -165,7 +165,7 @@ class KFPSettings(_Section):
     )
     allow_tokens: tuple[str, ...] = _setting(
         (),
-        "arguments and settings that may be sent although they look like secrets, such as [fetch.url]",
+        "arguments and settings to send although they look like secrets, such as [fetch.url]",
     )
     service_account: str = _setting(
         "", "the Kubernetes account that runs work as; empty leaves it to the cluster"
