@@ -80,7 +80,7 @@ def _refuse(rows: list[Row]) -> SecretError:
         f"context: {what} would get into the image",
         found=lines,
         tip=f"to keep a file out, add a line such as {line!r} to .dockerignore; nodes get secrets by "
-        f"secret_env and secret_files; if it is no secret, name it in the setting context.allow: [{line!r}]",
+        f"secret_env and secret_files; if it is not a secret, add it to context.allow: [{line!r}]",
     )
 
 
