@@ -69,7 +69,7 @@ def check_registry(project: Project) -> Iterator[Finding]:
     origin = parse_origin(f"http://{host}")
     if project.settings.registry.insecure and not origin.is_protected:
         found = f"registry.insecure is set: the login is sent to {host} without encryption"
-        yield Finding("registry", WARN, found, "let the registry use TLS (registry.ca_cert)")
+        yield Finding("registry", WARN, found, "use TLS for the registry (registry.ca_cert)")
 
 
 def check_pull(project: Project) -> Iterator[Finding]:

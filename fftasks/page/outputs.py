@@ -1,9 +1,8 @@
-"""Read what the page of a run on the cluster shows of the results of its nodes.
+"""Read the previews, metrics, documents and pictures of a run on the cluster for its page.
 
-Previews, types and metrics are metadata of artifacts. Texts, pages and pictures are artifacts of their own,
-which the pod of a node has written because its component declares them; they are downloaded once. Results
-themselves are neither downloaded nor unpickled here. If a store cannot be reached, the page says so and shows
-the rest.
+Previews, types and metrics are metadata of artifacts. Texts, pages and pictures are separate artifacts, which
+the pod of a node writes if its component declares them; they are downloaded once. Results themselves are
+neither downloaded nor unpickled here. If a store cannot be reached, the page says so and shows the rest.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _PREFIX = "metric "  # of a number that no component has declared; see runtime/e
 _TEXTS = ("markdown", "html")  # outputs that are files to show
 _MOST = 40  # files that are brought for one page
 _MOST_NAMES = 5
-# how the preview of a result begins that is a picture or a figure
+# beginnings of the previews of pictures and figures
 _BEGINNINGS = ("<Figure", "<PIL.", "<IPython", r"b'\x89PNG", r"b'\xff\xd8\xff", "b'GIF8")
 _UNDECLARED = (
     "Not shown: the pictures that {names} returned, as the components do not declare a page for them;"
@@ -208,7 +207,7 @@ def _bring(
 def _tell_undeclared(
     run: ClusterRun, outputs: Mapping[str, Mapping[str, Output]], shown: Mapping[str, Shown]
 ) -> str:
-    """Return a sentence about the nodes whose results are pictures that no output of their tasks has."""
+    """Return a note that names the nodes that returned pictures but declare no HTML output."""
     names = [
         node
         for node, one in shown.items()

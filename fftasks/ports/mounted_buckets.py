@@ -1,6 +1,6 @@
-"""Buckets that are mounted as folders: nothing outside of the mounted folder is read, and no pipe.
+"""Read artifacts from buckets that are mounted as folders, and reject paths outside and special files.
 
-Whoever can write to a bucket may put symbolic links, named pipes and devices there.
+Anyone with write access to a bucket can put symbolic links, named pipes and devices there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from fftasks.errors import ToolError
 from fftasks.ports.artifact_uri import ArtifactURI
 
-# O_PATH needs no permission to list the folder, as on the way to a file elsewhere; macOS does not have it
+# O_PATH needs no permission to list the folder, like any path lookup; macOS does not have it
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", 0)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -27,13 +27,13 @@ _MOUNT_TIP = "set object_store.mount to the folder in which the buckets themselv
 
 
 class MountedBuckets:
-    """The folder that has the buckets in it.
+    """The folder that contains the mounted buckets.
 
-    The folder itself may be a symbolic link. What is read must be below the folder that it leads to.
+    The folder itself may be a symbolic link. All files that are read must be below its target.
     """
 
     def __init__(self, folder: str) -> None:
-        """Touch nothing yet.
+        """Store the settings. The folder is not read until first use.
 
         Args:
             folder: The setting object_store.mount.
@@ -41,12 +41,12 @@ class MountedBuckets:
         self._folder = Path(folder).expanduser()
 
     def list_names(self, uri: ArtifactURI) -> list[str]:
-        """Return the names of what is directly below a place, the newest last; raise as list_files does."""
+        """Return the names of the entries of a folder, the newest last; raise as list_files does."""
         found = [(_find_time(path), path.name) for path in self._resolve(uri).iterdir()]
         return [name for _, name in sorted(found)]
 
     def has(self, uri: ArtifactURI) -> bool:
-        """Tell whether there is an artifact; raise ToolError if a link to it leads elsewhere."""
+        """Return whether an artifact exists; raise ToolError if a link leads out of the mounted folder."""
         try:
             self._resolve(uri)
         except (FileNotFoundError, NotADirectoryError):
@@ -60,9 +60,9 @@ class MountedBuckets:
             Their paths relative to the artifact; [""] if the artifact is a file.
 
         Raises:
-            ToolError: A symbolic link leads out of the mounted folder or to a folder, or something is neither
+            ToolError: A symbolic link leads out of the mounted folder or to a folder, or an entry is neither
                 a file nor a folder.
-            FileNotFoundError: There is nothing.
+            FileNotFoundError: The artifact does not exist.
         """
         top = self._resolve(uri)
         if not top.is_dir():
@@ -107,7 +107,7 @@ class MountedBuckets:
         return real
 
     def _open(self, path: Path) -> int:
-        """Return a descriptor of a file, without following a link or waiting for a pipe that appears now."""
+        """Open a file without following a link, and without blocking if a pipe has replaced it meanwhile."""
         real = self._resolve_path(path)
         root = self._folder.resolve()
         names = real.relative_to(root).parts
@@ -129,7 +129,7 @@ def _refuse(problem: str, tip: str = _TIP) -> ToolError:
 
 
 def _find_time(path: Path) -> float:
-    """Return when the newest file below a path was written; 0 where it is not known."""
+    """Return when the newest file below a path was written; 0 if the time is not known."""
     inside = () if path.is_symlink() else os.walk(path)
     paths = (Path(folder, name) for folder, _, files in inside for name in (".", *files))
     newest = 0.0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _MAX_PICTURE_BYTES = 1_500_000
 _MAX_PICTURES_LENGTH = 20_000_000  # characters of the pictures of one result
 _PICTURE = '<img alt="picture" '
-_MAX_PIXELS = 4_000_000  # it takes about 0.3 s to compress as many
+_MAX_PIXELS = 4_000_000  # compressing them takes about 0.3 s
 _HEAD = (
     '<!doctype html><meta charset="utf-8"><style>body{font:14px sans-serif;margin:1em}'
     "table{border-collapse:collapse}td,th{padding:.3em .6em;text-align:right}img{max-width:100%}"
@@ -26,7 +26,7 @@ _HEAD = (
 def join_pages(found: Sequence[Found]) -> str:
     """Return one page with all pieces of HTML, figures and pictures.
 
-    A single whole page is returned unchanged. If nothing can be drawn, the result is "".
+    A single complete page is returned unchanged. If nothing can be drawn, the result is "".
     """
     parts: list[tuple[str, str]] = []
     left = _MAX_PICTURES_LENGTH
@@ -36,7 +36,9 @@ def join_pages(found: Sequence[Found]) -> str:
         if part and (left >= 0 or not part.startswith(_PICTURE)):
             parts.append((label, part))
     if left < 0:
-        print(f"some pictures are not shown: pages take {_MAX_PICTURES_LENGTH:,} characters")
+        print(
+            f"some pictures are not shown: a page has at most {_MAX_PICTURES_LENGTH:,} characters of pictures"
+        )
     if len(parts) == 1:
         ((_, part),) = parts
         return part if _is_whole(part) else _HEAD + part
@@ -72,17 +74,17 @@ def _embed(page: Any) -> str:
 
 
 def _embed_picture(value: Any) -> str:
-    """Return a picture as an <img>; "" if it has no image, or a larger one than a page takes."""
+    """Return a picture as an <img>; "" if it has no image, or if the image is too large for a page."""
     from fftasks.runtime.show import find_image_type
 
     try:
         content = value if type(value) is bytes else _read_image(value)
-    except Exception as error:  # noqa: BLE001 - the border to the user's object
+    except Exception as error:  # noqa: BLE001 - user code may raise anything
         print(f"a picture cannot be drawn: {type(error).__name__}: {error}")
         return ""
     if len(content) > _MAX_PICTURE_BYTES:
         print(
-            f"a picture of {len(content):,} bytes is not shown: pages take {_MAX_PICTURE_BYTES:,}"
+            f"a picture of {len(content):,} bytes is not shown: the limit is {_MAX_PICTURE_BYTES:,} bytes"
         )
         return ""
     kind = find_image_type(content)
@@ -90,15 +92,17 @@ def _embed_picture(value: Any) -> str:
 
 
 def _read_image(value: Any) -> bytes:
-    """Return the PNG of an object with _repr_png_, b"" if it has none or is too large to be drawn quickly."""
+    """Return the PNG of an object with _repr_png_; b"" if it has none, or is too large to draw quickly."""
     size = getattr(value, "size", None)  # Pillow: width and height
     if isinstance(size, tuple) and len(size) == 2 and size[0] * size[1] > _MAX_PIXELS:  # noqa: PLR2004
-        print(f"a picture of {size[0]} x {size[1]} pixels is not shown: pages take {_MAX_PIXELS:,}")
+        print(
+            f"a picture of {size[0]} x {size[1]} pixels is not shown: the limit is {_MAX_PIXELS:,} pixels"
+        )
         return b""
     drawn = type(value)._repr_png_(value)
-    if isinstance(drawn, tuple):  # notebooks take (content, metadata) as well
+    if isinstance(drawn, tuple):  # as in notebooks, the result may be (content, metadata)
         drawn = drawn[0]
-    if isinstance(drawn, str):  # and base64, which IPython.display.Image gives
+    if isinstance(drawn, str):  # base64, as IPython.display.Image returns it
         drawn = base64.b64decode(drawn)
     return drawn if isinstance(drawn, bytes) else b""
 
