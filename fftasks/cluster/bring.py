@@ -157,17 +157,28 @@ def bring_output(
     return target
 
 
-def bring_known(project: Project, run: ClusterRun, task: Task, output: str, uri: str) -> Path:
+def bring_known(  # noqa: PLR0913, PLR0917 - what an output is known by, and its largest size
+    project: Project, run: ClusterRun, task: Task, output: str, uri: str, most: int = 0
+) -> Path:
     """Return a local file with an output that the metadata store names; callers must not unpickle it.
 
     The file is not verified: it may only be read as text or as data.
 
+    Args:
+        project: The project.
+        run: The run.
+        task: The task that has given the output.
+        output: The name of the output.
+        uri: Its place.
+        most: Number of bytes that it may have, as one file; 0 for any output.
+
     Raises:
+        TooLargeError: The output is larger.
         ToolError: The output is outside of the run's pipeline root, or the output cannot be downloaded.
     """
     target, place = locate_output(project, run, task, output), check_uri(project, run, uri)
     if not is_regular(target) and not is_folder(target):
-        ObjectStore(project.settings.object_store).fetch(place, target)
+        ObjectStore(project.settings.object_store).fetch(place, target, most)
     return target
 
 

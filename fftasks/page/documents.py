@@ -8,6 +8,8 @@ frames without scripts. It reads each file up to a size limit, and ignores inval
 from __future__ import annotations
 
 import base64
+import functools
+import html
 import json
 import math
 import os
@@ -21,9 +23,10 @@ from typing import Any, NamedTuple
 from fftasks.runtime.show import FILES, find_image_type
 
 _LARGEST = 1_500_000  # characters of a document
+_LONGEST_MARKDOWN = 30_000  # characters that are rendered
 _MOST = 24  # pictures of a page
 _MOST_NUMBERS = 500  # metrics of a result
-_LARGEST_FILE = 32_000_000  # bytes
+LARGEST_FILE = 32_000_000  # bytes
 _IMAGE = r"data:image/(?:png|jpeg|gif);base64,[A-Za-z0-9+/=]+"
 # Pattern for the pages that runtime/picture.py writes for figures and pictures. No alternative reads beyond
 # the next "<", so that the time for any text is proportional to its length.
@@ -80,7 +83,7 @@ def make_pages(files: Mapping[str, str]) -> Pages:
     return Pages(metrics, text, find_pictures(page), make_documents(files))
 
 
-def read_text(path: Path, largest: int = _LARGEST_FILE) -> str:
+def read_text(path: Path, largest: int = LARGEST_FILE) -> str:
     """Return the text of a file; "" if it is not a regular file, or is too large.
 
     Args:
@@ -185,9 +188,18 @@ def _list_documents(files: Mapping[str, str]) -> Iterator[Document]:
         yield Document("Classification", files["classification.html"])
 
 
+@functools.lru_cache(maxsize=128)  # a board makes its pages each second
 def render_markdown(text: str) -> str:
-    """Return Markdown as HTML; markup in it, and links to anything but pages, stay text."""
+    """Return Markdown as HTML; markup in it, and links to anything but pages, stay text.
+
+    Text that is too long stays text as a whole: the parser needs up to a second for 30,000 characters that
+    are written to keep it busy, and more than linearly longer for more.
+    """
     from markdown_it import MarkdownIt
 
-    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    if len(text) > _LONGEST_MARKDOWN:
+        return f"<pre>{html.escape(text)}</pre>"
+    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 20}).enable(
+        ["table", "strikethrough"]
+    )
     return str(parser.render(text))

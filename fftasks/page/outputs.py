@@ -21,6 +21,7 @@ from fftasks.cluster.memory import note_run
 from fftasks.cluster.run import ClusterRun
 from fftasks.errors import FFTasksError
 from fftasks.page.documents import (
+    LARGEST_FILE,
     Pages,
     choose_numbers,
     draw_classification,
@@ -30,6 +31,7 @@ from fftasks.page.documents import (
 from fftasks.page.local import find_metrics
 from fftasks.page.shared import part_html, part_markdown, part_numbers
 from fftasks.ports.kfp_metadata import Output, read_executions
+from fftasks.ports.mounted_buckets import TooLargeError
 from fftasks.project import Project
 from fftasks.runtime.show import FILES
 
@@ -53,6 +55,7 @@ _NO_WAY = (
 _silent: dict[str, tuple[float, str]] = {}
 _ended: dict[str, dict[str, dict[str, Output]]] = {}
 _latest: dict[str, Executions] = {}  # what the metadata store said last of runs
+_large: set[tuple[str, str]] = set()  # runs and URIs of files that are too large to be shown
 _noted: set[str] = set()  # runs whose times are known to the next grouping
 
 
@@ -180,25 +183,35 @@ def _bring_files(
     ]
     found: dict[str, dict[str, str]] = {}
     left = f"{len(wanted) - _MOST} more texts and pages are on the page of Kubeflow Pipelines."
+    large: list[str] = []
     for name, kind in wanted[:_MOST]:
         path, problem = _bring(project, run, name, kind, outputs[name][kind].uri)
+        if path is None and not problem:
+            large.append(f"{kind} of {name}")
+            continue
         if path is None:
             return found, f"Texts, pages and pictures are not shown: {problem}"
         found.setdefault(name, {})[FILES[kind]] = read_text(path)
-    return found, left if len(wanted) > _MOST else ""
+    notices = [f"Not shown, as it is too large: {', '.join(large)}."] if large else []
+    return found, "\n".join([*notices, *([left] if len(wanted) > _MOST else [])])
 
 
 def _bring(
     project: Project, run: ClusterRun, task: str, output: str, uri: str
 ) -> tuple[Path | None, str]:
-    """Return the file here that has an output, or None and why not."""
+    """Return the file here that has an output, or None and why not; "" if it is too large."""
+    if (run.run_id, uri) in _large:
+        return None, ""
     place = uri.partition("://")[0] + repr(project.settings.object_store)
     until, problem = _silent.get(place, (0.0, ""))
     if time.monotonic() < until:
         return None, problem
     one = next(one for one in run.tasks if one.name == task)
     try:
-        return bring_known(project, run, one, output, uri), ""
+        return bring_known(project, run, one, output, uri, LARGEST_FILE), ""
+    except TooLargeError:
+        _large.add((run.run_id, uri))
+        return None, ""
     except FFTasksError as error:
         _silent[place] = (time.monotonic() + _PAUSE_S, str(error))
         return None, str(error)

@@ -6,17 +6,18 @@ Anyone with write access to a bucket can put symbolic links, named pipes and dev
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from fftasks.errors import ToolError
 from fftasks.ports.artifact_uri import ArtifactURI
 
 # O_PATH needs no permission to list the folder, like any path lookup; macOS does not have it
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", 0)
+BLOCK = 1 << 20
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _TIP = (
@@ -24,6 +25,26 @@ _TIP = (
     " the node and run `doit submit`"
 )
 _MOUNT_TIP = "set object_store.mount to the folder in which the buckets themselves are"
+
+
+class TooLargeError(ToolError):
+    """An artifact that is larger than what is wanted of it."""
+
+
+def explain_size(uri: ArtifactURI, most: int) -> TooLargeError:
+    """Return the error for an artifact that is not one file of a limited size."""
+    found = f"it is larger than {most // 1_000_000} MB, or a folder"
+    return TooLargeError(f"{uri} was not downloaded to be shown", found=[found])
+
+
+def copy_limited(uri: ArtifactURI, source: IO[bytes], target: IO[bytes], most: int) -> None:
+    """Copy a file; raise TooLargeError as soon as it has more than `most` bytes, 0 for any number."""
+    size = 0
+    while piece := source.read(BLOCK):
+        size += len(piece)
+        if most and size > most:
+            raise explain_size(uri, most)
+        target.write(piece)
 
 
 class MountedBuckets:
@@ -69,11 +90,25 @@ class MountedBuckets:
             return [""]
         return sorted(self._walk(top))
 
-    def copy(self, uri: ArtifactURI, name: str, target: Path) -> None:
-        """Copy one of the files that list_files returned to an existing empty file."""
+    def measure(self, uri: ArtifactURI) -> int:
+        """Return the size of an artifact that is a file, in bytes."""
+        return self._resolve(uri).stat().st_size
+
+    def copy(self, uri: ArtifactURI, name: str, target: Path, most: int = 0) -> None:
+        """Copy one of the files that list_files returned to an existing empty file.
+
+        Args:
+            uri: The artifact.
+            name: The name of the file below it.
+            target: The existing file.
+            most: Number of bytes that the file may have; 0 for any number.
+
+        Raises:
+            TooLargeError: It has more.
+        """
         path = self._resolve(uri) / name
         with os.fdopen(self._open(path), "rb") as source, target.open("wb") as file:
-            shutil.copyfileobj(source, file, 1 << 20)
+            copy_limited(uri, source, file, most)
 
     def _walk(self, top: Path) -> Iterator[str]:
         folders = [""]

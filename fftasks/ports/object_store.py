@@ -19,7 +19,7 @@ from fftasks.errors import FFTasksError, SettingsError, ToolError
 from fftasks.paths import explain_name, split_path
 from fftasks.ports.artifact_uri import SCHEMES, ArtifactURI
 from fftasks.ports.credentials import is_google, parse_address, parse_origin
-from fftasks.ports.mounted_buckets import MountedBuckets
+from fftasks.ports.mounted_buckets import BLOCK, MountedBuckets, copy_limited, explain_size
 from fftasks.runtime.regular import make_folder, remove
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class _Buckets(Protocol):
     def list_names(self, uri: ArtifactURI) -> list[str]: ...
     def has(self, uri: ArtifactURI) -> bool: ...
     def list_files(self, uri: ArtifactURI) -> list[str]: ...
-    def copy(self, uri: ArtifactURI, name: str, target: Path) -> None: ...
+    def measure(self, uri: ArtifactURI) -> int: ...
+    def copy(self, uri: ArtifactURI, name: str, target: Path, most: int = 0) -> None: ...
 
 
 class ObjectStore:
@@ -64,10 +65,17 @@ class ObjectStore:
         with _explain(f"cannot look for {uri}"):
             return self._find(uri).has(uri)
 
-    def fetch(self, uri: ArtifactURI, target: Path) -> None:
+    def fetch(self, uri: ArtifactURI, target: Path, most: int = 0) -> None:
         """Download an artifact, which is a file or a folder, to target; completely or not at all.
 
+        Args:
+            uri: Where the artifact is.
+            target: Where to write it.
+            most: Number of bytes that it may have, as one file; 0 for any artifact. The store says the size
+                before, and what arrives is counted.
+
         Raises:
+            TooLargeError: The artifact is larger, or a folder.
             ToolError: The artifact does not exist, the store cannot be reached, or a key of the artifact is
                 unsafe as a path below target.
         """
@@ -76,6 +84,8 @@ class ObjectStore:
         with _explain(attempted):
             files = buckets.list_files(uri)
             paths = _check_files(attempted, files)
+            if most and (files != [""] or buckets.measure(uri) > most):
+                raise explain_size(uri, most)
         make_folder(target.parent)
         remove(part)
         try:
@@ -84,7 +94,7 @@ class ObjectStore:
                     part.mkdir()
                 for name, path in zip(files, paths, strict=True):
                     _make_empty(attempted, part, path)
-                    buckets.copy(uri, name, part.joinpath(*path))
+                    buckets.copy(uri, name, part.joinpath(*path), most)
             remove(target)
             part.rename(target)
         finally:
@@ -146,8 +156,17 @@ class _RemoteBuckets:
             if one.get("size") or not name.endswith("/")
         )
 
-    def copy(self, uri: ArtifactURI, name: str, target: Path) -> None:
-        self._system.get_file(f"{uri.path}/{name}" if name else uri.path, str(target))
+    def measure(self, uri: ArtifactURI) -> int:
+        size = self._system.info(uri.path).get("size")
+        return size if isinstance(size, int) else 0
+
+    def copy(self, uri: ArtifactURI, name: str, target: Path, most: int = 0) -> None:
+        path = f"{uri.path}/{name}" if name else uri.path
+        if not most:
+            self._system.get_file(path, str(target))
+            return
+        with self._system.open(path, "rb", block_size=BLOCK) as source, target.open("wb") as file:
+            copy_limited(uri, source, file, most)
 
     def _is_file(self, path: str) -> bool:
         try:
