@@ -117,10 +117,11 @@ def find_in_word(
         # in Base64 any prefix occurs by chance behind a "/"
         if found and not (at > begin + _CHECKSUM_LENGTH and is_random(data[begin:at])):
             return found
-    if found := _find_glued(data, begin, min(end, begin + _LONGEST)):
+    has_digit = _DIGIT.search(data, begin, end) is not None
+    if has_digit and (found := _find_glued(data, begin, min(end, begin + _LONGEST))):
         return found
     at = starts[0]
-    if not _DIGIT.search(data, at, end) or not is_random(data[at : min(end, at + NEAR_BYTES)]):
+    if not has_digit or not is_random(data[at : min(end, at + NEAR_BYTES)]):
         return None
     matcher = _compile()
     candidates, before = matcher.inside, _get_line(data, at)
