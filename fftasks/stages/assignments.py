@@ -5,9 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from fftasks.settings.secrets import classify_secret_name
 from fftasks.stages.secret_places import Place
 from fftasks.stages.secret_rules import Hit, list_places
-from fftasks.stages.secret_values import LITERAL, PROGRAM, SETTING, is_key, is_password
+from fftasks.stages.secret_values import (
+    LITERAL,
+    PROGRAM,
+    SETTING,
+    Strictness,
+    decode,
+    is_key,
+    is_password,
+)
 from fftasks.stages.tokens import NEAR_BYTES
 
 LONGEST_KEY = 512
@@ -68,23 +77,65 @@ _VARIABLE = re.compile(
     (?: (?P<quote>["']) (?P<quoted> [^\r\n]{1,400}? ) (?P=quote) | (?P<bare> [^\s"'#][^\s"']* ) )
     [ \t]* (?:\#|\r?$)"""
 )
-_SECRET_NAME = re.compile(
-    rb"""(?ix) .* (?: passw(?:or)?d | passphrase | pwd | (?:^|_)pass | (?:^|_)pw | secret | token | salt
-    | (?:api|access|private|secret|encryption|signing|auth|master|account|shared|service|fernet|license)_?key
-    | credentials? | cookie | _key | _sas | _dsn | _pat )
-    (?: _?(?:base|value|prod|dev|staging|b64|base64|\d+) )?"""
-)
-_PASSWORD_NAME = re.compile(rb"(?i)passw|passphrase|pwd|(?:^|_)pass(?:_|$)")
 _ORDINARY_NAME = re.compile(
     rb"(?i)(?:id|ids|sha\d*|hash|digest|version|rev|revision|commit|uuid|ur[li]|host|image|tag|bucket|path)$"
 )
 _QUOTE = re.compile(rb"[\"'`]$|(?:bearer|basic|token) $")
 _PLAIN_KEY = re.compile(rb"[\w+/=-]{16,}")
+_LONG_PROGRAM = PROGRAM._replace(length=12)
+_TEXT_WORDS = "pass pwd psw pw secret token key auth bearer cred cookie jwt pat sas".split()
+# what _TEXT_VALUE may match, in a text in small letters: a search that ignores case takes four times as long,
+# and so does one that has the words in a group
+_TEXT_ANCHOR = re.compile(
+    "|".join(rf"{word}[\w.-]{{0,40}}\\?[\"'`]?\s{{0,3}}[:=]" for word in _TEXT_WORDS).encode()
+    + rb"|bearer |--[a-z]| -p|-u "
+)
+_LONGEST_NAME = 40
+_LONGEST_COMMAND = 4096
+_NAME_BYTES = b"-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+# NAME=value, NAME: value, --name value, Authorization: Bearer value
+_TEXT_VALUE = re.compile(
+    rb"""(?xi)
+    (?: (?P<name> [\w.-]{2,80} ) (?P<is> \\?["'`]? \s{0,3} (?: [:=] | => ) \s{0,3} )
+      | (?P<option> --[\w-]{2,40} | bearer ) [ ]{1,3} )
+    \\?(?P<quote>["'`])? (?: (?P<scheme> bearer | basic | token | apikey ) [ ]{1,3} )?
+    (?: (?(quote) (?P<quoted> (?:(?!(?P=quote))[^\\\r\n]){5,512} ) \\?(?P=quote) | (?!) )
+      | (?P<bare> [^\s"'`;&<>(\\]{5,512} ) )"""
+)
+_USER_OPTION = re.compile(
+    rb"""(?x) (?<!\S) (?: -u | --user ) (?: [ ]{1,3} | = ) ["']? [^\s:"'$]{1,60} : (?P<value> [^\s"'`]{6,200} )"""
+)
 
 
-def is_secret_name(name: bytes) -> bool:
-    """Return whether a variable or a key is named like a secret."""
-    return _SECRET_NAME.fullmatch(name) is not None
+def is_secret_literal(name: str, value: bytes, least: Strictness) -> bool:
+    """Tell whether a literal value is a secret because of its name.
+
+    Args:
+        name: Name of the variable, argument, key or option that has the value.
+        value: The value.
+        least: What a password must at least have to count.
+    """
+    if len(value) > LONGEST_KEY or not (kind := classify_secret_name(name)):
+        return False
+    if kind == "password":
+        return is_password(value, least)
+    return is_key(value) or (kind == "secret" and is_password(value, _LONG_PROGRAM))
+
+
+def find_in_text(data: bytes) -> Iterator[Hit]:
+    """Yield the secrets that a name says in any text: in headers, options and connection strings."""
+    line_end = 0
+    for anchor in _TEXT_ANCHOR.finditer(data.lower()):
+        begin = at = anchor.start()
+        while begin > max(0, at - _LONGEST_NAME) and data[begin - 1] in _NAME_BYTES:
+            begin -= 1
+        if (match := _TEXT_VALUE.match(data, begin)) and (span := _find_in_pair(data, match)):
+            yield Hit("secret-by-name", *span)
+        if at >= line_end and b"-" in anchor[0][:2]:
+            line_begin = data.rfind(b"\n", max(0, at - LONGEST_KEY), at) + 1
+            line_end = data.find(b"\n", at, at + _LONGEST_COMMAND)
+            line_end = min(at + _LONGEST_COMMAND, len(data)) if line_end < 0 else line_end
+            yield from _find_in_command(data, line_begin, line_end)
 
 
 def find_assignments(data: bytes, begin: int, end: int, place: Place) -> Iterator[Hit]:
@@ -125,8 +176,8 @@ def find_variables(data: bytes, begin: int, end: int) -> Iterator[Hit]:
             return
         group = "quoted" if match["quoted"] else "bare"
         name, value = match["name"], match[group]
-        if is_secret_name(name):
-            is_secret = is_password(value, LITERAL if _PASSWORD_NAME.search(name) else SETTING)
+        if kind := classify_secret_name(name.decode()):
+            is_secret = is_password(value, LITERAL if kind == "password" else SETTING)
         else:
             is_secret = bool(_PLAIN_KEY.fullmatch(value)) and not _ORDINARY_NAME.search(name)
             is_secret = is_secret and is_key(value)
@@ -145,6 +196,33 @@ def find_named_key(data: bytes, begin: int, end: int, place: Place) -> Iterator[
         while data[end : end + 1] == b"=":
             end += 1
         yield Hit(_name_rule("key", place), begin, end)
+
+
+def _find_in_command(data: bytes, begin: int, end: int) -> Iterator[Hit]:
+    """Yield the passwords in the options of a command in any text."""
+    for pattern, least in ((_USER_OPTION, SETTING._replace(length=8)), (_COMMAND, SETTING)):
+        for match in pattern.finditer(data, begin, end):
+            if is_password(match["value"], least):
+                yield Hit("password-in-command", *match.span("value"))
+
+
+def _find_in_pair(data: bytes, match: re.Match[bytes]) -> tuple[int, int] | None:
+    """Return where the value of a name is in a text, if it is a secret."""
+    group = "bare" if match["quoted"] is None else "quoted"
+    value = match[group] if group == "quoted" else match[group].rstrip(b",.)}]")
+    if data[match.end() : match.end() + 1] == b"(":
+        return None  # a call
+    name = (match["name"] or match["option"]).decode("latin-1")
+    has_scheme = match["scheme"] or name.lower() == "bearer"
+    is_setting = (
+        name.startswith("--")
+        or (name.isupper() and match["is"] == b"=")
+        or b";" in data[max(0, match.start() - 1) : match.end() + 1]
+    )
+    is_secret = is_secret_literal(name, value, SETTING if is_setting else PROGRAM)
+    if is_secret or (has_scheme and (is_key(value) or b":" in decode(value))):
+        return match.start(group), match.start(group) + len(value)
+    return None
 
 
 def _name_rule(what: str, place: Place) -> str:

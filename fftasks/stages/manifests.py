@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fftasks.stages.assignments import is_secret_name
+from fftasks.settings.secrets import is_secret_name
 from fftasks.stages.secret_rules import has_url_password
 from fftasks.stages.secret_values import LITERAL, PROGRAM, SETTING, decode, is_password
 
@@ -73,7 +73,7 @@ def _is_secret(name: str, value: bytes, check: Check) -> bool:
         return check(".dockerconfigjson" if "docker" in name else "secret.conf", value)
     if b"://" in value:
         return has_url_password(value)
-    strictness = SETTING if is_secret_name(name.encode()) else PROGRAM
+    strictness = SETTING if is_secret_name(name) else PROGRAM
     return is_password(value, strictness._replace(length=_SHORTEST))
 
 

@@ -90,11 +90,10 @@ def hide_tokens(text: str) -> str:
 
 
 def _find_in_text(data: bytes) -> list[Hit]:
-    """Return the secrets in a text, without overlaps."""
-    hits = [
-        *_find_tokens(data, 0, len(data), _ANYWHERE),
-        *secret_rules.find_structures(data, 0, len(data), _ANYWHERE),
-    ]
+    """Return what is secret in any text, whole and without overlaps."""
+    hits = [*_find_tokens(data, 0, len(data), _ANYWHERE), *assignments.find_in_text(data)]
+    if secret_rules.has_structure(data):
+        hits += secret_rules.find_structures(data, 0, len(data), _ANYWHERE)
     chosen: list[Hit] = []
     for hit in sorted(hits, key=lambda hit: (hit.begin, -hit.end)):
         if not chosen or hit.begin >= chosen[-1].end:

@@ -31,6 +31,9 @@ _CHANGE = re.compile(rb"[a-z](?=[A-Z0-9])|[A-Z](?=[0-9])|[0-9](?=[A-Za-z])")
 _DIGIT = re.compile(rb"\d")
 _NAMED = re.compile(rb"(?:key|token|secret)[\"']?\s{0,3}[:=]\s{0,3}[\"']?$")
 _LEAST_CHANGES, _CHANGE_EVERY = 3, 5
+_MARK = re.compile(rb"[_.-]")
+_GLUED_KEY = 3  # bytes
+_LONG_PREFIX = 5
 _PLAIN = re.compile(rb"[a-z_.-]*|[A-Z_.-]*")
 
 
@@ -90,6 +93,7 @@ class _Matcher(NamedTuple):
     by_mark: list[tuple[bytes, _Candidate]]
     near: list[_Candidate]
     near_words: re.Pattern[bytes]
+    glued: dict[bytes, list[_Candidate]]  # the last three bytes of a prefix, which end in a mark
 
 
 def list_words(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int]]:
@@ -123,8 +127,11 @@ def find_in_word(
         # in Base64 any prefix occurs by chance behind a "/"
         if found and not (at > begin + _CHECKSUM_LENGTH and is_random(data[begin:at])):
             return found
+    has_digit = _DIGIT.search(data, begin, end) is not None
+    if has_digit and (found := _find_glued(data, begin, min(end, begin + _LONGEST))):
+        return found
     at = starts[0]
-    if not _DIGIT.search(data, at, end) or not is_random(data[at : min(end, at + NEAR_BYTES)]):
+    if not has_digit or not is_random(data[at : min(end, at + NEAR_BYTES)]):
         return None
     matcher = _compile()
     candidates, before = matcher.inside, _get_line(data, at)
@@ -152,6 +159,37 @@ def _find_prefixed(data: bytes, at: int) -> Found | None:
                 if found := candidate.find(data, at):
                     return found
     return None
+
+
+def _find_glued(data: bytes, begin: int, end: int) -> Found | None:
+    """Return the token behind other letters and digits in a word, if its format leaves no doubt.
+
+    Either its checksum is right, or it looks drawn at random and follows a prefix that ends in "_", "-" or "."
+    and is long, or is shorter and belongs to a format of exactly one length.
+    """
+    glued = _compile().glued
+    for mark in _MARK.finditer(data, begin + 2, end):
+        for candidate in glued.get(data[mark.end() - _GLUED_KEY : mark.end()], ()):
+            for prefix in candidate.format.prefixes:
+                at = mark.end() - len(prefix)
+                if at > begin and data.startswith(prefix.encode(), at):
+                    found = candidate.find(data, at)
+                    if found and _is_certain(found.format, data[at : found.end], len(prefix)):
+                        return found
+    return None
+
+
+def _is_certain(form: TokenFormat, token: bytes, prefix: int) -> bool:
+    return has_valid_checksum(token) if form.has_checksum else is_random(token[prefix:])
+
+
+def _may_be_glued(form: TokenFormat, prefix: str) -> bool:
+    """Tell whether a token may be found behind what is glued to its prefix."""
+    if len(prefix) <= _GLUED_KEY or not _MARK.fullmatch(prefix[-1:].encode()) or form.near:
+        return False
+    parts = [match for part in form.rest if (match := _PART.fullmatch(part))]
+    is_exact = not any(part[3] or part[4] for part in parts)
+    return form.has_checksum or is_exact or len(prefix) >= _LONG_PREFIX
 
 
 def find_marked(data: bytes, begin: int, end: int) -> Iterator[Found]:
@@ -240,8 +278,14 @@ def _compile() -> _Matcher:
     by_prefix: dict[bytes, list[_Candidate]] = {}
     inside, near = [], []
     by_mark: list[tuple[bytes, _Candidate]] = []
+    glued: dict[bytes, list[_Candidate]] = {}
     for form in FORMATS:
         candidate = _Candidate(form)
+        endings = {
+            prefix[-_GLUED_KEY:].encode() for prefix in form.prefixes if _may_be_glued(form, prefix)
+        }
+        for ending in endings:
+            glued.setdefault(ending, []).append(candidate)
         literals = [part for part in form.rest if not _PART.fullmatch(part) and part != "uuid"]
         marks = [
             text for text in (*form.prefixes, *literals) if not set(text.encode()) <= set(_WORD)
@@ -259,4 +303,4 @@ def _compile() -> _Matcher:
             inside.append(candidate)
     words = tuple({word for candidate in near for word in candidate.format.near})
     beginnings = frozenset(prefix[:2] for prefix in by_prefix)
-    return _Matcher(by_prefix, beginnings, inside, by_mark, near, _compile_words(words))
+    return _Matcher(by_prefix, beginnings, inside, by_mark, near, _compile_words(words), glued)
