@@ -111,7 +111,9 @@ def find_in_word(
     for at in starts:
         found = _find_prefixed(data, at)
         # in Base64 any prefix occurs by chance behind a "/"
-        if found and not (at > begin + _CHECKSUM_LENGTH and is_random(data[begin:at])):
+        if found and not (
+            at > begin + _CHECKSUM_LENGTH and is_random(data[max(begin, at - _LONGEST) : at])
+        ):
             return found
     at = starts[0]
     if not _DIGIT.search(data, at, end) or not is_random(data[at : min(end, at + NEAR_BYTES)]):

@@ -1,4 +1,4 @@
-"""Keep secrets out of everything that leaves this machine but the image, for which the secret gate does it.
+"""Keep secrets out of everything that leaves this machine but the image, for which the secret check does it.
 
 Kubeflow Pipelines stores pipelines, runs and their names in plain text, and shows them to all its users. So
 before anything is built, arguments of nodes, run parameters, names and settings are looked through; and once
