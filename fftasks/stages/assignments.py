@@ -28,8 +28,13 @@ _ASSIGNMENT = re.compile(
     (?:
         (?P<is> \\?["'`]? \]? [ \t]{0,8}
             (?: :[ \t]*[\w\[\]|.]{1,24}[ \t]*= | [:=]=? | => | <- ) [ \t]{0,8}
-            (?:ConvertTo-SecureString [ ]+ (?:-String[ ]+)?)? )
-      | (?P<comma> \\?["'`] [ \t]* , [ \t]* (?=[\\"'`]) )
+            (?:ConvertTo-SecureString [ ]+ (?:-String[ ]+)?)?
+            (?: (?:\w{1,20}\.)? (?:SecretStr|SecretBytes|Secret|Str|Bytes|String|Field|Option|Input)
+                \( \s{0,20} (?:(?:default|value)[ ]?=[ ]?)? (?=[rbu]?["']) )?
+            (?: [\w.()\[\]]{1,40} (?:["'][\w.-]{1,40}["'] [\])]{1,2})? [ ] (?:or|\|\||\?\?) [ ]
+                (?=[rbu]?["']) )? )
+      | (?P<comma> \\?["'`] [ \t]* , [ \t]*
+            (?: (?: \w{1,16} [ ]?=[ ]? [^,"'\r\n]{1,30} , \s{0,20} ){0,4} default [ ]?=[ ]? )? (?=[\\"'`]) )
       | (?P<tag> > | </\w+>\s{0,40}<value> )
       | (?P<pair> \\?["']? (?: \s{0,2}</\w+> | [ \t]*, )? \s{1,40} ["']? value \\?["']? [ \t]* [:=] [ \t]* )
       | (?P<space> [ \t]+ )
@@ -44,12 +49,29 @@ _TAIL = re.compile(
     | prod | production | dev | staging | main | default | admin | root | user | key[_.-]?base
     | access[_.-]?key ) \d? )"""
 )
+_VALUE = re.compile(
+    rb"""(?ix) value ["']? [ \t]{0,8} [:=] [ \t]{0,8}
+    (?: (?P<quote>["']) (?P<quoted> [^\r\n"']{4,400} ) (?P=quote) | (?P<bare> [^\s"'{}\[\],]{4,400} ) )"""
+)
+_NAME_BEFORE = re.compile(
+    rb"""(?ix) \b (?:name|key) ["']? [ \t]{0,8} [:=] [ \t]{0,8} ["']? (?P<name> [\w.-]{3,60} ) ["']?
+    [ \t]{0,8} ,? \s{0,40} ["']? $"""
+)
+_NAME_BEHIND = re.compile(
+    rb"""(?ix) [ \t]{0,8} ,? \s{0,40} ["']? (?:name|key) ["']? [ \t]{0,8} [:=] [ \t]{0,8}
+    ["']? (?P<name> [\w.-]{3,60} )"""
+)
+_PAIR_BYTES = 160
+_BLOCK = re.compile(rb"(?P<line>[^\n]*[:=])[ \t]*[|>][+-]?\d?[ \t]*\r?\n[ \t]+$")
 _LINE_END = re.compile(rb"[\"']|[ \t]*(?:[,;)}\]]|#|//|\\[nr]|\r?$|[\w.]+=|&)")
 _CONNECTION = re.compile(
     rb"(?i)(?:^|[;?&\s\"'])(?:user(?:\s?id|name)?|uid|host|server|dbname|database|data source|account)\s?="
 )
 _KEY_NAME = re.compile(
     rb"""(?x) (?<!page)(?<!page_)(?<!next_)(?<!sync_)(?<!csrf)(?<!csrf_)(?<!public_)(?<!resume_)(?<!hashed_)
+    (?<!::) (?<!(?:next|page|sync|lock)[_-]) (?<!request)(?<!request[_-])(?<!action)(?<!action[_-])(?<!next)
+    (?<!continuation)(?<!continuation[_-])(?<!paging)(?<!paging[_-])(?<!idempotency)(?<!idempotency[_-])
+    (?<!starting)(?<!starting[_-])(?<!encrypted)(?<!encrypted[_-])
     (?: token | secret | passwd | password | passphrase | pwd | _pass | pat | cookie | salt | credentials?
       | (?:api|access|auth|private|encryption|signing|secret|fernet|master|shared|account|license|storage
          |service|subscription|server|write|ingest|app|application|admin|deploy|session|hmac|jwt|token
@@ -59,6 +81,10 @@ _KEY_NAME = re.compile(
     (?: :[^=\n]{1,20}= | [:=]= | => | <- | [:=,(>] | [ \t] ) [ \t]{0,4}
     (?: (?:bearer|basic|token) [ ] )? [rbu]? \\?["'`]? $"""
 )
+# the name of a type, or of what is not secret any more
+_ORDINARY_BEFORE = (b"::", b"encrypted", b"encrypted_", b"encrypted-", b"hashed", b"hashed_")
+_CLIENT_TOKEN = re.compile(rb"client[_-]?token[\"']?\s{0,4}[:=]\s{0,4}[\"']?$")
+_UUID = re.compile(rb"(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _COMMAND = re.compile(
     rb"""(?x) \b (?: curl | wget | http | mysql\w* | mariadb\w* | mongo\w* | sshpass | sqlcmd | ldapsearch
       | az | (?:docker|podman|buildah|skopeo|oras|helm[ ]registry) [ ]+ login ) \b [^\n]{0,300}? [ ]
@@ -103,7 +129,8 @@ _TEXT_VALUE = re.compile(
       | (?P<bare> [^\s"'`;&<>(\\]{5,512} ) )"""
 )
 _USER_OPTION = re.compile(
-    rb"""(?x) (?<!\S) (?: -u | --user ) (?: [ ]{1,3} | = ) ["']? [^\s:"'$]{1,60} : (?P<value> [^\s"'`]{6,200} )"""
+    rb"""(?x) (?<!\S) (?: -u | --user ) (?: [ ]{1,3} | = )
+    ["']? [^\s:"'$]{1,60} : (?P<value> [^\s"'`]{6,200} )"""
 )
 
 
@@ -149,14 +176,28 @@ def find_assignments(data: bytes, begin: int, end: int, place: Place) -> Iterato
     """
     rule = _name_rule("password", place)
     lower = data.lower()
+    first = until = 0  # of the last value found; the words in it name nothing
     for at in list_places(lower, _ANCHORS, begin, end):
+        if first <= at < until:
+            continue
         match = _ASSIGNMENT.match(data, at)
         if (
             match is not None
             and _is_name(lower, match)
             and (span := _find_value(data, match, place))
         ):
+            first, until = span
             yield Hit(rule, *span)
+    if place.kind == "config":
+        yield from _find_pairs(data, lower, begin, end)
+    yield from _find_in_commands(data, lower, begin, end, place)
+
+
+def _find_in_commands(
+    data: bytes, lower: bytes, begin: int, end: int, place: Place
+) -> Iterator[Hit]:
+    """Yield the passwords in commands, SQL and calls that log in."""
+    rule = _name_rule("password", place)
     if place.kind == "shell":
         for pattern, name in ((_COMMAND, "password-in-command"), (_IDENTIFIED, rule)):
             for found in pattern.finditer(data, begin):
@@ -189,10 +230,15 @@ def find_named_key(data: bytes, begin: int, end: int, place: Place) -> Iterator[
     """Yield a word if it looks random and the text before it names it a key or a token."""
     while begin < end and data[begin] in b"+-./":
         begin += 1
-    line = data[max(0, begin - NEAR_BYTES) : begin].rpartition(b"\n")[2].lower()
+    before = data[max(0, begin - NEAR_BYTES) : begin].lower()
+    line = before.rpartition(b"\n")[2]
+    if place.kind == "config" and not line.strip() and (block := _BLOCK.search(before)):
+        line = block["line"] + b" "  # a text in the lines below its name
     if place.kind == "code" and not _QUOTE.search(line):
         return  # an identifier
     if is_key(data[begin:end].rstrip(b".")) and _KEY_NAME.search(line):
+        if _CLIENT_TOKEN.search(line) and _UUID.fullmatch(data, begin, end):
+            return  # what AWS tells a repeated request by
         while data[end : end + 1] == b"=":
             end += 1
         yield Hit(_name_rule("key", place), begin, end)
@@ -225,6 +271,23 @@ def _find_in_pair(data: bytes, match: re.Match[bytes]) -> tuple[int, int] | None
     return None
 
 
+def _find_pairs(data: bytes, lower: bytes, begin: int, end: int) -> Iterator[Hit]:
+    """Yield the values of lists that have names and values, in either order, as for a container's env."""
+    for at in list_places(lower, (b"value",), begin, end):
+        match = _VALUE.match(data, at)
+        if match is None:
+            continue
+        name = _NAME_BEFORE.search(data[max(0, at - _PAIR_BYTES) : at])
+        name = name or _NAME_BEHIND.match(data, match.end())
+        if name is None:
+            continue
+        group = "quoted" if match["quoted"] else "bare"
+        text = name["name"].decode("latin-1")
+        if is_secret_literal(text, match[group], SETTING):
+            what = "password" if classify_secret_name(text) == "password" else "key"
+            yield Hit(f"{what}-in-config", *match.span(group))
+
+
 def _name_rule(what: str, place: Place) -> str:
     return f"{what}-in-{'config' if place.kind == 'config' else 'code'}"
 
@@ -238,6 +301,8 @@ def _is_name(lower: bytes, match: re.Match[bytes]) -> bool:
         or lower[max(0, at - 2) : at] == b"${"
         or not _TAIL.fullmatch(match["tail"])
     ):
+        return False
+    if lower[max(0, at - 10) : at].endswith(_ORDINARY_BEFORE):
         return False
     if word == b"pass" and before.isalpha():  # "bypass", but "dbPass" and "requirepass" of Redis
         return match["word"][:1].isupper() or lower[:at].endswith(b"require")

@@ -10,7 +10,7 @@ from fftasks.settings.secrets import is_secret_name
 from fftasks.stages.secret_rules import has_url_password
 from fftasks.stages.secret_values import LITERAL, PROGRAM, SETTING, decode, is_password
 
-_KIND = re.compile(rb"[\"']?kind[\"']?\s*:\s*[\"']?(?:Secret|Config|List)\b")
+_KIND = re.compile(rb"[\"']?kind[\"']?\s*:\s*[\"']?(?:Secret|SealedSecret|Config|List)\b")
 _LOGINS = {"token", "password", "client-key-data", "client-secret", "refresh-token", "id-token"}
 _SHORTEST = 8
 _LONGEST = 200  # a longer value is a file
@@ -61,11 +61,18 @@ def _find_in_manifest(root: Any, *, is_kubeconfig: bool, check: Check) -> Iterat
                 value = decode(text) if section == "data" else text
                 is_secret = _is_secret(name, value.strip(), check)
                 yield node.start_mark.line + 1, "kubernetes-secret" if is_secret else ""
+    if kind == "SealedSecret":  # encrypted, so that it may be public
+        for _, node in _walk(_list_fields(fields.get("spec")).get("encryptedData")):
+            yield node.start_mark.line + 1, ""
     if kind == "Config" or is_kubeconfig:
-        for entry in _list_items(fields.get("users")):
-            for name, node in _walk(_list_fields(entry).get("user")):
-                if name in _LOGINS and is_password(node.value.encode(), LITERAL):
-                    yield node.start_mark.line + 1, "kubernetes-login"
+        yield from _find_logins(fields)
+
+
+def _find_logins(fields: dict[str, Any]) -> Iterator[tuple[int, str]]:
+    for entry in _list_items(fields.get("users")):
+        for name, node in _walk(_list_fields(entry).get("user")):
+            if name in _LOGINS and is_password(node.value.encode(), LITERAL):
+                yield node.start_mark.line + 1, "kubernetes-login"
 
 
 def _is_secret(name: str, value: bytes, check: Check) -> bool:

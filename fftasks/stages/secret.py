@@ -6,6 +6,7 @@ secret.
 
 from __future__ import annotations
 
+import bisect
 import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,10 +67,12 @@ def find_tokens(text: str) -> list[Token]:
     """
     data = text.encode("utf-8", "surrogatepass")
     found: list[Token] = []
+    behind = at = 0  # the end of the last token, in bytes and in characters
     for hit in _find_in_text(data):
-        begin = len(data[: hit.begin].decode("utf-8", "surrogatepass"))
-        end = begin + len(data[hit.begin : hit.end].decode("utf-8", "surrogatepass"))
-        found.append(Token(hit.rule, begin, end))
+        begin = at + len(data[behind : hit.begin].decode("utf-8", "surrogatepass"))
+        at = begin + len(data[hit.begin : hit.end].decode("utf-8", "surrogatepass"))
+        behind = hit.end
+        found.append(Token(hit.rule, begin, at))
     return found
 
 
@@ -84,9 +87,10 @@ def hide_tokens(text: str) -> str:
     """
     data = text.encode("utf-8", "surrogatepass")
     hits = _find_in_text(data)
-    for hit in reversed(hits):
-        data = data[: hit.begin] + HIDDEN.encode() + data[hit.end :]
-    return data.decode("utf-8", "surrogatepass") if hits else text
+    ends = [0, *(hit.end for hit in hits)]
+    begins = [*(hit.begin for hit in hits), len(data)]
+    parts = [data[end:begin] for end, begin in zip(ends, begins, strict=True)]
+    return HIDDEN.encode().join(parts).decode("utf-8", "surrogatepass") if hits else text
 
 
 def _find_in_text(data: bytes) -> list[Hit]:
@@ -128,12 +132,7 @@ class Search:
             piece = self._decoder.decode(piece, is_last).encode("utf-8", "replace")
         data = self._data + piece if self._data else piece
         end = len(data) if is_last else max(self._begin, len(data) - _OVERLAP_BYTES)
-        for hit in self._find(data, self._begin, end):
-            if len(self._found) > _MOST:
-                break
-            line = data[hit.begin : hit.begin + _OVERLAP_BYTES].partition(b"\n")[0]
-            if not secret_rules.ALLOWED_LINE.search(line):
-                self._note(hit.rule, data, hit.begin)
+        self._note_all(data, end)
         if not self._is_binary and len(self._document) <= _DOCUMENT_BYTES:
             self._document += piece
         if is_last and len(self._document) <= _DOCUMENT_BYTES:
@@ -174,8 +173,10 @@ class Search:
         if place.is_test:
             return
         if place.is_own:
+            line, behind = 1, 0
             for at in secret_rules.find_in_settings(data):
-                self._found[1 + data.count(b"\n", 0, at)] = "plain-setting"
+                line, behind = line + data.count(b"\n", behind, at), at
+                self._found[line] = "plain-setting"
         if place.is_state and secret_rules.is_state(data):
             self._found.setdefault(1, "terraform-state")
         if place.kind in {"config", "other"} and (place.is_kube or manifests.is_manifest(data)):
@@ -187,13 +188,34 @@ class Search:
                 if rule:
                     self._found.setdefault(line, rule)
 
-    def _note(self, rule: str, data: bytes, at: int) -> None:
-        line = 0 if self._is_binary else self._line + data.count(b"\n", 0, at)
-        self._found.setdefault(line, rule)
+    def _note_all(self, data: bytes, end: int) -> None:
+        """Note the first finding of each line, unless the line says that it is allowed."""
+        breaks: list[int] | None = None
+        allowed: dict[int, int] = {}  # line -> up to where what stands on it is allowed
+        for hit in self._find(data, self._begin, end):
+            if len(self._found) > _MOST:
+                break
+            if breaks is None:
+                breaks = [] if self._is_binary else list(_list_breaks(data))
+            line = 0 if self._is_binary else self._line + bisect.bisect_left(breaks, hit.begin)
+            if line in self._found or hit.begin < allowed.get(line, 0):
+                continue
+            rest = data[hit.begin : hit.begin + _OVERLAP_BYTES].partition(b"\n")[0]
+            if mark := secret_rules.ALLOWED_LINE.search(rest):
+                allowed[line] = hit.begin + mark.start()
+            else:
+                self._found[line] = hit.rule
 
 
 _ANYWHERE = classify("text.txt")
 _BINARY = _ANYWHERE._replace(kind="data")
+
+
+def _list_breaks(data: bytes) -> Iterator[int]:
+    at = data.find(b"\n")
+    while at >= 0:
+        yield at
+        at = data.find(b"\n", at + 1)
 
 
 def _has_secret(path: str, data: bytes) -> bool:

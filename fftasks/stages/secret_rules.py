@@ -53,11 +53,14 @@ _PRIVATE_KEY = (
     rb"[A-Za-z0-9+/=]*(?:" + _BREAK + rb"{1,40}[A-Za-z0-9+/=]{24,})*"
     rb"(?:(?:" + _BREAK + rb"{1,40}[A-Za-z0-9+/=]{0,80}){1,3}-----END [A-Z0-9 ]{1,40}-----)?"
 )
-_PUTTY_KEY = rb"PuTTY-User-Key-File-\d: (?:[\s\S]{0,8192}?Private-MAC: ?\w+|[^\r\n]*)"
+_PUTTY_KEY = (
+    rb"PuTTY-User-Key-File-\d: (?:(?:(?!PuTTY-User-Key-File-)[\s\S]){0,8192}?Private-MAC: ?\w+"
+    rb"|[^\r\n]{0,8192})"
+)
 _JWK = rb"\"d\"\s{0,4}:\s{0,4}\"(?P<value>[\w-]{40,})\""
 _URL = re.compile(
     rb"://(?P<user>[^\s/:@\"'`<>{}\[\]()$%*\\]{0,64}):(?P<value>[^\s/:@\"'`<>{}\[\]()$\\]{3,256})@"
-    rb"(?P<host>[\w.-]+|\[)"
+    rb"(?P<host>[\w.-]+|\[|\$?\{|%[s(]|\$\w|<\w)"
 )
 _LOCAL_HOST = re.compile(
     rb"(?i)localhost$|127\.|\[$|0\.0\.0\.0|host\.docker\.internal"
@@ -69,7 +72,7 @@ _REGISTRY = re.compile(
 )
 _CLIENT_KEY = re.compile(rb"client-key-data[\"']?:[ \t]*[\"']?(?P<value>[\w+/=]{40,})")
 _LOGIN_LINE = re.compile(
-    rb"(?m)(?:^|\s)password\s{1,4}(?:[=:]\s{0,4})?(?P<value>\S+)|^\s*password[=:](?P<other>\S+)"
+    rb"(?m)(?:^|\s)password\s{1,4}(?:[=:]\s{0,4})?(?P<value>\S+)|^[ \t]*password[=:](?P<other>\S+)"
 )
 _STATE = re.compile(rb"\"resources\"\s*:\s*\[\s*\{|\"outputs\"\s*:\s*\{\s*\"")
 _SIGNATURE = re.compile(rb"[?&](?:amp;)?sig=(?P<value>[A-Za-z0-9%+/]{40,60}(?:%3[Dd]|=))")
@@ -111,6 +114,8 @@ def find_private_keys(data: bytes, begin: int, end: int) -> Iterator[Hit]:
 def find_structures(data: bytes, begin: int, end: int, place: Place) -> Iterator[Hit]:
     """Yield private keys, passwords in URLs, and credentials for registries and clusters."""
     if place.is_test:
+        if place.is_dotenv and not place.is_sample:
+            yield from _find_in_urls(data, begin, end)
         return
     yield from find_private_keys(data, begin, end)
     if not place.is_quiet:
@@ -199,6 +204,6 @@ def _compile_settings() -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
     sections = rf"(?m)^[\"']?(?:workflows|nodes|{'|'.join(SECTIONS)})[\"']?[ \t]*:"
     literal = (
         rf"(?m)(?:^[ \t]*(?:\#[ \t]*)?|[{{,][ \t]*)[\"']?(?:{'|'.join(sorted(names))})[\"']?[ \t]*:[ \t]+"
-        r"(?!(?:null|~)[ \t]*$)(?![^\r\n]*(?<!\$)\$\{)[\"']?(?P<plain>[^\s\"'#,}])"
+        r"(?!(?:null|~)[ \t]*$)(?![^\r\n]{0,400}(?<!\$)\$\{)[\"']?(?P<plain>[^\s\"'#,}])"
     )
     return re.compile(sections.encode()), re.compile(literal.encode())

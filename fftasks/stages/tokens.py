@@ -125,7 +125,9 @@ def find_in_word(
     for at in starts:
         found = _find_prefixed(data, at)
         # in Base64 any prefix occurs by chance behind a "/"
-        if found and not (at > begin + _CHECKSUM_LENGTH and is_random(data[begin:at])):
+        if found and not (
+            at > begin + _CHECKSUM_LENGTH and is_random(data[max(begin, at - _LONGEST) : at])
+        ):
             return found
     has_digit = _DIGIT.search(data, begin, end) is not None
     if has_digit and (found := _find_glued(data, begin, min(end, begin + _LONGEST))):
@@ -164,8 +166,8 @@ def _find_prefixed(data: bytes, at: int) -> Found | None:
 def _find_glued(data: bytes, begin: int, end: int) -> Found | None:
     """Return the token behind other letters and digits in a word, if its format leaves no doubt.
 
-    Either its checksum is right, or it looks drawn at random and follows a prefix that ends in "_", "-" or "."
-    and is long, or is shorter and belongs to a format of exactly one length.
+    Either its checksum is right, or it looks random and follows a prefix that ends in "_", "-" or "." and is
+    long, or is shorter and belongs to a format of exactly one length.
     """
     glued = _compile().glued
     for mark in _MARK.finditer(data, begin + 2, end):
