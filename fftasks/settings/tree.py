@@ -150,7 +150,11 @@ class KFPSettings(_Section):
         False,
         "send credentials also over plain HTTP; not needed for localhost and *.svc names",
     )
-    timeout_s: float = _setting(30.0, "seconds to wait for an answer", least=0.1)
+    timeout_s: float = _setting(
+        30.0,
+        "seconds without a byte after which a request fails; an answer may take four times as long",
+        least=0.1,
+    )
     watch: bool = _setting(
         False, "follow a run that was submitted to its end, as `doit submit --watch` does"
     )
