@@ -20,7 +20,7 @@ from fftasks.cluster.bring import bring_known
 from fftasks.cluster.details import Executions
 from fftasks.cluster.memory import note_run
 from fftasks.cluster.run import ClusterRun
-from fftasks.errors import FFTasksError
+from fftasks.errors import FFTasksError, SettingsError
 from fftasks.page.documents import (
     Pages,
     choose_numbers,
@@ -186,7 +186,7 @@ def _bring_files(
     for name, kind in wanted[:_MOST]:
         try:
             path = _bring(project, run, name, kind, outputs[name][kind].uri)
-        except UnreachableError as error:  # noqa: PERF203
+        except (UnreachableError, SettingsError) as error:  # noqa: PERF203
             return found, f"Texts, pages and pictures are not shown: {error}"
         except FFTasksError as error:
             refused.append(str(error))
