@@ -54,7 +54,7 @@ class Logs(ClusterCommand):
         log = evidence.read_log(task)
         if log is None:
             raise _refuse(run, task, node, evidence)
-        # for a program, or a file, the log is what it was
+        # output that is piped or redirected is not escaped
         stream = sys.stdout if sys.stdout.isatty() else find_raw(sys.stdout)
         stream.write(log if options["everything"] else choose_lines(log, task, node))
         return 0

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 TRUST = make_flag(
     "trust",
-    "load files of Kubeflow Pipelines whose digest is unknown, or is not the one that the run has recorded: "
-    "whoever can write to the bucket can then execute code as you",
+    "load files of Kubeflow Pipelines whose digest is unknown or differs from the recorded digest: "
+    "anyone with write access to the bucket can then execute code as you",
 )
 _CLUSTER = make_flag(
     "cluster", "of the run on Kubeflow Pipelines that was submitted last", short="c"
@@ -45,7 +45,7 @@ class Result(Command):
     doc_description = (
         "Prints repr() of the value that the last run of the node gave here; with RUN (an id, the "
         "beginning of one, or a name) or --cluster, the value that it gave on Kubeflow Pipelines. "
-        "A value of Kubeflow Pipelines is loaded only if its file has the digest that the run has recorded. "
+        "A value of Kubeflow Pipelines is loaded only if its file has the digest that the run recorded. "
         "With --json: its type, its repr, where it is, and the value itself if JSON can hold it."
     )
     name = "result"

@@ -41,7 +41,7 @@ def check_kfp(project: Project) -> Iterator[Finding]:
 
 
 def _check_transport(access: Access) -> Iterator[Finding]:
-    """Yield a finding for credentials that others could read, which the settings permit."""
+    """Yield a finding for each setting that permits others to read credentials."""
     if not (access.token or access.cookies):
         return
     origin = parse_origin(access.host)

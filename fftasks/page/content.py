@@ -44,7 +44,7 @@ class PageTask:
     state: a word of state.py; upstream: names of tasks that it needs
     stage: which one it is, "" for a node
     place: where its function is; line: where the graph has it
-    extra: names of arguments that the function's signature does not have
+    extra: names of arguments that are passed as **kwargs
     preview: the beginning of its result; kind: type and shape of it
     text: what its result says in Markdown; documents: what it has for people; pictures: as data: URLs
     """
@@ -121,7 +121,7 @@ def make_content(  # noqa: PLR0913 - a page has as many parts
 
     items: the nodes as the picture has them; render: makes SVG of DOT; history: the newest run first
     notice: what the reader must know before all else
-    written: names that may be shown where values may not; see plain.py
+    written: names that are literals in the code; see plain.py
     """
     privacy, history = privacy or Privacy(), list(history)
     if not privacy.previews:

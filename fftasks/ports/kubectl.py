@@ -27,8 +27,8 @@ _NAME = re.compile(r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?")
 class Kubectl:
     """The program in PATH, with the context and the namespace of the settings.
 
-    The names of pods come from the cluster. One that Kubernetes would not accept is treated as that of a pod
-    which does not exist: as an option, such as --server=..., it would send the user's token elsewhere.
+    The names of pods come from the cluster. A pod whose name is invalid in Kubernetes is treated as missing.
+    A name such as --server=... would be parsed as an option and send the user's token to another server.
 
     Attributes:
         is_there: Whether the program is installed.
@@ -60,7 +60,7 @@ class Kubectl:
         return [event for event in (answer or {}).get("items") or () if isinstance(event, dict)]
 
     def _run(self, *words: str) -> str | None:
-        """Return what the program prints; None if there is no such pod."""
+        """Return the output of kubectl; None if the pod does not exist."""
         command = ["kubectl", f"--request-timeout={_REQUEST_S}s", *self._options, *words]
         try:
             completed = subprocess.run(

@@ -16,7 +16,7 @@ _MAX_PICTURE_BYTES = 1_500_000
 _MAX_PICTURES = 24  # of one result
 _MAX_PICTURES_LENGTH = 20_000_000  # characters of the pictures of one result
 _PICTURE = '<img alt="picture" '
-_MAX_PIXELS = 4_000_000  # it takes about 0.3 s to compress as many
+_MAX_PIXELS = 4_000_000  # compressing them takes about 0.3 s
 _HEAD = (
     '<!doctype html><meta charset="utf-8"><style>body{font:14px sans-serif;margin:1em}'
     "table{border-collapse:collapse}td,th{padding:.3em .6em;text-align:right}img{max-width:100%}"
@@ -27,7 +27,7 @@ _HEAD = (
 def join_pages(found: Sequence[Found]) -> str:
     """Return one page with all pieces of HTML, figures and pictures.
 
-    A single whole page is returned unchanged. If nothing can be drawn, the result is "".
+    A single complete page is returned unchanged. If nothing can be drawn, the result is "".
     """
     from fftasks.runtime.show import is_picture
 
@@ -122,9 +122,9 @@ def _read_image(value: Any) -> bytes:
         )
         raise _TooLargeError(problem)
     drawn = type(value)._repr_png_(value)
-    if isinstance(drawn, tuple):  # notebooks take (content, metadata) as well
+    if isinstance(drawn, tuple):  # as in notebooks, the result may be (content, metadata)
         drawn = drawn[0]
-    if isinstance(drawn, str):  # and base64, which IPython.display.Image gives
+    if isinstance(drawn, str):  # base64, as IPython.display.Image returns it
         drawn = base64.b64decode(drawn)
     return drawn if isinstance(drawn, bytes) else b""
 

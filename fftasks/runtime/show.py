@@ -1,7 +1,7 @@
-"""Write what a page shows of a result, as files that need no Python object to be read.
+"""Write files that display a result and that can be read without loading Python objects.
 
-The process that ran the node calls this module when the node ends. Everything that shows results later (the
-HTML report, the board, the web UI of KFP) reads these files only, and never unpickles an artifact.
+The process that ran the node calls this module when the node ends. The programs that show results later (the
+HTML report, the board, the web UI of KFP) read only these files, and never unpickle an artifact.
 
 file                 kind            what
 metrics.json         metrics         {name: number}
@@ -11,7 +11,7 @@ page.md              markdown        the text, or all texts one after the other
 page.html            html            the page, or all pages, figures and pictures below each other
 
 A figure is a matplotlib figure. A picture is an object with `_repr_png_`, such as an image of Pillow, or
-bytes that begin as a PNG, JPEG or GIF file does. Both stand in page.html as data: URLs.
+bytes that begin like a PNG, JPEG or GIF file. page.html contains both as data: URLs.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Found(NamedTuple):
     """A value to be shown.
 
     Attributes:
-        label: Where it stands in the result: "" for the result itself, "train", "0 scores".
+        label: Path to the value in the result: "" for the result itself, "train", "0 scores".
         page: The value.
     """
 
@@ -57,13 +57,13 @@ class Found(NamedTuple):
 
 
 def write_pages(result: Any, path: str | Path) -> list[str]:
-    """Write the files in which a result is shown.
+    """Write the files that display a result.
 
     A figure or a picture that cannot be drawn is reported on standard output; the node does not fail.
 
     Args:
         result: What the node's function returned.
-        path: Folder for the files; it is created if there is something to write.
+        path: Folder for the files; it is created if there is a file to write.
 
     Returns:
         The names of the files; none for most results.
@@ -78,7 +78,7 @@ def write_pages(result: Any, path: str | Path) -> list[str]:
 
 
 def find_pages(result: Any) -> list[Found]:
-    """Return the values of a result that are shown, at any depth of lists, tuples, dicts and sets."""
+    """Return the values of a result that can be displayed, at any depth of lists, tuples, dicts and sets."""
     if type(result) in _PLAIN:
         return []
     can_have_pages = _PAGES in sys.modules or _FIGURES in sys.modules
@@ -86,9 +86,9 @@ def find_pages(result: Any) -> list[Found]:
 
 
 def _walk(result: Any, most: int) -> Iterator[Found]:
-    """Yield what is shown; containers are left out once more than `most` values would be looked at.
+    """Yield the values that can be displayed; containers are skipped after `most` values.
 
-    Containers are read with the methods of the built-in types: those of a subclass may do anything.
+    Containers are read with the methods of the built-in types, because those of a subclass may do anything.
     """
     queue: list[tuple[tuple[Any, ...], Any]] = [((), result)]
     seen: set[int] = set()
@@ -104,7 +104,7 @@ def _walk(result: Any, most: int) -> Iterator[Found]:
         seen.add(id(value))
         visited += base.__len__(value)
         if visited > most:
-            continue  # it is data, and not a collection that someone composed to be shown
+            continue  # a container this large is data, not a collection of values to display
         items = dict.items(value) if base is dict else enumerate(base.__iter__(value))
         queue += reversed([((*keys, k), item) for k, item in items if type(item) not in _PLAIN])
 
@@ -112,12 +112,12 @@ def _walk(result: Any, most: int) -> Iterator[Found]:
 def _spell_label(keys: Sequence[Any]) -> str:
     try:
         return " ".join(map(str, keys)).strip()
-    except Exception as error:  # noqa: BLE001 - the __str__ of the user's key
+    except Exception as error:  # noqa: BLE001 - the __str__ of the user's key may raise anything
         return f"(str raised {type(error).__name__})"
 
 
 def find_kind(value: Any) -> str | None:
-    """Return the kind of page that a value is shown as; None if it is not shown."""
+    """Return the kind of page that displays a value; None if it is not displayed."""
     for each in type(value).__mro__:
         if (each.__module__, each.__name__) == (_FIGURES, "Figure"):
             return "html"
@@ -131,7 +131,7 @@ def is_picture(value: Any) -> bool:
     """Return whether a value is a picture: bytes of a PNG, JPEG or GIF file, or an object with _repr_png_."""
     if type(value) is bytes:
         return find_image_type(value) is not None
-    # looked up in the type: an instance may answer to any name
+    # the type is searched because an instance may have any attribute, as mocks do
     return callable(getattr(type(value), "_repr_png_", None)) and not _is_figure(value)
 
 

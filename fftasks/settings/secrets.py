@@ -1,4 +1,4 @@
-"""Values of the settings and of the environment that are secrets themselves."""
+"""Find the settings and environment variables whose values are secrets."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from fftasks.errors import SettingsError
 from fftasks.settings.tree import RULES, Settings
 
-_SHORTEST = 8  # characters; a shorter value may be part of any text
-# words, between underscores, of the name of a variable that holds a secret
+_SHORTEST = 8  # characters; any text may contain a shorter value
+# words, separated by underscores, in the names of variables that contain secrets
 _WORDS = re.compile(
     r"(?i)(?:^|_)(?:\w*PASSWORDS?|PASSWD|PASSPHRASE|TOKEN|SECRETS?|CREDENTIALS?|COOKIES?"
     r"|(?:API|ACCESS|AUTH|PRIVATE|SECRET|SIGNING|ENCRYPTION)_?KEY|\w+_PWD|PAT)(?:_|\d*$)"
 )
-# last words of the name of a variable that says something about a secret, and does not hold it
+# last words in the names of variables that describe a secret and do not contain it
 _ABOUT = re.compile(
     r"(?i)_(?:FILE|PATH|DIR|FOLDER|URL|URI|HOST|ENDPOINT|NAME|ID|TYPE|LENGTH|SIZE|COUNT|LIMIT|TTL"
     r"|TIMEOUT|EXPIRY|ARN|REF|MODE|ENABLED|POLICY)$"
@@ -22,7 +22,7 @@ _ABOUT = re.compile(
 
 
 def is_secret_name(name: str) -> bool:
-    """Tell whether a variable of the environment holds a secret, by its name.
+    """Return whether the name of an environment variable indicates that its value is a secret.
 
     API_TOKEN, DB_PASSWORD and AWS_SECRET_ACCESS_KEY do; TOKENIZERS_PARALLELISM, TOKEN_FILE and
     SECRET_NAME do not.
@@ -31,13 +31,13 @@ def is_secret_name(name: str) -> bool:
 
 
 def list_secret_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the values of the environment that are secrets by the names of their variables.
+    """Return the environment variables that are secrets.
 
     Args:
-        environ: An environment, or a part of one.
+        environ: Environment variables.
 
     Returns:
-        Name -> value, without values of less than eight characters and paths of files.
+        Name -> value, without values of less than eight characters and without paths of files.
     """
     return {
         name: value
@@ -47,9 +47,9 @@ def list_secret_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def list_secret_settings(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the key and the value of each setting that is a secret, as far as it is set.
+    """Yield the key and the value of each secret setting that has a value.
 
-    Of a mapping, each value; of a URL, the password in it.
+    A mapping yields each of its values, and a URL yields its password.
     """
     for key, rule in RULES.items():
         if not rule.secret:
@@ -57,7 +57,7 @@ def list_secret_settings(settings: Settings) -> Iterator[tuple[str, str]]:
         section, _, name = key.partition(".")
         try:
             value = getattr(getattr(settings, section), name)
-        except SettingsError:  # it is taken from a variable that is not set
+        except SettingsError:  # ${NAME} names a variable that is not set
             continue
         for text in value.values() if isinstance(value, dict) else (value,):
             hidden = re.findall(r"://[^/@\s]*:([^/@\s]+)@", text) if "://" in text else [text]

@@ -83,18 +83,18 @@ _PLAIN_KEY = re.compile(rb"[\w+/=-]{16,}")
 
 
 def is_secret_name(name: bytes) -> bool:
-    """Tell whether a variable or a key is named like a secret."""
+    """Return whether a variable or a key is named like a secret."""
     return _SECRET_NAME.fullmatch(name) is not None
 
 
 def find_assignments(data: bytes, begin: int, end: int, place: Place) -> Iterator[Hit]:
-    """Yield the literal values that are named like a password, and passwords in commands and calls.
+    """Yield literal values of variables that are named like a password, and passwords in commands and calls.
 
     Args:
-        data: The text, with some context before and behind the range.
+        data: The text, with some context before and after the range.
         begin: Where the range begins.
         end: Where it ends.
-        place: What the path of the file says.
+        place: Class of the file.
     """
     rule = _name_rule("password", place)
     lower = data.lower()
@@ -135,7 +135,7 @@ def find_variables(data: bytes, begin: int, end: int) -> Iterator[Hit]:
 
 
 def find_named_key(data: bytes, begin: int, end: int, place: Place) -> Iterator[Hit]:
-    """Yield a word if it looks drawn at random and what stands before it names it a key or a token."""
+    """Yield a word if it looks random and the text before it names it a key or a token."""
     while begin < end and data[begin] in b"+-./":
         begin += 1
     line = data[max(0, begin - NEAR_BYTES) : begin].rpartition(b"\n")[2].lower()
@@ -152,7 +152,7 @@ def _name_rule(what: str, place: Place) -> str:
 
 
 def _is_name(lower: bytes, match: re.Match[bytes]) -> bool:
-    """Tell whether what matched is a whole name, and the name of a secret."""
+    """Return whether the match is a whole name, and the name of a secret."""
     at, word = match.start(), match["word"].lower()
     before = lower[max(0, at - 1) : at]
     if (
@@ -167,7 +167,7 @@ def _is_name(lower: bytes, match: re.Match[bytes]) -> bool:
 
 
 def _find_value(data: bytes, match: re.Match[bytes], place: Place) -> tuple[int, int] | None:
-    """Return where the value of an assignment is, if it is a secret."""
+    """Return the begin and end of an assignment's value if it is a secret, else None."""
     group = "bare" if match["quoted"] is None else "quoted"
     line = data[max(0, match.start() - 200) : match.start()].rpartition(b"\n")[2]
     value: bytes | None = match[group]
@@ -188,21 +188,21 @@ def _find_value(data: bytes, match: re.Match[bytes], place: Place) -> tuple[int,
 
 
 def _cut_value(data: bytes, match: re.Match[bytes], line: bytes, place: Place) -> bytes | None:
-    """Return the value without quotes of an assignment; None if it is none."""
+    """Return the value of an assignment without quotes; None if it is not a value."""
     value = match["bare"]
     if match["tag"]:
         return value if data[match.end("bare") :][:1] == b"<" else None
     if match["block"]:
         return value
     if b"=" in match[0][: match.start("bare") - match.start()] and _CONNECTION.search(line):
-        return re.split(rb"[;&]", value)[0]  # in the text that opens a connection
+        return re.split(rb"[;&]", value)[0]  # in a connection string
     if place.kind == "code" or not _LINE_END.match(match["after"]):
         return None
     return value.rstrip(b",;)}]")
 
 
 def _takes_space(line: bytes, group: str, place: Place) -> bool:
-    """Tell whether a value may follow a name after a space: in commands, SQL and some settings."""
+    """Return whether a space may separate name and value, as in commands, SQL and some settings."""
     if place.kind == "shell":
         return group == "quoted" or line.rstrip(b"-").endswith(b" ") or b"ENV " in line.upper()
     return place.kind == "config" and line.strip(b" \t-").lower() in {b"", b"require"}

@@ -80,7 +80,7 @@ def look(
     if previous is None:
         return ["never ran"]
     if previous.get("version") != VERSION:
-        return ["fftasks makes it in another way now"]
+        return ["the algorithm of this stage changed"]
     patterns = read_ignore(folder, settings.ignore)
     listing = list_folder(folder, patterns, target.parent)
     mirror = Mirror(folder, target)

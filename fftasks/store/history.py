@@ -174,7 +174,7 @@ def read_graph(folder: Path, run: Run) -> dict[str, Any]:
 
 
 def _is_of(line: Mapping[str, Any], name: str) -> bool:
-    """Tell whether a line is the first one in the file of a run."""
+    """Return whether a line is the first line in the file of a run."""
     return line.get("run") == name and {"begin", "pid"} <= line.keys()
 
 

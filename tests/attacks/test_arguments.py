@@ -380,7 +380,7 @@ def test_a_pipeline_that_an_older_version_has_made_is_not_sent_with_its_token(tm
         before = len(server.api.runs)
 
         step = plan_submit(project, project.workflows["chain"], "chain", again=True)
-        with pytest.raises(WorkflowError, match="the run would hold a secret") as caught:
+        with pytest.raises(WorkflowError, match="the run would contain a secret") as caught:
             run_step(step)
 
         assert MIDDLE not in str(caught.value)
