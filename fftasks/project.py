@@ -192,6 +192,7 @@ class Project:
             *find_unmatched(self._layers, names),
             *warn_of_secrets(map(make_layer, coded.values())),
             *self._warn_of_arguments(),
+            *self._warn_of_patterns(),
         ]
 
     def _warn_of_arguments(self) -> list[str]:
@@ -200,6 +201,13 @@ class Project:
         from fftasks.steps.outgoing import warn_of_arguments  # most graphs do not need it
 
         return warn_of_arguments(self)
+
+    def _warn_of_patterns(self) -> list[str]:
+        if not self.settings.kfp.allow_tokens:
+            return []
+        from fftasks.steps.outgoing import find_unmatched_tokens  # most projects do not need it
+
+        return find_unmatched_tokens(self)
 
     def record_path(self, stage: str, workflow: str = "") -> Path:
         """Return where the record of a stage is."""

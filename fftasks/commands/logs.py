@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -18,7 +19,9 @@ from fftasks.commands.usage import make_flag
 from fftasks.errors import ToolError
 from fftasks.ports.kubectl import is_name
 from fftasks.project import Project
+from fftasks.runtime.regular import is_regular
 from fftasks.terminal import find_raw
+from fftasks.workflow.slug import make_slug
 
 _ALL = make_flag(
     "all",
@@ -40,7 +43,11 @@ class Logs(ClusterCommand):
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
         """Print the log, or raise an error with the command that would."""
         node, *wanted = names
-        evidence = Evidence(project, find_run(project, *wanted))
+        try:
+            found = find_run(project, *wanted)
+        except ToolError as error:
+            raise _add_local_log(project, node, error) from error
+        evidence = Evidence(project, found)
         run = evidence.complete()
         task = run.find_task(node)
         _check_begun(run, task, node, evidence)
@@ -51,6 +58,15 @@ class Logs(ClusterCommand):
         stream = sys.stdout if sys.stdout.isatty() else find_raw(sys.stdout)
         stream.write(log if options["everything"] else choose_lines(log, task, node))
         return 0
+
+
+def _add_local_log(project: Project, node: str, error: ToolError) -> ToolError:
+    """Return an error about a run that is not found, with the log of the node's last run here."""
+    path = project.store.log_path(make_slug(node))
+    if not is_regular(path):
+        return error
+    found = [*error.found, f"the log of its last run here is {os.path.relpath(path)}"]
+    return type(error)(error.attempted, found=found, tip=error.tip)
 
 
 def _check_begun(run: ClusterRun, task: Task, node: str, evidence: Evidence) -> None:

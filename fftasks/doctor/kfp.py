@@ -29,6 +29,7 @@ def check_kfp(project: Project) -> Iterator[Finding]:
             health = kfp.get("no Kubeflow Pipelines", "/healthz")
         except FFTasksError as error:
             yield make_failure("KFP host", error)
+            yield from _check_transport(kfp.access)
             for check in _REST:
                 yield Finding(check, WARN, "not looked at: the host does not answer as it should")
             return

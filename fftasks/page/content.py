@@ -22,7 +22,8 @@ _LONGEST = {
     "reason": 500,
 }  # characters of a text
 _LONGEST_VALUE = 500
-_WITHHELD = "Messages about this run are not shown because report.previews is false."
+_LEFT_OUT = "Values are left out of this page on purpose, as report.previews is false."
+_WITHHELD = "Messages about this run are not shown, as report.previews is false."
 _ALL_DOCUMENTS = 30_000_000  # characters of documents and pictures
 _ALL_LOGS = 10_000_000  # characters of those that did not fail
 
@@ -126,7 +127,7 @@ def make_content(  # noqa: PLR0913 - a page has as many parts
     if not privacy.previews:
         plain = leave_values_out(run, tasks, items, history, written)
         run, tasks, items, history = plain.run, plain.tasks, plain.items, plain.history
-        notice = _WITHHELD if notice else ""
+        notice = f"{_LEFT_OUT} {_WITHHELD}" if notice else _LEFT_OUT
     shown = list(_limit_documents(tasks))
     most = {**_LONGEST, "log": max(500, min(_LONGEST["log"], _ALL_LOGS // max(1, len(tasks))))}
     path = find_longest_path(tasks)

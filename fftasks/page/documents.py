@@ -148,11 +148,13 @@ def find_pictures(page: str) -> tuple[str, ...]:
 def _is_image(url: str) -> bool:
     """Return whether a data: URL is not too long and contains an image of the type that it declares."""
     head, _, data = url.partition(",")
+    if len(url) > 2 * _LARGEST:
+        return False
     try:
-        begin = base64.b64decode(data[:16], validate=True)
+        content = base64.b64decode(data, validate=True)
     except ValueError:
         return False
-    return head == f"data:image/{find_image_type(begin)};base64" and len(url) <= 2 * _LARGEST
+    return head == f"data:image/{find_image_type(content)};base64"
 
 
 def draw_classification(content: Mapping[str, Any]) -> str:

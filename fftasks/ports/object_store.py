@@ -30,6 +30,10 @@ _TIP = "look at object_store.endpoint, object_store.access_key and object_store.
 _MOST_FILES = 100_000  # files of one artifact
 
 
+class UnreachableError(ToolError):
+    """The store does not answer, or refuses everything."""
+
+
 class _Buckets(Protocol):
     """Interface to read buckets; see MountedBuckets."""
 
@@ -298,7 +302,7 @@ def _explain(attempted: str) -> Iterator[None]:
         raise
     except Exception as error:  # each store has its own kinds, and wraps those of three libraries
         found = [f"{type(error).__name__}: {error}".splitlines()[0]]
-        raise ToolError(attempted, found=found, tip=_TIP) from error
+        raise UnreachableError(attempted, found=found, tip=_TIP) from error
 
 
 def _find_time(system: Any, path: str) -> tuple[float, str]:

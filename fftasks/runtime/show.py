@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -31,14 +32,13 @@ FILES = {
     "markdown": "page.md",
     "html": "page.html",
 }
-_MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif"}
+_MAGIC = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif"}
+_PNG_HEADER, _PNG_END = b"\0\0\0\rIHDR", b"\0\0\0\0IEND\xae\x42\x60\x82"
+_GIF_HEADER = 13  # bytes
 _PAGES, _FIGURES = "fftasks.workflow.page", "matplotlib.figure"
 NAMES = frozenset({*FILES.values(), "classification.html"})
 _MAX_VISITED = 100_000
-_MAX_VISITED_FOR_PICTURES = (
-    1000  # values of a result without pages and figures; the search takes 0.1 ms
-)
-_MAX_PICTURES = 24
+_MAX_VISITED_FOR_PICTURES = 1000  # of a result that can have no page and no figure: it takes 0.1 ms
 _PLAIN = frozenset({int, float, bool, str, complex, type(None)})  # exact types, not subclasses
 _CONTAINERS: tuple[Any, ...] = (dict, list, tuple, set, frozenset)
 _MAX_POINTS = 200  # of a curve: they are stored with the run, and a screen is not wider
@@ -82,12 +82,7 @@ def find_pages(result: Any) -> list[Found]:
     if type(result) in _PLAIN:
         return []
     can_have_pages = _PAGES in sys.modules or _FIGURES in sys.modules
-    found = list(_walk(result, _MAX_VISITED if can_have_pages else _MAX_VISITED_FOR_PICTURES))
-    pictures = [number for number, one in enumerate(found) if is_picture(one.page)]
-    left = frozenset(pictures[_MAX_PICTURES:])
-    if left:
-        print(f"{len(pictures)} pictures in the result: the first {_MAX_PICTURES} are shown")
-    return [one for number, one in enumerate(found) if number not in left]
+    return list(_walk(result, _MAX_VISITED if can_have_pages else _MAX_VISITED_FOR_PICTURES))
 
 
 def _walk(result: Any, most: int) -> Iterator[Found]:
@@ -145,8 +140,22 @@ def _is_figure(value: Any) -> bool:
 
 
 def find_image_type(content: bytes) -> str | None:
-    """Return "png", "jpeg" or "gif" for bytes that begin like such a file; None for others."""
-    return next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), None)
+    """Return "png", "jpeg" or "gif" for bytes with the structure of such a file; None for others.
+
+    Looked at are the header with the size of the picture, and the mark at the end.
+    """
+    kind = next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), None)
+    if kind == "png":
+        is_whole = content[8:16] == _PNG_HEADER and content.find(_PNG_END, 33) > 0
+        is_right = is_whole and all(struct.unpack(">II", content[16:24]))
+    elif kind == "gif":
+        is_whole = content[4:6] in (b"7a", b"9a") and content.rstrip(b"\0").endswith(b";")
+        is_right = (
+            is_whole and len(content) > _GIF_HEADER and all(struct.unpack("<HH", content[6:10]))
+        )
+    else:
+        is_right = kind is not None and content.rfind(b"\xff\xd9") > 0
+    return kind if is_right else None
 
 
 def _make_files(found: Sequence[Found]) -> Iterator[tuple[str, str]]:

@@ -79,9 +79,21 @@ def _refuse(rows: list[Row]) -> SecretError:
     return SecretError(
         f"context: {what} would get into the image",
         found=lines,
-        tip=f"to keep a file out, add a line such as {line!r} to .dockerignore; nodes get secrets by "
-        f"secret_env and secret_files; if it is not a secret, add it to context.allow: [{line!r}]",
+        tip="\n".join(_list_tips({str(rule) for *_, rule in rows}, line)),
     )
+
+
+def _list_tips(rules: set[str], line: str) -> list[str]:
+    """Return what to do about findings of some rules, one idea each; line: the pattern of a file."""
+    tips = []
+    if "plain-setting" in rules:
+        tips.append("write ${NAME} in place of the value, and set NAME in the environment")
+    if rules != {"plain-setting"}:
+        tips += [
+            f"to keep a file out, add a line such as {line!r} to .dockerignore",
+            "if a node needs the secret, use secret_env or secret_files",
+        ]
+    return [*tips, f"if it is no secret, set context.allow: [{line!r}]"]
 
 
 def _format(path: str | int, line: str | int, rule: str | int) -> str:

@@ -15,17 +15,18 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from fftasks.errors import WorkflowError
+from fftasks.errors import WorkflowError, suggest_name
 from fftasks.project import Project
 from fftasks.record import Record
 from fftasks.settings.nodes import DEFAULT_PATTERN
-from fftasks.settings.secrets import list_secret_settings, list_secret_variables
+from fftasks.settings.secrets import is_secret_name, list_secret_settings, list_secret_variables
 from fftasks.stages.arguments import Examiner
 from fftasks.stages.secret import hide_tokens
 
 _SHORTEST = 8  # characters of a setting's value: any text may contain a shorter one
 _SHOWN = 20
-# settings that are sent with a run, or that are part of the image's name
+_NAMED = 5  # in the tip
+# settings that are sent with a run, or are names in its image
 _SENT = (
     "kfp.run_name", "kfp.experiment", "kfp.labels", "kfp.namespace", "kfp.service_account",
     "kfp.pipeline_root", "registry.repository", "image.base", "image.tag",
@@ -105,6 +106,39 @@ def warn_of_arguments(project: Project) -> list[str]:
     return [f"{message}: read it from the environment inside the function, and use secret_env"]
 
 
+def find_unmatched_tokens(project: Project) -> list[str]:
+    """Return a sentence for each pattern of kfp.allow_tokens that names nothing."""
+    patterns = project.settings.kfp.allow_tokens
+    if not patterns:
+        return []
+    names = _list_names(project)
+    origin = project.settings.origin("kfp.allow_tokens")
+    return [
+        f"{origin}: kfp.allow_tokens: nothing is called {one!r}"
+        + (f"; {near}" if (near := suggest_name(one, names)) else "")
+        for one in patterns
+        if not any(name == one or fnmatchcase(name, one) for name in names)
+    ]
+
+
+def _list_names(project: Project) -> list[str]:
+    """Return all names that kfp.allow_tokens can have."""
+    names = [*_SENT, *(f"parameter {name}" for name in project.parameters)]
+    for graph in project.graphs:
+        for node in graph["nodes"].values():
+            arguments = [one["name"] for one in node["arguments"]]
+            for key, value in project.settings_of(node).to_json().items():
+                inner = [f"{key}.{item}" for item in value] if isinstance(value, dict) else []
+                arguments += [key, *inner]
+            names += [f"{node['name']}.{one}" for one in (*arguments, "name")]
+        for identity, argument, *_ in graph["secrets"]:
+            names.append(f"{graph['nodes'][identity]['name']}.{argument}")
+        for workflow in graph["workflows"].values():
+            helps = (f"workflow.help of {one}" for one in workflow["parameters"])
+            names += ["workflow.name", *helps]
+    return list(dict.fromkeys(names))
+
+
 def is_allowed(project: Project, secret: Secret) -> bool:
     """Return whether kfp.allow_tokens allows a secret."""
     patterns = project.settings.kfp.allow_tokens
@@ -163,7 +197,10 @@ def _list_settings(project: Project, examiner: Examiner) -> Iterator[Secret]:
         for identity, settings in project.list_settings(workflow).items():
             for key, value in settings.to_json().items():
                 for item, text in value.items() if isinstance(value, dict) else [("", value)]:
-                    for kind, secret in _find(examiner, item, text):
+                    for kind, secret in (
+                        *_find(examiner, item, text),
+                        *_judge_env(key, item, text),
+                    ):
                         name = f"{key}.{item}" if item else key
                         origins = settings.origins
                         place = origins.get(name) or origins.get(key, "config/")
@@ -174,6 +211,17 @@ def _list_settings(project: Project, examiner: Examiner) -> Iterator[Secret]:
         section, _, leaf = key.partition(".")
         for kind, secret in _find(examiner, getattr(getattr(project.settings, section), leaf)):
             yield Secret(key, project.settings.origin(key), f"setting {key}", kind, "", secret)
+
+
+def _judge_env(key: str, name: str, text: Any) -> Iterator[tuple[str, str]]:
+    """Yield a value of nodes.*.env whose variable is named like a secret.
+
+    Short values, numbers, paths and references of Kubernetes such as $(NAME) are none.
+    """
+    if key != "env" or not is_secret_name(name) or len(text) < _SHORTEST:
+        return
+    if not text.isdigit() and not text.startswith(("/", "$(")):
+        yield "a value of a variable that is named like a secret", text
 
 
 def _find(examiner: Examiner, *values: Any) -> Iterator[tuple[str, str]]:
@@ -209,10 +257,13 @@ def _refuse(found: list[Secret]) -> WorkflowError:
         f"nodes: {{{json.dumps(hide_tokens(node))}: {{secret_env: {{{variable}: SECRET/KEY}}}}}}"
     )
     what = "a secret" if len(found) == 1 else f"{len(found)} secrets"
-    allowed = json.dumps(hide_tokens(found[0].name), ensure_ascii=False)
+    names = list(dict.fromkeys(hide_tokens(one.name) for one in found))
+    shown = [json.dumps(name, ensure_ascii=False) for name in names[:_NAMED]]
+    allowed = f"[{', '.join(shown)}]"
+    allowed += f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return WorkflowError(
         f"submit: {what} would be stored in Kubeflow Pipelines in plain text",
         found=lines,
         tip=f'read os.environ["{variable}"] inside the function, and let the cluster set it: {snippet}'
-        f" in config/default.yaml; if it is not a secret: kfp.allow_tokens: [{allowed}]",
+        f" in config/default.yaml; if it is no secret: kfp.allow_tokens: {allowed}",
     )
