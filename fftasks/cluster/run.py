@@ -136,10 +136,10 @@ class ClusterRun:
         raise refuse_name(f"run {self.name!r} has no node {node!r}", node, list(self.nodes))
 
     def find_file(self, task: Task) -> str:
-        """Return the file that builds a task's workflow, as its command says; "" if it does not.
+        """Return the file that builds a task's workflow, from the command of the task; "" if it has none.
 
         Raises:
-            ToolError: The file would not be below the project's folder.
+            ToolError: The file is not below the project's folder.
         """
         file = _find_argument(self.document, task.name, "--file")
         try:
@@ -163,7 +163,7 @@ def list_nodes(document: Json, task: str) -> tuple[str, ...]:
     if "importer" in executor:  # it takes what is there already
         return ()
     if members := _find_argument(document, task, "--nodes"):
-        with suppress(WorkflowError):  # a run of somebody else may use the same option
+        with suppress(WorkflowError):  # the run of another program may use the same option
             return parse_members(members).nodes
     if node := _find_argument(document, task, "--node"):
         return (node,)

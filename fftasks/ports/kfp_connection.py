@@ -60,9 +60,9 @@ class Question:
         query: Query parameters.
         body: JSON to send.
         fields: Fields of a form to send.
-        content: Content to send as it is: its type and the bytes.
+        content: Raw content to send: its type and its bytes.
         base: Path of the same server that `path` is appended to, for services beside Kubeflow Pipelines; None
-            for the path of kfp.host. There is no other server that a request can go to.
+            for the path of kfp.host. A request cannot go to another server.
     """
 
     method: str
@@ -190,7 +190,7 @@ class Connection:
                 question.method,
                 url + query,
                 headers=headers,
-                redirect=False,  # a login page, and the credentials are not for other servers
+                redirect=False,  # it would lead to a login page, or send credentials to another server
                 retries=False,
                 preload_content=False,
                 **content,

@@ -84,7 +84,7 @@ def explain_status(access: Access, attempted: str, answer: Answer) -> ToolError:
 
 
 def _explain_redirect(access: Access, attempted: str, status: int, location: str) -> ToolError:
-    """Return the error for a redirect; what it leads to is shown without the query, which may be secret."""
+    """Return the error for a redirect; it shows the target without the query, which may be secret."""
     said = f"{access.host} answered HTTP {status}: go to"
     try:
         ours = parse_origin(access.host)

@@ -212,11 +212,11 @@ def _read_value(value: Any) -> Any:
 
 
 def _list_paths(path: str) -> list[str]:
-    """Return the paths of kfp.host below which the store may be, the likeliest one first.
+    """Return the paths of kfp.host below which the store may be, the most likely path first.
 
-    The server of the web UI leads to the store, and Kubeflow has the store beside its pages. With
-    kfp.auth: kubeconfig, the path is that of KFP's API server behind the API server of Kubernetes, which has
-    the web UI beside it.
+    The server of the web UI is a proxy for the store, and Kubeflow serves the store next to its pages. With
+    kfp.auth: kubeconfig, the path is that of KFP's API server behind the API server of Kubernetes, and the
+    web UI is a service next to it.
     """
     return list(dict.fromkeys((path.replace(_API_SERVICE, _PAGE_SERVICE), "")))
 

@@ -119,7 +119,7 @@ def read_artifact(settings: KFPSettings, uri: ArtifactURI) -> str | None:
 
     Args:
         settings: How to reach the server.
-        uri: Where the artifact is; whoever calls has checked that it belongs to the run.
+        uri: URI of the artifact; the caller has checked that it belongs to the run.
 
     Raises:
         ToolError: The host does not answer at all.

@@ -1,6 +1,6 @@
-"""Buckets that are mounted as folders: nothing outside of the mounted folder is read, and no pipe.
+"""Read artifacts from buckets that are mounted as folders, and reject paths outside and special files.
 
-Whoever can write to a bucket may put symbolic links, named pipes and devices there.
+Anyone with write access to a bucket can put symbolic links, named pipes and devices there.
 """
 
 from __future__ import annotations
@@ -15,10 +15,16 @@ from typing import IO
 from fftasks.errors import ToolError
 from fftasks.ports.artifact_uri import ArtifactURI
 
-# O_PATH needs no permission to list the folder, as on the way to a file elsewhere; macOS does not have it
+# O_PATH needs no permission to list the folder, like any path lookup; macOS does not have it
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", 0)
 BLOCK = 1 << 20
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_TIP = (
+    "find out who put it into the bucket, and remove it; to compute the result again, set cache: false for"
+    " the node and run `doit submit`"
+)
+_MOUNT_TIP = "set object_store.mount to the folder in which the buckets themselves are"
 
 
 class TooLargeError(ToolError):
@@ -42,13 +48,13 @@ def copy_limited(uri: ArtifactURI, source: IO[bytes], target: IO[bytes], most: i
 
 
 class MountedBuckets:
-    """The folder that has the buckets in it.
+    """The folder that contains the mounted buckets.
 
-    The folder itself may be a symbolic link. What is read must be below the folder that it leads to.
+    The folder itself may be a symbolic link. All files that are read must be below its target.
     """
 
     def __init__(self, folder: str) -> None:
-        """Touch nothing yet.
+        """Store the settings. The folder is not read until first use.
 
         Args:
             folder: The setting object_store.mount.
@@ -56,12 +62,12 @@ class MountedBuckets:
         self._folder = Path(folder).expanduser()
 
     def list_names(self, uri: ArtifactURI) -> list[str]:
-        """Return the names of what is directly below a place, the newest last; raise as list_files does."""
+        """Return the names of the entries of a folder, the newest last; raise as list_files does."""
         found = [(_find_time(path), path.name) for path in self._resolve(uri).iterdir()]
         return [name for _, name in sorted(found)]
 
     def has(self, uri: ArtifactURI) -> bool:
-        """Tell whether there is an artifact; raise ToolError if a link to it leads elsewhere."""
+        """Return whether an artifact exists; raise ToolError if a link leads out of the mounted folder."""
         try:
             self._resolve(uri)
         except (FileNotFoundError, NotADirectoryError):
@@ -75,9 +81,9 @@ class MountedBuckets:
             Their paths relative to the artifact; [""] if the artifact is a file.
 
         Raises:
-            ToolError: A symbolic link leads out of the mounted folder or to a folder, or something is neither
+            ToolError: A symbolic link leads out of the mounted folder or to a folder, or an entry is neither
                 a file nor a folder.
-            FileNotFoundError: There is nothing.
+            FileNotFoundError: The artifact does not exist.
         """
         top = self._resolve(uri)
         if not top.is_dir():
@@ -129,11 +135,14 @@ class MountedBuckets:
         except RuntimeError as error:  # up to Python 3.12, for a link to itself
             raise _refuse(f"{str(path)!r} is a symbolic link to itself") from error
         if not real.is_relative_to(root):
-            raise _refuse(f"{str(path)!r} leads to {str(real)!r}, outside of {str(root)!r}")
+            problem = f"{str(path)!r} leads to {str(real)!r}, outside of {str(root)!r}"
+            bucket = self._folder / path.relative_to(self._folder).parts[0]
+            is_bucket = not bucket.resolve().is_relative_to(root)
+            raise _refuse(problem, _MOUNT_TIP if is_bucket else _TIP)
         return real
 
     def _open(self, path: Path) -> int:
-        """Return a descriptor of a file, without following a link or waiting for a pipe that appears now."""
+        """Open a file without following a link, and without blocking if a pipe has replaced it meanwhile."""
         real = self._resolve_path(path)
         root = self._folder.resolve()
         names = real.relative_to(root).parts
@@ -150,16 +159,12 @@ class MountedBuckets:
         return at
 
 
-def _refuse(problem: str) -> ToolError:
-    return ToolError(
-        "object_store.mount: an artifact is not read",
-        found=[problem],
-        tip="set object_store.mount to the folder in which the buckets themselves are",
-    )
+def _refuse(problem: str, tip: str = _TIP) -> ToolError:
+    return ToolError("object_store.mount: an artifact is not read", found=[problem], tip=tip)
 
 
 def _find_time(path: Path) -> float:
-    """Return when the newest file below a path was written; 0 where it is not known."""
+    """Return when the newest file below a path was written; 0 if the time is not known."""
     inside = () if path.is_symlink() else os.walk(path)
     paths = (Path(folder, name) for folder, _, files in inside for name in (".", *files))
     newest = 0.0

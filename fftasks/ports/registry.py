@@ -45,7 +45,7 @@ class Registry:
     insecure: speak plain http, as is done with localhost; ca_cert: trust this CA as well, and
     speak https also with localhost; REQUESTS_CA_BUNDLE is honoured for other hosts
     say: takes a sentence for the user; pause: waits for seconds
-    token_server: host of a token server in another domain that may get the password
+    token_server: host of a token server in another domain that may receive the password
 
     repository: everywhere without the host, "team/project"; digest: "sha256:<64 hex>".
     Every method raises ToolError if the registry does not do it; what may pass is tried again

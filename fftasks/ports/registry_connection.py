@@ -166,7 +166,7 @@ class Connection:
         """Return the absolute URL in the header Location of an answer.
 
         Raises:
-            RequestFailedError: There is none, it is invalid, or it leads from https to plain http.
+            RequestFailedError: The header is missing or invalid, or redirects from HTTPS to plain HTTP.
         """
         location = answer.headers.get("Location")
         if not location:
@@ -177,14 +177,14 @@ class Connection:
         """Return the absolute URL of the next page of a list, "" if there is none.
 
         Raises:
-            RequestFailedError: It is invalid, or the list goes on at another server.
+            RequestFailedError: The URL is invalid, or the next page is on another server.
         """
         link = re.match(r'<([^>]*)>\s*;.*rel="?next"?', answer.headers.get("Link", ""))
         if link is None:
             return ""
         url = self._resolve(answer, link[1])
         if not self._is_ours(url):
-            raise make_stranger("its list goes on at another server")
+            raise make_stranger("the next page of the list is on another server")
         return url
 
     def _resolve(self, answer: Response, reference: str) -> str:
@@ -195,7 +195,7 @@ class Connection:
             raise make_stranger("an address in it is invalid") from exc
         parts, own = urlsplit(url), urlsplit(self.origin)
         if parts.netloc.lower() == own.netloc.lower():
-            # a registry behind a proxy may not know of its https
+            # a registry behind a proxy may not know that clients use HTTPS
             return parts._replace(scheme=own.scheme).geturl()
         if ours.scheme == "https" != theirs.scheme:
             raise RequestFailedError("it leads from https to plain http")

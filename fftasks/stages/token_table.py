@@ -1,17 +1,17 @@
-"""The formats of tokens, one row for each kind: facts only, which the matcher in tokens.py reads.
+"""Define the formats of tokens, one row for each kind, for the matcher in tokens.py.
 
 Columns, separated by "|":
 
-    issuer    who issues the token; the kind is the issuer's name in small letters with "-token"
-    prefixes  what the token begins with; several alternatives are separated by spaces
-    rest      what follows, part by part: an alphabet and a length (hex32, word20-40, alnum16+),
+    issuer    issuer of the token; the kind is the issuer's name in lower case with "-token"
+    prefixes  beginning of the token; several alternatives are separated by spaces
+    rest      parts after the prefix: an alphabet and a length (hex32, word20-40, alnum16+),
               "uuid", or a literal text
-    near      words of which one must stand before the token on the same line; for tokens that
-              nothing else distinguishes from other text
+    near      words of which one must precede the token on the same line; for tokens whose format is
+              too common
     source    where the format is documented: the issuer's page, or a rule of gitleaks,
               detect-secrets or trufflehog that states the same facts. "crc32": the last six
-              characters of the token are the CRC-32 of its middle part in base 62. "observed": no
-              page was found that states the format; the prefix is known from the issuer's examples.
+              characters of the token are the CRC-32 of its middle part in base 62. "observed": the
+              format is not documented; the prefix is known from the issuer's examples.
 
 Lengths are given a little wider than documented where sources disagree.
 """
@@ -71,6 +71,7 @@ Beamer        | b_                         | word44                      | beame
 Bitbucket     | ATBB                       | alnum28-40                  |            | trufflehog bitbucketapppassword
 Brevo         | xkeysib- xsmtpsib-         | hex64 - alnum16             |            | gitleaks sendinblue-api-token
 Buildkite     | bkua_ bkat_ bkct_          | lower40                     |            | trufflehog buildkite
+Cerebras      | csk-                       | lower48                     |            | observed
 CircleCI      | CCIPAT_ CCIPRJ_            | alnum22 _ anyhex40          |            | trufflehog circleci
 CircleCI      |                            | hex40                       | circleci circle_ci circle-token | trufflehog circleci
 Clojars       | CLOJARS_                   | hex60                       |            | gitleaks clojars-api-token
@@ -139,6 +140,7 @@ IBM           |                            | word44                      | ibm b
 Infracost     | ico-                       | alnum32                     |            | gitleaks infracost-api-token
 Intra42       | s-s4t2ud- s-s4t2af-        | hex64                       |            | gitleaks intra42-client-secret
 JFrog         |                            | alnum64-73                  | jfrog artifactory | gitleaks jfrog-api-key
+Jina          | jina_                      | word60                      |            | observed
 JSON web      | eyJ                        | word15+ .eyJ word15+ . word20+ |         | https://www.rfc-editor.org/rfc/rfc7519
 Kaggle        | KGAT_                      | lower32                     |            | observed
 Kaggle        |                            | hex32                       | kaggle     | observed
@@ -165,6 +167,7 @@ Netlify       | nfp_ nfc_ nfo_ nfb_ nfu_   | alnum36                     |      
 Netlify       |                            | word40-46                   | netlify    | trufflehog netlify
 New Relic     | NRAK- NRAL- NRII- NRIQ- NRRA- | word27-42                |            | gitleaks new-relic-user-api-key
 New Relic     | NRJS-                      | hex19                       |            | gitleaks new-relic-browser-api-token
+New Relic     |                            | lower36 NRAL                |            | https://docs.newrelic.com/docs/apis/intro-apis/new-relic-api-keys
 ngrok         |                            | alnum27 _ digit1 alnum20    | ngrok      | trufflehog ngrok
 Notion        | ntn_                       | digit11 alnum35             |            | gitleaks notion-api-token
 Notion        | secret_                    | alnum43                     |            | trufflehog notion
@@ -195,8 +198,9 @@ Roboflow      | rf_                        | alnum20-40                  | robof
 Rootly        | rootly_                    | hex64                       |            | trufflehog rootly
 RubyGems      | rubygems_                  | hex48                       |            | gitleaks rubygems-api-token
 Scalingo      | tk-us-                     | word48                      |            | gitleaks scalingo-api-token
+RunPod        | rpa_                       | alnum40-56                  |            | observed
 SendGrid      | SG.                        | word20-24 . word39-50       |            | detect-secrets SendGridDetector
-Sentry        | sntrys_eyJ                 | base64100+ _ base6443       |            | gitleaks sentry-org-token
+Sentry        | sntrys_eyJ                 | text60+                     |            | gitleaks sentry-org-token
 Sentry        | sntryu_                    | hex64                       |            | gitleaks sentry-user-token
 Sentry        |                            | hex64                       | sentry     | gitleaks sentry-access-token
 SettleMint    | sm_pat_ sm_aat_ sm_sat_    | alnum16                     |            | gitleaks settlemint-personal-access-token
@@ -233,6 +237,7 @@ Vault         | hvs. hvb. hvr.             | word24+                     |      
 Vault         | s. b. r.                   | alnum24                     | vault      | https://developer.hashicorp.com/vault/docs/concepts/tokens
 Vercel        | vcp_ vci_ vca_ vcr_ vck_   | alnum24-60                  |            | observed
 Vercel        |                            | alnum24                     | vercel     | trufflehog vercel
+Voyage        | pa-                        | word43                      |            | observed
 WandB         | wandb_v1_                  | text40+                     |            | observed
 WandB         |                            | hex40                       | wandb      | trufflehog weightsandbiases
 xAI           | xai-                       | alnum80                     |            | trufflehog xai

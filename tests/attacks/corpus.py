@@ -1,4 +1,4 @@
-"""Reads the corpora of the secret gate: files with a planted secret each, and innocent files.
+"""Reads the corpora of the secret check: files with a planted secret each, and innocent files.
 
 The files with secrets (planted.txt) describe each value by the format that its issuer publishes, and
 never by the product's table of tokens. Values are random, with a fixed seed, so that the repository

@@ -1,4 +1,4 @@
-"""The secret gate against files with a planted secret each, and against innocent files.
+"""The secret check against files with a planted secret each, and against innocent files.
 
 Before the rules were written, a third of the planted files was held back from their design.
 """

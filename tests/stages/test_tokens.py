@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,29 @@ def test_digest_changes_with_every_module_of_the_rules(monkeypatch, tmp_path):
     monkeypatch.setattr(secret.token_table, "__file__", str(copy))
 
     assert secret._digest_rules() != secret.DIGEST
+
+
+HEX = "0f1e2d3c4b5a69788796a5b4c3d2e1f0" * 2
+SENTRY = base64.b64encode(b'{"iat":1700000000.5,"url":"https://sentry.io","org":"a"}').decode()
+
+
+@pytest.mark.parametrize("before", ["", "KEY=", "x: '", '{"a": "', "client(", "/"])
+@pytest.mark.parametrize(
+    ("kind", "token"),
+    [
+        ("sentry-token", f"sntrys_{SENTRY.rstrip('=')}=_{RANDOM}aB3dE5fG7hJ"),
+        ("sentry-token", f"sntrys_{SENTRY.rstrip('=')}==_{RANDOM}aB3dE5fG7hJ="),
+        ("neptune-token", base64.b64encode(b'{"api_address":"https://app.neptune.ai","a":"7x"}').decode()),
+        ("jina-token", "jina_" + (RANDOM * 2)[:60]),
+        ("voyage-token", "pa-" + (RANDOM * 2)[:43]),
+        ("cerebras-token", "csk-" + (RANDOM * 2).lower()[:48]),
+        ("new-relic-token", HEX[:36] + "NRAL"),
+        ("runpod-token", "rpa_" + (RANDOM * 2).upper()[:46]),
+    ],
+)  # fmt: skip
+def test_token_is_found_whole_in_any_text(before, kind, token):
+    text = f"{before}{token}"
+
+    found = secret.find_tokens(f"first\n{text}\n")
+
+    assert [(one.kind, one.end - one.begin) for one in found] == [(kind, len(token))]
