@@ -6,7 +6,7 @@ Columns, separated by "|":
     prefixes  beginning of the token; several alternatives are separated by spaces
     rest      parts after the prefix: an alphabet and a length (hex32, word20-40, alnum16+),
               "uuid", or a literal text
-    near      words of which one must precede the token on the same line; for tokens whose format is
+    near      words; one of them must precede the token on the same line; for tokens whose format is
               too common
     source    where the format is documented: the issuer's page, or a rule of gitleaks,
               detect-secrets or trufflehog that states the same facts. "crc32": the last six

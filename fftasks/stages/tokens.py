@@ -60,7 +60,7 @@ class _Candidate:
 
     @functools.cached_property
     def near(self) -> re.Pattern[bytes]:
-        """Pattern for the words of which one must precede the token."""
+        """Pattern for the words; one of them must precede the token."""
         return _compile_words(self.format.near)
 
     def find(self, data: bytes, at: int, before: bytes | None = None) -> Found | None:

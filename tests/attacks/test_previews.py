@@ -449,7 +449,7 @@ def test_a_file_that_cannot_be_verified_is_loaded_with_trust_only(submitted, mon
 
     assert "cannot verify the " in refused
     assert "the metadata store cannot be reached" in refused
-    assert "`--trust` loads it without a check" in refused
+    assert "`--trust` loads it unverified" in refused
     assert sample.doit("result", "total", "--cluster", "--trust") == "3\n"
     assert "cannot verify the " in sample.doit("result", "total", "--cluster", code=1)
 
@@ -460,7 +460,7 @@ def test_a_run_that_has_recorded_no_digest_is_loaded_with_trust_only(tmp_path, m
         for words in (("result", "total", "--cluster"), ("replay", "total")):
             refused = sample.doit(*words, code=1)
             assert "the run recorded no digest of it" in refused
-            assert "`--trust` loads it without a check" in refused
+            assert "`--trust` loads it unverified" in refused
             assert sample.doit(*words, "--trust") == "3\n"
 
 

@@ -20,7 +20,7 @@ def test_slash_at_the_end_does_not_matter():
     ["", "localhost:8080", "ftp://x", "http://", "http://x:y", "http://x:0", "http://[x", "//x"],
 )
 def test_host_that_is_no_address_is_refused(host):
-    with pytest.raises(SettingsError, match=r"kfp\.host: .* is no address"):
+    with pytest.raises(SettingsError, match=r"kfp\.host: .* is not a valid address"):
         read_access(make_settings(host=host))
 
 
