@@ -6,6 +6,7 @@ stale never. Left out are settings, what pip reads, and what nodes were seen to 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -26,6 +27,7 @@ class Data:
     def __init__(self, root: Path, settings: Settings, folder: Path, made: Iterable[str]) -> None:
         self._root = root
         self._settings = settings
+        self._folder = folder
         self._signatures = Signatures(folder / "data.signatures")
         self._not_data = frozenset(made) | {".dockerignore", settings.image.requirements}
         self._listed: dict[str, str] | None = None
@@ -36,7 +38,7 @@ class Data:
         if self._listed is None:
             context = self._settings.context
             folder = (self._root / context.folder).resolve()
-            listing = list_folder(folder, read_ignore(folder, context.ignore))
+            listing = list_folder(folder, read_ignore(folder, context.ignore), self._folder)
             paths = [path for path in listing.files if self.counts(path)]
             self._listed = {path: self._signatures.digest(folder / path) for path in paths}
         return self._listed
@@ -44,8 +46,10 @@ class Data:
     def list_matching(self, reads: Iterable[str]) -> dict[str, str | None]:
         """Return the digests of the files that a node says it reads; None for what is not there."""
         found: dict[str, str | None] = {}
+        state = (f"{self._folder}/", f"{os.path.realpath(self._folder)}/")
         for pattern in reads:
-            files = [path for path in sorted(self._root.glob(pattern)) if path.is_file()]
+            paths = [one for one in sorted(self._root.glob(pattern)) if one.is_file()]
+            files = [path for path in paths if not str(path).startswith(state)]
             found |= {self._relate(path): self._signatures.digest(path) for path in files}
             if not files:
                 found[pattern] = None

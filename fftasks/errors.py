@@ -22,13 +22,13 @@ class FFTasksError(Exception):
         self.tip = tip
 
     def __str__(self) -> str:
-        """Return the message as it is shown: what comes from outside has no control characters in it."""
+        """Return the message for display; control characters in text from other programs are escaped."""
         lines = [
             self.attempted,
             *(f"  {line}" for text in self.found for line in text.splitlines()),
         ]
         if self.tip:
-            lines.append(f"  tip: {self.tip}")
+            lines.append("  tip: " + self.tip.replace("\n", "\n       "))
         return escape_controls("\n".join(lines))
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -73,11 +73,11 @@ class StoreError(FFTasksError):
 
 
 def escape_controls(text: str) -> str:
-    r"""Return text with its control characters spelled out, so that a terminal shows and does not obey them.
+    r"""Return text with its control characters escaped, so that a terminal does not execute them.
 
-    These are ASCII's and Latin-1's control characters but tab and line feed, the marks that turn the
-    direction of text, the separators of lines and paragraphs, and single surrogates. An end of line
-    of Windows is one line feed.
+    Escaped are the control characters of ASCII and Latin-1 except tab and line feed, bidirectional
+    formatting marks, line and paragraph separators, and lone surrogates. A Windows line ending (CRLF)
+    becomes one line feed.
 
     Args:
         text: "a\x1b[2Jb"

@@ -37,7 +37,7 @@ class Node:
 
     @property
     def is_workflow_written(self) -> bool:
-        """Whether the workflow's name stands in the code as it is, and was not computed."""
+        """Whether the workflow's name is a literal in the code, not computed."""
         return bool(self.graph["workflows"][self.workflow]["is_written"])
 
     @property

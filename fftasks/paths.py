@@ -1,13 +1,13 @@
-r"""Names and paths that others have chosen, checked before they touch the file system.
+r"""Validate names and paths from other machines before they are used in the file system.
 
-Object keys, members of archives, ids of runs and names of tasks come from outside of this machine. One rule
-holds for all of them:
+Object keys, members of archives, ids of runs and names of tasks come from other machines. One rule applies to
+all of them:
 
     name    is neither empty nor "." or ".."; has no "/", no "\", no control character and no drive letter
             ("c:"); is valid UTF-8 of at most 255 bytes
     path    one name, or several with "/" between them
 
-A name stays forbidden if percent-encoding hides what is forbidden in it, because a server may decode it.
+A name is also forbidden if its percent-decoded form is, because a server may decode it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from fftasks.errors import ToolError
 
-_MOST_BYTES = 255  # of a name, on all common file systems
+_MOST_BYTES = 255  # maximum length of a name on all common file systems
 _DRIVE = re.compile(r"[A-Za-z]:")
 _SEPARATORS = re.compile(r"[/\\]")
 _FORBIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control characters, lone surrogates, line ends
@@ -47,8 +47,8 @@ def check_name(name: str, what: str) -> str:
     """Return a name that can be a part of a path.
 
     Args:
-        name: The name, as somebody else gave it.
-        what: What the name is of, such as "id of a run"; for the message.
+        name: The name from another machine.
+        what: Description of the name for the message, such as "id of a run".
 
     Raises:
         ToolError: The name cannot be a part of a path.
@@ -60,7 +60,7 @@ def check_name(name: str, what: str) -> str:
 
 
 def locate(folder: Path, *names: str) -> Path:
-    """Return the path below a folder that has these names, which came from the cluster.
+    """Join a folder and names from the cluster to a path.
 
     Raises:
         ToolError: A name cannot be a part of a path.
@@ -69,10 +69,10 @@ def locate(folder: Path, *names: str) -> Path:
 
 
 def split_path(path: str) -> tuple[str, ...]:
-    """Return the names of a path that is relative to some folder.
+    """Split a relative path into its names.
 
     Raises:
-        ValueError: One of them cannot be a part of a path; the message says why.
+        ValueError: A name cannot be a part of a path; the message is the reason.
     """
     if path.startswith("/"):
         raise ValueError("it is absolute")

@@ -135,7 +135,7 @@ class Project:
         """Raise ParameterError for a name that neither a parameter nor the project's dodo.py has."""
         from fftasks.values import check_names, list_own_names
 
-        own = {PROFILE, *list_own_names(self.root / "dodo.py")}
+        own = list_own_names(self.root / "dodo.py")
         check_names((name for name in self.given if name not in own), self.parameters)
 
     def settings_of(self, node: Mapping[str, Any]) -> NodeSettings:
@@ -161,7 +161,7 @@ class Project:
 
     def note_made(self, path: Path) -> None:
         """Note that a file is ours to write: else it would be a new data file of all nodes."""
-        made = path.resolve()
+        made = Path(os.path.realpath(path))  # also where a link leads to itself
         if made.is_relative_to(self.root):
             self.store.note_files((), (made.relative_to(self.root).as_posix(),))
 
@@ -192,6 +192,7 @@ class Project:
             *find_unmatched(self._layers, names),
             *warn_of_secrets(map(make_layer, coded.values())),
             *self._warn_of_arguments(),
+            *self._warn_of_patterns(),
         ]
 
     def _warn_of_arguments(self) -> list[str]:
@@ -200,6 +201,13 @@ class Project:
         from fftasks.steps.outgoing import warn_of_arguments  # most graphs do not need it
 
         return warn_of_arguments(self)
+
+    def _warn_of_patterns(self) -> list[str]:
+        if not self.settings.kfp.allow_tokens:
+            return []
+        from fftasks.steps.outgoing import find_unmatched_tokens  # most projects do not need it
+
+        return find_unmatched_tokens(self)
 
     def record_path(self, stage: str, workflow: str = "") -> Path:
         """Return where the record of a stage is."""
@@ -348,4 +356,5 @@ def open_current() -> Project:
 @functools.lru_cache(maxsize=8)
 def _open(folder: str, given: tuple[tuple[str, str], ...]) -> Project:
     prefer_standard_library(folder)
-    return open_project(Path(folder), dict(given).get(PROFILE), given)
+    values = tuple(pair for pair in given if pair[0] != PROFILE)
+    return open_project(Path(folder), dict(given).get(PROFILE), values)

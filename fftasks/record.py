@@ -27,7 +27,7 @@ from fftasks.runtime.regular import (
 )
 
 Record = dict[str, Any]
-PLACE = "place"  # of a state file: what it answers; see name_place
+PLACE = "place"  # key under which a state file stores its own path; see name_place
 
 # one encoder for all: json.dumps makes a new one for each call that is not a plain one
 _format = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
@@ -58,9 +58,9 @@ def format_json(value: Any) -> str:
 
 
 def read_record(path: Path | str) -> Record | None:
-    """Return the record at path, or None where there is none that can be read as one.
+    """Return the record at path; None if there is no valid record.
 
-    A record that was written at another place answers another question: there is none then.
+    A record that was copied from another path belongs to another node and is ignored.
     """
     record = read_state(path)
     return record if record is not None and "output" in record else None
@@ -72,11 +72,11 @@ def write_record(path: Path, record: Record) -> bool:
 
 
 def read_state(path: Path | str) -> Record | None:
-    """Return the content of a JSON file of the state folder that carries its own place.
+    """Return the content of a JSON file of the state folder that stores its own path.
 
     Returns:
-        The content without the place. None if there is no regular file, if it is no JSON object, or if the
-        place that it carries is another one: then it answers what another file was asked.
+        The content without the path. None if there is no regular file, if it is not a JSON object, or if
+        the stored path differs: then the file was copied or renamed.
     """
     try:
         content = json.loads(read_bytes(path))
@@ -88,12 +88,12 @@ def read_state(path: Path | str) -> Record | None:
 
 
 def write_state(path: Path, content: Mapping[str, Any]) -> bool:
-    """Write a JSON file that carries its own place, only if it differs; return whether it did."""
+    """Write a JSON file that stores its own path, unless it is unchanged; return whether it was written."""
     return write_text(path, format_json({**content, PLACE: name_place(path)}) + "\n")
 
 
 def name_place(path: Path | str) -> str:
-    """Return what a state file is known by: its name and that of its folder, such as "pins/sums.json"."""
+    """Return the identity of a state file: the names of its folder and file, such as "pins/sums.json"."""
     folder, name = os.path.split(path)
     return f"{os.path.basename(folder)}/{name}"  # noqa: PTH119 - for each node
 
@@ -180,9 +180,9 @@ def explain(
     """Yield one sentence per input that differs between two records' `inputs`; none if equal.
 
     Args:
-        old: Inputs of a record, None if there is none.
-        new: Inputs that it would have now.
-        hide: Returns a value without the secrets in it.
+        old: Inputs of the record; None if there is no record.
+        new: Current inputs.
+        hide: Function that returns a value without its secrets.
     """
     if old is None:
         yield "never ran"

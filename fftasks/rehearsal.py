@@ -21,7 +21,7 @@ from fftasks.errors import NodeError
 from fftasks.project import Project
 from fftasks.record import read_record
 from fftasks.runtime.pod import REPLAY
-from fftasks.runtime.regular import make_folder, remove
+from fftasks.runtime.regular import make_folder, open_new, read_text, remove
 from fftasks.runtime.start import MODULE, make_command
 from fftasks.settings.nodes import NodeSettings
 from fftasks.stages.kfp_tasks import make_tasks
@@ -47,7 +47,8 @@ class _Rehearsal:
         make_folder(self.folder / name)
         text = json.dumps(self._make_input(name))
         args = [text if word == "{{$}}" else word for word in task["args"]]
-        with (self.folder / name / "log.txt").open("w+") as log:
+        path = self.folder / name / "log.txt"
+        with open(open_new(path), "w") as log:  # noqa: PTH123 - a descriptor
             completed = subprocess.run(
                 [*make_command(MODULE), *args],
                 cwd=self.project.root,
@@ -57,11 +58,9 @@ class _Rehearsal:
                 preexec_fn=_make_limiter(own),
                 check=False,
             )
-            log.seek(0)
-            lines = log.read().splitlines()
         if completed.returncode:
-            path = os.path.relpath(self.folder / name / "log.txt")
-            found = [*lines[-20:], f"whole log: {path}"]
+            lines = read_text(path).splitlines()
+            found = [*lines[-20:], f"whole log: {os.path.relpath(path)}"]
             raise NodeError(
                 f"groups: {task['name']} failed with exit code {completed.returncode}", found=found
             )

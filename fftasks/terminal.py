@@ -1,7 +1,7 @@
-"""What may reach a terminal: text, and colours, but no other control sequence of somebody else's.
+"""Print untrusted text safely: escape all control sequences except colours.
 
-Names, errors, logs and answers come from anywhere. On a terminal, an escape sequence in them could change its
-title, hide lines or type text. Commands print through Terminal, which shows such characters as text.
+Names, errors, logs and answers of servers are untrusted. An escape sequence in them could change the title of
+the terminal, hide lines or type text. Commands print through Terminal, which escapes such characters.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, TextIO, cast
 
 from fftasks.errors import escape_controls
 
-# colours and how bright they are; no blinking, and nothing that hides text
+# colours and brightness; blinking and hidden text are escaped
 _NUMBERS = (
     r"(?:0?[0-4]|2[1-4]|3\d|4\d|9[0-7]|10[0-7]|[34]8;5;\d{1,3}|[34]8;2;\d{1,3};\d{1,3};\d{1,3})"
 )
@@ -23,16 +23,17 @@ _RESET = "\x1b[0m"
 
 
 class Terminal:
-    """A text stream that shows control characters as text; colours, tabs and ends of lines pass.
+    """A text stream that escapes control characters except colours, tabs and line ends.
 
-    raw: the stream itself, for a progress bar that moves the cursor
+    Attributes:
+        raw: The wrapped stream, for a progress bar that moves the cursor.
     """
 
     def __init__(self, raw: TextIO) -> None:
         self.raw = raw
 
     def write(self, text: str) -> int:
-        """Write text; return how much of it was taken: all."""
+        """Write text; return its length."""
         self.raw.write(escape_all_but_colours(text))
         return len(text)
 
@@ -46,21 +47,21 @@ class Terminal:
 
 
 def escape_all_but_colours(text: str) -> str:
-    """Return text as a terminal may have it: control characters spelled out, colours as they are."""
+    """Return text with its control characters escaped, except colours."""
     if "\x1b" not in text:
         return escape_controls(text)
     text = text.replace("\r\n", "\n")
-    pieces = _COLOUR.split(text)  # every second one is a colour
+    pieces = _COLOUR.split(text)  # every second piece is a colour
     pieces[::2] = map(escape_controls, pieces[::2])
     colours = pieces[1::2]
-    # what is printed next shall not have the last colour
+    # later output must not have the last colour of this text
     end = _RESET if colours and colours[-1] not in (_RESET, "\x1b[m") else ""
     return "".join(pieces) + end
 
 
 @contextmanager
 def guarded_output() -> Iterator[None]:
-    """Let standard output and standard error be Terminals for a while, also where they lead to a file."""
+    """Replace standard output and standard error by Terminals in a with block, also if they are files."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = map(_guard, before)
     try:
@@ -70,7 +71,7 @@ def guarded_output() -> Iterator[None]:
 
 
 def find_raw(stream: TextIO) -> TextIO:
-    """Return the stream behind a Terminal, or a stream that is none."""
+    """Return the stream that a Terminal wraps, or the stream itself if it is not wrapped."""
     return stream.raw if isinstance(stream, Terminal) else stream
 
 

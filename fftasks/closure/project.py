@@ -183,7 +183,7 @@ class Project:
             try:
                 return complete(cast("Analysis", read_state(kept) or {}))
             except (KeyError, TypeError, AttributeError):
-                pass  # not there, or of an older form: analysed again
+                pass  # missing, or in an older format: analysed again
         analysis = analyse(source)
         if kept:
             with suppress(OSError):  # it only saves time

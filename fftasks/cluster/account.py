@@ -6,7 +6,7 @@ when a pod began and ended.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fftasks.cluster.outcome import find_end, split_line
 from fftasks.cluster.run import ClusterRun
 from fftasks.cluster.spans import list_spans
+from fftasks.ports.answer import parse_json
 
 if TYPE_CHECKING:
     from fftasks.cluster.evidence import Evidence
@@ -95,8 +96,8 @@ def _read_group(nodes: Sequence[str], properties: Mapping[str, Any]) -> dict[str
         for node, word in zip(nodes, str(properties.get("seconds", "")).split(), strict=False)
     }
     try:
-        told = json.loads(properties.get("nodes", "{}"))
-    except (TypeError, ValueError):
+        told = parse_json(properties.get("nodes", "{}"))
+    except (AttributeError, TypeError, ValueError):
         return found
     for node, one in told.items() if isinstance(told, dict) else ():
         if isinstance(one, dict):
@@ -107,12 +108,13 @@ def _read_group(nodes: Sequence[str], properties: Mapping[str, Any]) -> dict[str
 def _read(told: Mapping[str, Any]) -> Account:
     kind = " ".join(str(told[key]) for key in ("python_type", "shape") if key in told)
     seconds = told.get("seconds")
-    number = float(seconds) if isinstance(seconds, (int, float)) else None
+    number = _parse(str(seconds)) if isinstance(seconds, (int, float)) else None
     return Account(number, str(told.get("preview", "")), kind)
 
 
 def _parse(text: str) -> float | None:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None

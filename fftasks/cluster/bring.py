@@ -30,7 +30,7 @@ from fftasks.cluster.run import (
     list_outputs,
 )
 from fftasks.cluster.show import list_blamed, name_node_state, name_task_state, tell_error
-from fftasks.cluster.verify import Verifier, remove
+from fftasks.cluster.verify import Verifier
 from fftasks.errors import ToolError
 from fftasks.ports.artifact_uri import ArtifactURI
 from fftasks.ports.kfp_runs import list_runs
@@ -38,7 +38,7 @@ from fftasks.ports.object_store import ObjectStore
 from fftasks.project import Project
 from fftasks.record import digest_json
 from fftasks.runtime.pack import read_pack
-from fftasks.runtime.regular import is_folder, is_regular
+from fftasks.runtime.regular import is_folder, is_regular, move, open_new, open_regular
 from fftasks.runtime.task import PACKS
 from fftasks.workflow.slug import make_slug
 
@@ -48,9 +48,9 @@ _STEP = 1 << 24
 
 
 def bring_result(project: Project, run: ClusterRun, node: str, verifier: Verifier) -> Path:
-    """Return a verified local file with the result of a node, as bring_output does.
+    """Download and verify the result of a node, as bring_output does; return the local file.
 
-    The result of a node that shares its container with others is taken out of their pack, which is verified
+    The result of a node that shares its container with others is extracted from their pack, which is verified
     as a whole.
 
     Raises:
@@ -97,11 +97,11 @@ def _refuse(project: Project, run: ClusterRun, task: Task, node: str) -> ToolErr
 
 
 def _tell_logs(run: ClusterRun, node: str) -> str:
-    return f"`doit logs {shlex.quote(node)} {run.run_id[:8]}` shows why"
+    return f"`doit logs {shlex.quote(node)} {shlex.quote(run.run_id[:8])}` shows why"
 
 
 def _tell_replay(run: ClusterRun, node: str) -> str:
-    return f"`doit replay {shlex.quote(node)} {run.run_id[:8]}` computes it here"
+    return f"`doit replay {shlex.quote(node)} {shlex.quote(run.run_id[:8])}` computes it here"
 
 
 def unpack(path: Path, node: str) -> Path | None:
@@ -111,33 +111,31 @@ def unpack(path: Path, node: str) -> Path | None:
         return None
     target = path.with_name(f"{path.name}-{make_slug(node)}")
     part = target.with_suffix(".part")
-    part.unlink(missing_ok=True)  # a link there would be followed
-    with path.open("rb") as source, part.open("xb") as file:
+    with open(open_regular(path), "rb") as source, open(open_new(part), "wb") as file:  # noqa: PTH123
         source.seek(value.place.offset)
         left = value.place.length
         while left and (piece := source.read(min(left, _STEP))):
             file.write(piece)
             left -= len(piece)
-    remove(target)  # a folder there could not be replaced
-    part.rename(target)
+    move(part, target)
     return target
 
 
 def bring_output(
     project: Project, run: ClusterRun, task: Task, output: str, verifier: Verifier
 ) -> Path:
-    """Return a local file with an output of a task, verified to be loaded.
+    """Return a local file with a verified output of a task, which may be loaded.
 
-    A file that was downloaded before is verified again, and downloaded again if it has changed. What an
-    importer has registered may be anywhere in the object store: the author of the run has named it in the
-    pipeline document, and the user has asked for it. Pages do not show it; see bring_known.
+    A file that was downloaded before is verified again, and downloaded again if it has changed. An artifact
+    that an importer registered may be anywhere in the object store, because the author of the run named it in
+    the pipeline document, and the user asked for it. Pages do not show it; see bring_known.
 
     Args:
         project: The project.
         run: The run.
-        task: The task that has given the output.
+        task: The task that wrote the output.
         output: The name of the output.
-        verifier: Knows the digest that the output must have.
+        verifier: Returns the expected digest of the output.
 
     Raises:
         ToolError: The task has not succeeded, or its output cannot be found or verified.
@@ -159,17 +157,28 @@ def bring_output(
     return target
 
 
-def bring_known(project: Project, run: ClusterRun, task: Task, output: str, uri: str) -> Path:
-    """Return a local file with an output whose place the metadata store has named; it must not be loaded.
+def bring_known(  # noqa: PLR0913, PLR0917 - what an output is known by, and its largest size
+    project: Project, run: ClusterRun, task: Task, output: str, uri: str, most: int = 0
+) -> Path:
+    """Return a local file with an output that the metadata store names; callers must not unpickle it.
 
-    It is not verified: it may be read as text or as data only.
+    The file is not verified: it may only be read as text or as data.
+
+    Args:
+        project: The project.
+        run: The run.
+        task: The task that has given the output.
+        output: The name of the output.
+        uri: Its place.
+        most: Number of bytes that it may have, as one file; 0 for any output.
 
     Raises:
-        ToolError: The place is outside of the run's pipeline root, or the output cannot be downloaded.
+        TooLargeError: The output is larger.
+        ToolError: The output is outside of the run's pipeline root, or the output cannot be downloaded.
     """
     target, place = locate_output(project, run, task, output), check_uri(project, run, uri)
     if not is_regular(target) and not is_folder(target):
-        ObjectStore(project.settings.object_store).fetch(place, target)
+        ObjectStore(project.settings.object_store).fetch(place, target, most)
     return target
 
 
@@ -181,7 +190,7 @@ def _read_uri(importer: Json) -> str:
 def find_output(
     project: Project, store: ObjectStore, run: ClusterRun, task: Task, output: str
 ) -> ArtifactURI:
-    """Return the place of an output; of a cached one, that of the run which has computed it.
+    """Return the place of an output; for a cached task, its place in the run that computed it.
 
     Raises ToolError if it is in none of the places that were looked at.
     """

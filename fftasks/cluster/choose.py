@@ -64,7 +64,7 @@ def list_submitted(project: Project) -> list[Record]:
 def _find_last(project: Project) -> ClusterRun:
     submitted = list_submitted(project)
     if not submitted:
-        raise ToolError("there is no run yet", tip="`doit submit` starts one")
+        raise ToolError("there is no run on Kubeflow Pipelines yet", tip="`doit submit` starts one")
     try:
         return read_cluster_run(project.settings.kfp, submitted[0]["run_id"])
     except NotFoundError as error:

@@ -19,7 +19,7 @@ import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from fftasks.cluster.argo import (
@@ -43,6 +43,7 @@ UNKNOWN = "UNKNOWN"  # of a task about which neither Kubeflow Pipelines nor the 
 
 _FAR_PAST = datetime(1971, 1, 1, tzinfo=timezone.utc)
 _EPOCH_YEAR = 1970  # and before: a time that is none
+_LAST_YEAR = 9999  # in another time zone, its end is a time that datetime does not have
 _EXECUTOR = "executor"
 _START_S = (
     2.0  # how far the start of a pod and of its node may be apart: times are in whole seconds
@@ -126,7 +127,7 @@ def read_time(text: object) -> datetime | None:
         time = datetime.fromisoformat(f"{seconds}.{(fraction or '')[:6]:0<6}+00:00")
     except ValueError:
         return None
-    return time if time.year > _EPOCH_YEAR else None
+    return time if _EPOCH_YEAR < time.year < _LAST_YEAR else None
 
 
 def find_cancel_time(answer: Json) -> datetime | None:
@@ -309,7 +310,7 @@ class Details:
         """Tell whether a task had failed before the run was canceled."""
         ended = read_time(task.step.get("end_time")) or task.ended
         is_over = task.state == "FAILED" and ended is not None and self._canceled is not None
-        return is_over and ended + timedelta(seconds=1) < self._canceled  # type: ignore[operator]
+        return is_over and (self._canceled - ended).total_seconds() > 1  # type: ignore[operator]
 
     def _read_elsewhere(self, task: Task, execution: Execution | None) -> Task:
         """Return a task whose row cannot be trusted."""

@@ -27,7 +27,7 @@ from fftasks.ports.artifact_uri import ArtifactURI
 from fftasks.ports.kfp_runs import read_artifact, read_events, read_log, read_pods, read_run
 from fftasks.ports.kubectl import Kubectl
 from fftasks.project import Project
-from fftasks.runtime.regular import is_regular, read_text
+from fftasks.runtime.regular import check_parents, is_regular, read_text
 
 if TYPE_CHECKING:
     from fftasks.cluster.details import Executions
@@ -59,13 +59,13 @@ def read_cluster_run(settings: KFPSettings, run_id: str) -> ClusterRun:
 
 
 def find_root(project: Project, run: ClusterRun) -> ArtifactURI:
-    """Return the pipeline root of a run: the place below which all of its artifacts are.
+    """Return the pipeline root of a run, which contains all of its artifacts.
 
-    It is the root that the run was started with, else kfp.pipeline_root, else that of KFP's own installation.
+    It is the root that the run was started with, else kfp.pipeline_root, else the default of KFP.
 
     Raises:
         SettingsError: kfp.pipeline_root is not the URI of a place in an object store.
-        ToolError: The run was started with such a root.
+        ToolError: The run was started with an invalid root.
     """
     given = _read_own_root(run)
     root = given or project.settings.kfp.pipeline_root or DEFAULT_ROOT
@@ -83,10 +83,10 @@ def find_root(project: Project, run: ClusterRun) -> ArtifactURI:
 
 
 def check_uri(project: Project, run: ClusterRun, uri: str) -> ArtifactURI:
-    """Return the place of an artifact of a run that the metadata store has named.
+    """Return the place of an artifact of a run that the metadata store names.
 
-    The metadata store can name any place. Only what is below the run's pipeline root belongs to the run. The
-    artifacts of a cached task do: they are in the folder of another run below the same root.
+    The metadata store can name any place. Only artifacts below the run's pipeline root belong to the run. The
+    artifacts of a cached task are in the folder of another run below the same root.
 
     Raises:
         ToolError: The URI is invalid, or is not below the pipeline root.
@@ -96,7 +96,10 @@ def check_uri(project: Project, run: ClusterRun, uri: str) -> ArtifactURI:
     if found.is_below(root):
         return found
     if _read_own_root(run):
-        origin, tip = "with which the run was started", "read it by a program of the object store"
+        origin, tip = (
+            "set when the run was started",
+            "download it with a client of the object store",
+        )
     else:
         is_set = project.settings.kfp.pipeline_root
         origin = "from kfp.pipeline_root" if is_set else "the default of Kubeflow Pipelines"
@@ -113,12 +116,15 @@ def _read_own_root(run: ClusterRun) -> str:
 
 
 def locate_output(project: Project, run: ClusterRun, task: Task, output: str) -> Path:
-    """Return the path here of an output of a task, whether it was downloaded or not.
+    """Return the local path for an output of a task, whether it was downloaded or not.
 
     Raises:
         ToolError: The id of the run, or the name of the task or of the output, cannot be a part of a path.
+        StoreError: A folder above it is a symbolic link.
     """
-    return locate(project.folder / "cluster", run.run_id, task.name, output)
+    path = locate(project.folder / "cluster", run.run_id, task.name, output)
+    check_parents(path)
+    return path
 
 
 def _ask_store(settings: KFPSettings, run_id: str) -> Executions | None:
@@ -154,7 +160,7 @@ class Evidence:
         run: The run as Kubeflow Pipelines shows it.
         namespace: Where the pods are.
         said: What the API server said in place of the log that was asked for last; "" for nothing.
-        refusal: Why the copy of that log in the object store was not read; None if it was not refused.
+        refusal: Error for the copy of the log in the object store; None if it was read or does not exist.
     """
 
     def __init__(self, project: Project, run: ClusterRun, before: Evidence | None = None) -> None:

@@ -132,7 +132,7 @@ def note_run(project: Project, run: ClusterRun, seconds: Mapping[str, float]) ->
 
     seconds: how long nodes took in it, or in the runs that its results are of
     """
-    if explain_name(run.pipeline_name):  # no workflow of this project has such a name
+    if explain_name(run.pipeline_name):  # the name is unsafe, so no workflow of this project has it
         return
     path = _find_path(project, run.pipeline_name)
     if not is_regular(path):

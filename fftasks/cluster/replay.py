@@ -29,26 +29,26 @@ from fftasks.runtime.start import MODULE, make_command
 
 _PLACE = "/tmp/fftasks-replay"  # noqa: S108 - in a container of our own
 _WHOLE = "{{$}}"
-# the variables by which fftasks tells a pod what to run
+# the environment variables that tell a pod what to run
 _OWN_VARIABLES = ("FFFUNCTION", PREVIEW, VARIABLE, REPLAY, "PYTHONHASHSEED")
-# what stages/kfp_tasks.py and group_task.py write; any other could name files of this machine
+# options that stages/kfp_tasks.py and group_task.py write; other options could name local files
 _OPTIONS = frozenset(
     {"--file", "--workflow", "--node", "--nodes", "--kept", "--fingerprint", "--executor-input"}
 )
 
 
-def replay_here(  # noqa: PLR0913 - what a task is run with
+def replay_here(  # noqa: PLR0913 - one parameter per input of the run
     project: Project, run: ClusterRun, task: Task, node: str, verifier: Verifier, *, pdb: bool
 ) -> tuple[int, Path]:
     """Run the command of a task with this Python.
 
     Args:
-        project: The project, whose code is run.
+        project: The project, whose code runs.
         run: The run of the task.
         task: The task.
-        node: Of a group, the node that is run, with what it needs of the others.
-        verifier: Verifies the inputs before the node's code is given them.
-        pdb: Whether Python's debugger is started where the function raises.
+        node: The node to run, after the nodes of its group that it needs.
+        verifier: Verifies the inputs before the code of the node reads them.
+        pdb: Whether to start Python's debugger where the function raises.
 
     Returns:
         The exit code, and the folder with the outputs.
@@ -91,7 +91,7 @@ def prepare(project: Project, run: ClusterRun, task: Task, verifier: Verifier) -
     """Return a folder with the verified inputs of a task in inputs/, and an empty folder outputs/.
 
     Raises:
-        ToolError: A task upstream has no result, or its result cannot be found or verified.
+        ToolError: An upstream task has no result, or its result cannot be found or verified.
     """
     folder = locate(project.folder / "replay", run.run_id, task.name)
     remove(folder)
@@ -118,7 +118,7 @@ def _make_command(run: ClusterRun, task: Task, folder: Path) -> list[str]:
             f"{task.name} cannot be run here: its command is not one of fftasks",
             found=[" ".join(command)],
         )
-    run.find_file(task)  # refuses one outside of the project
+    run.find_file(task)  # raises for a file outside of the project
     text = json.dumps(_make_executor_input(run, task, folder))
     return [text if word == _WHOLE else str(word) for word in command]
 
@@ -128,7 +128,7 @@ def _make_local(command: list[str]) -> list[str]:
     words = command[command.index(MODULE) + 1 :]
     options = dict(zip(words[::2], words[1::2], strict=False))
     if 2 * len(options) != len(words) or not options.keys() <= _OPTIONS:
-        attempted = "a task cannot be run here: its command has options that no task of fftasks has"
+        attempted = "a task cannot run here: its command has options that fftasks does not write"
         raise ToolError(attempted, found=[" ".join(words)])
     options.pop("--fingerprint", "")
     return [*make_command(MODULE), *(word for pair in options.items() for word in pair)]
@@ -163,10 +163,10 @@ def _locate(path: Path) -> dict[str, Any]:
 def _choose_environment(
     project: Project, run: ClusterRun, task: Task, node: str
 ) -> Mapping[str, str]:
-    """Return the variables that are set for a node on this machine.
+    """Return the environment variables that are set for a node on this machine.
 
-    They are those of the project's own settings, as its code is. The run's document is not trusted with them:
-    LD_PRELOAD or PYTHONPATH would execute other code.
+    They come from the project's own settings. The document of the run is not trusted here: LD_PRELOAD or
+    PYTHONPATH would execute other code.
     """
     found = {}
     graph = project.workflows.get(

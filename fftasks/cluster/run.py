@@ -6,8 +6,7 @@ The truth about a run is its own document, which comes with it: the project may 
 from __future__ import annotations
 
 import functools
-import graphlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,6 +20,7 @@ from fftasks.cluster.details import (
     read_error,
     read_time,
 )
+from fftasks.cluster.shape import order_tasks, read_answer, read_document
 from fftasks.errors import FFTasksError, ToolError, WorkflowError, suggest_name
 from fftasks.paths import split_path
 from fftasks.runtime.members import parse_members
@@ -42,6 +42,10 @@ class ClusterRun:
 
     answer: Json = field(repr=False)
     executions: Executions | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Take what has an unexpected type for absent."""
+        object.__setattr__(self, "answer", read_answer(self.answer))
 
     @property
     def run_id(self) -> str:
@@ -88,9 +92,7 @@ class ClusterRun:
     @functools.cached_property
     def document(self) -> Json:
         """The pipeline document that it runs, {} if the answer has none."""
-        document = self.answer.get("pipeline_spec") or {}
-        inner: Json = document.get("pipeline_spec") or document
-        return inner
+        return read_document(self.answer)
 
     @property
     def pipeline_name(self) -> str:
@@ -106,7 +108,7 @@ class ClusterRun:
     def tasks(self) -> tuple[Task, ...]:
         """Its tasks, upstream first."""
         steps = self.document.get("root", {}).get("dag", {}).get("tasks", {})
-        return tuple(self._read_task(self.details, name) for name in _order(steps))
+        return tuple(self._read_task(self.details, name) for name in order_tasks(steps))
 
     def _read_task(self, details: Details, name: str) -> Task:
         task = details.read_task(name, list_nodes(self.document, name))
@@ -134,10 +136,10 @@ class ClusterRun:
         raise refuse_name(f"run {self.name!r} has no node {node!r}", node, list(self.nodes))
 
     def find_file(self, task: Task) -> str:
-        """Return the file that builds a task's workflow, as its command says; "" if it does not.
+        """Return the file that builds a task's workflow, from the command of the task; "" if it has none.
 
         Raises:
-            ToolError: The file would not be below the project's folder.
+            ToolError: The file is not below the project's folder.
         """
         file = _find_argument(self.document, task.name, "--file")
         try:
@@ -161,7 +163,7 @@ def list_nodes(document: Json, task: str) -> tuple[str, ...]:
     if "importer" in executor:  # it takes what is there already
         return ()
     if members := _find_argument(document, task, "--nodes"):
-        with suppress(WorkflowError):  # a run of somebody else may use the same option
+        with suppress(WorkflowError):  # the run of another program may use the same option
             return parse_members(members).nodes
     if node := _find_argument(document, task, "--node"):
         return (node,)
@@ -201,9 +203,3 @@ def list_outputs(document: Json, task: str) -> list[str]:
 def _find_argument(document: Json, task: str, name: str) -> str:
     args = [str(word) for word in find_container(document, task).get("args", ())]
     return args[args.index(name) + 1] if name in args[:-1] else ""
-
-
-def _order(steps: Json) -> Iterator[str]:
-    """Yield the names of a document's tasks, upstream first."""
-    graph = {name: sorted(step.get("dependentTasks", ())) for name, step in sorted(steps.items())}
-    yield from graphlib.TopologicalSorter(graph).static_order()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TextIO
@@ -12,6 +13,7 @@ from fftasks.cluster.log import clean_driver_log, clean_log
 from fftasks.cluster.outcome import Outcome
 from fftasks.cluster.run import ClusterRun
 from fftasks.errors import escape_controls
+from fftasks.ports.kubectl import is_name
 from fftasks.state import STATES
 from fftasks.table import Cell, Column, has_colours, show_state
 from fftasks.terminal import escape_all_but_colours, find_raw
@@ -265,7 +267,9 @@ def tell_end(run: ClusterRun, evidence: Evidence) -> list[str]:
         outcome = evidence.outcomes.get(task.name, Outcome())
         lines += tell_failure(run, task, outcome, evidence)
     if len(failed) > _FAILURES:
-        lines.append(f"  and {len(failed) - _FAILURES} more: `doit status {run.run_id[:8]}`")
+        lines.append(
+            f"  and {len(failed) - _FAILURES} more: `doit status {_quote(run.run_id[:8])}`"
+        )
     if not failed:
         reason = run.error or (evidence.root_failure if word == "failed" else "")
         lines += [f"  {reason}"] if reason else []
@@ -285,7 +289,7 @@ def tell_failure(run: ClusterRun, task: Task, outcome: Outcome, evidence: Eviden
         lines += [f"    {line}" for line in text.splitlines()[-_LOG_LINES:]]
     elif log is None:
         lines += [f"  its log is not available: {tell_look(task, evidence.namespace)}"]
-    short = run.run_id[:8]
+    short = _quote(run.run_id[:8])
     if task.has_failed_driver:
         return [
             *lines,
@@ -299,7 +303,9 @@ def tell_failure(run: ClusterRun, task: Task, outcome: Outcome, evidence: Eviden
 def tell_look(task: Task, namespace: str) -> str:
     """Return how to look at the pod of a task, or of its driver, with kubectl."""
     pod = (task.driver_pod if task.has_failed_driver else task.pod) or task.driver_pod
-    what = f"pod -n {namespace} {pod}" if pod else f"workflows -n {namespace}"
+    place = _quote(namespace)
+    # the name comes from the cluster: one that is not valid could be an option
+    what = f"pod -n {place} {_quote(pod)}" if is_name(pod) else f"workflows -n {place}"
     return f"`kubectl describe {what}` says more"
 
 
@@ -340,7 +346,8 @@ def tell_unknown(run: ClusterRun, evidence: Evidence) -> list[str]:
     if not run.details.is_cut:
         return []
     limit = "Kubeflow Pipelines gives no task states, because Argo has compressed them"
-    look = f"kubectl get pods -n {evidence.namespace} -l pipeline/runid={run.run_id}"
+    label = _quote(f"pipeline/runid={run.run_id}")
+    look = f"kubectl get pods -n {_quote(evidence.namespace)} -l {label}"
     lines = []
     if run.executions is None:
         store = "kfp.host does not lead to the metadata store, which has them"
@@ -356,6 +363,4 @@ def tell_unknown(run: ClusterRun, evidence: Evidence) -> list[str]:
 
 
 def _quote(node: str) -> str:
-    import shlex
-
     return shlex.quote(node)

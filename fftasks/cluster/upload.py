@@ -9,7 +9,7 @@ from fftasks.project import Project
 from fftasks.record import read_record
 from fftasks.stages.submit import describe, name_version
 from fftasks.steps.outgoing import check_outgoing
-from fftasks.steps.pipeline import keep_images
+from fftasks.steps.pipeline import keep_images, read_pipeline
 
 
 def choose_workflows(project: Project, names: list[str]) -> list[str]:
@@ -31,7 +31,7 @@ def upload_workflow(project: Project, workflow: str) -> Version:
     if record is None:
         raise StoreError(f"the pipeline of {workflow!r} is gone", tip="run `doit pipeline`")
     slug = project.workflows[workflow]["workflows"][workflow]["slug"]
-    text = (project.folder / "pipeline" / f"{slug}.yaml").read_text("utf-8")
+    text = read_pipeline(project, slug)
     settings = project.settings.kfp
     package = Package(slug, name_version(record), describe(record, settings), text)
     check_outgoing(project, "the pipeline's version", text, package.description)

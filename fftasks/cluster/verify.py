@@ -1,15 +1,14 @@
 """Verify files of a run on the cluster before they are unpickled here.
 
-To unpickle a file is to execute what it says, and a bucket may have writers who must not execute code on the
-user's machine. So the pod that writes an output records its digest in the metadata of the artifact
-(runtime/executor_input.py), and `doit result` and `doit replay` compare a file with that digest each time
-before they load it. The metadata store is reached through KFP and is not part of the bucket.
+Unpickling a file can execute code, and not everyone with write access to the bucket is allowed to execute
+code on the user's machine. So the pod that writes an output records its digest in the metadata of the
+artifact (runtime/executor_input.py), and `doit result` and `doit replay` compare a file with that digest each
+time before they load it. The metadata store is reached through KFP and is not part of the bucket.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 import stat
 import sys
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from fftasks.cluster.run import ClusterRun
 from fftasks.errors import FFTasksError, ToolError
 from fftasks.runtime.artifact import digest_artifact
 from fftasks.runtime.executor_input import DIGEST
+from fftasks.runtime.regular import remove
 
 if TYPE_CHECKING:
     from fftasks.cluster.details import Executions
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{32}(?:[0-9a-f]{32})?")
 _RUN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_NO_WAY = "kfp.host does not lead to the metadata store; the address of the web UI of Kubeflow Pipelines does"
+_NO_WAY = "kfp.host is not the address of the web UI, so the metadata store cannot be reached"
 _NO_DIGEST = (
-    "the run has recorded no digest of it: an older version of fftasks or another component has written it,"
-    " or more than 200 inputs of one task left no room for digests"
+    "the run recorded no digest of it: an older version of fftasks or another component wrote it, or it is an"
+    " input of a task with more than 200 inputs, which has no room for digests"
 )
-_TRUST = "`--trust` loads it without a check: then those who can write to the bucket can execute code as you"
+_TRUST = "`--trust` loads it unverified: anyone with write access to the bucket can then execute code as you"
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a file must be to be loaded.
+    """The expected digest of a downloaded file.
 
     Attributes:
-        what: The output in words, for messages.
-        digest: Beginning of the digest that the run has recorded; "" if there is none and the user trusts it.
+        what: Description of the output, for messages.
+        digest: Beginning of the digest that the run recorded; "" if there is none and the user trusts it.
         trust: Whether a file with another digest is loaded as well.
     """
 
@@ -51,9 +51,9 @@ class Expected:
     trust: bool
 
     def fits(self, path: Path) -> bool:
-        """Return whether a file or folder is there that may be loaded; anything else is removed.
+        """Return whether an existing file or folder may be loaded; remove it if not.
 
-        A file of an earlier download is read again: it may have been edited, or loaded with --trust before.
+        A file of an earlier download is verified again: it may have been edited, or downloaded with --trust.
         """
         try:
             mode = path.lstat().st_mode
@@ -66,14 +66,14 @@ class Expected:
         return False
 
     def check(self, path: Path, uri: str) -> None:
-        """Check a download; a file that must not be loaded is removed.
+        """Check a download; remove the file if it must not be loaded.
 
         Args:
             path: The downloaded file.
             uri: Where it was downloaded from.
 
         Raises:
-            ToolError: The file has another digest, and the user did not say --trust.
+            ToolError: The file has another digest, and the user did not pass --trust.
         """
         if not self.digest or self._has_digest(path):
             return
@@ -85,9 +85,9 @@ class Expected:
         raise ToolError(
             f"{self.what} was changed after the run: it is not loaded",
             found=[
-                f"the run has recorded {self.digest}",
+                f"the run recorded {self.digest}",
                 f"the file at {uri} has {found}",
-                "loading it would execute whatever code was put into it; the download was removed",
+                "loading it could execute code that someone put into it; the download was removed",
             ],
             tip="find out who can write to the bucket; to compute the result again, set cache: false for the"
             " node and run `doit submit`",
@@ -99,10 +99,10 @@ class Expected:
 
 
 class Verifier:
-    """Finds the digests that runs have recorded; the metadata store is asked once for each run.
+    """The verifier reads the digests that runs recorded, with one request per run to the metadata store.
 
     Args:
-        project: The project, whose settings lead to the metadata store.
+        project: The project, whose settings contain the address of the metadata store.
         trust: Whether files without a recorded digest, or with another one, are loaded as well.
     """
 
@@ -111,16 +111,16 @@ class Verifier:
         self._executions: dict[str, Executions | None] = {}
 
     def expect(self, run: ClusterRun, task: Task, output: str, uri: str = "") -> Expected:
-        """Return what the file of an output must be.
+        """Return the expected digest of an output.
 
         Args:
-            run: The run that shows the task.
-            task: A task that has succeeded or was cached.
+            run: Run that contains the task.
+            task: Task that has succeeded or was cached.
             output: Name of the output.
-            uri: Of an importer, the URI that it has registered: another run has written what is there.
+            uri: URI that an importer has registered, whose artifact another run wrote; "" for other tasks.
 
         Raises:
-            ToolError: There is no digest to compare with, and the user did not say --trust.
+            ToolError: The run recorded no digest, and the user did not pass --trust.
         """
         what = f"the {output} of {task.title} in run {run.run_id[:8]}"
         try:
@@ -159,11 +159,3 @@ class Verifier:
         if found is None:
             raise ToolError(_NO_WAY)
         return found
-
-
-def remove(path: Path) -> None:
-    """Remove a file, a folder or a link; nothing happens if none is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

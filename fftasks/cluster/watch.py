@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ def _watch_guarded(project: Project, run_id: str, *, named: bool) -> int:
         with _interruptible():
             return _watch(project, run_id, named=named)
     except KeyboardInterrupt:
-        short = run_id[:8]
+        short = shlex.quote(run_id[:8])
         sys.stderr.write(
             f"\nno longer followed; the run goes on\n  `doit status {short}` shows it,"
             f" `doit submit --watch` follows it again, `doit cancel {short}` ends it\n"

@@ -51,13 +51,15 @@ class Board(Command):
 
 
 def _describe(project: Project, names: list[str], *, cluster: bool) -> dict[str, Any]:
-    """Return the content of the page; an error, which it would show, is without values if it is to be."""
+    """Return the content of the page. With report.previews: false, errors are shown without values."""
     try:
         return describe_run(project, *names, cluster=cluster)
     except FFTasksError as error:
         if project.settings.report.previews:
             raise
-        raise type(error)("The page cannot be made: `doit report` says why.") from error
+        raise type(error)(
+            "The page cannot be made: run `doit report` to see the reason."
+        ) from error
 
 
 def _say(address: str) -> None:

@@ -22,6 +22,7 @@ JSON = make_flag("json", "print JSON, for tools", name="as_json")
 CLUSTER = make_flag(
     "cluster", "the run on Kubeflow Pipelines that was submitted last, or RUN there", short="c"
 )
+CHOOSE_OUTPUT = "write to another file with `-o FILE`"
 
 
 class Command(WithHelp):

@@ -9,7 +9,7 @@ from typing import Any
 
 from doit.exceptions import InvalidCommand
 
-from fftasks.commands.command import CLUSTER, JSON, Command
+from fftasks.commands.command import CHOOSE_OUTPUT, CLUSTER, JSON, Command
 from fftasks.commands.usage import make_flag
 from fftasks.errors import StoreError
 from fftasks.overview import find_groups, find_states, list_items, to_json
@@ -18,6 +18,7 @@ from fftasks.picture.dot import format_dot
 from fftasks.picture.drawing import LIMIT, Drawing, Item, draw
 from fftasks.picture.mermaid import format_mermaid
 from fftasks.project import FOLDER, Project
+from fftasks.runtime.regular import write_output
 from fftasks.stages.secret import hide_tokens
 from fftasks.table import print_json
 
@@ -116,8 +117,9 @@ def _render(drawing: Drawing, kind: str) -> bytes:
 def _write(project: Project, path: Path, content: bytes) -> None:
     project.note_made(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        write_output(path, content)
     except OSError as error:
         found = [error.strerror or str(error)]
-        raise StoreError(f"graph: {path} cannot be written", found=found, tip="-o FILE") from error
+        raise StoreError(
+            f"graph: {path} cannot be written", found=found, tip=CHOOSE_OUTPUT
+        ) from error

@@ -18,7 +18,7 @@ class List(cmd_list.List):  # type: ignore[misc]
     def execute(self, params: dict[str, Any], args: list[str]) -> int:
         """Run doit's own command; return its exit code."""
         with guarded_output():
-            self.outstream = sys.stdout  # doit has taken it before
+            self.outstream = sys.stdout  # doit has already stored the old sys.stdout
             code = int(super().execute(params, args))
         isatty = getattr(self.outstream, "isatty", bool)
         if isatty() and not (params["quiet"] or params["template"]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -15,8 +17,11 @@ from fftasks.cluster.show import list_blamed, name_state, tell_waits
 from fftasks.commands.command import ClusterCommand
 from fftasks.commands.usage import make_flag
 from fftasks.errors import ToolError
+from fftasks.ports.kubectl import is_name
 from fftasks.project import Project
+from fftasks.runtime.regular import is_regular
 from fftasks.terminal import find_raw
+from fftasks.workflow.slug import make_slug
 
 _ALL = make_flag(
     "all",
@@ -38,17 +43,30 @@ class Logs(ClusterCommand):
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
         """Print the log, or raise an error with the command that would."""
         node, *wanted = names
-        evidence = Evidence(project, find_run(project, *wanted))
+        try:
+            found = find_run(project, *wanted)
+        except ToolError as error:
+            raise _add_local_log(project, node, error) from error
+        evidence = Evidence(project, found)
         run = evidence.complete()
         task = run.find_task(node)
         _check_begun(run, task, node, evidence)
         log = evidence.read_log(task)
         if log is None:
             raise _refuse(run, task, node, evidence)
-        # for a program, or a file, the log is what it was
+        # output that is piped or redirected is not escaped
         stream = sys.stdout if sys.stdout.isatty() else find_raw(sys.stdout)
         stream.write(log if options["everything"] else choose_lines(log, task, node))
         return 0
+
+
+def _add_local_log(project: Project, node: str, error: ToolError) -> ToolError:
+    """Return an error about a run that is not found, with the log of the node's last run here."""
+    path = project.store.log_path(make_slug(node))
+    if not is_regular(path):
+        return error
+    found = [*error.found, f"the log of its last run here is {os.path.relpath(path)}"]
+    return type(error)(error.attempted, found=found, tip=error.tip)
 
 
 def _check_begun(run: ClusterRun, task: Task, node: str, evidence: Evidence) -> None:
@@ -68,11 +86,12 @@ def _check_begun(run: ClusterRun, task: Task, node: str, evidence: Evidence) -> 
 def _refuse(run: ClusterRun, task: Task, node: str, evidence: Evidence) -> ToolError:
     """Return the error for a log that cannot be had."""
     pod = task.driver_pod if task.has_failed_driver else task.pod
-    chosen = pod or f"-l pipeline/runid={run.run_id} --prefix"
+    label = shlex.quote(f"pipeline/runid={run.run_id}")
+    chosen = pod if is_name(pod) else f"-l {label} --prefix"
     reason = evidence.outcomes[task.name].reason if task.name in evidence.outcomes else task.error
     ended = [f"its state is {name_state(task.state)}{f': {reason}' if reason else ''}"]
     said = [f"the API server says: {evidence.said}"] if evidence.said else []
-    command = f"kubectl logs -n {evidence.namespace} {chosen} -c main --tail=-1"
+    command = f"kubectl logs -n {shlex.quote(evidence.namespace)} {chosen} -c main --tail=-1"
     refusal = evidence.refusal
     refused = [refusal.attempted, *refusal.found] if refusal else []
     return ToolError(

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fftasks.commands.command import CLUSTER, JSON, Command
+from fftasks.commands.command import CHOOSE_OUTPUT, CLUSTER, JSON, Command
 from fftasks.errors import StoreError
 from fftasks.page.html import format_page
 from fftasks.page.make import describe_run
 from fftasks.project import FOLDER, Project
+from fftasks.runtime.regular import write_output
 from fftasks.table import print_json
 
 _OUTPUT = {
@@ -44,12 +45,11 @@ class Report(Command):
         path = Path(options["output"] or f"{FOLDER}/report.html")
         project.note_made(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(page, "utf-8")
+            write_output(path, page.encode("utf-8", "replace"))
         except OSError as error:
             found = [error.strerror or str(error)]
             raise StoreError(
-                f"report: {path} cannot be written", found=found, tip="-o FILE"
+                f"report: {path} cannot be written", found=found, tip=CHOOSE_OUTPUT
             ) from error
         print(path)
         return 0

@@ -22,15 +22,15 @@ from fftasks.recall import is_current, list_chosen, recall_node
 from fftasks.results import find_artifact
 from fftasks.runtime.start import MODULE, make_command
 from fftasks.table import print_json
-from fftasks.values import format_values
+from fftasks.values import format_values, list_own_names
 
 if TYPE_CHECKING:
     from fftasks.cluster.verify import Verifier
 
 TRUST = make_flag(
     "trust",
-    "load files of Kubeflow Pipelines whose digest is unknown, or is not the one that the run has recorded: "
-    "whoever can write to the bucket can then execute code as you",
+    "load files of Kubeflow Pipelines whose digest is unknown or differs from the recorded digest: "
+    "anyone with write access to the bucket can then execute code as you",
 )
 _CLUSTER = make_flag(
     "cluster", "of the run on Kubeflow Pipelines that was submitted last", short="c"
@@ -45,7 +45,7 @@ class Result(Command):
     doc_description = (
         "Prints repr() of the value that the last run of the node gave here; with RUN (an id, the "
         "beginning of one, or a name) or --cluster, the value that it gave on Kubeflow Pipelines. "
-        "A value of Kubeflow Pipelines is loaded only if its file has the digest that the run has recorded. "
+        "A value of Kubeflow Pipelines is loaded only if its file has the digest that the run recorded. "
         "With --json: its type, its repr, where it is, and the value itself if JSON can hold it."
     )
     name = "result"
@@ -91,9 +91,11 @@ def _find_on_cluster(
     project: Project, name: str, wanted: str, verifier: Verifier
 ) -> tuple[str, Path, dict[str, Any]]:
     """Return the file that builds the workflow, that with the result, and what else is known of it."""
-    if project.given:  # else the result of other values would be taken for that of these
+    own = list_own_names(project.root / "dodo.py")
+    given = [name for name in project.given if name not in own]
+    if given:  # else the result of other values would be taken for that of these
         raise InvalidCommand(
-            f"{', '.join(project.given)}: a result on Kubeflow Pipelines is of a run, not of values;"
+            f"{', '.join(given)}: a result on Kubeflow Pipelines is of a run, not of values;"
             " name the run, `doit runs` lists them"
         )
     from fftasks.cluster.bring import bring_result

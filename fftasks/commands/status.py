@@ -76,5 +76,7 @@ def _list_problems(run: ClusterRun, evidence: Evidence) -> list[str]:
     if failed:
         task = failed[0]
         node = found[task.name].failed or (task.nodes or (task.name,))[0]
-        lines.append(f"tip: `doit logs {shlex.quote(node)} {run.run_id[:8]}` shows its log")
+        lines.append(
+            f"tip: `doit logs {shlex.quote(node)} {shlex.quote(run.run_id[:8])}` shows its log"
+        )
     return lines

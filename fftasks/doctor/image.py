@@ -64,12 +64,12 @@ def check_registry(project: Project) -> Iterator[Finding]:
         yield Finding("registry", WARN, _NOWHERE)
         return
     host, _, repository = name_repository(project).partition("/")
-    make_registry(project, host, wait=False).check_write(repository)
-    yield Finding("registry", OK, f"{host}/{repository} takes what is pushed")
     origin = parse_origin(f"http://{host}")
     if project.settings.registry.insecure and not origin.is_protected:
         found = f"registry.insecure is set: the login is sent to {host} without encryption"
         yield Finding("registry", WARN, found, "let the registry use TLS (registry.ca_cert)")
+    make_registry(project, host, wait=False).check_write(repository)
+    yield Finding("registry", OK, f"{host}/{repository} takes what is pushed")
 
 
 def check_pull(project: Project) -> Iterator[Finding]:

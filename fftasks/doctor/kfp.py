@@ -29,6 +29,7 @@ def check_kfp(project: Project) -> Iterator[Finding]:
             health = kfp.get("no Kubeflow Pipelines", "/healthz")
         except FFTasksError as error:
             yield make_failure("KFP host", error)
+            yield from _check_transport(kfp.access)
             for check in _REST:
                 yield Finding(check, WARN, "not looked at: the host does not answer as it should")
             return
@@ -40,7 +41,7 @@ def check_kfp(project: Project) -> Iterator[Finding]:
 
 
 def _check_transport(access: Access) -> Iterator[Finding]:
-    """Yield a finding for credentials that others could read, which the settings permit."""
+    """Yield a finding for each setting that permits others to read credentials."""
     if not (access.token or access.cookies):
         return
     origin = parse_origin(access.host)

@@ -84,7 +84,7 @@ class Database(SqliteDB):  # type: ignore[misc]
         except Exception as error:
             if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
                 raise
-            for path in files:  # damaged: what is true stands in the records
+            for path in files:  # damaged; delete it, because the records are authoritative
                 remove(path)
             super().__init__(name, codec, module_name=module_name)
         self._conn.execute("pragma synchronous = off")

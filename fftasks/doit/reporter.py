@@ -60,7 +60,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self._progress = ProgressBar(nodes)
 
     def write(self, text: str) -> None:
-        """Print above the progress bar, if there is one; of control sequences only colours."""
+        """Print above the progress bar, if there is one; control sequences except colours are escaped."""
         self._progress.clear()
         try:
             self.outstream.write(escape_all_but_colours(text))

@@ -65,7 +65,7 @@ class FileStorage:
 
         Raises:
             FileNotFoundError: The node has no result.
-            StoreError: The file has changed since it was saved. It is not loaded: that could execute code.
+            StoreError: The file has changed since it was saved. Loading it could execute code.
         """
         path = self._artifact(workflow_name, task_name)
         if not path.exists():

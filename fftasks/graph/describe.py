@@ -1,6 +1,6 @@
-"""What the child process of record.py does: import the user's file, and write its graph as JSON.
+"""Import the user's file and write its graph as JSON, in the child process of record.py.
 
-The process itself is stages/describe.py, which gives what finds secrets in arguments.
+The entry point of the process is stages/describe.py, which passes the function that finds secrets.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from fftasks.workflow.slug import make_slug
 
 
 class Examiner(Protocol):
-    """Finds secrets in values; see stages/arguments.py."""
+    """The secret finder, which searches values for secrets; see stages/arguments.py."""
 
     def find(self, value: Any, /) -> Sequence[Any]:
-        """Return each secret in a value, with its `place` and its `kind`."""
+        """Return the secrets in a value, each with its `place` and its `kind`."""
         ...
 
     def describe(self, value: Any, /) -> str:
-        """Return one line for a value with a secret in it, without the secret."""
+        """Return a one-line description of a value without its secrets."""
         ...
 
 
-MakeExaminer = Callable[[Mapping[str, str]], Examiner]  # given variables of the environment
+MakeExaminer = Callable[[Mapping[str, str]], Examiner]  # its argument: environment variables
 
 
 def main(root: Path, file: str, make_examiner: MakeExaminer) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def main(root: Path, file: str, make_examiner: MakeExaminer) -> dict[str, Any]:
     Args:
         root: Folder of the project.
         file: File that builds workflows, relative to it.
-        make_examiner: Returns what finds secrets, among them the values of the variables that the file read.
+        make_examiner: Returns the secret finder for the environment variables that the file has read.
     """
     variables: dict[str, str] = {}
     try:
@@ -70,7 +70,7 @@ def main(root: Path, file: str, make_examiner: MakeExaminer) -> dict[str, Any]:
         return {"error": [error.attempted, error.found, error.tip]}
 
 
-def describe_graph(  # noqa: PLR0913 - all that is known of a file
+def describe_graph(  # noqa: PLR0913 - one parameter per kind of fact about a file
     root: Path,
     file: str,
     workflows: list[Workflow],
@@ -83,8 +83,8 @@ def describe_graph(  # noqa: PLR0913 - all that is known of a file
 
     A node's `parameters` are the run parameters that reach it directly, not through what is upstream:
     {input of its component: {"name", "type", "default"}}; a workflow's are those of all its nodes, by name.
-    `secrets` are those in arguments and settings: [id of the node, argument, place in it, kind]; an argument
-    with one has no `value` in the record.
+    `secrets` lists the secrets in arguments and settings: [id of the node, argument, place in it, kind]. The
+    record has no `value` for an argument that contains a secret.
     What `skeleton` is, see retouch.py.
     """
     _check_workflows(workflows)
@@ -239,10 +239,10 @@ def _describe_parameter(parameter: Parameter) -> dict[str, Any]:
 
 
 def _hide_secrets(node: Node, described: dict[str, Any], examiner: Examiner) -> list[list[str]]:
-    """Take the arguments with secrets out of a described node.
+    """Remove the values of arguments that contain secrets from a described node.
 
     Returns:
-        Argument or setting, place in it, and kind of each secret.
+        For each secret, the argument or setting, the place in it, and the kind.
     """
     found: dict[tuple[str, ...], None] = {}
     for argument in described["arguments"]:
@@ -260,7 +260,7 @@ def _hide_secrets(node: Node, described: dict[str, Any], examiner: Examiner) -> 
 
 
 def _list_texts(files: Sequence[Path]) -> set[str]:
-    """Return the texts that stand in files of code: a name that is none of them was computed."""
+    """Return the string literals in files of code: a name that is not among them was computed."""
     found: set[str] = set()
     for file in dict.fromkeys(files):
         try:

@@ -34,7 +34,7 @@ def watch_reads(root: Path, variables: dict[str, str] | None = None) -> Iterator
 
     Args:
         root: Folder of the project.
-        variables: Takes the values of the variables that are read, by name.
+        variables: Mapping that receives the values of the variables that are read, by name.
 
     Files and listings of folders are seen through audit events, which C code raises as well, also of what
     is not there yet; environment variables only where a line of the project asks for them.

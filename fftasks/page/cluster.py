@@ -229,7 +229,7 @@ def _describe_nodes(project: Project, run: ClusterRun) -> dict[str, dict[str, An
     first = {task.name: task.nodes[0] for task in run.tasks}
     return {
         name: {
-            # the name of a task is made of those of its nodes
+            # the name of a task consists of the names of its nodes
             "function": task.name if project.settings.report.previews else "",
             "chain": "",
             "upstream": [first[other] for other in steps[task.name].get("dependentTasks", ())],
@@ -239,7 +239,7 @@ def _describe_nodes(project: Project, run: ClusterRun) -> dict[str, dict[str, An
 
 
 def list_written_names(project: Project, run: ClusterRun) -> set[str]:
-    """Return the names of a run's nodes, and of its workflow, that stand in the code as they are."""
+    """Return the names of a run's nodes and workflow that are literals in the code, not computed."""
     nodes = _describe_nodes(project, run)
     is_written = any(node.get("is_workflow_written") for node in nodes.values())
     written = {name for name, node in nodes.items() if node.get("is_written")}

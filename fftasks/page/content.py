@@ -22,6 +22,7 @@ _LONGEST = {
     "reason": 500,
 }  # characters of a text
 _LONGEST_VALUE = 500
+_LEFT_OUT = "Values are left out of this page on purpose, as report.previews is false."
 _WITHHELD = "Messages about this run are not shown, as report.previews is false."
 _ALL_DOCUMENTS = 30_000_000  # characters of documents and pictures
 _ALL_LOGS = 10_000_000  # characters of those that did not fail
@@ -43,7 +44,7 @@ class PageTask:
     state: a word of state.py; upstream: names of tasks that it needs
     stage: which one it is, "" for a node
     place: where its function is; line: where the graph has it
-    extra: names of arguments that the function's signature does not have
+    extra: names of arguments that are passed as **kwargs
     preview: the beginning of its result; kind: type and shape of it
     text: what its result says in Markdown; documents: what it has for people; pictures: as data: URLs
     """
@@ -120,13 +121,13 @@ def make_content(  # noqa: PLR0913 - a page has as many parts
 
     items: the nodes as the picture has them; render: makes SVG of DOT; history: the newest run first
     notice: what the reader must know before all else
-    written: names that may be shown where values may not; see plain.py
+    written: names that are literals in the code; see plain.py
     """
     privacy, history = privacy or Privacy(), list(history)
     if not privacy.previews:
         plain = leave_values_out(run, tasks, items, history, written)
         run, tasks, items, history = plain.run, plain.tasks, plain.items, plain.history
-        notice = _WITHHELD if notice else ""
+        notice = f"{_LEFT_OUT} {_WITHHELD}" if notice else _LEFT_OUT
     shown = list(_limit_documents(tasks))
     most = {**_LONGEST, "log": max(500, min(_LONGEST["log"], _ALL_LOGS // max(1, len(tasks))))}
     path = find_longest_path(tasks)

@@ -1,13 +1,15 @@
-"""Read what results show, as documents for frames in which no script runs, and as pictures.
+"""Read the files that display results: metrics, Markdown, HTML documents and pictures.
 
-The files were written by runtime/show.py when their nodes ended. A page takes them for data from anyone: they
-may have been edited since, and those of a run on the cluster come from a bucket. Nothing in them is executed,
-each is read up to a limit, and what is not of its kind is left out.
+runtime/show.py wrote these files when their nodes ended. They are untrusted: they may have been edited since,
+and those of a run on the cluster come from a bucket. A page executes nothing in them and shows documents in
+frames without scripts. It reads each file up to a size limit, and ignores invalid content.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
+import html
 import json
 import math
 import os
@@ -21,12 +23,13 @@ from typing import Any, NamedTuple
 from fftasks.runtime.show import FILES, find_image_type
 
 _LARGEST = 1_500_000  # characters of a document
+_LONGEST_MARKDOWN = 30_000  # characters that are rendered
 _MOST = 24  # pictures of a page
-_MOST_NUMBERS = 500  # of a result
-_LARGEST_FILE = 32_000_000  # bytes
+_MOST_NUMBERS = 500  # metrics of a result
+LARGEST_FILE = 32_000_000  # bytes
 _IMAGE = r"data:image/(?:png|jpeg|gif);base64,[A-Za-z0-9+/=]+"
-# What pages consist of that runtime/picture.py makes of figures and pictures alone. No alternative reads
-# beyond the next "<", so that the time for any text is proportional to its length.
+# Pattern for the pages that runtime/picture.py writes for figures and pictures. No alternative reads beyond
+# the next "<", so that the time for any text is proportional to its length.
 _FIGURES = re.compile(
     r"<!doctype html>|<meta[^<>]*>|<style>[^<]*</style>|<h2>[^<]*</h2>"
     rf'|<img alt="(?:figure|picture)" src="{_IMAGE}">'
@@ -39,7 +42,7 @@ _STYLE = (
 
 
 class Document(NamedTuple):
-    """A document: what it is, and its HTML."""
+    """A document: its title and its HTML."""
 
     title: str
     html: str
@@ -47,7 +50,7 @@ class Document(NamedTuple):
 
 @dataclass(frozen=True)
 class Pages:
-    """What is shown of a result.
+    """Metrics, documents and pictures to show for a result.
 
     Attributes:
         metrics: Finite numbers by their names.
@@ -63,7 +66,7 @@ class Pages:
 
 
 def read_pages(paths: Sequence[Path]) -> Pages:
-    """Return what the files of a result show; a path that is not a plain file is left out."""
+    """Return what the files of a result show; paths that are not regular files are ignored."""
     texts = {path.name: read_text(path) for path in paths}
     return make_pages({name: text for name, text in texts.items() if text})
 
@@ -80,12 +83,12 @@ def make_pages(files: Mapping[str, str]) -> Pages:
     return Pages(metrics, text, find_pictures(page), make_documents(files))
 
 
-def read_text(path: Path, largest: int = _LARGEST_FILE) -> str:
-    """Return the text of a file; "" for a link, a pipe, a device, a folder, and a file that is too large.
+def read_text(path: Path, largest: int = LARGEST_FILE) -> str:
+    """Return the text of a file; "" if it is not a regular file, or is too large.
 
     Args:
         path: File to read.
-        largest: Number of bytes that the file may have.
+        largest: Maximum size of the file in bytes.
     """
     try:
         # a pipe would block open() until someone writes to it
@@ -101,7 +104,7 @@ def read_text(path: Path, largest: int = _LARGEST_FILE) -> str:
 
 
 def read_numbers(text: str) -> dict[str, float]:
-    """Return the finite numbers of a JSON object; {} for any other text, such as JSON with a NaN."""
+    """Return the finite numbers of a JSON object; {} for any other text, such as JSON that contains NaN."""
     try:
         found = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
@@ -110,7 +113,7 @@ def read_numbers(text: str) -> dict[str, float]:
 
 
 def choose_numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """Return the first finite numbers of a mapping: a page's JSON can hold no others."""
+    """Return the first finite numbers of a mapping. JSON cannot represent NaN or infinity."""
     numbers = {str(name): value for name, value in values.items() if _is_number(value)}
     return dict(list(numbers.items())[:_MOST_NUMBERS])
 
@@ -118,7 +121,7 @@ def choose_numbers(values: Mapping[str, Any]) -> dict[str, float]:
 def _is_number(value: Any) -> bool:
     try:
         return isinstance(value, (int, float)) and math.isfinite(value)
-    except OverflowError:  # an int that no float can hold, which no browser can show either
+    except OverflowError:  # the int is too large for a float, and for a browser
         return False
 
 
@@ -136,24 +139,26 @@ def make_documents(files: Mapping[str, str]) -> tuple[Document, ...]:
 
 
 def find_pictures(page: str) -> tuple[str, ...]:
-    """Return the pictures of a page of figures and pictures as data: URLs; () if it has anything else."""
+    """Return the pictures of a page as data: URLs; () if the page contains anything else than pictures."""
     if _FIGURES.sub("", page).strip():
         return ()
     return tuple(url for url in re.findall(_IMAGE, page)[:_MOST] if _is_image(url))
 
 
 def _is_image(url: str) -> bool:
-    """Return whether a data: URL of limited length has an image of the type that it says."""
+    """Return whether a data: URL is not too long and contains an image of the type that it declares."""
     head, _, data = url.partition(",")
+    if len(url) > 2 * _LARGEST:
+        return False
     try:
-        begin = base64.b64decode(data[:16], validate=True)
+        content = base64.b64decode(data, validate=True)
     except ValueError:
         return False
-    return head == f"data:image/{find_image_type(begin)};base64" and len(url) <= 2 * _LARGEST
+    return head == f"data:image/{find_image_type(content)};base64"
 
 
 def draw_classification(content: Mapping[str, Any]) -> str:
-    """Return a page with what the metadata of KFP's ClassificationMetrics hold; "" if nothing is valid."""
+    """Return a page for the metadata of KFP's ClassificationMetrics; "" if nothing in it is valid."""
     from fftasks.runtime.picture import draw_classification as draw
     from fftasks.runtime.show import Found
     from fftasks.workflow.page import ConfusionMatrix, Roc
@@ -172,7 +177,7 @@ def draw_classification(content: Mapping[str, Any]) -> str:
             found.append(Found("", Roc(*columns)))
         return draw(found) if found else ""
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
-        return ""  # another component has written it
+        return ""  # another component wrote it, in another format
 
 
 def _list_documents(files: Mapping[str, str]) -> Iterator[Document]:
@@ -185,9 +190,18 @@ def _list_documents(files: Mapping[str, str]) -> Iterator[Document]:
         yield Document("Classification", files["classification.html"])
 
 
+@functools.lru_cache(maxsize=128)  # a board makes its pages each second
 def render_markdown(text: str) -> str:
-    """Return Markdown as HTML; markup in it, and links to anything but pages, stay text."""
+    """Return Markdown as HTML; markup in it, and links to anything but pages, stay text.
+
+    Text that is too long stays text as a whole: the parser needs up to a second for 30,000 characters that
+    are written to keep it busy, and more than linearly longer for more.
+    """
     from markdown_it import MarkdownIt
 
-    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    if len(text) > _LONGEST_MARKDOWN:
+        return f"<pre>{html.escape(text)}</pre>"
+    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 20}).enable(
+        ["table", "strikethrough"]
+    )
     return str(parser.render(text))

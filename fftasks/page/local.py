@@ -20,7 +20,7 @@ from fftasks.store.history import Event, Run, list_runs, read_graph, read_run
 _ROWS = 12  # runs that stand side by side
 _SLACK_S = 2.0
 _LONGEST_LOG = 1 << 16
-_LONGEST_PREVIEW = 2000  # characters that are read as a number or a dictionary
+_LONGEST_PREVIEW = 2000  # characters; a longer preview is not parsed
 
 
 def read_past(project: Project, last: str) -> list[Run]:
@@ -108,20 +108,21 @@ def show_tasks(
 
 
 def list_written(nodes: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Return the names of nodes and workflows that stand in the code as they are.
+    """Return the names of nodes and workflows that are literals in the code, not computed.
 
     Args:
-        nodes: As project.describe_nodes gives them; older runs do not tell, and so have none.
+        nodes: Nodes as project.describe_nodes returns them. Records of older runs do not mark literal names.
     """
     written = {name for name, node in nodes.items() if node.get("is_written")}
     return written | {n["workflow"] for n in nodes.values() if n.get("is_workflow_written")}
 
 
 def find_metrics(preview: str) -> dict[str, float]:
-    """Return the finite numbers of a result by their names, from its preview.
+    """Parse the finite numbers of a result, by name, from its preview.
 
     Args:
-        preview: The beginning of the result's repr: of a number, whose name is "", or of a dictionary.
+        preview: The beginning of repr() of the result, a number or a dictionary. The name of a single
+            number is "".
     """
     if preview.startswith("Metrics("):  # fftasks.Metrics, which is a dictionary
         preview = preview[len("Metrics(") : -1]

@@ -1,9 +1,8 @@
-"""Read what the page of a run on the cluster shows of the results of its nodes.
+"""Read the previews, metrics, documents and pictures of a run on the cluster for its page.
 
-Previews, types and metrics are metadata of artifacts. Texts, pages and pictures are artifacts of their own,
-which the pod of a node has written because its component declares them; they are downloaded once. Results
-themselves are neither downloaded nor unpickled here. If a store cannot be reached, the page says so and shows
-the rest.
+Previews, types and metrics are metadata of artifacts. Texts, pages and pictures are separate artifacts, which
+the pod of a node writes if its component declares them; they are downloaded once. Results themselves are
+neither downloaded nor unpickled here. If a store cannot be reached, the page says so and shows the rest.
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ from fftasks.cluster.bring import bring_known
 from fftasks.cluster.details import Executions
 from fftasks.cluster.memory import note_run
 from fftasks.cluster.run import ClusterRun
-from fftasks.errors import FFTasksError
+from fftasks.errors import FFTasksError, SettingsError
 from fftasks.page.documents import (
+    LARGEST_FILE,
     Pages,
     choose_numbers,
     draw_classification,
@@ -31,6 +31,8 @@ from fftasks.page.documents import (
 from fftasks.page.local import find_metrics
 from fftasks.page.shared import part_html, part_markdown, part_numbers
 from fftasks.ports.kfp_metadata import Output, read_executions
+from fftasks.ports.mounted_buckets import TooLargeError
+from fftasks.ports.object_store import UnreachableError
 from fftasks.project import Project
 from fftasks.runtime.show import FILES
 
@@ -39,7 +41,7 @@ _PREFIX = "metric "  # of a number that no component has declared; see runtime/e
 _TEXTS = ("markdown", "html")  # outputs that are files to show
 _MOST = 40  # files that are brought for one page
 _MOST_NAMES = 5
-# how the preview of a result begins that is a picture or a figure
+# beginnings of the previews of pictures and figures
 _BEGINNINGS = ("<Figure", "<PIL.", "<IPython", r"b'\x89PNG", r"b'\xff\xd8\xff", "b'GIF8")
 _UNDECLARED = (
     "Not shown: the pictures that {names} returned, as the components do not declare a page for them;"
@@ -51,9 +53,10 @@ _NO_WAY = (
     " Kubeflow Pipelines' pages does."
 )
 # a store that did not answer a moment ago is not asked again: the board asks each second
-_silent: dict[str, tuple[float, str]] = {}
+_silent: dict[str, tuple[float, UnreachableError]] = {}
 _ended: dict[str, dict[str, dict[str, Output]]] = {}
 _latest: dict[str, Executions] = {}  # what the metadata store said last of runs
+_large: set[tuple[str, str]] = set()  # runs and URIs of files that are too large to be shown
 _noted: set[str] = set()  # runs whose times are known to the next grouping
 
 
@@ -180,35 +183,54 @@ def _bring_files(
         if kind in outputs.get(task.name, {})
     ]
     found: dict[str, dict[str, str]] = {}
+    refused: list[str] = []
     left = f"{len(wanted) - _MOST} more texts and pages are on the page of Kubeflow Pipelines."
+    large: list[str] = []
     for name, kind in wanted[:_MOST]:
-        path, problem = _bring(project, run, name, kind, outputs[name][kind].uri)
-        if path is None:
-            return found, f"Texts, pages and pictures are not shown: {problem}"
-        found.setdefault(name, {})[FILES[kind]] = read_text(path)
-    return found, left if len(wanted) > _MOST else ""
+        try:
+            path = _bring(project, run, name, kind, outputs[name][kind].uri)
+        except (UnreachableError, SettingsError) as error:  # noqa: PERF203
+            return found, f"Texts, pages and pictures are not shown: {error}"
+        except TooLargeError:
+            large.append(f"{kind} of {name}")
+        except FFTasksError as error:
+            refused.append(str(error))
+        else:
+            found.setdefault(name, {})[FILES[kind]] = read_text(path)
+    notices = [f"Not shown, as it is too large: {', '.join(large)}."] if large else []
+    notices += [f"A text, page or picture is not shown: {one}" for one in refused[:_MOST_NAMES]]
+    if len(refused) > _MOST_NAMES:
+        notices.append(f"{len(refused) - _MOST_NAMES} more are not shown either.")
+    return found, "\n".join([*notices, *([left] if len(wanted) > _MOST else [])])
 
 
-def _bring(
-    project: Project, run: ClusterRun, task: str, output: str, uri: str
-) -> tuple[Path | None, str]:
-    """Return the file here that has an output, or None and why not."""
+def _bring(project: Project, run: ClusterRun, task: str, output: str, uri: str) -> Path:
+    """Return the file here that has an output.
+
+    Raises:
+        UnreachableError: The store did not answer, now or a moment ago.
+        FFTasksError: The output is refused, or missing.
+    """
+    if (run.run_id, uri) in _large:
+        raise TooLargeError(f"{output} of {task} is too large")
     place = uri.partition("://")[0] + repr(project.settings.object_store)
-    until, problem = _silent.get(place, (0.0, ""))
-    if time.monotonic() < until:
-        return None, problem
+    if place in _silent and time.monotonic() < _silent[place][0]:
+        raise _silent[place][1]
     one = next(one for one in run.tasks if one.name == task)
     try:
-        return bring_known(project, run, one, output, uri), ""
-    except FFTasksError as error:
-        _silent[place] = (time.monotonic() + _PAUSE_S, str(error))
-        return None, str(error)
+        return bring_known(project, run, one, output, uri, LARGEST_FILE)
+    except TooLargeError:
+        _large.add((run.run_id, uri))
+        raise
+    except UnreachableError as error:
+        _silent[place] = (time.monotonic() + _PAUSE_S, error)
+        raise
 
 
 def _tell_undeclared(
     run: ClusterRun, outputs: Mapping[str, Mapping[str, Output]], shown: Mapping[str, Shown]
 ) -> str:
-    """Return a sentence about the nodes whose results are pictures that no output of their tasks has."""
+    """Return a note that names the nodes that returned pictures but declare no HTML output."""
     names = [
         node
         for node, one in shown.items()

@@ -1,14 +1,16 @@
-"""A page without values: what may stand on it if report.previews is false, and nothing else.
+"""Build the report page for report.previews: false, which contains no values of the user's.
 
-on the page                       as it is                                     otherwise
-names of nodes and workflows      automatic, or a text of the code             the function with a number
-names of arguments                of the function's signature                  left out
-states, times, phases, edges      always
-functions, files and lines        always
-settings                          numbers, sizes and switches                  their names alone
-reasons                           what changed, in words of fftasks            "not shown"
+This table lists what the page shows unchanged, and what it shows instead of the rest.
+
+content                           shown unchanged                              shown instead
+names of nodes and workflows      automatic names, and literals in the code    the function and a number
+names of arguments                parameters in the function's signature       nothing
+states, times, phases, edges      all
+functions, files and lines        all
+settings                          numbers, sizes and switches                  the name of the setting
+reasons                           reasons that contain no value                a short reason, or "not shown"
 errors                            the type of the exception                    "failed"
-everything else                                                                left out
+everything else                   nothing                                      nothing
 """
 
 from __future__ import annotations
@@ -27,19 +29,19 @@ if TYPE_CHECKING:
     from fftasks.page.content import PageRun, PageTask
 
 LEFT_OUT = "not shown"
-# settings of which the possible values are numbers, sizes, switches or words of Kubernetes
+# settings whose values are numbers, sizes, switches or terms of Kubernetes
 _SETTINGS = frozenset({
     "cpu", "cpu_limit", "memory", "memory_limit", "gpu", "retries", "retry_wait_s", "retry_factor",
     "retry_max_wait_s", "timeout_s", "pod_retries", "shared_memory", "pull_policy", "cache", "fuse",
 })  # fmt: skip
 _REASONS = frozenset({
     "never ran", "its result is gone or damaged", "its code changed", "its data changed",
-    "fftasks counts in another way now", "fftasks makes it in another way now",
+    "the fingerprint algorithm changed", "the algorithm of this stage changed",
     "an earlier run has computed it", "what it needs has failed", "the base is to be looked at again",
     "a new run is asked for", "what context.allow lets in changed", "the patterns changed",
     "nobody has tried to import its workflows", "the record is damaged",
 })  # fmt: skip
-# what the reasons begin with that name a value, a node or a file, and what is said instead
+# prefixes of reasons that contain a value, a node or a file, with their replacements
 _KINDS = {
     "parameter": "a run parameter changed",
     "env": "a variable of its environment changed",
@@ -82,15 +84,15 @@ def leave_values_out(
     history: Iterable[PageRun],
     written: Collection[str],
 ) -> Plain:
-    """Return the parts of a page without any value of the user's.
+    """Return the parts of a page without the values of the user.
 
     Args:
         run: The run.
-        tasks: Its stages and nodes.
-        items: Its nodes as the picture has them.
+        tasks: Stages and nodes of the run.
+        items: Nodes of the run, as the drawing of the graph needs them.
         history: The last runs.
-        written: Names of nodes and workflows that stand in the code as they are; all others were computed,
-            perhaps from values.
+        written: Names of nodes and workflows that are literals in the code. All other names were computed,
+            and may contain values.
     """
     names = _choose_names(tasks, items, written)
     return Plain(
@@ -104,7 +106,7 @@ def leave_values_out(
 def _choose_names(
     tasks: Sequence[PageTask], items: Sequence[Item], written: Collection[str]
 ) -> dict[str, str]:
-    """Return the name to be shown of each node, workflow, group and stage."""
+    """Return the name to show for each node, workflow, group and stage."""
     wanted = [(item.name, item.function or "node") for item in items]
     wanted += [(task.name, task.function or "node") for task in tasks if not task.stage]
     wanted += [(name, "workflow") for name in _list_workflows(tasks, items)]
@@ -126,7 +128,7 @@ def _list_workflows(tasks: Sequence[PageTask], items: Sequence[Item]) -> list[st
 
 
 def _number(what: str, names: Mapping[str, str], written: Collection[str]) -> str:
-    """Return a name that is no other's: "train #3"."""
+    """Return a unique name such as "train #3"."""
     taken = {*names.values(), *written}
     return next(
         name for n in itertools.count(len(names) + 1) if (name := f"{what} #{n}") not in taken
@@ -141,7 +143,7 @@ def _show_run(run: PageRun) -> PageRun:
 
 
 def _show_task(task: PageTask, names: Mapping[str, str]) -> PageTask:
-    """Return a task of which each field is made from what is known to be no value."""
+    """Return a copy of a task that contains no user values."""
     return type(task)(
         name=names[task.name],
         state=task.state,
@@ -199,7 +201,7 @@ def _show_reason(task: PageTask, names: Mapping[str, str]) -> str:
 
 
 def _show_error(task: PageTask) -> str:
-    """Return the type of an exception: its message may hold anything."""
+    """Return the type of an exception without its message, which may contain values."""
     if not task.error:
         return ""
     first = task.error.partition("\n")[0].removeprefix("run: ").removeprefix(f"{task.name} ")

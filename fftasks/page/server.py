@@ -26,12 +26,13 @@ _PAUSE_S = 0.9
 _LAST_PORT = 65535
 _TIP = "`doit board --port 0` takes a port that is free"
 
-# connections that may be open: beyond, the oldest one that is waiting for its request is closed
+# open connections; if there are more, the connection that has been idle longest is closed
 _MOST_CONNECTIONS = 64
 _WAITRESS = {
     "threads": 4,
     "ident": "fftasks",
-    "connection_limit": 4 * _MOST_CONNECTIONS,  # is never reached: waitress would accept no more
+    "connection_limit": 4
+    * _MOST_CONNECTIONS,  # is never reached; at its limit, waitress would accept no new connection
     "channel_timeout": 30,
     "cleanup_interval": 5,
     "max_request_body_size": 1 << 10,
@@ -40,10 +41,10 @@ _WAITRESS = {
 _NEEDS_TOKEN = b"""\
 403: this board needs its token.
 
-Open the whole address that `doit board` has printed: it ends with ?token=...
-It is another one each time the board is started.
+Open the whole address that `doit board` printed: it ends with ?token=...
+Each start of the board creates a new token.
 """
-# not a redirect by the server: a browser that another site has sent here would follow it without the cookie
+# not an HTTP redirect: after a link from another site, a browser would follow it without the cookie
 _FORWARD = b"""\
 <!DOCTYPE html><title>fftasks</title><link rel="icon" href="data:,">
 <meta http-equiv="refresh" content="0; url=/"><a href="/">the board</a>
@@ -57,7 +58,7 @@ class Board:
 
     describe: gives the content of the page as it is now, and may raise FFTasksError
     empty: what is shown until it does not
-    token: what a request must carry, in its query or in a cookie; a new one for each board
+    token: value that a request must contain, in its query or in a cookie; each board has a new one
     """
 
     def __init__(self, describe: Callable[[], dict[str, Any]], empty: dict[str, Any]) -> None:
@@ -131,21 +132,21 @@ def _read_query(environ: dict[str, Any]) -> str:
 
 
 def _read_cookie(environ: dict[str, Any]) -> str:
-    # not by http.cookies: it gives up at the first odd cookie, and all ports of a host share theirs
+    # http.cookies stops at the first malformed cookie, and all ports of a host share their cookies
     pairs = (pair.strip().partition("=") for pair in str(environ.get("HTTP_COOKIE", "")).split(";"))
     name = _name_cookie(environ)
     return next((value for key, _, value in pairs if key == name), "")
 
 
 def _name_cookie(environ: dict[str, Any]) -> str:
-    """Return the name of the cookie: with the port, since browsers keep one set for all ports of a host."""
+    """Return the name of the cookie. It contains the port, as all ports of a host share their cookies."""
     return f"fftasks-board-{environ.get('SERVER_PORT', '')}"
 
 
 def serve(board: Board, port: int, say: Callable[[str], None]) -> None:
     """Answer requests until Ctrl-C; port 0 takes a free one. Raises ToolError if it is taken, or none.
 
-    say: is told the address with the board's token, and "" at the end
+    say: Callback that receives the URL of the board, with its token; called with "" when it stops.
     """
     import logging
 
@@ -153,7 +154,7 @@ def serve(board: Board, port: int, say: Callable[[str], None]) -> None:
     from waitress.server import create_server
 
     class Channel(HTTPChannel):  # type: ignore[misc]
-        """A connection; when there are too many, it takes the place of the one that has waited longest."""
+        """A connection; if there are too many, it closes the one that has been idle longest."""
 
         def __init__(self, server: Any, *args: Any, **options: Any) -> None:
             super().__init__(server, *args, **options)

@@ -8,6 +8,7 @@ from typing import Any
 
 from fftasks.cluster.details import Task
 from fftasks.cluster.run import ClusterRun, find_component, find_container
+from fftasks.ports.answer import fit, parse_json
 from fftasks.runtime.means import VARIABLE, Means
 from fftasks.settings.nodes import NodeSettings
 from fftasks.stages.kubernetes import make_executor
@@ -95,15 +96,19 @@ def _list_container(
         if variable["name"] not in _OWN:
             yield f"env.{variable['name']}", str(variable["value"])
         elif variable["name"] == VARIABLE:
-            yield from _list_means(json.loads(variable["value"]))
+            yield from _list_means(variable["value"])
     if step.get("retryPolicy"):
         yield "pod_retries", str(step["retryPolicy"].get("maxRetryCount", ""))
     if not step.get("cachingOptions", {}).get("enableCache"):
         yield "cache", "false"
 
 
-def _list_means(means: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the settings of which the entry point was told."""
+def _list_means(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the settings of which the entry point was told in JSON; none if it is of another form."""
+    try:
+        means = fit(parse_json(text), {}) or {}
+    except ValueError:
+        return
     for key, value in means.items():
         if key in _MEANS and value != getattr(Means(), key):
             yield _MEANS[key], str(value)

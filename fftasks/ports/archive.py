@@ -1,7 +1,8 @@
-"""Extract an archive that a container gave: only files and folders, below one folder, each written by us.
+"""Extract tar archives from containers safely.
 
-The extraction of Python's tarfile is not used: its filters are missing in older patch releases of Python 3.10
-and 3.11, and each of them lets through something that no output of a task is.
+Only regular files and folders below one folder are extracted. The extraction filters of Python's tarfile are
+not used: older patch releases of Python 3.10 and 3.11 do not have them, and each filter accepts member types
+that task outputs never contain.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from fftasks.errors import ToolError
 from fftasks.paths import split_path
 
 _STEP = 1 << 20
-# bytes of a member: tarfile steps over what is claimed, also behind the end of the file
+# bytes of a member: tarfile would seek past a claimed size beyond the end of the file
 _LARGEST = 1 << 40
 _DAMAGES = (tarfile.TarError, zlib.error, EOFError, OverflowError, ValueError)
 
 
 class _Pieces:
-    """Pieces of bytes as a file that is read from the beginning to the end."""
+    """A read-only, sequential file object for an iterable of bytes."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces, self._rest = iter(pieces), b""
@@ -40,12 +41,12 @@ def extract(pieces: Iterable[bytes], folder: Path, top: str) -> None:
 
     Args:
         pieces: The content of the archive.
-        folder: An existing folder; a file that is there already is never replaced.
-        top: The name of the one folder below which all members are.
+        folder: An existing folder. Existing files are never replaced.
+        top: Name of the folder that must contain all members.
 
     Raises:
-        ToolError: The archive is damaged, or a member is neither a file nor a folder, leads out of the top
-            folder, or is there twice. What was written before stays.
+        ToolError: The archive is damaged, or a member is neither a file nor a folder, is outside of the top
+            folder, or occurs twice. Members that were written before are not removed.
     """
     written: dict[tuple[str, ...], Path] = {}
     source: Any = _Pieces(pieces)
@@ -92,7 +93,7 @@ def _write_safely(
     try:
         _write(archive, member, folder, top, written)
     except (ValueError, FileExistsError, NotADirectoryError) as error:
-        reason = "it is there twice" if isinstance(error, OSError) else str(error)
+        reason = "it occurs twice" if isinstance(error, OSError) else str(error)
         attempted = f"an archive from a container is not extracted: unsafe member {member.name!r}"
         raise ToolError(attempted, found=[reason]) from error
 
@@ -118,11 +119,11 @@ def _write(
         path.mkdir(parents=True, exist_ok=True)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    if member.islnk():  # an engine gives a file of two names only once
+    if member.islnk():  # container engines store a hard-linked file once
         source = written.get(split_member(member.linkname))
         if source is None:
             raise ValueError(
-                f"it is a hard link to {member.linkname!r}, which is no file before it"
+                f"it is a hard link to {member.linkname!r}, which is not a file earlier in the archive"
             )
         path.open("xb").close()
         shutil.copyfile(source, path)
@@ -132,7 +133,7 @@ def _write(
             if content is not None:
                 shutil.copyfileobj(content, file, _STEP)
             if file.tell() != member.size:
-                raise ValueError("it is shorter than the archive says")
+                raise ValueError("it is shorter than its header claims")
     else:
         raise ValueError("it is neither a file nor a folder")
     written[names] = path

@@ -1,8 +1,8 @@
-"""Where an artifact is in an object store: the URIs that Kubeflow Pipelines writes, read strictly.
+"""Parse artifact URIs of Kubeflow Pipelines.
 
     minio://<bucket>/<key>?<query>     also s3:// and gs://
 
-A query says how the cluster reaches the bucket, which is not how it is reached from here; it is left out.
+A query describes how the cluster reaches the bucket. It is ignored, because this machine may use another way.
 Source: ParseBucketConfig in backend/src/v2/objectstore/config.go of kubeflow/pipelines.
 """
 
@@ -14,19 +14,19 @@ from dataclasses import dataclass
 from fftasks.errors import ToolError
 from fftasks.paths import check_name, split_path
 
-SCHEMES = {"minio": "s3", "s3": "s3", "gs": "gs"}  # scheme -> the interface that it is read by
+SCHEMES = {"minio": "s3", "s3": "s3", "gs": "gs"}  # scheme -> API of the store
 
 _BUCKET = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,221}")
 
 
 @dataclass(frozen=True)
 class ArtifactURI:
-    """A place in an object store; an artifact, or the root of many.
+    """A location in an object store: an artifact, or a prefix of artifacts.
 
     Attributes:
         scheme: One of SCHEMES.
         bucket: The name of the bucket.
-        names: The key, split at "/"; () for the whole bucket.
+        names: Parts of the key, split at "/"; () for the whole bucket.
     """
 
     scheme: str
@@ -35,10 +35,10 @@ class ArtifactURI:
 
     @classmethod
     def parse(cls, text: str) -> ArtifactURI:
-        """Return the place that a URI names.
+        """Parse a URI.
 
         Raises:
-            ToolError: The text is a path of this machine, has an unknown scheme, or is not a valid URI.
+            ToolError: The text is a local path, has an unknown scheme, or is not a valid URI.
         """
         scheme, separator, rest = text.partition("://")
         bucket, slash, key = rest.partition("?")[0].partition("/")
@@ -65,12 +65,12 @@ class ArtifactURI:
         return "/".join((self.bucket, *self.names))
 
     def join(self, *names: str) -> ArtifactURI:
-        """Return a place below this one; raise ToolError for a name that cannot be a part of a key."""
+        """Return the location of a child; raise ToolError for a name that cannot be a part of a key."""
         checked = (check_name(name, f"name below {self}") for name in names)
         return ArtifactURI(self.scheme, self.bucket, (*self.names, *checked))
 
     def is_below(self, root: ArtifactURI) -> bool:
-        """Tell whether this place is below another one, name by name."""
+        """Return whether this location is below another one, compared part by part."""
         place = (self.scheme, self.bucket) == (root.scheme, root.bucket)
         depth = len(root.names)
         return place and len(self.names) > depth and self.names[:depth] == root.names

@@ -21,6 +21,7 @@ from fftasks.errors import ToolError
 from fftasks.ports.engine import inspect_image, read_error, read_message
 from fftasks.ports.log import Log
 from fftasks.record import digest_bytes
+from fftasks.runtime.regular import open_regular
 from fftasks.stages.blob import Blobs
 from fftasks.stages.configuration import Below, make_configuration, make_layers
 from fftasks.stages.image import Layers, Recipe
@@ -141,7 +142,7 @@ def _fill(archive: tarfile.TarFile, configuration: bytes, parts: Sequence[Part])
     diff_ids = json.loads(configuration)["rootfs"]["diff_ids"]
     manifest = [{"Config": name, "Layers": [_name_layer(one) for one in diff_ids]}]
     for part in parts:
-        with part.path.open("rb") as file:
+        with open(open_regular(part.path), "rb") as file:  # noqa: PTH123 - a descriptor
             _add(archive, _name_layer(part.diff_id), file)
     _add(archive, name, io.BytesIO(configuration))
     _add(archive, "manifest.json", io.BytesIO(json.dumps(manifest).encode()))

@@ -1,4 +1,4 @@
-"""Where credentials may be sent: only to the origin that they belong to, and only over TLS.
+"""Decide where credentials may be sent: only to the origin that they belong to, and only over TLS.
 
 An origin is a scheme, a host and a port (RFC 6454). Plain HTTP is allowed where it does not leave the
 machine or the cluster: to loopback addresses and to names of Kubernetes services. Every client in `ports/`
@@ -14,18 +14,18 @@ from typing import NamedTuple
 _URL = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(?::([0-9]*))?")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
-# getaddrinfo() takes 127.1, 0x7f.1 and 2130706433 for addresses, and other programs do not
+# getaddrinfo() parses 127.1, 0x7f.1 and 2130706433 as addresses; other programs do not
 _LIKE_ADDRESS = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 _ZONE = re.compile(r"[\w.~-]+", re.ASCII)
 _PORTS = {"http": 80, "https": 443}
 _LAST_PORT = 65535
-# The names that Kubernetes gives to services. `svc` is no domain of the public DNS, and `local` is reserved
-# for the local network (RFC 6762). `svc.<other domain>` is not here: anybody may own such a domain, and the
-# short form works in every cluster.
+# The names that Kubernetes gives to services. The public DNS has no domain `svc`; `local` is reserved for
+# local networks (RFC 6762). `svc.<other domain>` is not listed: anyone may own such a domain, and the short
+# form works in every cluster.
 # Source: https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/
 _CLUSTER_SUFFIXES = (".svc", ".svc.cluster.local")
-# Hosts where Google itself receives a request: its APIs, and the proxy that it keeps before installations of
-# Kubeflow Pipelines and notebooks. Other names below googleusercontent.com do not qualify:
+# Hosts that Google itself operates: its APIs, and its proxy in front of Kubeflow Pipelines and notebooks.
+# Other names below googleusercontent.com do not qualify:
 # <address>.bc.googleusercontent.com is the virtual machine of any customer.
 # Sources: https://cloud.google.com/vertex-ai/docs/workbench/instances/service-perimeter (names of the proxy)
 # and the addresses of AI Platform Pipelines, <hash>-dot-<region>.pipelines.googleusercontent.com
@@ -35,7 +35,7 @@ GOOGLE_DOMAINS = (
     "kernels.googleusercontent.com",
     "googleapis.com",
 )
-# under which several owners register names, before a country's domain: company.co.uk
+# second-level labels under which several owners register names: company.co.uk
 _SHARED = frozenset({"ac", "co", "com", "edu", "go", "gov", "mil", "ne", "net", "nom", "or", "org"})
 
 
@@ -45,7 +45,7 @@ class Origin(NamedTuple):
     Attributes:
         scheme: "http" or "https".
         host: A name in lower case and ASCII (IDNA) without a dot at its end, or an address without brackets.
-        port: The port, also where the URL leaves it to the scheme.
+        port: The port; the default port of the scheme if the URL has none.
     """
 
     scheme: str
@@ -59,23 +59,23 @@ class Origin(NamedTuple):
 
     @property
     def is_protected(self) -> bool:
-        """Whether nobody on the network can read what is sent: by TLS, or because it stays inside."""
+        """Whether traffic is protected: TLS, or a loopback or cluster-internal address."""
         return self.scheme == "https" or is_loopback(self.host) or is_cluster_internal(self.host)
 
 
 class Address(NamedTuple):
-    """A URL that was checked: its origin, and its text in ASCII, as every HTTP client understands it."""
+    """A validated URL: its origin, and its text in ASCII, which every HTTP client parses in the same way."""
 
     origin: Origin
     url: str
 
 
 def parse_address(url: str) -> Address:
-    """Take a URL apart; accept only what every HTTP client understands in the same way.
+    """Parse a URL; accept only URLs that every HTTP client parses in the same way.
 
     Raises:
-        ValueError: The URL is not of http or https, contains a user name, or has a host that is no name and
-            no address. The message does not repeat the URL, which may contain a password.
+        ValueError: The scheme is not http or https, or the URL contains a user name, or the host is neither a
+            name nor an address. The message does not repeat the URL, which may contain a password.
     """
     match = _URL.fullmatch(url)
     if match is None:
@@ -102,7 +102,7 @@ def parse_origin(url: str) -> Origin:
 
 
 def is_same_origin(url: str, origin: Origin) -> bool:
-    """Tell whether a URL belongs to an origin; one that cannot be read belongs to none."""
+    """Return whether a URL belongs to an origin; an invalid URL belongs to none."""
     try:
         return parse_origin(url) == origin
     except ValueError:
@@ -110,7 +110,7 @@ def is_same_origin(url: str, origin: Origin) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host, as Origin has it, is this machine: 127.0.0.0/8, ::1, localhost, *.localhost."""
+    """Return whether a host is this machine: 127.0.0.0/8, ::1, localhost, *.localhost."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -120,19 +120,19 @@ def is_loopback(host: str) -> bool:
 
 
 def is_cluster_internal(host: str) -> bool:
-    """Tell whether a host, as Origin has it, is the name of a Kubernetes service."""
+    """Return whether a host, in the form of Origin.host, is the name of a Kubernetes service."""
     return host.endswith(_CLUSTER_SUFFIXES)
 
 
 def is_google(host: str) -> bool:
-    """Tell whether Google receives what is sent to a host, as Origin has it."""
+    """Return whether Google operates a host, in the form of Origin.host."""
     return any(host == domain or host.endswith(f".{domain}") for domain in GOOGLE_DOMAINS)
 
 
 def is_same_site(host: str, other: str) -> bool:
-    """Tell whether two hosts, as Origin has them, have the same owner.
+    """Return whether two hosts, in the form of Origin.host, have the same owner.
 
-    That are equal hosts, all names of this machine, a name and one below it, and names in the same domain,
+    This holds for equal hosts, for all names of this machine, and for names in the same registrable domain,
     such as registry-1.docker.io and auth.docker.io. A domain under which several owners register names,
     such as co.uk, is not enough.
     """
@@ -145,9 +145,9 @@ def is_same_site(host: str, other: str) -> bool:
 
 
 def _find_domain(host: str) -> str:
-    """Return the part of a name that one owner has registered, "" for none.
+    """Return the registrable domain of a host, or "" if it has none.
 
-    There is no list of public suffixes in the standard library; http.cookiejar decides in a similar way.
+    The standard library has no list of public suffixes; http.cookiejar uses a similar rule.
     """
     labels = host.split(".")
     is_shared = len(labels[-1]) == 2 and labels[-2:-1] and labels[-2] in _SHARED  # noqa: PLR2004
@@ -172,8 +172,8 @@ def _read_host(text: str) -> str:
 
 
 def _encode(host: str) -> str:
-    """Return a name in ASCII, as browsers write it; http.client and urllib3 would do it in different ways."""
-    import idna  # requests brings it
+    """Encode a name in ASCII (IDNA), as browsers do; http.client and urllib3 encode it in different ways."""
+    import idna  # a dependency of requests
 
     try:
         return idna.encode(host, uts46=True, std3_rules=True).decode()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fftasks.errors import SettingsError, ToolError
 from fftasks.ports.engine import Login, find_auth, inspect_image, read_error, read_message
 from fftasks.ports.log import Log
-from fftasks.stages.base import Base
+from fftasks.stages.base import Base, describe_origin
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -48,7 +48,7 @@ def find_base(
     if found is not None and _fits(found, wanted.platform):
         log.write(f"{message}\n" if message else "")
         return found
-    where = f" (set in {wanted.origin})" if wanted.origin else ""
+    where = describe_origin(wanted.origin)
     if found is not None:
         raise ToolError(
             f"image: the base {wanted.name!r} is not made for image.platform {wanted.platform}",

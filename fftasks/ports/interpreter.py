@@ -187,7 +187,7 @@ def run_fresh(interpreter: Interpreter, job: Job) -> Report:
 def _fetch(message: Any) -> Any:
     if not isinstance(message, str):
         return message
-    content = read_bytes(message)  # it did not fit, and is in a file
+    content = read_bytes(message)  # it was too large for the pipe, and is in a file
     remove(message)
     return marshal.loads(content)
 

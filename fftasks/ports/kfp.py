@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fftasks.errors import SettingsError, ToolError
+from fftasks.ports.answer import MOST_BYTES, TooLongError, Watch, fit, make_watched, parse_json
 from fftasks.ports.kfp_access import make_headers, make_tls_context, read_access
 from fftasks.ports.kfp_connection import Connection, Json, Question, connect
 from fftasks.ports.kfp_errors import NoAnswerError
@@ -94,26 +95,38 @@ def read_state(settings: KFPSettings, run_id: str) -> str | None:
         def redirect_request(self, *_: Any, **__: Any) -> None:
             """Follow nothing: it leads to a login page, and the token is not for others."""
 
+    watch = Watch()
+
+    class Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+        def http_open(self, request: Any) -> Any:
+            return self.do_open(make_watched(http.client.HTTPConnection, watch), request)
+
+        def https_open(self, request: Any) -> Any:
+            connection, context = http.client.HTTPSConnection, make_tls_context(access)
+            return self.do_open(make_watched(connection, watch), request, context=context)
+
     try:
         access = read_access(settings)
         opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}),
-            urllib.request.HTTPSHandler(context=make_tls_context(access)),
+            Handler(),
             KeepRedirect(),
         )
         url = f"{access.host}/apis/v2beta1/runs/{quote(run_id, safe='')}"
         request = urllib.request.Request(url, headers=make_headers(access))  # noqa: S310 - http(s) only
         timeout_s = min(access.timeout_s, _STATE_TIMEOUT_S)
-        with opener.open(request, timeout=timeout_s) as answer:
-            run = json.load(answer)
+        with watch.limit(timeout_s), opener.open(request, timeout=timeout_s) as answer:
+            run = parse_json(answer.read(MOST_BYTES))
             state = run.get("state")
-            history = [seen.get("state") for seen in run.get("state_history") or ()]
+            history = [seen.get("state") for seen in fit(run.get("state_history"), [dict]) or ()]
             if state == "FAILED" and "CANCELING" in history:
                 state = "CANCELED"
     except urllib.error.HTTPError as error:
         with error:
             return "DELETED" if _is_not_found(error) else None
     except (SettingsError, OSError, ValueError, AttributeError, http.client.HTTPException):
+        return None
+    except TooLongError:
         return None
     return state if isinstance(state, str) else None
 
@@ -208,7 +221,7 @@ def _find_started(kfp: Connection, experiment_id: str, description: str, error: 
         "sort_by": "created_at desc",
     }
     try:
-        runs = kfp.get(error.attempted, "/runs", query).get("runs") or ()
+        runs = fit(kfp.get(error.attempted, "/runs", query).get("runs"), [dict]) or ()
     except ToolError:
         runs = ()
     for run in runs:
@@ -219,7 +232,8 @@ def _find_started(kfp: Connection, experiment_id: str, description: str, error: 
 
 def _is_not_found(error: Any) -> bool:
     try:
-        return bool(error.code == 404 and json.load(error).get("code") == _NOT_FOUND)  # noqa: PLR2004
+        answer = parse_json(error.read(MOST_BYTES)) if error.code == 404 else {}  # noqa: PLR2004
+        return bool(answer.get("code") == _NOT_FOUND)
     except (OSError, ValueError, AttributeError):
         return False
 

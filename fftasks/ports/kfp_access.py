@@ -33,10 +33,10 @@ class Access:
 
     Attributes:
         host: URL without a slash at its end. Credentials are sent to its origin only.
-        page: URL of the web UI, for links; nothing is requested from it. It is the host if it is not set.
-        ca_cert: File with certificates to trust, "" for those of the system.
-        verify_ssl: Whether the certificate of the host is checked.
-        timeout_s: Seconds to wait for an answer.
+        page: URL of the web UI, only for links. The default is the host.
+        ca_cert: File with certificates to trust; "" for the system's certificates.
+        verify_ssl: Whether the certificate of the host is verified.
+        timeout_s: Request timeout in seconds.
         token: Bearer token, "" for none.
         cookies: Value of the header Cookie, "" for none.
         certificate: Files with the client certificate and its key.
@@ -58,13 +58,14 @@ class Access:
 
 
 def read_access(settings: KFPSettings) -> Access:
-    """Check the settings, read the files that they name, and ask kfp.auth for a token or a certificate.
+    """Check the settings, read the files that they name, and get a token or certificate from kfp.auth.
 
-    A token in the settings takes precedence over kfp.auth. The address is checked before any file, program or
-    server is asked for a credential.
+    A token in the settings takes precedence over kfp.auth. The address is checked before a credential is read
+    or requested.
 
     Returns:
-        The access. It has no cookies if kfp.auth names another host than kfp.host, to which they belong.
+        The access. It has no cookies if kfp.auth uses another host than kfp.host, because cookies belong to
+        kfp.host.
 
     Raises:
         SettingsError: A setting is invalid, a file cannot be read, kfp.auth gives no credential, or a
@@ -75,7 +76,9 @@ def read_access(settings: KFPSettings) -> Access:
     if settings.token:
         check("", "kfp.token")
         token = settings.token.strip()
-    elif settings.token_file and settings.auth != "service-account":  # which reads it itself
+    elif (
+        settings.token_file and settings.auth != "service-account"
+    ):  # service-account reads the file itself
         check("", "the token in kfp.token_file")
         token = read_token(settings.token_file, "kfp.token_file").strip()
     found = identify(settings, check) if settings.auth and not token else None
@@ -110,8 +113,8 @@ def _check_transport(settings: KFPSettings, host: str, credential: str) -> None:
     Args:
         settings: kfp.insecure permits plain HTTP.
         host: URL to which the credential would be sent; "" for kfp.host.
-        credential: What would be sent, in words; not the credential itself. For GOOGLE_TOKEN the host has
-            to be Google's, or this machine, and kfp.insecure changes nothing.
+        credential: Description of the credential for the message, not its value. For GOOGLE_TOKEN, the host
+            must be a host of Google or this machine, and kfp.insecure is ignored.
     """
     origin = parse_origin(_check_host(host or settings.host))
     is_google_token = credential == GOOGLE_TOKEN
@@ -164,14 +167,14 @@ def make_tls_context(access: Access) -> ssl.SSLContext:
 
 
 def _check_host(host: str, key: str = "kfp.host") -> str:
-    """Return an address in the form in which it is used; raise SettingsError if it is invalid."""
+    """Return an address in normalised form; raise SettingsError if it is invalid."""
     address = host.partition("#")[0].rstrip("/")  # the page's own address goes on with #/...
     try:
         return parse_address(address).url
     except ValueError as error:
         tip = "write http://HOST:PORT or https://HOST"
         if "@" in host:  # a password must not be shown
-            tip += "; credentials belong into kfp.token, kfp.token_file or kfp.cookies"
+            tip += "; set credentials in kfp.token, kfp.token_file or kfp.cookies"
             raise SettingsError(f"{key}: the address is invalid: {error}", tip=tip) from None
         raise SettingsError(f"{key}: {host!r} is no address", found=[str(error)], tip=tip) from None
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fftasks.errors import ToolError
+from fftasks.ports.answer import fit
 from fftasks.ports.kfp import (
     check_host,
     find_experiment,
@@ -21,6 +22,17 @@ from fftasks.ports.kfp_errors import NotFoundError
 
 if TYPE_CHECKING:
     from fftasks.settings import KFPSettings
+
+# what is read of a recurring run; see ports/answer.py
+_SCHEDULE = {
+    "recurring_run_id": str,
+    "display_name": str,
+    "description": str,
+    "status": str,
+    "trigger": {"cron_schedule": {"cron": str}},
+    "pipeline_version_reference": {"pipeline_id": str, "pipeline_version_id": str},
+    "runtime_config": {"parameters": dict, "pipeline_root": str},
+}
 
 
 @dataclass(frozen=True)
@@ -192,7 +204,8 @@ def _list_schedules(kfp: Connection, settings: KFPSettings, experiment_id: str) 
     query = {"experiment_id": experiment_id, **in_namespace(settings)}
     attempted = "schedule: cannot list recurring runs"
     rows = kfp.list_all(attempted, "/recurringruns", "recurringRuns", query)
-    return [row for row in rows if row.get("recurring_run_id")]
+    fitted = (fit(row, _SCHEDULE) for row in rows)
+    return [row for row in fitted if row.get("recurring_run_id")]
 
 
 def _choose(schedules: list[Json], name: str) -> list[Json]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 from fftasks.errors import ToolError
+from fftasks.ports.answer import parse_json
 from fftasks.ports.credentials import parse_address, parse_origin
 from fftasks.ports.kfp_access import Access
-
-if TYPE_CHECKING:
-    from urllib3 import BaseHTTPResponse
 
 _NOT_FOUND = 5  # gRPC's code in KFP's answers, as opposed to the 404 of some other server
 _PAGE = re.compile(r"<(!doctype )?html", re.IGNORECASE)
@@ -32,6 +30,25 @@ _TIPS = {
 }
 
 
+@dataclass(frozen=True)
+class Answer:
+    """An answer over HTTP.
+
+    Attributes:
+        status: The HTTP status.
+        reason: What the server calls it.
+        headers: The headers; names in any case.
+        data: The content, decompressed.
+        is_cut: Whether the content is only the beginning.
+    """
+
+    status: int
+    reason: str
+    headers: Mapping[str, str]
+    data: bytes
+    is_cut: bool = False
+
+
 class NoAnswerError(ToolError):
     """A request that may have been carried out, and may have not."""
 
@@ -48,7 +65,7 @@ class NotFoundError(ToolError):
     """Kubeflow Pipelines knows no such run, version or the like."""
 
 
-def explain_status(access: Access, attempted: str, answer: BaseHTTPResponse) -> ToolError:
+def explain_status(access: Access, attempted: str, answer: Answer) -> ToolError:
     """Return the error for an HTTP status beyond 2xx."""
     status = answer.status
     if 300 <= status < 400:  # noqa: PLR2004 - HTTP
@@ -67,7 +84,7 @@ def explain_status(access: Access, attempted: str, answer: BaseHTTPResponse) -> 
 
 
 def _explain_redirect(access: Access, attempted: str, status: int, location: str) -> ToolError:
-    """Return the error for a redirect; what it leads to is shown without the query, which may be secret."""
+    """Return the error for a redirect; it shows the target without the query, which may be secret."""
     said = f"{access.host} answered HTTP {status}: go to"
     try:
         ours = parse_origin(access.host)
@@ -103,6 +120,13 @@ def explain_silence(access: Access, attempted: str, error: Exception) -> ToolErr
     return kind(attempted, found=[found], tip=tip)
 
 
+def explain_late(access: Access, attempted: str, seconds: float) -> ToolError:
+    """Return the error for an answer that kept coming and was not complete in time."""
+    found = f"{access.host} did not complete its answer within {seconds:g} s"
+    tip = "a slow connection needs a larger kfp.timeout_s: an answer may take four times as long"
+    return LostAnswerError(attempted, found=[found], tip=tip)
+
+
 def _name_cause(error: Exception) -> str:
     """Return why there was no answer, in the words of whoever has noticed it."""
     cause = error.args[-1] if error.args else ""
@@ -126,7 +150,7 @@ def explain_nonsense(access: Access, attempted: str, answer: str) -> ToolError:
 
 def _read_code(body: str) -> object:
     try:
-        answer = json.loads(body)
+        answer = parse_json(body)
     except ValueError:
         return None
     return answer.get("code") if isinstance(answer, dict) else None
@@ -135,7 +159,7 @@ def _read_code(body: str) -> object:
 def _read_message(body: str) -> str:
     """Return what the server says about an error, in one line."""
     try:
-        answer = json.loads(body)
+        answer = parse_json(body)
     except ValueError:
         return _shorten(body)
     said = isinstance(answer, dict) and (answer.get("message") or answer.get("error"))

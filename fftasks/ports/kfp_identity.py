@@ -31,7 +31,7 @@ _KEPT_S = 300.0
 TOKEN_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105 - the name of a variable
 TOKEN_PATH = "/var/run/secrets/kubeflow/pipelines/token"  # noqa: S105 - a path
 SERVICE = "http://ml-pipeline.{}.svc.cluster.local:8888"
-# what the message about a credential calls it; it may go to Google's hosts only
+# description of the credential in messages; it may only be sent to hosts of Google
 GOOGLE_TOKEN = "the Google access token of kfp.auth: google"  # noqa: S105 - a description
 _PROXY = "{}/api/v1/namespaces/{}/services/ml-pipeline:http/proxy"
 
@@ -59,10 +59,10 @@ def identify(settings: KFPSettings, check: Check) -> Identity:
 
     Args:
         settings: kfp.auth must be set.
-        check: Called with the host and a description of the credential, before anything is asked for it.
+        check: Called with the host and a description of the credential before the credential is requested.
 
     Raises:
-        SettingsError: There is no credential, or check refuses.
+        SettingsError: There is no credential, or check() raises this error.
     """
     credential = f"the token of kfp.auth: {settings.auth}"
     if settings.auth == "service-account":
@@ -124,7 +124,7 @@ def _ask_kubectl(settings: KFPSettings, check: Check) -> Identity:
         current = loader.current_context["context"]
         user = merged["users"].get_with_name(current.get("user"), safe=True)
         if user and user.value.get("user"):
-            # now, because to load it may run a program that gets a token
+            # before the configuration is loaded, which may run a program that requests a token
             cluster = merged["clusters"].get_with_name(current["cluster"])["cluster"]
             check(cluster["server"], "the token of kfp.auth: kubeconfig")
         loader.load_and_set(found)

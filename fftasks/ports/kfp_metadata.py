@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fftasks.errors import ToolError
 from fftasks.ports.kfp_connection import Connection, Question, connect
+from fftasks.ports.kfp_errors import explain_nonsense
 
 if TYPE_CHECKING:
     from fftasks.settings import KFPSettings
@@ -25,6 +26,7 @@ _SERVICE = "/ml_metadata.MetadataStoreService/"
 _FORMAT = "application/grpc-web+proto"
 _API_SERVICE, _PAGE_SERVICE = "/services/ml-pipeline:http/", "/services/ml-pipeline-ui:http/"
 _RUN = "system.PipelineRun"  # the type of a run's context
+_LAST_MOMENT = 10**14  # milliseconds since the epoch; datetime has no times after the year 9999
 _OUTPUT = 4  # of the kinds of events
 _STATES = ("", "NEW", "RUNNING", "COMPLETE", "FAILED", "CACHED", "CANCELED")  # by number
 _PACKAGE = "fftasks.metadata"
@@ -114,7 +116,7 @@ def _read(store: _Store, context: int) -> dict[str, Execution]:
     for row in sorted(rows, key=lambda row: int(row.id)):  # of a run that was retried, the last one
         if tasks[row.id]:  # else it is the run itself
             found[tasks[row.id]] = Execution(
-                state=_STATES[row.state] if row.state < len(_STATES) else "",
+                state=_STATES[row.state] if 0 <= row.state < len(_STATES) else "",
                 pod=str(_read_properties(row).get("pod_name") or ""),
                 created=_read_moment(row.created),
                 updated=_read_moment(row.updated),
@@ -139,7 +141,9 @@ def _read_outputs(store: _Store, executions: list[int]) -> dict[int, dict[str, O
 
 
 def _read_moment(milliseconds: int) -> datetime | None:
-    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc) if milliseconds else None
+    if not 0 < milliseconds < _LAST_MOMENT:
+        return None
+    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
 
 
 class _Store:
@@ -157,6 +161,8 @@ class _Store:
 
     def ask(self, method: str, **fields: Any) -> Any | None:
         """Return an answer, None if nobody there knows the service."""
+        from google.protobuf.message import DecodeError
+
         messages = _load_messages()
         body = messages[f"{method}Request"](**fields).SerializeToString()
         question = Question(
@@ -169,18 +175,21 @@ class _Store:
         if "grpc-web" not in response.headers.get("Content-Type", ""):
             return None
         content = _unframe(response.data)
-        return None if content is None else messages[f"{method}Response"].FromString(content)
+        try:
+            return None if content is None else messages[f"{method}Response"].FromString(content)
+        except DecodeError as error:
+            raise explain_nonsense(self._kfp.access, attempted, str(error)) from error
 
 
 def _unframe(data: bytes) -> bytes | None:
     """Return the message of an answer, None if it has none: then its trailers tell an error."""
-    content = None
-    while len(data) > 4:  # noqa: PLR2004 - flags, and four bytes of length
-        flags, (length,) = data[0], struct.unpack(">I", data[1:5])
+    content, at = None, 0
+    while len(data) - at > 4:  # noqa: PLR2004 - flags, and four bytes of length
+        flags, (length,) = data[at], struct.unpack_from(">I", data, at + 1)
+        begin, at = at + 5, at + 5 + length
         if not flags & 0x80:
-            content = data[5 : 5 + length]
-        data = data[5 + length :]
-    return content
+            content = begin, at
+    return None if content is None else data[slice(*content)]
 
 
 def _read_properties(message: Any) -> dict[str, Any]:
@@ -194,17 +203,20 @@ def _read_value(value: Any) -> Any:
     for descriptor, content in value.ListFields():
         if descriptor.name != "struct_value":
             return content
-        inner = json_format.MessageToDict(content)
+        try:
+            inner = json_format.MessageToDict(content)
+        except (json_format.Error, ValueError):  # a number that JSON does not have
+            return None
         return next(iter(inner.values())) if inner.keys() in ({"list"}, {"struct"}) else inner
     return None
 
 
 def _list_paths(path: str) -> list[str]:
-    """Return the paths of kfp.host below which the store may be, the likeliest one first.
+    """Return the paths of kfp.host below which the store may be, the most likely path first.
 
-    The server of the web UI leads to the store, and Kubeflow has the store beside its pages. With
-    kfp.auth: kubeconfig, the path is that of KFP's API server behind the API server of Kubernetes, which has
-    the web UI beside it.
+    The server of the web UI is a proxy for the store, and Kubeflow serves the store next to its pages. With
+    kfp.auth: kubeconfig, the path is that of KFP's API server behind the API server of Kubernetes, and the
+    web UI is a service next to it.
     """
     return list(dict.fromkeys((path.replace(_API_SERVICE, _PAGE_SERVICE), "")))
 

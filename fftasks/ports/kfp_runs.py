@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from fftasks.errors import FFTasksError
+from fftasks.ports.answer import fit, parse_json
 from fftasks.ports.kfp import find_experiment, in_namespace
 from fftasks.ports.kfp_catalog import find_version
 from fftasks.ports.kfp_connection import API, Connection, Json, Question, connect
@@ -22,6 +22,31 @@ if TYPE_CHECKING:
 _OLD = "/apis/v1beta1/healthz"  # which says the version; the newer one does not
 _MOST_MISSES = 2
 _PAGE = re.compile(r"\s*<(!doctype )?html", re.IGNORECASE)
+_LONGEST_LOG = 32_000_000  # bytes that are read of a log
+_CUT = "\n[the log is longer than {} MB: `kubectl logs {}` shows the rest, while the pod is there]"
+# what is read of the objects of Kubernetes; see ports/answer.py
+_CONTAINER = {
+    "name": str,
+    "state": {...: {"reason": str, "message": str, "startedAt": str, "finishedAt": str}},
+}
+_CONDITION = {
+    "type": str,
+    "status": str,
+    "reason": str,
+    "message": str,
+    "lastTransitionTime": str,
+}
+_POD = {
+    "status": {
+        "reason": str,
+        "message": str,
+        "conditions": [_CONDITION],
+        "containerStatuses": [_CONTAINER],
+        "initContainerStatuses": [_CONTAINER],
+    },
+}
+_EVENTS = [{"type": str, "reason": str, "message": str, "lastTimestamp": str, "eventTime": str}]
+_REFERENCE = {"pipeline_id": str, "pipeline_version_id": str}
 _LATEST = {"sort_by": "created_at desc"}
 
 
@@ -94,7 +119,7 @@ def read_artifact(settings: KFPSettings, uri: ArtifactURI) -> str | None:
 
     Args:
         settings: How to reach the server.
-        uri: Where the artifact is; whoever calls has checked that it belongs to the run.
+        uri: URI of the artifact; the caller has checked that it belongs to the run.
 
     Raises:
         ToolError: The host does not answer at all.
@@ -113,7 +138,7 @@ def read_pods(settings: KFPSettings, names: Iterable[str]) -> dict[str, Json]:
     namespace, found, misses = settings.namespace or "kubeflow", {}, 0
     with connect(settings) as kfp:
         for name in names:
-            pod = _read_object(kfp, "/k8s/pod", name, namespace)
+            pod = fit(_read_object(kfp, "/k8s/pod", name, namespace), _POD)
             if pod:
                 found[name] = pod
             misses += name not in found
@@ -126,14 +151,14 @@ def read_events(settings: KFPSettings, pod: str) -> list[Json]:
     """Return the events of a pod, as far as the server of the web UI gives them; raises as read_pods does."""
     with connect(settings) as kfp:
         found = _read_object(kfp, "/k8s/pod/events", pod, settings.namespace or "kubeflow")
-    return [event for event in found.get("items") or () if isinstance(event, dict)]
+    return fit(found.get("items"), _EVENTS) or []
 
 
 def _read_object(kfp: Connection, path: str, pod: str, namespace: str) -> Json:
     """Return what Kubernetes has of a pod, {} if the server does not give it."""
     text = _read_text(kfp, path, {"podname": pod, "podnamespace": namespace}, "")
     try:
-        answer = json.loads(text or "")
+        answer = parse_json(text or "")
     except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}
@@ -151,7 +176,7 @@ class _Versions:
 
     def complete(self, run: Json) -> Json:
         """Return a run with what it takes from its version."""
-        reference = run.get("pipeline_version_reference")
+        reference = fit(run.get("pipeline_version_reference"), _REFERENCE)
         if not reference or run.get("pipeline_spec"):
             return run
         key = str(reference.get("pipeline_version_id"))
@@ -182,7 +207,7 @@ def _read_log(kfp: Connection, path: str, query: Json) -> tuple[str | None, str]
     if text is None or _PAGE.match(text):
         return None, ""
     try:
-        answer = json.loads(text) if text.startswith('{"error_') else None
+        answer = parse_json(text) if text.startswith('{"error_') else None
     except ValueError:
         answer = None
     if isinstance(answer, dict) and "error_message" in answer:
@@ -191,12 +216,15 @@ def _read_log(kfp: Connection, path: str, query: Json) -> tuple[str | None, str]
 
 
 def _read_text(kfp: Connection, path: str, query: Json, page: str = "html") -> str | None:
-    answer = kfp.send("cannot read a log", Question("GET", path, query), check=False)
+    question = Question("GET", path, query)
+    answer = kfp.send("cannot read a log", question, check=False, most=_LONGEST_LOG)
     # whoever does not know the path may answer with its page
     is_page = page and page in answer.headers.get("Content-Type", "")
     if answer.status != 200 or is_page:  # noqa: PLR2004 - HTTP
         return None
-    return answer.data.decode("utf-8", "replace")
+    text = answer.data.decode("utf-8", "replace")
+    note = _CUT.format(_LONGEST_LOG // 1_000_000, query.get("podname") or "POD")
+    return text + note if answer.is_cut else text
 
 
 def _read(kfp: Connection, run_id: str) -> Json:

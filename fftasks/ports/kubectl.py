@@ -27,8 +27,8 @@ _NAME = re.compile(r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?")
 class Kubectl:
     """The program in PATH, with the context and the namespace of the settings.
 
-    The names of pods come from the cluster. One that Kubernetes would not accept is treated as that of a pod
-    which does not exist: as an option, such as --server=..., it would send the user's token elsewhere.
+    The names of pods come from the cluster. A pod whose name is invalid in Kubernetes is treated as missing.
+    A name such as --server=... would be parsed as an option and send the user's token to another server.
 
     Attributes:
         is_there: Whether the program is installed.
@@ -45,22 +45,22 @@ class Kubectl:
         Raises:
             ToolError: The cluster cannot be reached, or does not permit it.
         """
-        return self._run("logs", pod, "-c", "main", "--tail=-1") if _is_name(pod) else None
+        return self._run("logs", pod, "-c", "main", "--tail=-1") if is_name(pod) else None
 
     def read_pod(self, pod: str) -> Json | None:
         """Return a pod as Kubernetes has it; None if there is no such pod. Raises as read_log does."""
-        return _parse(self._run("get", "pod", pod, "-o", "json")) if _is_name(pod) else None
+        return _parse(self._run("get", "pod", pod, "-o", "json")) if is_name(pod) else None
 
     def read_events(self, pod: str) -> list[Json]:
         """Return the events of a pod; [] if there are none. Raises as read_log does."""
-        if not _is_name(pod):
+        if not is_name(pod):
             return []
         selector = f"involvedObject.kind=Pod,involvedObject.name={pod}"
         answer = _parse(self._run("get", "events", "--field-selector", selector, "-o", "json"))
         return [event for event in (answer or {}).get("items") or () if isinstance(event, dict)]
 
     def _run(self, *words: str) -> str | None:
-        """Return what the program prints; None if there is no such pod."""
+        """Return the output of kubectl; None if the pod does not exist."""
         command = ["kubectl", f"--request-timeout={_REQUEST_S}s", *self._options, *words]
         try:
             completed = subprocess.run(
@@ -80,7 +80,8 @@ class Kubectl:
         raise ToolError("kubectl cannot read from the cluster", found=said.splitlines()[-1:])
 
 
-def _is_name(pod: str) -> bool:
+def is_name(pod: str) -> bool:
+    """Tell whether Kubernetes would accept the name of a pod."""
     return _NAME.fullmatch(pod) is not None
 
 

@@ -1,16 +1,15 @@
-"""Port object store: artifacts that runs on the cluster have left there, found and downloaded.
+"""Find and download artifacts in the object store of the cluster.
 
-fsspec speaks to S3, MinIO and Google's store, and knows their ways to authenticate. s3fs and gcsfs below it
-are extras, needed only by users who download results. mounted_buckets.py reads a mounted store.
+fsspec connects to S3, MinIO and Google's store, and supports their authentication methods. s3fs and gcsfs are
+extras, which only users who download results need. mounted_buckets.py reads a mounted store.
 
-Everybody who can write to the bucket chooses the keys below an artifact. So they are listed and checked here,
-and each file is written to a path that is made here, never by a recursive download of fsspec.
+Anyone with write access to the bucket chooses the keys below an artifact. So this module lists and checks the
+keys, and writes each file to a path of its own, and never uses a recursive download of fsspec.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,38 +19,43 @@ from fftasks.errors import FFTasksError, SettingsError, ToolError
 from fftasks.paths import explain_name, split_path
 from fftasks.ports.artifact_uri import SCHEMES, ArtifactURI
 from fftasks.ports.credentials import is_google, parse_address, parse_origin
-from fftasks.ports.mounted_buckets import MountedBuckets
-from fftasks.runtime.regular import make_folder
+from fftasks.ports.mounted_buckets import BLOCK, MountedBuckets, copy_limited, explain_size
+from fftasks.runtime.regular import make_folder, remove
 
 if TYPE_CHECKING:
     from fftasks.settings.tree import ObjectStoreSettings
 
 _EXTRAS = {"s3": "s3", "gs": "gcs"}
 _TIP = "look at object_store.endpoint, object_store.access_key and object_store.secret_key"
-_MOST_FILES = 100_000  # of one artifact
+_MOST_FILES = 100_000  # files of one artifact
+
+
+class UnreachableError(ToolError):
+    """The store does not answer, or refuses everything."""
 
 
 class _Buckets(Protocol):
-    """Buckets that can be read; see MountedBuckets."""
+    """Interface to read buckets; see MountedBuckets."""
 
     def list_names(self, uri: ArtifactURI) -> list[str]: ...
     def has(self, uri: ArtifactURI) -> bool: ...
     def list_files(self, uri: ArtifactURI) -> list[str]: ...
-    def copy(self, uri: ArtifactURI, name: str, target: Path) -> None: ...
+    def measure(self, uri: ArtifactURI) -> int: ...
+    def copy(self, uri: ArtifactURI, name: str, target: Path, most: int = 0) -> None: ...
 
 
 class ObjectStore:
-    """The object store of the cluster, as the settings say that it is reached from here."""
+    """The object store of the cluster, at the address in the settings."""
 
     def __init__(self, settings: ObjectStoreSettings) -> None:
-        """Connect to nothing yet."""
+        """Store the settings. No connection is made until first use."""
         self._settings = settings
         self._buckets: dict[str, _Buckets] = {}
 
     def list_folders(self, uri: ArtifactURI) -> list[ArtifactURI]:
-        """Return the places directly below one, the newest last; [] if there is nothing.
+        """Return the places directly below a place, the newest last; [] if there are none.
 
-        Places whose names cannot be parts of a path are left out: Kubeflow Pipelines makes none.
+        Names that cannot be parts of a path are ignored: Kubeflow Pipelines never creates them.
         """
         with _explain(f"cannot look for results at {uri}"):
             try:
@@ -65,45 +69,56 @@ class ObjectStore:
         with _explain(f"cannot look for {uri}"):
             return self._find(uri).has(uri)
 
-    def fetch(self, uri: ArtifactURI, target: Path) -> None:
-        """Download an artifact, a file or a folder, to target; completely or not at all.
+    def fetch(self, uri: ArtifactURI, target: Path, most: int = 0) -> None:
+        """Download an artifact, which is a file or a folder, to target; completely or not at all.
+
+        Args:
+            uri: Where the artifact is.
+            target: Where to write it.
+            most: Number of bytes that it may have, as one file; 0 for any artifact. The store says the size
+                before, and what arrives is counted.
 
         Raises:
-            ToolError: There is nothing, the store cannot be reached, or the artifact has a key that cannot be
-                written below target.
+            TooLargeError: The artifact is larger, or a folder.
+            ToolError: The artifact does not exist, the store cannot be reached, or a key of the artifact is
+                unsafe as a path below target.
         """
         attempted, buckets = f"cannot bring {uri} here", self._find(uri)
         part = target.with_name(f".{target.name}.part")
         with _explain(attempted):
             files = buckets.list_files(uri)
             paths = _check_files(attempted, files)
+            if most and (files != [""] or buckets.measure(uri) > most):
+                raise explain_size(uri, most)
         make_folder(target.parent)
-        _remove(part)
+        remove(part)
         try:
             with _explain(attempted):
                 if files != [""]:
                     part.mkdir()
                 for name, path in zip(files, paths, strict=True):
                     _make_empty(attempted, part, path)
-                    buckets.copy(uri, name, part.joinpath(*path))
-            _remove(target)
+                    buckets.copy(uri, name, part.joinpath(*path), most)
+            remove(target)
             part.rename(target)
         finally:
-            _remove(part)
+            remove(part)
 
     def _find(self, uri: ArtifactURI) -> _Buckets:
-        """Return what the buckets of a scheme are read by."""
+        """Return the reader for the buckets of a URI scheme."""
         kind = SCHEMES[uri.scheme]
         if kind not in self._buckets:
             mount = self._settings.mount
             self._buckets[kind] = (
-                MountedBuckets(mount) if mount else _RemoteBuckets(_connect(self._settings, kind))
+                MountedBuckets(_check_mount(mount))
+                if mount
+                else _RemoteBuckets(_connect(self._settings, kind))
             )
         return self._buckets[kind]
 
 
 class _RemoteBuckets:
-    """Buckets that fsspec reads; without patterns, which it would expand in some of its functions."""
+    """Buckets that fsspec reads; glob patterns, which some of its functions expand, are not used."""
 
     def __init__(self, system: Any) -> None:
         self._system = system
@@ -138,15 +153,24 @@ class _RemoteBuckets:
                 f"cannot bring {uri} here",
                 found=[f"the store lists a key outside of it: {outside[0]!r}"],
             )
-        # an empty object whose key ends in "/" stands for a folder, in the consoles of several stores
+        # the consoles of several stores represent a folder by an empty object whose key ends in "/"
         return sorted(
             name[len(uri.path) + 1 :]
             for name, one in found.items()
             if one.get("size") or not name.endswith("/")
         )
 
-    def copy(self, uri: ArtifactURI, name: str, target: Path) -> None:
-        self._system.get_file(f"{uri.path}/{name}" if name else uri.path, str(target))
+    def measure(self, uri: ArtifactURI) -> int:
+        size = self._system.info(uri.path).get("size")
+        return size if isinstance(size, int) else 0
+
+    def copy(self, uri: ArtifactURI, name: str, target: Path, most: int = 0) -> None:
+        path = f"{uri.path}/{name}" if name else uri.path
+        if not most:
+            self._system.get_file(path, str(target))
+            return
+        with self._system.open(path, "rb", block_size=BLOCK) as source, target.open("wb") as file:
+            copy_limited(uri, source, file, most)
 
     def _is_file(self, path: str) -> bool:
         try:
@@ -156,16 +180,16 @@ class _RemoteBuckets:
 
 
 def _check_files(attempted: str, files: list[str]) -> list[tuple[str, ...]]:
-    """Return the parts of the path of each file of an artifact, () for the artifact itself.
+    """Return the parts of the relative path of each file of an artifact; () for the artifact itself.
 
     Raises:
-        ToolError: There are too many, or one cannot be written below the artifact.
+        ToolError: There are too many files, or a file cannot be written below the artifact.
     """
     if len(files) > _MOST_FILES:
         raise ToolError(
             attempted,
             found=[f"it has {len(files)} files, and at most {_MOST_FILES} are downloaded"],
-            tip="download it by a program of the object store",
+            tip="download it with a client of the object store",
         )
     return [()] if files == [""] else [_split_key(attempted, name) for name in files]
 
@@ -177,14 +201,14 @@ def _split_key(attempted: str, name: str) -> tuple[str, ...]:
         raise ToolError(
             attempted,
             found=[f"unsafe key {name!r} below it: {error}"],
-            tip="whoever can write to the bucket may have put it there; remove the object",
+            tip="anyone with write access to the bucket can create it; remove the object",
         ) from error
 
 
 def _make_empty(attempted: str, folder: Path, names: tuple[str, ...]) -> None:
-    """Make an empty new file, and the folders above it; raise ToolError if its name is taken.
+    """Create an empty file and its parent folders; raise ToolError if the name is already used.
 
-    The file system decides which names are the same: some do not tell upper from lower case.
+    The file system decides which names are equal: some file systems ignore case.
     """
     path = folder.joinpath(*names)
     try:
@@ -195,8 +219,24 @@ def _make_empty(attempted: str, folder: Path, names: tuple[str, ...]) -> None:
         raise ToolError(attempted, found=found) from error
 
 
+def _check_mount(folder: str) -> str:
+    """Return object_store.mount.
+
+    Raises:
+        SettingsError: There is no such folder.
+    """
+    path = Path(folder).expanduser()
+    if path.is_dir():
+        return folder
+    problem = "is not a folder" if os.path.lexists(path) else "does not exist"
+    raise SettingsError(
+        f"object_store.mount: {folder} {problem}",
+        tip="mount the buckets there, or set object_store.mount to the folder in which they are",
+    )
+
+
 def _connect(settings: ObjectStoreSettings, kind: str) -> Any:
-    """Return the file system of fsspec for a kind of store."""
+    """Return the fsspec file system for a kind of store."""
     import fsspec
 
     options = _make_options(settings, kind)
@@ -228,7 +268,7 @@ def _make_options(settings: ObjectStoreSettings, kind: str) -> dict[str, Any]:
         options |= {name: value for name, value in keys.items() if value}
         return options if settings.verify_ssl else {**options, "client_kwargs": {"verify": False}}
     endpoint = _check_endpoint(settings.endpoint)
-    if not endpoint:  # gcsfs takes it from this variable then, and sends the token there
+    if not endpoint:  # gcsfs would read the endpoint from this variable, and send the token there
         is_emulated = os.environ.get("STORAGE_EMULATOR_HOST", "default") not in ("", "default")
         return {"token": "anon"} if is_emulated else {}
     origin = parse_origin(endpoint)
@@ -237,7 +277,7 @@ def _make_options(settings: ObjectStoreSettings, kind: str) -> dict[str, Any]:
 
 
 def _check_endpoint(endpoint: str) -> str:
-    """Return object_store.endpoint as every HTTP client understands it, "" for none."""
+    """Return object_store.endpoint in a form that every HTTP client parses in the same way, "" for none."""
     if not endpoint:
         return ""
     try:
@@ -246,7 +286,7 @@ def _check_endpoint(endpoint: str) -> str:
         shown = "" if "@" in endpoint else f" {endpoint!r}"
         raise SettingsError(
             f"object_store.endpoint{shown} is invalid: {error}",
-            tip="write http://HOST:PORT or https://HOST; credentials belong into object_store.access_key"
+            tip="write http://HOST:PORT or https://HOST; set credentials in object_store.access_key"
             " and object_store.secret_key",
         ) from None
 
@@ -262,7 +302,7 @@ def _explain(attempted: str) -> Iterator[None]:
         raise
     except Exception as error:  # each store has its own kinds, and wraps those of three libraries
         found = [f"{type(error).__name__}: {error}".splitlines()[0]]
-        raise ToolError(attempted, found=found, tip=_TIP) from error
+        raise UnreachableError(attempted, found=found, tip=_TIP) from error
 
 
 def _find_time(system: Any, path: str) -> tuple[float, str]:
@@ -273,10 +313,3 @@ def _find_time(system: Any, path: str) -> tuple[float, str]:
     ]
     seconds = [time.timestamp() if hasattr(time, "timestamp") else time for time in times if time]
     return max((s for s in seconds if isinstance(s, int | float)), default=0.0), path
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

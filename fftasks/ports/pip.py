@@ -106,8 +106,8 @@ def make_environment(build_env: Mapping[str, str], certificates: str) -> dict[st
 def check_indexes(environment: Mapping[str, str]) -> None:
     """Raise SettingsError for the password of a package index that would be sent over plain HTTP.
 
-    The names of an index whose network is trusted are in PIP_TRUSTED_HOST, as pip wants it; uv does not look.
-    A proxy is left out: there is hardly one that is reached by TLS.
+    PIP_TRUSTED_HOST permits plain HTTP for its hosts, as in pip; uv ignores this variable. Proxies are not
+    checked, because few of them use TLS.
     """
     trusted = environment.get("PIP_TRUSTED_HOST", "").lower().split()
     for name, value in environment.items():

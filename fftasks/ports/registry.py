@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fftasks.errors import ToolError
+from fftasks.ports.answer import MOST_PAGES, fit
 from fftasks.ports.engine import Login
 from fftasks.ports.registry_answer import RequestFailedError, parse_object
 from fftasks.ports.registry_auth import name_scope
@@ -44,7 +45,7 @@ class Registry:
     insecure: speak plain http, as is done with localhost; ca_cert: trust this CA as well, and
     speak https also with localhost; REQUESTS_CA_BUNDLE is honoured for other hosts
     say: takes a sentence for the user; pause: waits for seconds
-    token_server: host of a token server in another domain that may get the password
+    token_server: host of a token server in another domain that may receive the password
 
     repository: everywhere without the host, "team/project"; digest: "sha256:<64 hex>".
     Every method raises ToolError if the registry does not do it; what may pass is tried again
@@ -113,7 +114,7 @@ class Registry:
         def read(url: str) -> str:
             try:
                 with self._connection.ask("GET", url, scopes) as answer:
-                    tags.extend(parse_object(answer.content).get("tags") or [])
+                    tags.extend(fit(parse_object(answer.content).get("tags"), [str]) or [])
                     return self._connection.locate_next(answer)
             except RequestFailedError as exc:
                 if exc.status == 404:  # noqa: PLR2004
@@ -122,8 +123,13 @@ class Registry:
 
         url = f"/v2/{repository}/tags/list"
         attempted = f"registry: the tags of {self.host}/{repository} cannot be read"
+        seen: set[str] = set()
         while url:
+            seen.add(url)
             url = self._connection.insist(attempted, functools.partial(read, url))
+            if url in seen or len(seen) > MOST_PAGES:
+                found = "its list of pages has no end"
+                raise ToolError(attempted, found=[found], tip=f"is {self.host} a registry?")
         return tags
 
     def read_blob(self, repository: str, digest: str) -> bytes:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 from typing import TYPE_CHECKING, Any
+
+from fftasks.ports.answer import TooLongError, parse_json
 
 if TYPE_CHECKING:
     from requests import Response
@@ -57,7 +58,7 @@ def make_stranger(found: str) -> RequestFailedError:
 def parse_object(content: bytes) -> dict[str, Any]:
     """Return the JSON object that content holds; raise RequestFailedError if it is none."""
     try:
-        value = json.loads(content)
+        value = parse_json(content)
     except ValueError as exc:
         raise make_stranger("it is no JSON") from exc
     if not isinstance(value, dict):
@@ -70,6 +71,8 @@ def read_cause(exc: BaseException) -> str:
     from requests.exceptions import ProxyError
 
     prefix = "unable to connect to proxy: " if isinstance(exc, ProxyError) else ""
+    if isinstance(exc, TooLongError):
+        return str(exc)
     inner: BaseException | None = exc
     while inner is not None:
         exc, inner = inner, _find_inner(inner)

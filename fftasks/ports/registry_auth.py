@@ -52,21 +52,22 @@ class _Credentials:
 
 
 class Auth:
-    """The headers that prove to one registry who asks.
+    """Authentication headers for one registry.
 
-    The registry names the token server, and any token server could keep the password. So the password is sent
-    only to a token server of the same site, see credentials.is_same_site, or to the one in the settings.
+    The registry names the token server, and any token server could store the password. So the password is
+    sent only to a token server in the same domain (see credentials.is_same_site), or to the one in the
+    settings.
 
     Attributes:
-        trouble: Why Docker's own login could not be read.
+        trouble: Reason why Docker's own login could not be read.
         withheld: Origin of a token server to which the password was not sent, "" for none.
 
     Args:
-        host: The registry as Docker's own login names it.
-        login: The login from the settings, None for Docker's own.
+        host: Name of the registry in Docker's configuration.
+        login: Login from the settings; None to use Docker's own.
         origin: "https://host"; a token server may use plain HTTP only if the registry does.
         fetch: Sends a request to the token server.
-        token_server: Host, and port if any, of a token server elsewhere that may get the password.
+        token_server: HOST or HOST:PORT of a token server in another domain that may receive the password.
     """
 
     def __init__(
@@ -151,16 +152,16 @@ class Auth:
         return token
 
     def _check_realm(self, realm: str) -> None:
-        """Raise RequestFailedError for a token server that may not be asked at all."""
+        """Raise RequestFailedError if no request may be sent to the token server."""
         try:
             theirs, ours = parse_origin(realm), parse_origin(self._origin)
         except ValueError as exc:
             raise make_stranger("the address of its token server is invalid") from exc
         if theirs.scheme != "https" and ours.scheme == "https":
-            raise RequestFailedError("the token server is to be asked by plain http")
+            raise RequestFailedError("the registry names a token server at a plain-HTTP address")
 
     def _choose_credentials(self, realm: str) -> _Credentials:
-        """Return the login if the token server may have it, else one that is empty."""
+        """Return the login if the token server may receive it, else an empty login."""
         credentials = self._find_credentials()
         theirs, ours = parse_origin(realm), parse_origin(self._origin)
         is_known = is_same_site(theirs.host, ours.host) or (

@@ -6,6 +6,7 @@ memory, has one token whatever the scope, no time limits, and waits without a wo
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,6 +17,7 @@ from urllib.parse import urljoin, urlsplit
 
 from fftasks.errors import ToolError
 from fftasks.ports import refusal
+from fftasks.ports.answer import MOST_BYTES, TooLongError, UnreadableError, Watch, read_body
 from fftasks.ports.credentials import is_same_origin, parse_origin
 from fftasks.ports.engine import Login
 from fftasks.ports.registry_answer import (
@@ -41,6 +43,8 @@ _WAITS_S = (1.0, 4.0, 9.0)
 _CONNECT_S = 10.0
 _READ_S = 60.0
 _READ_SENT_S = 300.0  # a registry checks a blob, and may move it, before it answers
+_PATIENCE = 4  # times these, for an answer that keeps coming
+_OK = range(200, 300)
 _REDIRECTS = 5
 _LONGEST = 400
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
@@ -84,6 +88,7 @@ class Connection:
         self._pause = pause
         self._auth = Auth(self.host, login, self.origin, self._fetch, token_server)
         self._session: Session | None = None
+        self._watch = Watch()
 
     def insist(
         self, attempted: str, action: Callable[[], T], waits_s: Sequence[float] = _WAITS_S
@@ -161,7 +166,7 @@ class Connection:
         """Return the absolute URL in the header Location of an answer.
 
         Raises:
-            RequestFailedError: There is none, it is invalid, or it leads from https to plain http.
+            RequestFailedError: The header is missing or invalid, or redirects from HTTPS to plain HTTP.
         """
         location = answer.headers.get("Location")
         if not location:
@@ -172,14 +177,14 @@ class Connection:
         """Return the absolute URL of the next page of a list, "" if there is none.
 
         Raises:
-            RequestFailedError: It is invalid, or the list goes on at another server.
+            RequestFailedError: The URL is invalid, or the next page is on another server.
         """
         link = re.match(r'<([^>]*)>\s*;.*rel="?next"?', answer.headers.get("Link", ""))
         if link is None:
             return ""
         url = self._resolve(answer, link[1])
         if not self._is_ours(url):
-            raise make_stranger("its list goes on at another server")
+            raise make_stranger("the next page of the list is on another server")
         return url
 
     def _resolve(self, answer: Response, reference: str) -> str:
@@ -190,7 +195,7 @@ class Connection:
             raise make_stranger("an address in it is invalid") from exc
         parts, own = urlsplit(url), urlsplit(self.origin)
         if parts.netloc.lower() == own.netloc.lower():
-            # a registry behind a proxy may not know of its https
+            # a registry behind a proxy may not know that clients use HTTPS
             return parts._replace(scheme=own.scheme).geturl()
         if ours.scheme == "https" != theirs.scheme:
             raise RequestFailedError("it leads from https to plain http")
@@ -243,20 +248,23 @@ class Connection:
 
     def _send(self, request: _Request, url: str, login: Mapping[str, str]) -> Response:
         read_s = _READ_S if request.body is None else _READ_SENT_S
-        with blame_network(), _open(request.body) as data:
-            return self._connect().request(
+        with blame_network(), _open(request.body) as data, self._watch.limit(_PATIENCE * read_s):
+            answer = self._connect().request(
                 request.method,
                 url,
                 headers={**request.headers, **login},
                 data=data,
-                stream=request.stream,
+                stream=True,
                 timeout=(_CONNECT_S, read_s),
                 allow_redirects=False,  # requests would take our login along to another port
             )
+            if not request.stream or answer.status_code not in _OK:
+                _read_content(answer)
+            return answer
 
     def _connect(self) -> Session:
         if self._session is None:
-            self._session = open_session(self._ca_cert, is_local=self._is_local)
+            self._session = open_session(self._ca_cert, self._watch, is_local=self._is_local)
         return self._session
 
     def _explain(self, attempted: str, exc: RequestFailedError) -> Exception:
@@ -291,8 +299,19 @@ def blame_network() -> Iterator[None]:
 
     try:
         yield
-    except (RequestException, HTTPError, OSError, ValueError) as exc:
+    except (RequestException, HTTPError, OSError, ValueError, TooLongError) as exc:
         raise RequestFailedError(read_cause(exc)) from exc
+
+
+def _read_content(answer: Response) -> None:
+    """Read the content of an answer up to a limit, so that requests has it without decoding it itself."""
+    try:
+        content, is_cut = read_body(answer.raw)
+    except UnreadableError as exc:
+        raise make_stranger(str(exc)) from exc
+    if is_cut:
+        raise make_stranger(f"it has more than {MOST_BYTES // 1_000_000} MB")
+    answer.raw = io.BytesIO(content)
 
 
 def _open(body: bytes | OpenBody | None) -> AbstractContextManager[Any]:

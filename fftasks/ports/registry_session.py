@@ -8,16 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fftasks.errors import SettingsError
+from fftasks.ports.answer import Watch, watch_pools
 
 if TYPE_CHECKING:
     from requests import Session
 
 
-def open_session(ca_cert: Path | None, *, is_local: bool) -> Session:
+def open_session(ca_cert: Path | None, watch: Watch, *, is_local: bool) -> Session:
     """Return a session that logs in nowhere by itself and keeps no cookies.
 
-    ca_cert: trusted besides those that requests trusts; is_local: the registry is on this machine
-    Raises SettingsError if ca_cert holds no certificates.
+    Args:
+        ca_cert: File of certificates that are trusted besides those that requests trusts.
+        watch: Limits the time of answers.
+        is_local: Whether the registry is on this machine.
+
+    Raises:
+        SettingsError: ca_cert holds no certificates.
     """
     import requests
 
@@ -29,8 +35,8 @@ def open_session(ca_cert: Path | None, *, is_local: bool) -> Session:
     session.auth = _leave_alone
     # Harbor takes a request with its cookie for a browser's, and wants a CSRF token
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    if ca_cert is not None:
-        session.mount("https://", _make_adapter(ca_cert))
+    session.mount("http://", _make_adapter(watch))
+    session.mount("https://", _make_adapter(watch, ca_cert))
     return session
 
 
@@ -38,9 +44,28 @@ def _leave_alone(request: Any) -> Any:
     return request
 
 
-def _make_adapter(ca_cert: Path) -> Any:
-    """Return an adapter that trusts a CA besides those that requests trusts."""
+def _make_adapter(watch: Watch, ca_cert: Path | None = None) -> Any:
+    """Return an adapter that limits the time of answers, and trusts a CA besides those of requests."""
     from requests.adapters import HTTPAdapter
+
+    context: dict[str, Any] = {} if ca_cert is None else {"ssl_context": _make_context(ca_cert)}
+
+    class Adapter(HTTPAdapter):
+        def init_poolmanager(self, *args: Any, **options: Any) -> None:
+            super().init_poolmanager(*args, **{**options, **context})
+            watch_pools(self.poolmanager, watch)
+
+        def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+            is_known = proxy in self.proxy_manager
+            manager = super().proxy_manager_for(proxy, **{**options, **context})
+            if not is_known:
+                watch_pools(manager, watch)
+            return manager
+
+    return Adapter()
+
+
+def _make_context(ca_cert: Path) -> ssl.SSLContext:
     from urllib3.util import create_urllib3_context
 
     context = create_urllib3_context()
@@ -52,12 +77,4 @@ def _make_adapter(ca_cert: Path) -> Any:
             found=[str(exc)],
             tip="set registry.ca_cert to a file with the CA in PEM form",
         ) from exc
-
-    class Adapter(HTTPAdapter):
-        def init_poolmanager(self, *args: Any, **options: Any) -> None:
-            super().init_poolmanager(*args, **options, ssl_context=context)
-
-        def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-            return super().proxy_manager_for(proxy, **options, ssl_context=context)
-
-    return Adapter()
+    return context

@@ -12,6 +12,7 @@ from fftasks.errors import StoreError
 from fftasks.ports.registry_answer import make_stranger
 from fftasks.ports.registry_auth import name_scope
 from fftasks.ports.registry_connection import Connection, OpenBody, blame_network
+from fftasks.runtime.regular import open_regular
 
 
 class Body:
@@ -63,7 +64,7 @@ def open_file(path: Path) -> OpenBody:
     @contextmanager
     def open_body() -> Iterator[Body | bytes]:
         try:
-            file = path.open("rb")
+            file = open(open_regular(path), "rb")  # noqa: PTH123, SIM115 - a descriptor, closed below
         except OSError as exc:
             raise _blame_blob(str(path), str(exc)) from exc
         with file:

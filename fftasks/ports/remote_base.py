@@ -11,7 +11,7 @@ from typing import Any
 from fftasks.errors import SettingsError, ToolError
 from fftasks.ports.archive import list_members
 from fftasks.ports.registry import Manifest, Registry
-from fftasks.stages.base import Base
+from fftasks.stages.base import Base, describe_origin
 from fftasks.stages.configuration import Below
 from fftasks.stages.push import HUB
 
@@ -153,7 +153,7 @@ def _spell(found: Mapping[str, Any]) -> str:
 
 
 def _refuse(name: Name, platform: str, found: list[str], origin: str) -> ToolError:
-    where = f" (set in {origin})" if origin else ""
+    where = describe_origin(origin)
     shown = f"{name.host}/{name.repository}"
     return ToolError(
         f"image: the base {shown!r} is not made for image.platform {platform}",

@@ -59,7 +59,7 @@ def list_modules(layers: Path, image: str) -> set[str]:
     layers: the folder in which its layers are kept; image: the digest of its manifest
     """
     blobs = Blobs(layers)
-    manifest = json.loads(blobs.path(image).read_bytes())
+    manifest = json.loads(blobs.read(image))
     found: set[str] = set()
     for layer in manifest["layers"]:
         if blobs.has(layer["digest"]):  # those of the base stay in their registry

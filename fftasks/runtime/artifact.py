@@ -62,7 +62,7 @@ def write_parts(path: Path | str, parts: Sequence[_Bytes]) -> str:
 
 
 def digest_artifact(path: Path | str) -> str:
-    """Return the digest of an artifact file as it is now; raise OSError if there is no regular file."""
+    """Return the current digest of an artifact file; raise OSError if it is not a regular file."""
     descriptor = open_regular(path)
     try:
         size = os.fstat(descriptor).st_size
@@ -72,11 +72,11 @@ def digest_artifact(path: Path | str) -> str:
 
 
 def shorten_digest(digest: str) -> str:
-    """Return a digest as the metadata of a run on the cluster have it: its first 128 bits.
+    """Shorten a digest to its first 128 bits, for the metadata of a run on the cluster.
 
     The metadata of a task's inputs are copied about eight times into Argo's workflow object, which is limited
-    to 1 MiB, and a digest does not compress. 128 bits are enough: to find another file with the same ones is
-    infeasible.
+    to 1 MiB, and a digest does not compress. 128 bits are enough: it is infeasible to find another file with
+    the same digest.
     """
     return digest[:_SHORT_DIGEST]
 

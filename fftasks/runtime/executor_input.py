@@ -32,10 +32,12 @@ _MOUNTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
 _WORKSPACE = "/kfp-workspace/.artifacts"
 _MAX_SHOWN = 100
 _MAX_NUMBERS = 10
-# Environment: what stands in the metadata of an artifact. All if it is not set; "type": no value; "name": the
-# name and the digest only; "bare": the name only.
+# Environment variable that limits the metadata of an artifact. Not set: all metadata; "type": no value;
+# "name": the name and the digest only; "bare": the name only.
 PREVIEW, NO_VALUE, NAME_ONLY, BARE = "FFPREVIEW", "type", "name", "bare"
-DIGEST = "digest"  # the property that `doit result` and `doit replay` compare with what they have downloaded
+DIGEST = (
+    "digest"  # the property that `doit result` and `doit replay` compare with a downloaded file
+)
 _HINT = (
     "hint: {node} returned what Kubeflow Pipelines' page could show, and its component does not say so: "
     'write @workflow(shows=["{kind}"])'
@@ -124,7 +126,7 @@ def describe_value(report: Report, output: str) -> dict[str, Any]:
 
 
 def describe_digest(digest: str) -> dict[str, str]:
-    """Return the metadata with which a download of an artifact is verified; {} where they find no room."""
+    """Return the metadata that verify a download of an artifact; {} if there is no room for them."""
     is_wanted = digest and os.environ.get(PREVIEW, "") != BARE
     return {DIGEST: shorten_digest(digest)} if is_wanted else {}
 

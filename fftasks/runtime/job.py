@@ -9,7 +9,6 @@ import os
 import reprlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from fftasks.errors import FFTasksError, NodeError
@@ -23,6 +22,7 @@ from fftasks.runtime.call import (
 )
 from fftasks.runtime.end import describe_end
 from fftasks.runtime.observe import observe_files
+from fftasks.runtime.regular import remove
 from fftasks.runtime.show import write_pages
 from fftasks.runtime.source import CheckedModules
 from fftasks.workflow.node import Node
@@ -304,7 +304,7 @@ def _write(node: str, output: str, path: str, parts: Sequence[bytes | memoryview
     try:
         return write_parts(path, parts)
     except OSError as error:
-        Path(path).unlink(missing_ok=True)
+        remove(path)
         raise NodeError(
             f"{node} ran, and its {output} cannot be written to {path}",
             found=[os.strerror(error.errno) if error.errno else str(error)],

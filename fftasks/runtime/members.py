@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fftasks.errors import WorkflowError
 
 _MAX_PLAIN = 1000
-_MAX_BYTES = 1 << 24  # a workflow of 100,000 nodes has less
+_MAX_BYTES = 1 << 24  # a workflow of 100,000 nodes needs less
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ def format_members(members: Members) -> str:
 
 
 def parse_members(argument: str) -> Members:
-    """Return what format_members was given.
+    """Parse the argument that format_members wrote.
 
     Raises:
-        WorkflowError: The argument is something else; so it may be in the document of another run.
+        WorkflowError: The argument is invalid, as it can be in the document of another program's run.
     """
     try:
         if argument.startswith("zlib:"):
@@ -72,5 +72,5 @@ def _decompress(content: bytes) -> bytes:
     decompressor = zlib.decompressobj()
     text = decompressor.decompress(content, _MAX_BYTES)
     if not decompressor.eof:
-        raise ValueError(f"it is cut short, or has more than {_MAX_BYTES} bytes")
+        raise ValueError(f"it is truncated, or has more than {_MAX_BYTES} bytes")
     return text

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from fftasks.workflow.page import ConfusionMatrix, Roc
 
 _MAX_PICTURE_BYTES = 1_500_000
+_MAX_PICTURES = 24  # of one result
 _MAX_PICTURES_LENGTH = 20_000_000  # characters of the pictures of one result
 _PICTURE = '<img alt="picture" '
-_MAX_PIXELS = 4_000_000  # it takes about 0.3 s to compress as many
+_MAX_PIXELS = 4_000_000  # compressing them takes about 0.3 s
 _HEAD = (
     '<!doctype html><meta charset="utf-8"><style>body{font:14px sans-serif;margin:1em}'
     "table{border-collapse:collapse}td,th{padding:.3em .6em;text-align:right}img{max-width:100%}"
@@ -26,17 +27,30 @@ _HEAD = (
 def join_pages(found: Sequence[Found]) -> str:
     """Return one page with all pieces of HTML, figures and pictures.
 
-    A single whole page is returned unchanged. If nothing can be drawn, the result is "".
+    A single complete page is returned unchanged. If nothing can be drawn, the result is "".
     """
+    from fftasks.runtime.show import is_picture
+
     parts: list[tuple[str, str]] = []
-    left = _MAX_PICTURES_LENGTH
+    left, pictures, dropped = _MAX_PICTURES_LENGTH, 0, 0
     for label, page in found:
+        pictures += is_picture(page)
+        if is_picture(page) and pictures > _MAX_PICTURES:
+            dropped += 1
+            continue
         part = _embed(page)
         left -= len(part) if part.startswith(_PICTURE) else 0
         if part and (left >= 0 or not part.startswith(_PICTURE)):
             parts.append((label, part))
-    if left < 0:
-        print(f"some pictures are not shown: pages take {_MAX_PICTURES_LENGTH:,} characters")
+        else:
+            dropped += bool(part)
+    if dropped:
+        note = (
+            f"{dropped} of {pictures} pictures are not shown: a page takes {_MAX_PICTURES} pictures,"
+            f" and {_MAX_PICTURES_LENGTH:,} characters of them"
+        )
+        print(note)
+        parts.append(("", f"<p>{note}</p>"))
     if len(parts) == 1:
         ((_, part),) = parts
         return part if _is_whole(part) else _HEAD + part
@@ -72,33 +86,45 @@ def _embed(page: Any) -> str:
 
 
 def _embed_picture(value: Any) -> str:
-    """Return a picture as an <img>; "" if it has no image, or a larger one than a page takes."""
+    """Return a picture as an <img>; if it is not shown, the reason; "" if it has no image."""
     from fftasks.runtime.show import find_image_type
 
     try:
         content = value if type(value) is bytes else _read_image(value)
+    except _TooLargeError as error:
+        return _tell(str(error))
     except Exception as error:  # noqa: BLE001 - the border to the user's object
-        print(f"a picture cannot be drawn: {type(error).__name__}: {error}")
-        return ""
+        return _tell(f"a picture cannot be drawn: {type(error).__name__}: {error}")
     if len(content) > _MAX_PICTURE_BYTES:
-        print(
+        return _tell(
             f"a picture of {len(content):,} bytes is not shown: pages take {_MAX_PICTURE_BYTES:,}"
         )
-        return ""
     kind = find_image_type(content)
     return _format_image("picture", kind, content) if kind else ""
 
 
+def _tell(problem: str) -> str:
+    """Print why a picture is not shown, and return it as a piece of the page."""
+    print(problem)
+    return f"<p>{escape(problem)}</p>"
+
+
+class _TooLargeError(Exception):
+    """A picture has more pixels than a page takes."""
+
+
 def _read_image(value: Any) -> bytes:
-    """Return the PNG of an object with _repr_png_, b"" if it has none or is too large to be drawn quickly."""
+    """Return the PNG of an object with _repr_png_, b"" if it has none."""
     size = getattr(value, "size", None)  # Pillow: width and height
     if isinstance(size, tuple) and len(size) == 2 and size[0] * size[1] > _MAX_PIXELS:  # noqa: PLR2004
-        print(f"a picture of {size[0]} x {size[1]} pixels is not shown: pages take {_MAX_PIXELS:,}")
-        return b""
+        problem = (
+            f"a picture of {size[0]} x {size[1]} pixels is not shown: pages take {_MAX_PIXELS:,}"
+        )
+        raise _TooLargeError(problem)
     drawn = type(value)._repr_png_(value)
-    if isinstance(drawn, tuple):  # notebooks take (content, metadata) as well
+    if isinstance(drawn, tuple):  # as in notebooks, the result may be (content, metadata)
         drawn = drawn[0]
-    if isinstance(drawn, str):  # and base64, which IPython.display.Image gives
+    if isinstance(drawn, str):  # base64, as IPython.display.Image returns it
         drawn = base64.b64decode(drawn)
     return drawn if isinstance(drawn, bytes) else b""
 

@@ -1,9 +1,9 @@
-"""Open, write and remove files of the state folder: regular files in real folders, and nothing else.
+"""Open, write and remove regular files of the state folder, without following links.
 
-A symbolic link, a FIFO, a socket, a device or a folder may stand where a state file belongs. It is never
-opened for its content and never followed: a reader sees no file, and a writer replaces it. `.fftasks` itself
-may be a symbolic link to a larger disk; a folder inside it may not, because what is written there would
-leave the state folder.
+A symbolic link, a FIFO, a socket, a device or a folder may have the name of a state file. It is never read
+and never followed: a reader treats the file as missing, and a writer replaces it. `.fftasks` itself may be a
+symbolic link to a larger disk. A folder inside it may not be a link, because files would be written outside
+of the state folder.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def open_regular(path: _Path) -> int:
         Its descriptor.
 
     Raises:
-        FileNotFoundError: if there is no file, or something else than a readable regular file.
+        FileNotFoundError: There is no readable regular file.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | _SAFELY)
@@ -78,7 +78,7 @@ def read_text(path: _Path, errors: str = "replace") -> str:
 
 
 def is_regular(path: _Path) -> bool:
-    """Tell whether a path is a regular file itself, without following a link."""
+    """Return whether a path is a regular file, without following a link."""
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
@@ -86,7 +86,7 @@ def is_regular(path: _Path) -> bool:
 
 
 def is_folder(path: _Path) -> bool:
-    """Tell whether a path is a folder itself, without following a link."""
+    """Return whether a path is a folder, without following a link."""
     try:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except OSError:
@@ -94,21 +94,21 @@ def is_folder(path: _Path) -> bool:
 
 
 def open_in_place(path: _Path, flags: int) -> int:
-    """Open a file to append to it, to lock it or to write it anew; make it if needed.
+    """Open a file to append to it, to lock it or to rewrite it; create it if it does not exist.
 
-    Anything but a regular file is replaced by an empty one. So is a file with a second name (a hard link):
-    a copy of the project that was made of hard links must not change with it.
+    Anything else than a regular file is replaced by an empty file. So is a file with several hard links,
+    because a copy of the project that consists of hard links must not change with it.
 
     Args:
-        path: The file. Its folder is made if it is missing.
-        flags: Flags of os.open() such as O_WRONLY | O_APPEND; never O_TRUNC, which would already empty a
-            file that has to be left alone. Use os.ftruncate().
+        path: The file. Its folder is created if it does not exist.
+        flags: Flags of os.open() such as O_WRONLY | O_APPEND, but not O_TRUNC, which would empty a file that
+            must not change. Use os.ftruncate().
 
     Returns:
         A descriptor.
 
     Raises:
-        OSError: if the file cannot be opened or replaced.
+        OSError: The file cannot be opened or replaced.
     """
     for _ in range(_TRIES):
         try:
@@ -129,20 +129,20 @@ def open_in_place(path: _Path, flags: int) -> int:
 
 
 def open_empty(path: _Path) -> int:
-    """Open a file in place to write it anew; see open_in_place."""
+    """Open a file in place to rewrite it; see open_in_place."""
     descriptor = open_in_place(path, os.O_WRONLY | os.O_APPEND)
     os.ftruncate(descriptor, 0)
     return descriptor
 
 
 def open_new(path: _Path) -> int:
-    """Make a file with a temporary name and open it for writing.
+    """Create a file with a temporary name and open it for writing.
 
-    Whatever has this name is removed first: a process with the same number was killed, or the name was
-    guessed.
+    An existing file with this name is removed first. A killed process with the same number may have left it,
+    or another user may have guessed the name.
 
     Raises:
-        OSError: if the file cannot be made; FileNotFoundError if its folder is missing.
+        OSError: The file cannot be created; FileNotFoundError if its folder does not exist.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY
     try:
@@ -153,7 +153,7 @@ def open_new(path: _Path) -> int:
 
 
 def move(source: _Path, target: _Path) -> None:
-    """Rename a file to its place, also where something else than a file is there."""
+    """Rename a file, and replace whatever has the new name."""
     try:
         os.replace(source, target)  # noqa: PTH105
     except (IsADirectoryError, NotADirectoryError, FileExistsError):
@@ -162,7 +162,7 @@ def move(source: _Path, target: _Path) -> None:
 
 
 def remove(path: _Path) -> None:
-    """Remove whatever has a name, if there is anything: a folder with its content, a link by itself."""
+    """Remove a file, a folder with its content, or a link without its target, if it exists."""
     try:
         os.unlink(path)  # noqa: PTH108
     except FileNotFoundError:
@@ -175,12 +175,57 @@ def remove(path: _Path) -> None:
         shutil.rmtree(path)
 
 
-def make_folder(folder: _Path) -> None:
-    """Make a folder of the state folder, and those above it.
+def write_output(path: _Path, content: bytes) -> None:
+    """Write a file that the user asked for, such as a report or a picture.
+
+    A file inside a state folder is replaced, whatever is in its place. Anywhere else the user has chosen the
+    place: a link is followed, and a pipe or a device is written to.
+
+    Args:
+        path: The file. Its folder is made if it is missing.
+        content: The content.
 
     Raises:
-        StoreError: if it, or one above it inside the state folder, is a symbolic link to a folder.
-        OSError: if it cannot be made.
+        StoreError: if a folder of the state folder is a symbolic link.
+        OSError: if the file cannot be written, also if it is a FIFO that no process reads.
+    """
+    full = os.path.abspath(path)  # noqa: PTH100 - without following links
+    folder, name = os.path.split(full)
+    if f"/{STATE_FOLDER}/" in f"{folder}/":
+        make_folder(folder)
+        temporary = os.path.join(folder, f".{name}.{os.getpid()}")  # noqa: PTH118
+        try:
+            _write_all(open_new(temporary), content)
+            move(temporary, full)
+        except BaseException:
+            remove(temporary)
+            raise
+        return
+    os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+    try:
+        descriptor = os.open(full, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(
+                errno.ENXIO, "it is a FIFO or socket that no process reads", path
+            ) from error
+        raise
+    os.set_blocking(descriptor, True)
+    _write_all(descriptor, content)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    """Write a content and close the descriptor."""
+    with open(descriptor, "wb") as file:
+        file.write(content)
+
+
+def make_folder(folder: _Path) -> None:
+    """Create a folder in the state folder, and its parents.
+
+    Raises:
+        StoreError: The folder, or a parent of it in the state folder, is a symbolic link to a folder.
+        OSError: The folder cannot be created.
     """
     for path in _list_inside(os.fspath(folder) or "."):
         try:
@@ -196,19 +241,35 @@ def make_folder(folder: _Path) -> None:
 
 
 def need_folder(folder: str) -> None:
-    """Do the same once for each folder in this process: what follows costs nothing."""
+    """Call make_folder once for each folder in this process, because most calls repeat."""
     if folder not in _checked:
         make_folder(folder)
         _checked.add(folder)
 
 
-def check_folders(folder: _Path) -> None:
-    """Remove what is in the place of a folder of the state folder.
-
-    Each command calls this first, so that nothing is read through a link either.
+def check_parents(path: _Path) -> None:
+    """Check that no folder between the state folder and a path in it is a symbolic link.
 
     Raises:
-        StoreError: if such a folder is a symbolic link to a folder, or the state folder is no folder.
+        StoreError: if one is. A folder that is missing is no error.
+    """
+    folder = os.path.dirname(os.fspath(path))  # noqa: PTH120
+    while folder and os.path.basename(folder) != STATE_FOLDER:  # noqa: PTH119
+        if os.path.islink(folder):  # noqa: PTH114
+            raise refuse_link(folder)
+        above = os.path.dirname(folder)  # noqa: PTH120
+        if above == folder:
+            return
+        folder = above
+
+
+def check_folders(folder: _Path) -> None:
+    """Remove files and links that have the name of a folder of the state folder.
+
+    Each command calls this first, so that nothing is read through a link.
+
+    Raises:
+        StoreError: A folder is a symbolic link to a folder, or the state folder is not a folder.
     """
     try:
         with os.scandir(folder) as entries:
@@ -218,9 +279,9 @@ def check_folders(folder: _Path) -> None:
         if not os.path.islink(folder):  # noqa: PTH114
             return
         raise StoreError(
-            f"cannot use {_shorten(os.fspath(folder))}: it is a symbolic link to nothing",
+            f"cannot use {_shorten(os.fspath(folder))}: it is a broken symbolic link",
             found=[f"it leads to {os.path.realpath(folder)!r}"],
-            tip="make that folder, or remove the link",
+            tip="create that folder, or remove the link",
         ) from None
     except NotADirectoryError:
         raise StoreError(
@@ -243,10 +304,10 @@ def refuse_link(path: str) -> StoreError:
 
 
 def _list_inside(folder: str) -> list[str]:
-    """Return a folder and those above it that lie inside the state folder, outermost first.
+    """Return a folder and its parents inside the state folder, outermost first.
 
-    The state folder itself is made. Outside of a state folder, what is above is made, and only the folder
-    itself is returned.
+    The state folder itself is created. For a folder outside of a state folder, the parents are created, and
+    only the folder itself is returned.
     """
     found = [folder]
     while os.path.basename(found[-1]) != STATE_FOLDER:  # noqa: PTH119
@@ -262,13 +323,13 @@ def _list_inside(folder: str) -> list[str]:
 def _make_one(path: str) -> None:
     try:
         os.mkdir(path)  # noqa: PTH102
-    except FileExistsError:  # another process has just made it
+    except FileExistsError:  # another process has just created it
         if not is_folder(path):
             raise
 
 
 def _shorten(path: str) -> str:
-    """Return a path as it is shown: from the state folder on."""
+    """Return a path for display, which begins at the state folder."""
     _, name, rest = path.rpartition(STATE_FOLDER)
     return f"{name}{rest}" if name else path
 

@@ -1,7 +1,7 @@
-"""Write what a page shows of a result, as files that need no Python object to be read.
+"""Write files that display a result and that can be read without loading Python objects.
 
-The process that ran the node calls this module when the node ends. Everything that shows results later (the
-HTML report, the board, the web UI of KFP) reads these files only, and never unpickles an artifact.
+The process that ran the node calls this module when the node ends. The programs that show results later (the
+HTML report, the board, the web UI of KFP) read only these files, and never unpickle an artifact.
 
 file                 kind            what
 metrics.json         metrics         {name: number}
@@ -11,13 +11,14 @@ page.md              markdown        the text, or all texts one after the other
 page.html            html            the page, or all pages, figures and pictures below each other
 
 A figure is a matplotlib figure. A picture is an object with `_repr_png_`, such as an image of Pillow, or
-bytes that begin as a PNG, JPEG or GIF file does. Both stand in page.html as data: URLs.
+bytes that begin like a PNG, JPEG or GIF file. page.html contains both as data: URLs.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -31,12 +32,13 @@ FILES = {
     "markdown": "page.md",
     "html": "page.html",
 }
-_MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif"}
+_MAGIC = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif"}
+_PNG_HEADER, _PNG_END = b"\0\0\0\rIHDR", b"\0\0\0\0IEND\xae\x42\x60\x82"
+_GIF_HEADER = 13  # bytes
 _PAGES, _FIGURES = "fftasks.workflow.page", "matplotlib.figure"
 NAMES = frozenset({*FILES.values(), "classification.html"})
 _MAX_VISITED = 100_000
 _MAX_VISITED_FOR_PICTURES = 1000  # of a result that can have no page and no figure: it takes 0.1 ms
-_MAX_PICTURES = 24
 _PLAIN = frozenset({int, float, bool, str, complex, type(None)})  # exact types, not subclasses
 _CONTAINERS: tuple[Any, ...] = (dict, list, tuple, set, frozenset)
 _MAX_POINTS = 200  # of a curve: they are stored with the run, and a screen is not wider
@@ -46,7 +48,7 @@ class Found(NamedTuple):
     """A value to be shown.
 
     Attributes:
-        label: Where it stands in the result: "" for the result itself, "train", "0 scores".
+        label: Path to the value in the result: "" for the result itself, "train", "0 scores".
         page: The value.
     """
 
@@ -55,13 +57,13 @@ class Found(NamedTuple):
 
 
 def write_pages(result: Any, path: str | Path) -> list[str]:
-    """Write the files in which a result is shown.
+    """Write the files that display a result.
 
     A figure or a picture that cannot be drawn is reported on standard output; the node does not fail.
 
     Args:
         result: What the node's function returned.
-        path: Folder for the files; it is created if there is something to write.
+        path: Folder for the files; it is created if there is a file to write.
 
     Returns:
         The names of the files; none for most results.
@@ -76,22 +78,17 @@ def write_pages(result: Any, path: str | Path) -> list[str]:
 
 
 def find_pages(result: Any) -> list[Found]:
-    """Return the values of a result that are shown, at any depth of lists, tuples, dicts and sets."""
+    """Return the values of a result that can be displayed, at any depth of lists, tuples, dicts and sets."""
     if type(result) in _PLAIN:
         return []
     can_have_pages = _PAGES in sys.modules or _FIGURES in sys.modules
-    found = list(_walk(result, _MAX_VISITED if can_have_pages else _MAX_VISITED_FOR_PICTURES))
-    pictures = [number for number, one in enumerate(found) if is_picture(one.page)]
-    left = frozenset(pictures[_MAX_PICTURES:])
-    if left:
-        print(f"{len(pictures)} pictures in the result: the first {_MAX_PICTURES} are shown")
-    return [one for number, one in enumerate(found) if number not in left]
+    return list(_walk(result, _MAX_VISITED if can_have_pages else _MAX_VISITED_FOR_PICTURES))
 
 
 def _walk(result: Any, most: int) -> Iterator[Found]:
-    """Yield what is shown; containers are left out once more than `most` values would be looked at.
+    """Yield the values that can be displayed; containers are skipped after `most` values.
 
-    Containers are read with the methods of the built-in types: those of a subclass may do anything.
+    Containers are read with the methods of the built-in types, because those of a subclass may do anything.
     """
     queue: list[tuple[tuple[Any, ...], Any]] = [((), result)]
     seen: set[int] = set()
@@ -107,7 +104,7 @@ def _walk(result: Any, most: int) -> Iterator[Found]:
         seen.add(id(value))
         visited += base.__len__(value)
         if visited > most:
-            continue  # it is data, and not a collection that someone composed to be shown
+            continue  # a container this large is data, not a collection of values to display
         items = dict.items(value) if base is dict else enumerate(base.__iter__(value))
         queue += reversed([((*keys, k), item) for k, item in items if type(item) not in _PLAIN])
 
@@ -115,12 +112,12 @@ def _walk(result: Any, most: int) -> Iterator[Found]:
 def _spell_label(keys: Sequence[Any]) -> str:
     try:
         return " ".join(map(str, keys)).strip()
-    except Exception as error:  # noqa: BLE001 - the __str__ of the user's key
+    except Exception as error:  # noqa: BLE001 - the __str__ of the user's key may raise anything
         return f"(str raised {type(error).__name__})"
 
 
 def find_kind(value: Any) -> str | None:
-    """Return the kind of page that a value is shown as; None if it is not shown."""
+    """Return the kind of page that displays a value; None if it is not displayed."""
     for each in type(value).__mro__:
         if (each.__module__, each.__name__) == (_FIGURES, "Figure"):
             return "html"
@@ -134,7 +131,7 @@ def is_picture(value: Any) -> bool:
     """Return whether a value is a picture: bytes of a PNG, JPEG or GIF file, or an object with _repr_png_."""
     if type(value) is bytes:
         return find_image_type(value) is not None
-    # looked up in the type: an instance may answer to any name
+    # the type is searched because an instance may have any attribute, as mocks do
     return callable(getattr(type(value), "_repr_png_", None)) and not _is_figure(value)
 
 
@@ -143,8 +140,22 @@ def _is_figure(value: Any) -> bool:
 
 
 def find_image_type(content: bytes) -> str | None:
-    """Return "png", "jpeg" or "gif" for bytes that begin as such a file does; None for others."""
-    return next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), None)
+    """Return "png", "jpeg" or "gif" for bytes with the structure of such a file; None for others.
+
+    Looked at are the header with the size of the picture, and the mark at the end.
+    """
+    kind = next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), None)
+    if kind == "png":
+        is_whole = content[8:16] == _PNG_HEADER and content.find(_PNG_END, 33) > 0
+        is_right = is_whole and all(struct.unpack(">II", content[16:24]))
+    elif kind == "gif":
+        is_whole = content[4:6] in (b"7a", b"9a") and content.rstrip(b"\0").endswith(b";")
+        is_right = (
+            is_whole and len(content) > _GIF_HEADER and all(struct.unpack("<HH", content[6:10]))
+        )
+    else:
+        is_right = kind is not None and content.rfind(b"\xff\xd9") > 0
+    return kind if is_right else None
 
 
 def _make_files(found: Sequence[Found]) -> Iterator[tuple[str, str]]:

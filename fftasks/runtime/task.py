@@ -45,7 +45,7 @@ from fftasks.workflow.node import Node
 
 PACKS = ("values", "inner")
 KEPT = ("kept", "kept_inner")
-# inputs of a task whose metadata find room in its one argument: types and previews, and digests
+# maximum numbers of inputs for which a task's argument has room: with types and previews, and with digests
 MAX_DESCRIBED, MAX_DIGESTED = 100, 200
 _MAX_BYTES = 8192  # of each of the two texts in which the nodes of a task are told of
 
@@ -264,7 +264,7 @@ def _read_parameters(document: Mapping[str, Any], nodes: Sequence[Node]) -> dict
 
 
 def _write(task: Task, values: Values, told: Told, outputs: Mapping[str, str]) -> dict[str, str]:
-    """Write the outputs with values; return the digests of their files."""
+    """Write the outputs that have values; return the digests of their files."""
     for path in outputs.values():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     if "values" not in outputs:  # a node alone

@@ -45,13 +45,14 @@ class Rule(NamedTuple):
     def allowed(self) -> str:
         """What the setting may be, in words."""
         if self.choices:
-            return f"one of {', '.join(choice or 'nothing' for choice in self.choices)}"
+            return f"one of {', '.join(choice or _EMPTY for choice in self.choices)}"
         if self.example:
             return f"{_KINDS[type(self.default)]} such as {self.example}"
         least = f", at least {self.least:g}" if self.least > -math.inf else ""
         return f"{_KINDS[type(self.default)]}{least}"
 
 
+_EMPTY = '""'  # a choice that is the empty string, in messages
 Rules = Mapping[str, Rule]  # by dotted key, such as "kfp.host"
 
 

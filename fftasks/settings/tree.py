@@ -85,7 +85,7 @@ class RegistrySettings(_Section):
     username: str = _setting("", "who pushes; empty takes Docker's own login")
     password: str = _setting("", "better ${NAME} than the password itself", secret=True)
     token_server: str = _setting(
-        "", "host of a token server in another domain that may get the password; seldom needed"
+        "", "host of a token server in another domain that may receive the password"
     )
 
 
@@ -150,7 +150,11 @@ class KFPSettings(_Section):
         False,
         "send credentials also over plain HTTP; not needed for localhost and *.svc names",
     )
-    timeout_s: float = _setting(30.0, "seconds to wait for an answer", least=0.1)
+    timeout_s: float = _setting(
+        30.0,
+        "seconds without a byte after which a request fails; an answer may take four times as long",
+        least=0.1,
+    )
     watch: bool = _setting(
         False, "follow a run that was submitted to its end, as `doit submit --watch` does"
     )
@@ -165,14 +169,14 @@ class KFPSettings(_Section):
     )
     allow_tokens: tuple[str, ...] = _setting(
         (),
-        "what is sent although it looks like a secret, by the names in the error, such as [fetch.url]",
+        "arguments and settings to send although they look like secrets, such as [fetch.url]",
     )
     service_account: str = _setting(
         "", "the Kubernetes account that runs work as; empty leaves it to the cluster"
     )
     pipeline_root: str = _setting(
         "",
-        "where runs leave results, such as s3://bucket/runs; results elsewhere are not read",
+        "where runs store results, such as s3://bucket/runs; results elsewhere are not read",
     )
 
 
@@ -182,7 +186,7 @@ class ObjectStoreSettings(_Section):
 
     mount: str = _setting(
         "",
-        "the mounted store: a folder with the buckets; links that lead out of it are not followed",
+        "folder with the mounted buckets; links that lead out of it are not followed",
     )
     endpoint: str = _setting(
         "",

@@ -1,17 +1,22 @@
 """Find secrets in the values of a user's program, and hide them where values are shown.
 
-A secret is what the rules of the secret gate find in a text (secret_rules.py), and each value that is known
-to be one: of a variable of the environment, or of a setting. Texts and bytes are looked for at any depth:
+A secret is a string that matches a rule of secret_rules.py, or the known value of an environment variable or
+setting that is a secret. The examiner searches values recursively; this table lists what it searches in each
+type of value:
 
-    value                           what is looked through
-    str, bytes, bytearray           itself; of bytes also UTF-16, as ASCII characters stand in it
+    type of value                   what is searched
+    str                             the text
+    bytes, bytearray                the bytes without NUL bytes, so that ASCII text in UTF-16 is found too
     list, tuple, set, dict, …       items and keys
     run parameter                   its default
-    path, enum                      its text, its value
-    partial, function, method       arguments; defaults and the values that it closes over; its object
-    numpy array, pandas object      texts and objects in it
-    any other object                its attributes, or else what pickle would keep of it
-    module, class                   nothing: they are code
+    path                            its text
+    enum                            its value
+    functools.partial               the function and its arguments
+    function                        defaults, and the variables of its closure
+    method                          the object that it is bound to
+    numpy array, pandas object      strings and objects in it
+    any other object                its attributes; if it has none, the state that pickle would save
+    module, class                   nothing, because they are code
 """
 
 from __future__ import annotations
@@ -36,24 +41,24 @@ from fftasks.workflow.parameter import Parameter
 from fftasks.workflow.pending import Result
 
 _PLAIN = frozenset({int, float, bool, complex, type(None), type(...), type, types.ModuleType})
-_MOST = 200_000  # values in one argument: beyond, it is data
-_LONGEST = 1_000_000  # characters of a text that are looked through
+_MOST = 200_000  # values in one argument; the rest of a larger argument is not searched
+_LONGEST = 1_000_000  # characters of a text that are searched
 _LONGEST_PLACE = 120
 _BATCH = 1 << 16  # characters
 
 
-# how a value is reached from the one around it: a text, the index of an item, or a key in a tuple; the place
-# is written out only where a secret is
+# One step from a container to a value: a text, the index of an item, or a tuple with a key. Paths are
+# formatted only for findings, for speed.
 Step = str | int | tuple[Any]
-Place = tuple[Any, ...]  # () or (place of the value around it, step)
+Place = tuple[Any, ...]  # () or (place of the container, step)
 
 
 class Found(NamedTuple):
     """A secret in a value.
 
     Attributes:
-        place: Where it stands, as Python would write it behind the value's name: `["auth"].token`.
-        kind: Kind of the token, or what it is the value of.
+        place: Path to the secret in Python's syntax, appended to the value's name: `["auth"].token`.
+        kind: Kind of the token, or the name of the variable or setting that has this value.
         text: The secret itself.
     """
 
@@ -63,7 +68,7 @@ class Found(NamedTuple):
 
 
 class _Hidden:
-    """What stands for an object with a secret in it, where values are shown."""
+    """Placeholder that is displayed instead of an object that contains a secret."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -73,10 +78,10 @@ class _Hidden:
 
 
 class Examiner:
-    """Finds secrets in values, and hides them.
+    """The examiner finds secrets in values, and hides them.
 
     Args:
-        known: Values that are secrets -> what they are, such as "the value of API_TOKEN".
+        known: Known secrets with their descriptions, such as {"…": "the value of API_TOKEN"}.
     """
 
     def __init__(self, known: Mapping[str, str]) -> None:
@@ -105,13 +110,13 @@ class Examiner:
         return found
 
     def hide(self, text: str) -> str:
-        """Return a text with the secrets taken out of it."""
+        """Return a text with its secrets replaced by "•••"."""
         if self._known is not None:
             text = self._known.sub(HIDDEN, text)
         return hide_tokens(text)
 
     def describe(self, value: Any) -> str:
-        """Return one short line for a value with a secret in it, without the secret."""
+        """Return a one-line description of a value without its secrets."""
         try:
             return self.hide(describe_constant(self._redact(value)))
         except RecursionError:
@@ -146,18 +151,18 @@ def examine_here() -> Examiner:
 
 
 def hide_value(value: Any) -> Any:
-    """Return a JSON value, or a text that shows it if there is a secret in it."""
+    """Return a JSON value unchanged if it has no secret, else a text that shows it without its secrets."""
     examiner = examine_here()
     return examiner.describe(value) if examiner.find(value) else value
 
 
 def _list_forms(value: str) -> set[str]:
-    """Return a value as it stands in texts, in URLs and in JSON."""
+    """Return the forms of a value: as plain text, in URLs and in JSON."""
     return {value, quote(value, safe=""), json.dumps(value)[1:-1]}
 
 
 def _batch(texts: Iterable[tuple[Place, str]]) -> Iterator[list[tuple[Place, str]]]:
-    """Yield texts many at a time: to look through a long one is faster than through many short ones."""
+    """Group texts into batches, because one search of a long text is faster than many of short texts."""
     batch: list[tuple[Place, str]] = []
     size = 0
     for place, text in texts:
@@ -173,7 +178,9 @@ def _batch(texts: Iterable[tuple[Place, str]]) -> Iterator[list[tuple[Place, str
 def _list_texts(value: Any) -> Iterator[tuple[Place, str]]:
     """Yield each text in a value, with its place."""
     queue: list[tuple[Place, Any]] = [((), value)]
-    seen: dict[int, Any] = {}  # the values too, or else an id could come again
+    seen: dict[
+        int, Any
+    ] = {}  # it keeps the values alive, because Python reuses the id of a deleted value
     while queue and len(seen) < _MOST:
         place, value = queue.pop()
         kind = type(value)
@@ -188,13 +195,13 @@ def _list_texts(value: Any) -> Iterator[tuple[Place, str]]:
         seen[id(value)] = value
         try:
             inner = [((place, step), one) for step, one in _list_inner(value)]
-        except Exception:  # noqa: BLE001 - the border to the user's code: nothing can be read of it
+        except Exception:  # noqa: BLE001 - user code raised; the object cannot be inspected
             inner = []
         queue += reversed(inner)
 
 
 def _list_inner(value: Any) -> Iterator[tuple[Step, Any]]:
-    """Yield what is in a value, with the step that leads to it."""
+    """Yield the values in a container or object, with the step that leads to each of them."""
     if isinstance(value, Parameter):
         yield f" (default of run parameter {value.name})", value.default
     elif isinstance(value, Result):
@@ -254,7 +261,7 @@ def _list_attributes(value: Any) -> Iterator[tuple[Step, Any]]:
 
 
 def _list_kept(value: Any) -> Iterator[tuple[Step, Any]]:
-    """Yield what pickle would keep of an object that has no attributes: a queue, a compiled pattern."""
+    """Yield the state that pickle would save of an object without attributes, such as a queue."""
     reducer = copyreg.dispatch_table.get(type(value))
     reduced = reducer(value) if reducer else value.__reduce_ex__(4)
     if isinstance(reduced, tuple):

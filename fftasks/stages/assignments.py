@@ -5,9 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from fftasks.settings.secrets import classify_secret_name
 from fftasks.stages.secret_places import Place
 from fftasks.stages.secret_rules import Hit, list_places
-from fftasks.stages.secret_values import LITERAL, PROGRAM, SETTING, is_key, is_password
+from fftasks.stages.secret_values import (
+    LITERAL,
+    PROGRAM,
+    SETTING,
+    Strictness,
+    decode,
+    is_key,
+    is_password,
+)
 from fftasks.stages.tokens import NEAR_BYTES
 
 LONGEST_KEY = 512
@@ -73,7 +82,7 @@ _KEY_NAME = re.compile(
     (?: (?:bearer|basic|token) [ ] )? [rbu]? \\?["'`]? $"""
 )
 # the name of a type, or of what is not secret any more
-_ORDINARY_BEFORE = (b"::", b"encrypted", b"encrypted_", b"encrypted-", b"hashed", b"hashed_")
+_ORDINARY_BEFORE = (b"::", b"encrypted", b"encrypted_", b"encrypted-")
 _CLIENT_TOKEN = re.compile(rb"client[_-]?token[\"']?\s{0,4}[:=]\s{0,4}[\"']?$")
 _UUID = re.compile(rb"(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _COMMAND = re.compile(
@@ -94,33 +103,76 @@ _VARIABLE = re.compile(
     (?: (?P<quote>["']) (?P<quoted> [^\r\n]{1,400}? ) (?P=quote) | (?P<bare> [^\s"'#][^\s"']* ) )
     [ \t]* (?:\#|\r?$)"""
 )
-_SECRET_NAME = re.compile(
-    rb"""(?ix) .* (?: passw(?:or)?d | passphrase | pwd | (?:^|_)pass | (?:^|_)pw | secret | token | salt
-    | (?:api|access|private|secret|encryption|signing|auth|master|account|shared|service|fernet|license)_?key
-    | credentials? | cookie | _key | _sas | _dsn | _pat )
-    (?: _?(?:base|value|prod|dev|staging|b64|base64|\d+) )?"""
-)
-_PASSWORD_NAME = re.compile(rb"(?i)passw|passphrase|pwd|(?:^|_)pass(?:_|$)")
 _ORDINARY_NAME = re.compile(
     rb"(?i)(?:id|ids|sha\d*|hash|digest|version|rev|revision|commit|uuid|ur[li]|host|image|tag|bucket|path)$"
 )
 _QUOTE = re.compile(rb"[\"'`]$|(?:bearer|basic|token) $")
 _PLAIN_KEY = re.compile(rb"[\w+/=-]{16,}")
+_LONG_PROGRAM = PROGRAM._replace(length=12)
+_TEXT_WORDS = "pass pwd psw pw secret token key auth bearer cred cookie jwt pat sas".split()
+# what _TEXT_VALUE may match, in a text in small letters: a search that ignores case takes four times as long,
+# and so does one that has the words in a group
+_TEXT_ANCHOR = re.compile(
+    "|".join(rf"{word}[\w.-]{{0,40}}\\?[\"'`]?\s{{0,3}}[:=]" for word in _TEXT_WORDS).encode()
+    + rb"|bearer |--[a-z]| -p|-u "
+)
+_LONGEST_NAME = 40
+_LONGEST_COMMAND = 4096
+_NAME_BYTES = b"-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+# NAME=value, NAME: value, --name value, Authorization: Bearer value
+_TEXT_VALUE = re.compile(
+    rb"""(?xi)
+    (?: (?P<name> [\w.-]{2,80} ) (?P<is> \\?["'`]? \s{0,3} (?: [:=] | => ) \s{0,3} )
+      | (?P<option> --[\w-]{2,40} | bearer ) [ ]{1,3} )
+    \\?(?P<quote>["'`])? (?: (?P<scheme> bearer | basic | token | apikey ) [ ]{1,3} )?
+    (?: (?(quote) (?P<quoted> (?:(?!(?P=quote))[^\\\r\n]){5,512} ) \\?(?P=quote) | (?!) )
+      | (?P<bare> [^\s"'`;&<>(\\]{5,512} ) )"""
+)
+_USER_OPTION = re.compile(
+    rb"""(?x) (?<!\S) (?: -u | --user ) (?: [ ]{1,3} | = )
+    ["']? [^\s:"'$]{1,60} : (?P<value> [^\s"'`]{6,200} )"""
+)
 
 
-def is_secret_name(name: bytes) -> bool:
-    """Tell whether a variable or a key is named like a secret."""
-    return _SECRET_NAME.fullmatch(name) is not None
+def is_secret_literal(name: str, value: bytes, least: Strictness) -> bool:
+    """Tell whether a literal value is a secret because of its name.
+
+    Args:
+        name: Name of the variable, argument, key or option that has the value.
+        value: The value.
+        least: What a password must at least have to count.
+    """
+    if len(value) > LONGEST_KEY or not (kind := classify_secret_name(name)):
+        return False
+    if kind == "password":
+        return is_password(value, least)
+    return is_key(value) or (kind == "secret" and is_password(value, _LONG_PROGRAM))
+
+
+def find_in_text(data: bytes) -> Iterator[Hit]:
+    """Yield the secrets that a name says in any text: in headers, options and connection strings."""
+    line_end = 0
+    for anchor in _TEXT_ANCHOR.finditer(data.lower()):
+        begin = at = anchor.start()
+        while begin > max(0, at - _LONGEST_NAME) and data[begin - 1] in _NAME_BYTES:
+            begin -= 1
+        if (match := _TEXT_VALUE.match(data, begin)) and (span := _find_in_pair(data, match)):
+            yield Hit("secret-by-name", *span)
+        if at >= line_end and b"-" in anchor[0][:2]:
+            line_begin = data.rfind(b"\n", max(0, at - LONGEST_KEY), at) + 1
+            line_end = data.find(b"\n", at, at + _LONGEST_COMMAND)
+            line_end = min(at + _LONGEST_COMMAND, len(data)) if line_end < 0 else line_end
+            yield from _find_in_command(data, line_begin, line_end)
 
 
 def find_assignments(data: bytes, begin: int, end: int, place: Place) -> Iterator[Hit]:
-    """Yield the literal values that are named like a password, and passwords in commands and calls.
+    """Yield literal values of variables that are named like a password, and passwords in commands and calls.
 
     Args:
-        data: The text, with some context before and behind the range.
+        data: The text, with some context before and after the range.
         begin: Where the range begins.
         end: Where it ends.
-        place: What the path of the file says.
+        place: Class of the file.
     """
     rule = _name_rule("password", place)
     lower = data.lower()
@@ -165,8 +217,8 @@ def find_variables(data: bytes, begin: int, end: int) -> Iterator[Hit]:
             return
         group = "quoted" if match["quoted"] else "bare"
         name, value = match["name"], match[group]
-        if is_secret_name(name):
-            is_secret = is_password(value, LITERAL if _PASSWORD_NAME.search(name) else SETTING)
+        if kind := classify_secret_name(name.decode()):
+            is_secret = is_password(value, LITERAL if kind == "password" else SETTING)
         else:
             is_secret = bool(_PLAIN_KEY.fullmatch(value)) and not _ORDINARY_NAME.search(name)
             is_secret = is_secret and is_key(value)
@@ -175,7 +227,7 @@ def find_variables(data: bytes, begin: int, end: int) -> Iterator[Hit]:
 
 
 def find_named_key(data: bytes, begin: int, end: int, place: Place) -> Iterator[Hit]:
-    """Yield a word if it looks drawn at random and what stands before it names it a key or a token."""
+    """Yield a word if it looks random and the text before it names it a key or a token."""
     while begin < end and data[begin] in b"+-./":
         begin += 1
     before = data[max(0, begin - NEAR_BYTES) : begin].lower()
@@ -192,6 +244,33 @@ def find_named_key(data: bytes, begin: int, end: int, place: Place) -> Iterator[
         yield Hit(_name_rule("key", place), begin, end)
 
 
+def _find_in_command(data: bytes, begin: int, end: int) -> Iterator[Hit]:
+    """Yield the passwords in the options of a command in any text."""
+    for pattern, least in ((_USER_OPTION, SETTING._replace(length=8)), (_COMMAND, SETTING)):
+        for match in pattern.finditer(data, begin, end):
+            if is_password(match["value"], least):
+                yield Hit("password-in-command", *match.span("value"))
+
+
+def _find_in_pair(data: bytes, match: re.Match[bytes]) -> tuple[int, int] | None:
+    """Return where the value of a name is in a text, if it is a secret."""
+    group = "bare" if match["quoted"] is None else "quoted"
+    value = match[group] if group == "quoted" else match[group].rstrip(b",.)}]")
+    if data[match.end() : match.end() + 1] == b"(":
+        return None  # a call
+    name = (match["name"] or match["option"]).decode("latin-1")
+    has_scheme = match["scheme"] or name.lower() == "bearer"
+    is_setting = (
+        name.startswith("--")
+        or (name.isupper() and match["is"] == b"=")
+        or b";" in data[max(0, match.start() - 1) : match.end() + 1]
+    )
+    is_secret = is_secret_literal(name, value, SETTING if is_setting else PROGRAM)
+    if is_secret or (has_scheme and (is_key(value) or b":" in decode(value))):
+        return match.start(group), match.start(group) + len(value)
+    return None
+
+
 def _find_pairs(data: bytes, lower: bytes, begin: int, end: int) -> Iterator[Hit]:
     """Yield the values of lists that have names and values, in either order, as for a container's env."""
     for at in list_places(lower, (b"value",), begin, end):
@@ -203,11 +282,10 @@ def _find_pairs(data: bytes, lower: bytes, begin: int, end: int) -> Iterator[Hit
         if name is None:
             continue
         group = "quoted" if match["quoted"] else "bare"
-        if _PASSWORD_NAME.search(name["name"]):
-            if is_password(match[group], SETTING):
-                yield Hit("password-in-config", *match.span(group))
-        elif is_secret_name(name["name"]) and is_key(match[group]):
-            yield Hit("key-in-config", *match.span(group))
+        text = name["name"].decode("latin-1")
+        if is_secret_literal(text, match[group], SETTING):
+            what = "password" if classify_secret_name(text) == "password" else "key"
+            yield Hit(f"{what}-in-config", *match.span(group))
 
 
 def _name_rule(what: str, place: Place) -> str:
@@ -215,7 +293,7 @@ def _name_rule(what: str, place: Place) -> str:
 
 
 def _is_name(lower: bytes, match: re.Match[bytes]) -> bool:
-    """Tell whether what matched is a whole name, and the name of a secret."""
+    """Return whether the match is a whole name, and the name of a secret."""
     at, word = match.start(), match["word"].lower()
     before = lower[max(0, at - 1) : at]
     if (
@@ -232,7 +310,7 @@ def _is_name(lower: bytes, match: re.Match[bytes]) -> bool:
 
 
 def _find_value(data: bytes, match: re.Match[bytes], place: Place) -> tuple[int, int] | None:
-    """Return where the value of an assignment is, if it is a secret."""
+    """Return the begin and end of an assignment's value if it is a secret, else None."""
     group = "bare" if match["quoted"] is None else "quoted"
     line = data[max(0, match.start() - 200) : match.start()].rpartition(b"\n")[2]
     value: bytes | None = match[group]
@@ -253,21 +331,21 @@ def _find_value(data: bytes, match: re.Match[bytes], place: Place) -> tuple[int,
 
 
 def _cut_value(data: bytes, match: re.Match[bytes], line: bytes, place: Place) -> bytes | None:
-    """Return the value without quotes of an assignment; None if it is none."""
+    """Return the value of an assignment without quotes; None if it is not a value."""
     value = match["bare"]
     if match["tag"]:
         return value if data[match.end("bare") :][:1] == b"<" else None
     if match["block"]:
         return value
     if b"=" in match[0][: match.start("bare") - match.start()] and _CONNECTION.search(line):
-        return re.split(rb"[;&]", value)[0]  # in the text that opens a connection
+        return re.split(rb"[;&]", value)[0]  # in a connection string
     if place.kind == "code" or not _LINE_END.match(match["after"]):
         return None
     return value.rstrip(b",;)}]")
 
 
 def _takes_space(line: bytes, group: str, place: Place) -> bool:
-    """Tell whether a value may follow a name after a space: in commands, SQL and some settings."""
+    """Return whether a space may separate name and value, as in commands, SQL and some settings."""
     if place.kind == "shell":
         return group == "quoted" or line.rstrip(b"-").endswith(b" ") or b"ENV " in line.upper()
     return place.kind == "config" and line.strip(b" \t-").lower() in {b"", b"require"}

@@ -56,6 +56,13 @@ def make(  # noqa: PLR0913 - they are what it takes
     }
 
 
+def describe_origin(origin: str) -> str:
+    """Return where image.base was set, for a message: " (set in config/prod.yaml:3)"."""
+    if origin == "default":
+        return " (the built-in default)"
+    return f" (set in {origin})" if origin else ""
+
+
 def find_inputs(name: str, platform: str) -> dict[str, str]:
     """Return the inputs that a record of this base would have."""
     return {"base": name, "platform": platform}

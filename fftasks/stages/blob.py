@@ -60,7 +60,7 @@ class Blobs:
         return is_regular(self.path(digest))
 
     def read(self, digest: str) -> bytes:
-        """Return a small blob; raise FileNotFoundError if it is missing or its content is another one."""
+        """Return a small blob; raise FileNotFoundError if it is missing or its digest does not match."""
         content = read_bytes(self.path(digest))
         if digest_bytes(content) != digest:
             remove(self.path(digest))
@@ -68,7 +68,7 @@ class Blobs:
         return content
 
     def is_whole(self, digest: str) -> bool:
-        """Tell whether a blob is there with the content that its name says; remove it if not."""
+        """Return whether a blob exists and matches its digest; remove it if it does not match."""
         if not self.has(digest):
             return False
         if digest_file(self.path(digest)) == digest:

@@ -62,7 +62,7 @@ def make(folder: Path, target: Path, settings: ContextSettings = _DEFAULTS) -> R
 def measure(folder: Path, target: Path, settings: ContextSettings = _DEFAULTS) -> Record:
     """Return the record that make() would give now; writes nothing. Raises as make() does."""
     patterns = read_ignore(folder, settings.ignore)
-    listing = list_folder(folder, patterns)
+    listing = list_folder(folder, patterns, target.parent)
     try:
         rows, allowed = _measure(Mirror(folder, target), listing, settings, remember=False)
     except MovedError as exc:
@@ -80,9 +80,9 @@ def look(
     if previous is None:
         return ["never ran"]
     if previous.get("version") != VERSION:
-        return ["fftasks makes it in another way now"]
+        return ["the algorithm of this stage changed"]
     patterns = read_ignore(folder, settings.ignore)
-    listing = list_folder(folder, patterns)
+    listing = list_folder(folder, patterns, target.parent)
     mirror = Mirror(folder, target)
     inputs = _digest_inputs(previous, settings, patterns)
     if mirror.is_stamped(listing, inputs):
@@ -99,7 +99,7 @@ def look(
 
 
 def _update(folder: Path, target: Path, settings: ContextSettings, patterns: Ignore) -> Record:
-    listing = list_folder(folder, patterns)
+    listing = list_folder(folder, patterns, target.parent)
     mirror = Mirror(folder, target)
     rows, allowed = _measure(mirror, listing, settings)
     try:

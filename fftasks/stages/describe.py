@@ -2,7 +2,7 @@
 
 python -m fftasks.stages.describe ROOT FILE DESCRIPTOR
 
-It is not in graph/ since it looks for secrets in arguments, as the stages do in files.
+It is not in graph/ because it searches arguments for secrets, with the rules that the stages use for files.
 """
 
 from __future__ import annotations

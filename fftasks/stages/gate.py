@@ -13,15 +13,15 @@ _SHOWN = 20
 _REASONS = {
     "json-web-token": "a signed token that has not expired",
     "private-key": "a private key",
-    "password-in-url": "a URL with a password; take the name and the password out of it",
-    "registry-login": "what `docker login` stores for a registry",
-    "kubernetes-login": "what logs in to a cluster",
-    "kubernetes-secret": "a value of a Secret; Base64 hides nothing",
-    "terraform-state": "Terraform writes all values into its state, passwords too",
-    "plain-setting": "write ${NAME} in its place, and set NAME in the environment",
+    "password-in-url": "a URL with a password; remove the user name and the password from the URL",
+    "registry-login": "credentials for a registry, as `docker login` stores them",
+    "kubernetes-login": "credentials for a cluster",
+    "kubernetes-secret": "a value of a Secret; Base64 is not encryption",
+    "terraform-state": "the state of Terraform contains all values, including passwords",
+    "plain-setting": "write ${NAME} instead, and set NAME in the environment",
     "dotenv": "a variable that is named like a secret and has a value",
-    "login-file": "a password in a file of logins",
-    "key-store": "a file of this name holds keys or logins",
+    "login-file": "a password in a file that stores logins",
+    "key-store": "files with this name contain keys or logins",
     "password-in-config": "a literal value of a key that is named like a password",
     "key-in-config": "a random value of a key that is named like a token",
     "password-in-code": "a literal value that is named like a password",
@@ -41,14 +41,14 @@ def check(found: Mapping[str, Sequence[Finding]], allow: Iterable[str] = ()) -> 
     """Return the findings that are allowed.
 
     Args:
-        found: The findings of each file, by path, in the order of the message.
+        found: Findings of each file, by path. The message lists them in this order.
         allow: Paths and patterns in the syntax of .dockerignore.
 
     Returns:
         The findings in files that a pattern allows, as rows of the record.
 
     Raises:
-        SecretError: There are other findings; the error names all of them, and no value.
+        SecretError: There are other findings; the error names all of them, but no value.
         SettingsError: A pattern is invalid.
     """
     patterns = Ignore(parse(tuple(allow), "setting context.allow"))
@@ -79,9 +79,21 @@ def _refuse(rows: list[Row]) -> SecretError:
     return SecretError(
         f"context: {what} would get into the image",
         found=lines,
-        tip=f"to keep a file out, add a line such as {line!r} to .dockerignore; nodes get secrets by "
-        f"secret_env and secret_files; if it is no secret, name it in the setting context.allow: [{line!r}]",
+        tip="\n".join(_list_tips({str(rule) for *_, rule in rows}, line)),
     )
+
+
+def _list_tips(rules: set[str], line: str) -> list[str]:
+    """Return what to do about findings of some rules, one idea each; line: the pattern of a file."""
+    tips = []
+    if "plain-setting" in rules:
+        tips.append("write ${NAME} in place of the value, and set NAME in the environment")
+    if rules != {"plain-setting"}:
+        tips += [
+            f"to keep a file out, add a line such as {line!r} to .dockerignore",
+            "if a node needs the secret, use secret_env or secret_files",
+        ]
+    return [*tips, f"if it is no secret, set context.allow: [{line!r}]"]
 
 
 def _format(path: str | int, line: str | int, rule: str | int) -> str:

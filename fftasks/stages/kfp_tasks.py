@@ -122,8 +122,8 @@ def name_task(slug: str) -> str:
 def limit_previews(tasks: Mapping[str, Document], *, preview: bool) -> None:
     """Set in the environment of tasks how much of their results their containers may show.
 
-    Metadata of a task's inputs stand in one argument of its container, so that tasks with many inputs take
-    from tasks that tell less.
+    One argument of the container contains the metadata of all inputs of a task, so the sources of a task with
+    many inputs write fewer metadata.
 
     Args:
         tasks: Tasks of one workflow; changed in place.

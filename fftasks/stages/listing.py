@@ -68,16 +68,19 @@ def read_ignore(folder: Path, extra: tuple[str, ...] = ()) -> Ignore:
     return Ignore([*parse(lines, ".dockerignore"), *parse(extra, "setting context.ignore")])
 
 
-def list_folder(folder: Path, ignore: Ignore) -> Listing:
+def list_folder(folder: Path, ignore: Ignore, state: Path | None = None) -> Listing:
     """Return what of a folder gets in, sorted by path; sockets, pipes and devices do not.
+
+    state: the state folder; if it is a link to a folder inside this one, that folder is left out as well
 
     Raises ContextError for a folder that cannot be read, and for a link that leaves the folder.
     """
     root = folder.resolve()
+    hidden = os.path.realpath(state) if state else ""
     found = Listing()
     waiting = [_Folder()]
     while waiting:
-        waiting += _list_one(root, waiting.pop(), ignore, found)
+        waiting += _list_one(root, waiting.pop(), ignore, found, hidden)
     holding = list_parents([*found.files, *found.links, *found.folders])
     return Listing(
         {path: found.files[path] for path in sorted(found.files)},
@@ -96,11 +99,13 @@ def refuse(path: str, exc: OSError) -> ContextError:
     )
 
 
-def _list_one(root: Path, folder: _Folder, ignore: Ignore, found: Listing) -> list[_Folder]:
+def _list_one(
+    root: Path, folder: _Folder, ignore: Ignore, found: Listing, hidden: str
+) -> list[_Folder]:
     """Note what of a folder gets in; return the folders in it to look into."""
     try:
         with os.scandir(root / folder.path) as entries:
-            kept = [entry for entry in entries if entry.name not in NEVER]
+            kept = [entry for entry in entries if entry.name not in NEVER and entry.path != hidden]
         if folder.path:
             if not folder.asked_for and any(entry.name == _ENVIRONMENT for entry in kept):
                 if not _is_asked_for(folder.path, ignore):

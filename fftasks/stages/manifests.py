@@ -1,4 +1,4 @@
-"""Find what is secret in Kubernetes' manifests: the values of Secrets, and what logs in in kubeconfigs."""
+"""Find secrets in Kubernetes manifests: the values of Secrets, and credentials in kubeconfigs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fftasks.stages.assignments import is_secret_name
+from fftasks.settings.secrets import is_secret_name
 from fftasks.stages.secret_rules import has_url_password
 from fftasks.stages.secret_values import LITERAL, PROGRAM, SETTING, decode, is_password
 
@@ -19,7 +19,7 @@ Check = Callable[[str, bytes], bool]
 
 
 def is_manifest(data: bytes) -> bool:
-    """Tell whether a file may hold a Secret or a kubeconfig."""
+    """Return whether a file may contain a Secret or a kubeconfig."""
     return b"kind" in data and _KIND.search(data) is not None
 
 
@@ -29,13 +29,14 @@ def find_in_manifests(
     """Find the secrets in YAML or JSON documents of Kubernetes.
 
     Args:
-        data: The documents; what follows a mistake in the syntax is not looked at.
-        is_kubeconfig: The file is known as a kubeconfig by its name.
-        check: Tells whether a file of a name has a secret in it; a Secret may hold files.
+        data: The documents. Text after a syntax error is not searched.
+        is_kubeconfig: Whether the name of the file is that of a kubeconfig.
+        check: Function that returns whether a file of some name contains a secret; a Secret may contain
+            files.
 
     Yields:
-        The line of each value of a Secret and each secret of a kubeconfig, and the rule; "" as the
-        rule if the value is no secret, whatever its name says.
+        The line of each value of a Secret and each credential of a kubeconfig, and the rule. The rule is ""
+        if the value is not a secret although its name suggests it.
     """
     import yaml
 
@@ -44,7 +45,7 @@ def find_in_manifests(
         for root in yaml.compose_all(data, loader):
             yield from _find_in_manifest(root, is_kubeconfig=is_kubeconfig, check=check)
     except (yaml.YAMLError, UnicodeError, RecursionError):
-        return  # a template, or no YAML at all
+        return  # a template, or invalid YAML
 
 
 def _find_in_manifest(root: Any, *, is_kubeconfig: bool, check: Check) -> Iterator[tuple[int, str]]:
@@ -79,7 +80,7 @@ def _is_secret(name: str, value: bytes, check: Check) -> bool:
         return check(".dockerconfigjson" if "docker" in name else "secret.conf", value)
     if b"://" in value:
         return has_url_password(value)
-    strictness = SETTING if is_secret_name(name.encode()) else PROGRAM
+    strictness = SETTING if is_secret_name(name) else PROGRAM
     return is_password(value, strictness._replace(length=_SHORTEST))
 
 
@@ -94,7 +95,7 @@ def _list_items(node: Any) -> list[Any]:
 
 
 def _walk(node: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the name and the node of each text in a mapping and those below it."""
+    """Yield the name and the YAML node of each string in a mapping and in nested mappings."""
     for name, value in _list_fields(node).items():
         if isinstance(value.value, str):
             yield name, value

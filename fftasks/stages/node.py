@@ -292,14 +292,14 @@ def _make_record(
 
 
 def show_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of run parameters as a record has them, for explanations: without secrets."""
+    """Return the values of run parameters for the record, without secrets; they explain later runs."""
     from fftasks.stages.arguments import hide_value  # few nodes have run parameters
 
     return {name: hide_value(value) for name, value in values.items()}
 
 
 def _hide(text: str) -> str:
-    """Return a text that shows a result without secrets in it."""
+    """Return a preview of a result without its secrets."""
     if len(text) < _SHORTEST_SECRET:
         return text
     from fftasks.stages.arguments import examine_here

@@ -134,7 +134,7 @@ def list_reasons(old: Record | None, wish: Wish) -> Iterator[str]:
         return
     before, now = old["inputs"], find_inputs(wish)
     if old.get("version") != VERSION:
-        yield "fftasks makes it in another way now"
+        yield "the algorithm of this stage changed"
     elif before.get("repository") != now["repository"]:
         yield f"images are in {now['repository']} now"
     elif before.get("pin") != now["pin"]:

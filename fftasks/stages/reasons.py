@@ -28,7 +28,7 @@ def list_reasons(
     if record is None or "inputs" not in record:
         return ["never ran"]
     if record.get("version") != VERSION:
-        return ["fftasks counts in another way now"]
+        return ["the fingerprint algorithm changed"]
     old = functools.cache(lambda: store.read_code(name_pieces(record["inputs"])))
     reasons = [
         reason

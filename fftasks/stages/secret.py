@@ -1,6 +1,7 @@
-"""Find what should stay private in a file or a text: keys, tokens and passwords, by line and rule.
+"""Find secrets in files and texts: private keys, tokens and passwords.
 
-secret_rules.py lists the rules. The value of a secret never leaves this module.
+Findings in a file are lines and rules; secret_rules.py lists the rules. Findings never contain the value of a
+secret.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from fftasks.stages.secret_places import Place, classify
 from fftasks.stages.secret_rules import Hit
 
 HIDDEN = "•••"
-_OVERLAP_BYTES = 1 << 13  # no rule looks further ahead
-_BEHIND_BYTES = 512  # nor further back
+_OVERLAP_BYTES = 1 << 13  # no rule reads further ahead
+_BEHIND_BYTES = 512  # no rule reads further back
 _MOST = 20  # findings per file
-_HEAD_BYTES = 1 << 13  # where a NUL says that a file is no text, as git has it
+_HEAD_BYTES = 1 << 13  # a NUL in these bytes means that a file is binary, as in git
 _DOCUMENT_BYTES = 1 << 20  # a larger manifest is not parsed
-_BINARY_BYTES = 1 << 26  # beyond this, a binary file is not searched
-_ZEROS = 0.35  # share of NULs from which on a file without any mark is in UTF-16
+_BINARY_BYTES = 1 << 26  # the rest of a larger binary file is not searched
+_ZEROS = 0.35  # minimum share of NULs in a UTF-16 file without a byte order mark
 _ENCODED_PEM = b"LS0tLS1CRUdJTi"  # "-----BEGIN" in Base64
 _KEY_NAMES = (b"X-Amz-Credential=", b"AWSAccessKeyId=", b"Credential=")
 
@@ -46,7 +47,7 @@ class Finding:
 
 
 class Token(NamedTuple):
-    """A secret in a text: its kind, and where it begins and ends (in characters)."""
+    """A secret in a text: its kind, and its begin and end in characters."""
 
     kind: str
     begin: int
@@ -76,13 +77,13 @@ def find_tokens(text: str) -> list[Token]:
 
 
 def hide_tokens(text: str) -> str:
-    """Return a text in which "•••" stands for every token, key and password.
+    """Replace every token, key and password in a text by "•••".
 
     Args:
         text: Any text that is shown to people, such as a docstring or a line of a log.
 
     Returns:
-        The text with what find_tokens() finds replaced.
+        The text without the secrets that find_tokens() finds.
     """
     data = text.encode("utf-8", "surrogatepass")
     hits = _find_in_text(data)
@@ -94,10 +95,9 @@ def hide_tokens(text: str) -> str:
 
 def _find_in_text(data: bytes) -> list[Hit]:
     """Return what is secret in any text, whole and without overlaps."""
-    hits = [
-        *_find_tokens(data, 0, len(data), _ANYWHERE),
-        *secret_rules.find_structures(data, 0, len(data), _ANYWHERE),
-    ]
+    hits = [*_find_tokens(data, 0, len(data), _ANYWHERE), *assignments.find_in_text(data)]
+    if secret_rules.has_structure(data):
+        hits += secret_rules.find_structures(data, 0, len(data), _ANYWHERE)
     chosen: list[Hit] = []
     for hit in sorted(hits, key=lambda hit: (hit.begin, -hit.end)):
         if not chosen or hit.begin >= chosen[-1].end:
@@ -168,7 +168,7 @@ class Search:
             yield from assignments.find_assignments(data, begin, end, place)
 
     def _find_in_document(self, data: bytes) -> None:
-        """Look for what only a whole document says."""
+        """Search for secrets that only the structure of the whole document identifies."""
         place = self._place
         if place.is_test:
             return
@@ -184,7 +184,7 @@ class Search:
                 data, is_kubeconfig=place.is_kube, check=_has_secret
             ):
                 if self._found.get(line) in {"password-in-config", "key-in-config"}:
-                    del self._found[line]  # the manifest says better what it is
+                    del self._found[line]  # the rule for manifests is more precise
                 if rule:
                     self._found.setdefault(line, rule)
 
@@ -225,7 +225,7 @@ def _has_secret(path: str, data: bytes) -> bool:
 
 
 def _guess_encoding(head: bytes) -> str:
-    """Return the encoding of a text in UTF-16, with or without a mark at its beginning; else ""."""
+    """Return the encoding of a text in UTF-16, with or without a byte order mark; "" for other texts."""
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     even, odd = head[0::2], head[1::2]
@@ -239,7 +239,7 @@ def _guess_encoding(head: bytes) -> str:
 def _find_tokens(
     data: bytes, begin: int, end: int, place: Place, hint: bytes = b""
 ) -> Iterator[Hit]:
-    """Yield the tokens of the table, and random values that are named like a key."""
+    """Yield the tokens of the table, and random values of variables that are named like a key."""
     near = not place.is_quiet and place.kind != "data"
     for first, until in tokens.list_words(data, begin, end):
         found = tokens.find_in_word(data, first, until, near=near, hint=hint)
@@ -265,7 +265,7 @@ def _find_encoded_key(data: bytes, begin: int, end: int) -> Iterator[Hit]:
 
 
 def _is_reported(data: bytes, found: tokens.Found, place: Place) -> bool:
-    """Tell whether what has the format of a token may be one: it is no example, and has not expired."""
+    """Return whether a string in the format of a token may be valid: not an example, and not expired."""
     token, before = data[found.begin : found.end], data[max(0, found.begin - 40) : found.begin]
     if secret_values.is_placeholder(token):
         return False
@@ -279,7 +279,7 @@ def _is_reported(data: bytes, found: tokens.Found, place: Place) -> bool:
 
 
 def _digest_rules() -> str:
-    """Return a digest of all rules; with another one, files have to be searched again."""
+    """Return a digest of all rules; if it changes, files must be searched again."""
     modules = (
         assignments,
         manifests,

@@ -1,4 +1,4 @@
-"""What the path of a file says about its content: which rules of the secret check hold there."""
+"""Classify files by their paths, and decide which rules of the secret check apply to them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ _STORE = re.compile(
 
 
 class Place(NamedTuple):
-    """What the path of a file says about its content.
+    """The class of a file, derived from its path.
 
     kind: "config", "shell", "code", "docs", "data" or "other"
     """
@@ -82,18 +82,18 @@ class Place(NamedTuple):
 
     @property
     def is_quiet(self) -> bool:
-        """Only what certainly is a secret counts: documentation, samples and tests are full of examples."""
+        """Whether to report only certain secrets, because documentation and tests contain examples."""
         return self.is_test or self.is_sample or self.kind == "docs"
 
     @property
     def has_assignments(self) -> bool:
-        """Names of settings and variables mean something here."""
+        """Whether the names of settings and variables indicate secrets in this file."""
         return self.kind in {"config", "shell", "code"} and not self.is_quiet
 
 
 def classify(path: str) -> Place:
-    """Return what a path, relative to the project and with "/", says about a file."""
-    path = _COPY.sub("", path)  # a copy or a template is what it is made from
+    """Classify a file by its path, which is relative to the project and contains "/"."""
+    path = _COPY.sub("", path)  # a copy or a template counts as the file that it was made from
     kinds = (
         ("data", _DATA),
         ("docs", _DOCS),

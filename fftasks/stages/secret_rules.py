@@ -1,7 +1,8 @@
-r"""The rules of the secret check, and those that know a structure: keys, URLs, logins, our own settings.
+r"""The rules of the secret check, and those for structured secrets: keys, URLs, logins, settings of fftasks.
 
-Every rule wants a literal value that can hardly be anything else. What depends on the name of a setting or
-a variable depends on the kind of file too, because a check that stops people wrongly is soon switched off.
+Every rule requires a literal value that is very unlikely to be anything else than a secret. Rules for the
+names of settings and variables also depend on the kind of file, because users switch a check off if it has
+many false positives.
 
     rule                  where             what it finds
     <issuer>-token        any file          a token of token_table.py; those that only a word nearby
@@ -44,7 +45,7 @@ from fftasks.stages.secret_values import SETTING, count_classes, is_password, is
 
 ALLOWED_LINE = re.compile(rb"pragma: allowlist secret|gitleaks:allow")
 
-# in a program or in JSON a line ends in "\n", and quotes may stand between
+# in programs and in JSON, a line break may be written as "\n", with quotes around it
 _BREAK = rb"(?:\s|\\[nr]|[\"'(),]|\+(?=\s))"
 _PRIVATE_KEY = (
     rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:\s|\\[nr]|[\"'+(),]){0,40}"
@@ -76,10 +77,13 @@ _LOGIN_LINE = re.compile(
 _STATE = re.compile(rb"\"resources\"\s*:\s*\[\s*\{|\"outputs\"\s*:\s*\{\s*\"")
 _SIGNATURE = re.compile(rb"[?&](?:amp;)?sig=(?P<value>[A-Za-z0-9%+/]{40,60}(?:%3[Dd]|=))")
 _EXPIRY = re.compile(rb"[?&;]se=(\d{4})-(\d\d)-(\d\d)")
+_STRUCTURE = re.compile(
+    rb"://|-----BEGIN |PuTTY-User-Key-File-|\"kty\"|\"auths\"|client-key-data|sig="
+)
 
 
 class Hit(NamedTuple):
-    """A secret in a text: the rule that found it, and where the value begins and ends."""
+    """A secret in a text: the rule that found it, and the begin and end of the value."""
 
     rule: str
     begin: int
@@ -87,7 +91,7 @@ class Hit(NamedTuple):
 
 
 def list_places(data: bytes, words: Iterable[bytes], begin: int, end: int) -> Iterator[int]:
-    """Yield where one of some words begins in a range; many times faster than a search for a pattern."""
+    """Yield the positions of some words in a range; this is many times faster than a regular expression."""
     for word in words:
         at = data.find(word, begin, end + len(word))
         while 0 <= at < end:
@@ -96,7 +100,7 @@ def list_places(data: bytes, words: Iterable[bytes], begin: int, end: int) -> It
 
 
 def find_private_keys(data: bytes, begin: int, end: int) -> Iterator[Hit]:
-    """Yield the private keys in a text, each to its end."""
+    """Yield the private keys in a text, with their begin and end."""
     for mark, pattern in _compile_keys():
         until = 0
         for at in list_places(data, (mark,), begin, end):
@@ -110,7 +114,7 @@ def find_private_keys(data: bytes, begin: int, end: int) -> Iterator[Hit]:
 
 
 def find_structures(data: bytes, begin: int, end: int, place: Place) -> Iterator[Hit]:
-    """Yield private keys, passwords in URLs, and what logs in to a registry or a cluster."""
+    """Yield private keys, passwords in URLs, and credentials for registries and clusters."""
     if place.is_test:
         if place.is_dotenv and not place.is_sample:
             yield from _find_in_urls(data, begin, end)
@@ -121,20 +125,25 @@ def find_structures(data: bytes, begin: int, end: int, place: Place) -> Iterator
     yield from _find_logins(data, begin, end, place)
 
 
+def has_structure(data: bytes) -> bool:
+    """Tell, fast, whether find_structures() may find anything in a text that is no file."""
+    return _STRUCTURE.search(data) is not None
+
+
 def find_in_settings(data: bytes) -> Iterator[int]:
-    """Yield where the secret settings of fftasks are literals in a settings file."""
+    """Yield the secret settings of fftasks that are literals in a settings file."""
     sections, settings = _compile_settings()
     if sections.search(data):
         yield from (match.start("plain") for match in settings.finditer(data))
 
 
 def is_state(data: bytes) -> bool:
-    """Tell whether a Terraform state holds anything."""
+    """Return whether a Terraform state contains resources or outputs."""
     return _STATE.search(data) is not None
 
 
 def has_url_password(data: bytes) -> bool:
-    """Tell whether a text holds a URL with a password."""
+    """Return whether a text contains a URL with a password."""
     return next(_find_in_urls(data, 0, len(data)), None) is not None
 
 
@@ -165,7 +174,7 @@ def _find_in_urls(data: bytes, begin: int, end: int) -> Iterator[Hit]:
 
 
 def _is_url_password(match: re.Match[bytes]) -> bool:
-    """Tell whether a password is neither a default of the service nor for this machine."""
+    """Return whether a password is neither a service's default password nor for a host on this machine."""
     user, value, host = match["user"], match["value"], match["host"]
     if _LOCAL_HOST.match(host) or is_placeholder(value) or value == user:
         return False
@@ -175,7 +184,7 @@ def _is_url_password(match: re.Match[bytes]) -> bool:
 
 
 def _is_live(url: bytes) -> bool:
-    """Tell whether a signed URL of Azure's storage has not expired."""
+    """Return whether a signed URL of Azure's storage has not expired."""
     expiry = _EXPIRY.search(url.replace(b"amp;", b""))
     today = time.strftime("%Y%m%d", time.gmtime()).encode()
     return expiry is not None and b"".join(expiry.groups()) >= today
@@ -191,7 +200,7 @@ def _compile_keys() -> tuple[tuple[bytes, re.Pattern[bytes]], ...]:
 
 @functools.cache
 def _compile_settings() -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    """Return what a settings file of ours has, and what its secret settings look like as literals."""
+    """Return the patterns of a settings file of fftasks, and of the literals of its secret settings."""
     secret = [key for key, rule in SETTINGS.items() if rule.secret]
     names = {key.rpartition(".")[2] for key in secret if isinstance(SETTINGS[key].default, str)}
     sections = rf"(?m)^[\"']?(?:workflows|nodes|{'|'.join(SECTIONS)})[\"']?[ \t]*:"

@@ -1,4 +1,4 @@
-"""Tell a literal secret from what stands in the place of one: references, examples and default passwords."""
+"""Distinguish real secrets from placeholders such as "changeme" and "${TOKEN}"."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ _DEFAULTS = """
     or from signing encryption django
 """
 _WORDS = re.compile(rf"(?i)(?:{'|'.join(_DEFAULTS.split())})*".encode())
-# as in secret_env of a node's settings, secret/key: where a secret is, and not what it is
+# the location of a secret, not its value: SECRET/KEY, as in secret_env of a node's settings
 _LOCATION = re.compile(rb"[a-z0-9][a-z0-9.-]*/(?:[a-z0-9._-]+|[A-Z0-9_]+)")
 _TEXT = re.compile(rb"[ -~\s]+")
 _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4}){2,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _LEET = bytes.maketrans(b"01345$@7", b"oieassat")
 _NOT_LETTERS = re.compile(rb"[^A-Za-z]+")
-# keys that an issuer publishes, by digest, so that no scanner stops at this file
+# digests of example keys that their issuers publish; digests, so that no scanner stops at this file
 _PUBLIC = frozenset(
     {
         "0011cc25eb432071",  # Azurite
@@ -94,7 +94,7 @@ _NAME = re.compile(rb"[A-Za-z]+(?:[_./:-][A-Za-z]+)*[:!?]*")
 
 
 def is_placeholder(value: bytes) -> bool:
-    """Tell whether a value stands where a secret would, and is none: "changeme", "${TOKEN}", "admin123"."""
+    """Return whether a value is a placeholder for a secret: "changeme", "${TOKEN}", "admin123"."""
     if _REFERENCE.search(value) or _DESCRIPTION.fullmatch(value) or _is_example(value):
         return True
     if (_VARIABLE.fullmatch(value) or _LOCATION.fullmatch(value)) and not is_random(value):
@@ -126,24 +126,24 @@ def _is_example(value: bytes) -> bool:
 
 
 def count_classes(value: bytes) -> int:
-    """Return how many kinds of characters a value has: small and large letters, digits, signs."""
+    """Count the character classes in a value: lower case, upper case, digits and symbols."""
     return sum(bool(kind.search(value)) for kind in (_SMALL, _LARGE, _NUMBER, _SIGN))
 
 
 class Strictness(NamedTuple):
-    """What a password must at least have: characters, and kinds of characters."""
+    """Minimum length and number of character classes of a password."""
 
     length: int
     classes: int
 
 
-LITERAL = Strictness(5, 0)  # every literal is meant seriously, as in .env
+LITERAL = Strictness(5, 0)  # every literal counts as a secret, as in .env
 SETTING = Strictness(6, 2)
 PROGRAM = Strictness(8, 3)
 
 
 def is_password(value: bytes, least: Strictness) -> bool:
-    """Tell whether a value that is named like a password is one."""
+    """Return whether the value of a variable that is named like a password is a password."""
     if len(value) < least.length or b" " in value or is_placeholder(value):
         return False
     is_name = least.classes > 0 and _NAME.fullmatch(value) is not None
@@ -151,7 +151,7 @@ def is_password(value: bytes, least: Strictness) -> bool:
 
 
 def is_key(value: bytes) -> bool:
-    """Tell whether a value that is named like a token or a key is one."""
+    """Return whether the value of a variable that is named like a token or a key is a secret."""
     if _NUMBER.search(value):
         looks_random = len(value) >= _SHORTEST_KEY and is_random(value)
     else:
@@ -171,7 +171,7 @@ def _has_random_letters(value: bytes) -> bool:
 
 
 def is_live(token: bytes) -> bool:
-    """Tell whether a JSON web token has not expired, and is no published example."""
+    """Return whether a JSON web token has not expired and is not a published example."""
     try:
         payload = token.split(b".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
@@ -186,7 +186,7 @@ def is_live(token: bytes) -> bool:
 
 
 def decode(text: bytes) -> bytes:
-    """Return what Base64 stands for; b"" if the text is not Base64."""
+    """Decode Base64; return b"" if the text is not Base64."""
     try:
         return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except (ValueError, binascii.Error):

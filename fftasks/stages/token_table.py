@@ -1,17 +1,17 @@
-"""The formats of tokens, one row for each kind: facts only, which the matcher in tokens.py reads.
+"""Define the formats of tokens, one row for each kind, for the matcher in tokens.py.
 
 Columns, separated by "|":
 
-    issuer    who issues the token; the kind is the issuer's name in small letters with "-token"
-    prefixes  what the token begins with; several alternatives are separated by spaces
-    rest      what follows, part by part: an alphabet and a length (hex32, word20-40, alnum16+),
+    issuer    issuer of the token; the kind is the issuer's name in lower case with "-token"
+    prefixes  beginning of the token; several alternatives are separated by spaces
+    rest      parts after the prefix: an alphabet and a length (hex32, word20-40, alnum16+),
               "uuid", or a literal text
-    near      words of which one must stand before the token on the same line; for tokens that
-              nothing else distinguishes from other text
+    near      words of which one must precede the token on the same line; for tokens whose format is
+              too common
     source    where the format is documented: the issuer's page, or a rule of gitleaks,
               detect-secrets or trufflehog that states the same facts. "crc32": the last six
-              characters of the token are the CRC-32 of its middle part in base 62. "observed": no
-              page was found that states the format; the prefix is known from the issuer's examples.
+              characters of the token are the CRC-32 of its middle part in base 62. "observed": the
+              format is not documented; the prefix is known from the issuer's examples.
 
 Lengths are given a little wider than documented where sources disagree.
 """

@@ -1,7 +1,7 @@
 """Find the tokens that token_table.py describes.
 
 Searching a text for 250 prefixes one after the other would take longer than copying the file. Instead, one
-pass finds the few long words of the text, and a word is a candidate only if it begins as one of the formats.
+pass finds the few long words of the text, and a word is a candidate only if it begins with a known prefix.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from fftasks.stages.token_table import ALPHABETS, FORMATS, TokenFormat
 
 SHORTEST_WORD = 20
-NEAR_BYTES = 100  # how far before a token its issuer may be named
+NEAR_BYTES = 100  # maximum distance between the name of the issuer and the token
 
 _WORD = b"+-./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 _INSIDE = bytes(97 if code in _WORD else 32 for code in range(256))
@@ -31,6 +31,9 @@ _CHANGE = re.compile(rb"[a-z](?=[A-Z0-9])|[A-Z](?=[0-9])|[0-9](?=[A-Za-z])")
 _DIGIT = re.compile(rb"\d")
 _NAMED = re.compile(rb"(?:key|token|secret)[\"']?\s{0,3}[:=]\s{0,3}[\"']?$")
 _LEAST_CHANGES, _CHANGE_EVERY = 3, 5
+_MARK = re.compile(rb"[_.-]")
+_GLUED_KEY = 3  # bytes
+_LONG_PREFIX = 5
 _PLAIN = re.compile(rb"[a-z_.-]*|[A-Z_.-]*")
 
 
@@ -50,18 +53,28 @@ class _Candidate:
 
     @functools.cached_property
     def pattern(self) -> re.Pattern[bytes]:
-        """What the token looks like, to its end."""
+        """Pattern for the whole token."""
         prefixes = "|".join(re.escape(prefix) for prefix in self.format.prefixes)
         parts = [f"(?:{prefixes})", *(_compile_part(part) for part in self.format.rest)]
         return re.compile(f"{''.join(parts)}{_compile_end(self.format.rest[-1])}".encode())
 
     @functools.cached_property
     def near(self) -> re.Pattern[bytes]:
-        """The words of which one must stand before the token."""
+        """Pattern for the words of which one must precede the token."""
         return _compile_words(self.format.near)
 
     def find(self, data: bytes, at: int, before: bytes | None = None) -> Found | None:
-        """Return the token that begins there, if there is one; before: the words that stand before it."""
+        """Return the token that begins at a position.
+
+        Args:
+            data: The text.
+            at: Position of the token in the text.
+            before: Text before the token, in which words nearby are searched; None for the text before the
+                position on the same line.
+
+        Returns:
+            The token; None if there is none.
+        """
         match = self.pattern.match(data, at)
         if match is None or not _is_token(self.format, match[0]):
             return None
@@ -72,7 +85,7 @@ class _Candidate:
 
 
 class _Matcher(NamedTuple):
-    """The formats by what is looked for: prefixes, marks inside of words, other marks, words nearby."""
+    """The formats, grouped by how they are found: prefixes, marks in words, other marks, words nearby."""
 
     by_prefix: dict[bytes, list[_Candidate]]  # the first 4, 3 or 2 bytes of a word
     beginnings: frozenset[bytes]  # the first 2 bytes
@@ -80,6 +93,7 @@ class _Matcher(NamedTuple):
     by_mark: list[tuple[bytes, _Candidate]]
     near: list[_Candidate]
     near_words: re.Pattern[bytes]
+    glued: dict[bytes, list[_Candidate]]  # the last three bytes of a prefix, which end in a mark
 
 
 def list_words(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int]]:
@@ -87,7 +101,7 @@ def list_words(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int]]:
     inside = data.translate(_INSIDE)
     at = begin
     if begin and inside[begin - 1] == _RUN[0]:
-        at = inside.find(b" ", begin)  # the rest of a word that began before
+        at = inside.find(b" ", begin)  # skip the rest of a word that began before the range
     while 0 <= (at := inside.find(_RUN, at)) < end:
         until = inside.find(b" ", at + SHORTEST_WORD)
         until = len(data) if until < 0 else until
@@ -115,8 +129,11 @@ def find_in_word(
             at > begin + _CHECKSUM_LENGTH and is_random(data[max(begin, at - _LONGEST) : at])
         ):
             return found
+    has_digit = _DIGIT.search(data, begin, end) is not None
+    if has_digit and (found := _find_glued(data, begin, min(end, begin + _LONGEST))):
+        return found
     at = starts[0]
-    if not _DIGIT.search(data, at, end) or not is_random(data[at : min(end, at + NEAR_BYTES)]):
+    if not has_digit or not is_random(data[at : min(end, at + NEAR_BYTES)]):
         return None
     matcher = _compile()
     candidates, before = matcher.inside, _get_line(data, at)
@@ -128,9 +145,9 @@ def find_in_word(
 
 
 def find_in_binary(data: bytes, begin: int, end: int) -> Found | None:
-    """Return the token in a word of a binary file, where other text may stand directly before it."""
+    """Return the token in a word of a binary file, in which other text may directly precede the token."""
     for at in range(begin, end - SHORTEST_WORD + 1):
-        # letters alone are no mark in the middle of other text
+        # in the middle of other text, a prefix that consists of letters does not identify a token
         if data[at + 3 : at + 12].strip(_ALNUM) and (found := _find_prefixed(data, at)):
             return found
     return None
@@ -146,8 +163,39 @@ def _find_prefixed(data: bytes, at: int) -> Found | None:
     return None
 
 
+def _find_glued(data: bytes, begin: int, end: int) -> Found | None:
+    """Return the token behind other letters and digits in a word, if its format leaves no doubt.
+
+    Either its checksum is right, or it looks random and follows a prefix that ends in "_", "-" or "." and is
+    long, or is shorter and belongs to a format of exactly one length.
+    """
+    glued = _compile().glued
+    for mark in _MARK.finditer(data, begin + 2, end):
+        for candidate in glued.get(data[mark.end() - _GLUED_KEY : mark.end()], ()):
+            for prefix in candidate.format.prefixes:
+                at = mark.end() - len(prefix)
+                if at > begin and data.startswith(prefix.encode(), at):
+                    found = candidate.find(data, at)
+                    if found and _is_certain(found.format, data[at : found.end], len(prefix)):
+                        return found
+    return None
+
+
+def _is_certain(form: TokenFormat, token: bytes, prefix: int) -> bool:
+    return has_valid_checksum(token) if form.has_checksum else is_random(token[prefix:])
+
+
+def _may_be_glued(form: TokenFormat, prefix: str) -> bool:
+    """Tell whether a token may be found behind what is glued to its prefix."""
+    if len(prefix) <= _GLUED_KEY or not _MARK.fullmatch(prefix[-1:].encode()) or form.near:
+        return False
+    parts = [match for part in form.rest if (match := _PART.fullmatch(part))]
+    is_exact = not any(part[3] or part[4] for part in parts)
+    return form.has_checksum or is_exact or len(prefix) >= _LONG_PREFIX
+
+
 def find_marked(data: bytes, begin: int, end: int) -> Iterator[Found]:
-    """Yield the tokens with a mark that is no part of a word, such as ":AA" of Telegram's."""
+    """Yield the tokens whose marks are not parts of words, such as ":AA" in tokens of Telegram."""
     for mark, candidate in _compile().by_mark:
         at = data.find(mark, begin)
         while 0 <= at < end:
@@ -162,13 +210,13 @@ def find_marked(data: bytes, begin: int, end: int) -> Iterator[Found]:
 
 
 def is_random(value: bytes) -> bool:
-    """Tell whether a word looks drawn at random: its letters and digits change often between the kinds."""
+    """Return whether a word looks random: letters of both cases and digits alternate often."""
     changes = len(_CHANGE.findall(value))
     return changes >= _LEAST_CHANGES and changes * _CHANGE_EVERY >= len(value)
 
 
 def has_valid_checksum(token: bytes) -> bool:
-    """Tell whether the last six characters are the CRC-32, in base 62, of what precedes them."""
+    """Return whether the last six characters are the CRC-32, in base 62, of the preceding ones."""
     body = token.rpartition(b"_")[2]
     checksum, digits = binascii.crc32(body[:-_CHECKSUM_LENGTH]), bytearray()
     for _ in range(_CHECKSUM_LENGTH):
@@ -178,12 +226,12 @@ def has_valid_checksum(token: bytes) -> bool:
 
 
 def _get_line(data: bytes, at: int) -> bytes:
-    """Return the end of what stands before a place on the same line, in small letters."""
+    """Return the text that directly precedes a position on the same line, in lower case."""
     return data[max(0, at - NEAR_BYTES) : at].rpartition(b"\n")[2].lower()
 
 
 def _list_starts(data: bytes, begin: int, end: int) -> list[int]:
-    """Return where a token may begin in a word: at its begin and behind each "/"."""
+    """Return the positions in a word where a token may begin: at its start and after each "/"."""
     at = begin
     if data[at - 1 : at] == b"\\" and data[at : at + 1] in {b"n", b"r", b"t"}:
         at += 1  # the word follows an escaped line break
@@ -200,7 +248,7 @@ def _is_token(form: TokenFormat, token: bytes) -> bool:
     if not form.prefixes:
         return is_random(token) or form.rest[0] == "uuid"
     prefix = max((len(one) for one in form.prefixes if token.startswith(one.encode())), default=0)
-    return not _PLAIN.fullmatch(token[prefix:])  # else it is an identifier, or an example
+    return not _PLAIN.fullmatch(token[prefix:])  # a plain word is an identifier or an example
 
 
 def _compile_part(part: str) -> str:
@@ -215,7 +263,7 @@ def _compile_part(part: str) -> str:
 
 
 def _compile_end(part: str) -> str:
-    """Return what must follow a token: nothing that could be one more character of it."""
+    """Return the pattern after a token: no character that could continue the token."""
     match = _PART.fullmatch(part)
     alphabet = match[1] if match else "alnum"
     if alphabet == "base64":
@@ -232,8 +280,14 @@ def _compile() -> _Matcher:
     by_prefix: dict[bytes, list[_Candidate]] = {}
     inside, near = [], []
     by_mark: list[tuple[bytes, _Candidate]] = []
+    glued: dict[bytes, list[_Candidate]] = {}
     for form in FORMATS:
         candidate = _Candidate(form)
+        endings = {
+            prefix[-_GLUED_KEY:].encode() for prefix in form.prefixes if _may_be_glued(form, prefix)
+        }
+        for ending in endings:
+            glued.setdefault(ending, []).append(candidate)
         literals = [part for part in form.rest if not _PART.fullmatch(part) and part != "uuid"]
         marks = [
             text for text in (*form.prefixes, *literals) if not set(text.encode()) <= set(_WORD)
@@ -251,4 +305,4 @@ def _compile() -> _Matcher:
             inside.append(candidate)
     words = tuple({word for candidate in near for word in candidate.format.near})
     beginnings = frozenset(prefix[:2] for prefix in by_prefix)
-    return _Matcher(by_prefix, beginnings, inside, by_mark, near, _compile_words(words))
+    return _Matcher(by_prefix, beginnings, inside, by_mark, near, _compile_words(words), glued)

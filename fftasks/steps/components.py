@@ -9,7 +9,7 @@ from typing import Any
 from fftasks.graph.docstring import read_docstring
 from fftasks.project import Project
 from fftasks.record import Record, digest_file, read_record, write_text
-from fftasks.runtime.regular import is_regular, remove
+from fftasks.runtime.regular import is_regular, make_folder, remove
 from fftasks.stages import components, kfp_tasks, pins
 from fftasks.stages.means import settle_means
 from fftasks.stages.secret import hide_tokens
@@ -57,6 +57,7 @@ def plan_components(project: Project, graph: Record, name: str) -> Step:
         check_outgoing(
             project, f"the component files of workflow {hide_tokens(name)!r}", *files.values()
         )
+        make_folder(folder)
         for file in {one.name for one in folder.glob("*.yaml")} - set(files):
             remove(folder / file)
         for file, text in files.items():

@@ -1,8 +1,9 @@
-"""Keep secrets out of everything that leaves this machine but the image, for which the secret check does it.
+"""Keep secrets out of pipelines, runs and names that are sent to Kubeflow Pipelines.
 
 Kubeflow Pipelines stores pipelines, runs and their names in plain text, and shows them to all its users. So
-before anything is built, arguments of nodes, run parameters, names and settings are looked through; and once
-more the files and names themselves when they are written or sent.
+fftasks searches the arguments of nodes, run parameters, names and settings for secrets before it builds
+anything, and searches the files and names again when it writes or sends them. stages/gate.py is the secret
+check of the image.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from fftasks.errors import WorkflowError
+from fftasks.errors import WorkflowError, suggest_name
 from fftasks.project import Project
 from fftasks.record import Record
 from fftasks.settings.nodes import DEFAULT_PATTERN
-from fftasks.settings.secrets import list_secret_settings, list_secret_variables
+from fftasks.settings.secrets import is_secret_name, list_secret_settings, list_secret_variables
 from fftasks.stages.arguments import Examiner
 from fftasks.stages.secret import hide_tokens
 
-_SHORTEST = 8  # of a setting: a shorter value may be part of any text
+_SHORTEST = 8  # characters of a setting's value: any text may contain a shorter one
 _SHOWN = 20
+_NAMED = 5  # in the tip
 # settings that are sent with a run, or are names in its image
 _SENT = (
     "kfp.run_name", "kfp.experiment", "kfp.labels", "kfp.namespace", "kfp.service_account",
@@ -32,15 +34,15 @@ _SENT = (
 
 
 class Secret(NamedTuple):
-    """A secret in what would be sent.
+    """A secret that would be sent to Kubeflow Pipelines.
 
     Attributes:
-        name: What kfp.allow_tokens takes: "fetch.options", "parameter alpha", "kfp.run_name".
-        where: File and line, or setting.
-        place: What it is found in, in words.
-        kind: Kind of the token, or what the value is of.
-        node: Name of the node, "" if it is in none.
-        text: The secret itself, or "" where the process that imports the file has found it.
+        name: Name that allows it in kfp.allow_tokens: "fetch.options", "parameter alpha", "kfp.run_name".
+        where: File and line, or the source of the setting.
+        place: Description of the value that contains it.
+        kind: Kind of the token, or the name of the variable or setting that has this value.
+        node: Name of the node, "" if it does not belong to a node.
+        text: The secret itself; "" if the process that imports the file has found it.
     """
 
     name: str
@@ -59,13 +61,13 @@ def check_secrets(project: Project) -> None:
 
 
 def check_outgoing(project: Project, what: str, *values: Any) -> None:
-    """Raise WorkflowError if what is about to be written or sent has a secret in it.
+    """Raise WorkflowError if a value that is about to be written or sent contains a secret.
 
-    check_secrets says it earlier and better; this is for what it does not know of.
+    This is a second check for values that check_secrets() cannot see, such as compiled files.
 
     Args:
         project: The project.
-        what: Name of the values, for the message.
+        what: Description of the values, for the message.
         values: Texts and other values.
     """
     examiner = make_examiner(project)
@@ -75,9 +77,9 @@ def check_outgoing(project: Project, what: str, *values: Any) -> None:
         for kind, secret in examiner.find_in_text(text):
             if _strip(secret) not in allowed:
                 raise WorkflowError(
-                    f"{what} would hold a secret in plain text: {kind}",
-                    tip="take it out of the workflow's file and of config/; if it is of an older version of"
-                    " the workflow, `doit forget tasks pipeline components` and run again",
+                    f"{what} would contain a secret in plain text: {kind}",
+                    tip="remove it from the workflow's file and from config/; if an older version of it"
+                    " contained the secret, run `doit forget tasks pipeline components` and submit again",
                 )
 
 
@@ -93,23 +95,58 @@ def list_secrets(project: Project) -> list[Secret]:
 
 
 def warn_of_arguments(project: Project) -> list[str]:
-    """Return a sentence about secrets in arguments, for runs on this machine; none if there are none."""
+    """Return a warning about secrets in arguments, for runs on this machine; [] if there are none."""
     found = [one for one in _list_recorded(project) if not is_allowed(project, one)]
     if not found:
         return []
     first, more = found[0], f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    said = f"{first.where}: a secret in {first.place}: {first.kind}{more}; `doit submit` refuses it"
-    return [f"{said}: read it from the environment inside the function, and use secret_env"]
+    message = (
+        f"{first.where}: a secret in {first.place}: {first.kind}{more}; `doit submit` refuses it"
+    )
+    return [f"{message}: read it from the environment inside the function, and use secret_env"]
+
+
+def find_unmatched_tokens(project: Project) -> list[str]:
+    """Return a sentence for each pattern of kfp.allow_tokens that names nothing."""
+    patterns = project.settings.kfp.allow_tokens
+    if not patterns:
+        return []
+    names = _list_names(project)
+    origin = project.settings.origin("kfp.allow_tokens")
+    return [
+        f"{origin}: kfp.allow_tokens: nothing is called {one!r}"
+        + (f"; {near}" if (near := suggest_name(one, names)) else "")
+        for one in patterns
+        if not any(name == one or fnmatchcase(name, one) for name in names)
+    ]
+
+
+def _list_names(project: Project) -> list[str]:
+    """Return all names that kfp.allow_tokens can have."""
+    names = [*_SENT, *(f"parameter {name}" for name in project.parameters)]
+    for graph in project.graphs:
+        for node in graph["nodes"].values():
+            arguments = [one["name"] for one in node["arguments"]]
+            for key, value in project.settings_of(node).to_json().items():
+                inner = [f"{key}.{item}" for item in value] if isinstance(value, dict) else []
+                arguments += [key, *inner]
+            names += [f"{node['name']}.{one}" for one in (*arguments, "name")]
+        for identity, argument, *_ in graph["secrets"]:
+            names.append(f"{graph['nodes'][identity]['name']}.{argument}")
+        for workflow in graph["workflows"].values():
+            helps = (f"workflow.help of {one}" for one in workflow["parameters"])
+            names += ["workflow.name", *helps]
+    return list(dict.fromkeys(names))
 
 
 def is_allowed(project: Project, secret: Secret) -> bool:
-    """Tell whether kfp.allow_tokens names a place."""
+    """Return whether kfp.allow_tokens allows a secret."""
     patterns = project.settings.kfp.allow_tokens
     return any(secret.name == one or fnmatchcase(secret.name, one) for one in patterns)
 
 
 def make_examiner(project: Project) -> Examiner:
-    """Return what finds tokens, and the values of secret settings and variables of this process."""
+    """Return the examiner that finds tokens, and the values of secret settings and variables."""
     known = {
         value: f"the value of {name}" for name, value in list_secret_variables(os.environ).items()
     }
@@ -120,14 +157,14 @@ def make_examiner(project: Project) -> Examiner:
 
 
 def _list_recorded(project: Project) -> Iterator[Secret]:
-    """Yield what the process has found that imports the file, which alone has all values."""
+    """Yield the findings of the child process that imports the user's file; only it sees all values."""
     for graph in project.graphs:
         for identity, argument, place, kind in graph["secrets"]:
             yield _place(graph, graph["nodes"][identity], argument, f"{argument}{place}", kind)
 
 
 def _list_values(project: Project, examiner: Examiner) -> Iterator[Secret]:
-    """Yield what is in constants that would be in the pipeline, and in names."""
+    """Yield the secrets in names, and in the constants that the pipeline would contain."""
     for graph in project.graphs:
         for node in graph["nodes"].values():
             for argument in node["arguments"]:
@@ -160,7 +197,10 @@ def _list_settings(project: Project, examiner: Examiner) -> Iterator[Secret]:
         for identity, settings in project.list_settings(workflow).items():
             for key, value in settings.to_json().items():
                 for item, text in value.items() if isinstance(value, dict) else [("", value)]:
-                    for kind, secret in _find(examiner, item, text):
+                    for kind, secret in (
+                        *_find(examiner, item, text),
+                        *_judge_env(key, item, text),
+                    ):
                         name = f"{key}.{item}" if item else key
                         origins = settings.origins
                         place = origins.get(name) or origins.get(key, "config/")
@@ -173,16 +213,27 @@ def _list_settings(project: Project, examiner: Examiner) -> Iterator[Secret]:
             yield Secret(key, project.settings.origin(key), f"setting {key}", kind, "", secret)
 
 
+def _judge_env(key: str, name: str, text: Any) -> Iterator[tuple[str, str]]:
+    """Yield a value of nodes.*.env whose variable is named like a secret.
+
+    Short values, numbers, paths and references of Kubernetes such as $(NAME) are none.
+    """
+    if key != "env" or not is_secret_name(name) or len(text) < _SHORTEST:
+        return
+    if not text.isdigit() and not text.startswith(("/", "$(")):
+        yield "a value of a variable that is named like a secret", text
+
+
 def _find(examiner: Examiner, *values: Any) -> Iterator[tuple[str, str]]:
     for value in values:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         yield from examiner.find_in_text(text)
 
 
-def _place(  # noqa: PLR0913, PLR0917 - a secret has as many
+def _place(  # noqa: PLR0913, PLR0917 - one parameter per field of the record
     graph: Record, node: Record, argument: str, place: str, kind: str, text: str = ""
 ) -> Secret:
-    """Return a secret of a node; place: "" for one in its name."""
+    """Return the record of a node's secret; place is "" if the secret is in the node's name."""
     name = hide_tokens(node["name"])
     what = f"node {name!r}, argument {place}" if place else f"a node's name, {name!r}"
     where = f"{graph['file']}:{node['line']}"
@@ -190,7 +241,7 @@ def _place(  # noqa: PLR0913, PLR0917 - a secret has as many
 
 
 def _strip(secret: str) -> str:
-    """Return a secret without what differs where it stands in quotes: line breaks and escapes."""
+    """Return a secret without line breaks and escapes, which differ if the secret is in a quoted string."""
     return re.sub(r"\\[nrt]?|\s", "", secret)
 
 
@@ -206,10 +257,13 @@ def _refuse(found: list[Secret]) -> WorkflowError:
         f"nodes: {{{json.dumps(hide_tokens(node))}: {{secret_env: {{{variable}: SECRET/KEY}}}}}}"
     )
     what = "a secret" if len(found) == 1 else f"{len(found)} secrets"
-    allowed = json.dumps(hide_tokens(found[0].name), ensure_ascii=False)
+    names = list(dict.fromkeys(hide_tokens(one.name) for one in found))
+    shown = [json.dumps(name, ensure_ascii=False) for name in names[:_NAMED]]
+    allowed = f"[{', '.join(shown)}]"
+    allowed += f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return WorkflowError(
         f"submit: {what} would be stored in Kubeflow Pipelines in plain text",
         found=lines,
         tip=f'read os.environ["{variable}"] inside the function, and let the cluster set it: {snippet}'
-        f" in config/default.yaml; if it is no secret: kfp.allow_tokens: [{allowed}]",
+        f" in config/default.yaml; if it is no secret: kfp.allow_tokens: {allowed}",
     )

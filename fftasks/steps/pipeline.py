@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from fftasks.errors import StoreError
 from fftasks.project import Project
 from fftasks.record import Record, digest_json, read_record, write_text
+from fftasks.runtime.regular import read_text
 from fftasks.stages import kfp_tasks, pins, pipeline, submit
 from fftasks.stages.kept import Kept
 from fftasks.stages.limits import choose_cluster
@@ -136,7 +138,7 @@ def plan_submit(project: Project, graph: Record, name: str, *, again: bool) -> S
         from fftasks.ports.kfp import start_run
 
         keep_images(project, name)
-        text = (project.folder / "pipeline" / f"{slug}.yaml").read_text("utf-8")
+        text = read_pipeline(project, slug)
         last = read_record(project.record_path("submit", name))
         made, values = need(needed), project.list_values(name)
         inputs = submit.list_inputs(made, settings, values)
@@ -152,6 +154,18 @@ def plan_submit(project: Project, graph: Record, name: str, *, again: bool) -> S
         make=make,
         describe=lambda record: f"run {record['run_id']}: {record['url']}",
     )
+
+
+def read_pipeline(project: Project, slug: str) -> str:
+    """Return the compiled pipeline of a workflow.
+
+    Raises:
+        StoreError: There is no regular file.
+    """
+    try:
+        return read_text(project.folder / "pipeline" / f"{slug}.yaml")
+    except FileNotFoundError as error:
+        raise StoreError(f"the pipeline of {slug!r} is gone", tip="run `doit pipeline`") from error
 
 
 def keep_images(project: Project, name: str) -> None:

@@ -55,7 +55,7 @@ def compare(
     spell: gives the inputs as the user knows them, such as "setting image.tag"
     """
     if old is not None and old.get("version") != version:
-        return ["fftasks makes it in another way now"]
+        return ["the algorithm of this stage changed"]
     if old is not None and old["inputs"] == inputs:
         return []
     return list(explain(old and spell(old["inputs"]), spell(inputs), _hide))

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from fftasks.errors import StoreError
+from fftasks.paths import explain_name
 from fftasks.record import read_state, write_state
 from fftasks.runtime.regular import need_folder, open_in_place, read_text, remove
 from fftasks.store.store import is_alive
@@ -165,13 +166,15 @@ def read_run(folder: Path, name: str) -> Run:
 
 def read_graph(folder: Path, run: Run) -> dict[str, Any]:
     """Return what the graph of a run was; see project.py for its form. Empty if it is gone."""
-    path = folder / "runs" / "graphs" / f"{run.header.get('graph', '')}.json"
-    graph: dict[str, Any] = (read_state(path) or {}).get("nodes", {})
+    name = f"{run.header.get('graph', '')}.json"
+    if explain_name(name):  # it comes from a file, and must not lead out of this folder
+        return {}
+    graph: dict[str, Any] = (read_state(folder / "runs" / "graphs" / name) or {}).get("nodes", {})
     return graph
 
 
 def _is_of(line: Mapping[str, Any], name: str) -> bool:
-    """Tell whether a line is the first one in the file of a run."""
+    """Return whether a line is the first line in the file of a run."""
     return line.get("run") == name and {"begin", "pid"} <= line.keys()
 
 

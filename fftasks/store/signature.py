@@ -32,7 +32,9 @@ class Signatures:
         stat: Callable[[Path | str], os.stat_result] = os.stat,
     ) -> None:
         self._path = path
-        self._stat = stat  # os.lstat for files of the state folder, in which no link is followed
+        self._stat = (
+            stat  # os.lstat for files of the state folder, because links in it are not followed
+        )
         self._find_digest = find_digest
         self._known: dict[str, str] = {}
         self._size_bytes = 0

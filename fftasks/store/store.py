@@ -8,9 +8,9 @@
     *.signatures               what artifacts and records hold, so that they need not be read
     files.seen                 files of the project that nodes were seen to read and to write
 
-All of it can be deleted at any time, and copied to another machine. Each file carries what it answers: an
-artifact has the digest that is its name, a trace its fingerprint, a record its place (record.name_place).
-A file that was renamed, or put in another one's place, is treated as absent.
+All of it can be deleted at any time, and copied to another machine. Each file contains its own identity:
+the name of an artifact is its digest, a trace contains its fingerprint, and a record its path
+(record.name_place). A file that was renamed, or that replaced another one, is treated as absent.
 """
 
 from __future__ import annotations
@@ -142,10 +142,10 @@ class Store:
         return f"{self._logs}/{slug}.txt"
 
     def list_pages(self, slug: str, digest: str) -> list[Path]:
-        """Return the files in which a node's result is shown; most have none.
+        """Return the files that display a node's result; most results have none.
 
-        The folder has a record with the digest of each file. What is not the file that was written for this
-        result of this node is left out.
+        The folder has a record with the digest of each file. A file that was not written for this result of
+        this node is ignored.
         """
         folder = self.folder / "shown" / slug / name_pages(digest)
         if not is_folder(folder) or not is_folder(folder.parent):
@@ -226,9 +226,9 @@ class Store:
             self._records.note(path, known, stat, is_own=True)
 
     def read_trace(self, fingerprint: str) -> Trace | None:
-        """Return what is known of a fingerprint, if all of its artifacts are there and whole.
+        """Return the trace of a fingerprint, if all of its artifacts are intact.
 
-        A trace that carries another fingerprint, or none, is as good as none.
+        A trace that contains no fingerprint, or another one, is ignored.
         """
         try:
             content = json.loads(read_bytes(self._trace_path(fingerprint)))

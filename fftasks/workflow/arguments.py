@@ -90,9 +90,9 @@ def find_parameter(
 
 
 def is_own_name(func: Callable[..., Any], argument: str) -> bool:
-    """Tell whether the name of an argument stands in the function's signature.
+    """Return whether the name of an argument is a parameter in the function's signature.
 
-    That of an argument for `**kwargs` does not: it is a text that the caller chose, perhaps at run time.
+    The name of an argument for `**kwargs` is not: the caller chose it, and may have computed it.
 
     Args:
         func: Function that is called.

@@ -20,7 +20,7 @@ from fftasks.workflow.page import CLASSES, KINDS, Page
 
 _NAMES = {**{name: each.kind for name, each in CLASSES.items()}, "Figure": "html"}
 _TOOL, _DRAWING = "fftasks", "matplotlib"
-_PICTURES = frozenset({"PIL", "IPython"})  # packages whose objects are pictures, as a result
+_PICTURES = frozenset({"PIL", "IPython"})  # packages whose objects are displayed as pictures
 # a function of the project that does not have these words, nor other names of its module, shows the same
 WORDS = frozenset({*_NAMES, *_PICTURES, _TOOL, _DRAWING})
 _MAX_FUNCTIONS = 1000
@@ -53,7 +53,7 @@ def _find_in_annotation(func: Callable[..., Any]) -> Iterator[str]:
     words = re.findall(r"\w+", text)
     yield from (_NAMES[word] for word in words if word in _NAMES)
     known = getattr(inspect.unwrap(func), "__globals__", {})
-    # "Image.Image" in quotes names no package, and the module's global does
+    # "Image.Image" in quotes contains no package name, so the global of the module is used
     if not _PICTURES.isdisjoint([*words, *(_name_package(known.get(word)) for word in words)]):
         yield "html"
 
@@ -94,7 +94,7 @@ def _name_kind(value: Any) -> str | None:
 
 
 def _name_package(value: Any) -> str:
-    """Return the package that a class, function or module is of; "" for anything else."""
+    """Return the package of a class, function or module; "" for other objects."""
     name = getattr(value, "__module__", None) or getattr(value, "__name__", "")
     return name.partition(".")[0] if isinstance(name, str) else ""
 

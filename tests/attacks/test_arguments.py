@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 
+from fftasks.cluster.details import Task
+from fftasks.cluster.show import tell_look
 from fftasks.errors import WorkflowError
 from fftasks.project import open_project
 from fftasks.record import digest_bytes, read_record, write_record
+from fftasks.steps.outgoing import Secret, _refuse, find_unmatched_tokens, list_secrets
 from fftasks.steps.pipeline import plan_submit
 from fftasks.steps.step import run_step
 from tests.cluster.submitted import make_project, submit_project
@@ -376,7 +380,7 @@ def test_a_pipeline_that_an_older_version_has_made_is_not_sent_with_its_token(tm
         before = len(server.api.runs)
 
         step = plan_submit(project, project.workflows["chain"], "chain", again=True)
-        with pytest.raises(WorkflowError, match="the run would hold a secret") as caught:
+        with pytest.raises(WorkflowError, match="the run would contain a secret") as caught:
             run_step(step)
 
         assert MIDDLE not in str(caught.value)
@@ -394,3 +398,67 @@ def test_the_graph_record_has_no_value_of_an_argument_with_a_secret(tmp_path):
     assert [(a["repr"], "value" in a) for a in node["arguments"]] == [
         ("{'auth': '•••', 'n': 1}", False)
     ]
+
+
+@pytest.mark.parametrize(
+    ("env", "is_refused"),
+    [
+        ("API_TOKEN: abcdefgh12345", True),
+        ("DB_PASSWORD: correct horse battery", True),
+        ("TOKEN_FILE: something/else", False),
+        ("TOKENIZERS_PARALLELISM: 'false-or-true'", False),
+        ("MAX_TOKEN: '1234567890'", False),
+        ("API_TOKEN: $(OTHER_VARIABLE)", False),
+        ("API_TOKEN: ''", False),
+    ],
+)
+def test_a_literal_under_the_name_of_a_secret_is_refused_in_the_environment_of_a_node(
+    tmp_path, env, is_refused
+):
+    sample = make(tmp_path, "1", f"nodes:\n  .*: {{env: {{{env}}}}}\n")
+    open_project.cache_clear()
+    project = open_project(sample.root)
+
+    names = [one.name for one in list_secrets(project)]
+
+    assert {name.rpartition(".env.")[2] for name in names} == (
+        {env.partition(":")[0]} if is_refused else set()
+    )
+
+
+def test_a_pattern_of_allowed_tokens_that_names_nothing_is_a_warning(tmp_path):
+    settings = (
+        "  allow_tokens: [fetch it.optoins, fetch it.options, 'fet*', kfp.run_name, parameter x]\n"
+    )
+    sample = make(tmp_path, "1", f"kfp:\n{settings}")
+    open_project.cache_clear()
+
+    warnings = find_unmatched_tokens(open_project(sample.root))
+
+    assert [one.partition("called ")[2] for one in warnings] == [
+        "'fetch it.optoins'; did you mean 'fetch it.options'?",
+        "'parameter x'",
+    ]
+
+
+def test_the_tip_names_all_places_at_most_five(tmp_path):
+    found = [Secret(f"n{number}.x", "wf.py:1", "x", "a token", "n") for number in range(7)]
+
+    tip = _refuse(found).tip
+
+    assert 'kfp.allow_tokens: ["n0.x", "n1.x", "n2.x", "n3.x", "n4.x"] and 2 more' in tip
+
+
+@pytest.mark.parametrize(
+    "text", ["$(reboot)", "a; reboot", "--server=https://evil", "`id`", "a\nb"]
+)
+def test_a_command_to_copy_has_no_name_of_a_pod_that_a_shell_would_execute(text):
+    task = Task("task", ("n",), pod=text)
+
+    shown = tell_look(task, text)
+
+    assert shown == f"`kubectl describe workflows -n {shlex.quote(text)}` says more"
+    assert (
+        tell_look(Task("task", ("n",), pod="a-1"), "team")
+        == "`kubectl describe pod -n team a-1` says more"
+    )

@@ -226,7 +226,7 @@ def test_the_root_that_the_run_was_started_with_counts_more_than_the_setting(pla
     assert str(find_root(played.project, run)) == "s3://results/team"
     with pytest.raises(ToolError, match="outside of the pipeline root") as caught:
         check_uri(played.project, run, "s3://results/team2/x")
-    assert "with which the run was started" in str(caught.value)
+    assert "set when the run was started" in str(caught.value)
     assert (
         str(check_uri(played.project, run, "s3://results/team/x?region=x")) == "s3://results/team/x"
     )
@@ -375,7 +375,7 @@ def test_a_document_cannot_give_a_replay_other_options(good, more):
     run, task = find_task(good)
     hostile = with_arguments(run, lambda args: [*args, *more])
 
-    with pytest.raises(ToolError, match="options that no task of fftasks has"):
+    with pytest.raises(ToolError, match="options that fftasks does not write"):
         replay.replay_here(good.project, hostile, task, "tell", Verifier(good.project), pdb=False)
 
 

@@ -391,7 +391,7 @@ def test_a_file_of_the_bucket_that_has_changed_is_loaded_with_trust_only(submitt
     for node in NODES:
         refused = sample.doit("result", node, "--cluster", code=1)
         assert "was changed after the run: it is not loaded" in refused
-        assert "the run has recorded sha256:" in refused
+        assert "the run recorded sha256:" in refused
     assert not marker.exists()
     assert list_pickles(sample.root / ".fftasks" / "cluster") == []
 
@@ -448,7 +448,7 @@ def test_a_file_that_cannot_be_verified_is_loaded_with_trust_only(submitted, mon
     refused = sample.doit("result", "total", "--cluster", code=1)
 
     assert "cannot verify the " in refused
-    assert "kfp.host does not lead to the metadata store" in refused
+    assert "the metadata store cannot be reached" in refused
     assert "`--trust` loads it without a check" in refused
     assert sample.doit("result", "total", "--cluster", "--trust") == "3\n"
     assert "cannot verify the " in sample.doit("result", "total", "--cluster", code=1)
@@ -459,7 +459,7 @@ def test_a_run_that_has_recorded_no_digest_is_loaded_with_trust_only(tmp_path, m
     with run_there(tmp_path) as (sample, _, _):
         for words in (("result", "total", "--cluster"), ("replay", "total")):
             refused = sample.doit(*words, code=1)
-            assert "the run has recorded no digest of it" in refused
+            assert "the run recorded no digest of it" in refused
             assert "`--trust` loads it without a check" in refused
             assert sample.doit(*words, "--trust") == "3\n"
 

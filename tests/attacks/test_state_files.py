@@ -9,6 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from fftasks.cluster.bring import unpack
+from fftasks.errors import StoreError
+from fftasks.ports.artifact_uri import ArtifactURI
+from fftasks.ports.object_store import ObjectStore
+from fftasks.project import Project
+from fftasks.record import write_state
+from fftasks.runtime.artifact import read_artifact, write_artifact
+from fftasks.runtime.pack import Pack, Place, Value, write_pack
+from fftasks.runtime.regular import check_parents
+from fftasks.settings import Settings
+from fftasks.settings.tree import ObjectStoreSettings
+from fftasks.steps.pipeline import read_pipeline
+from fftasks.store.history import Run, read_graph
 from tests.attacks.forks import Commands
 from tests.sample import Sample
 
@@ -379,3 +392,151 @@ def test_a_second_name_of_a_log_keeps_its_content(project, commands, tmp_path):
     check_results(commands, project)
 
     assert (twin.read_text(), before) == (before, "made a\n")
+
+
+@pytest.mark.parametrize("name", ["report.html", "graph.svg"])
+@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
+def test_what_a_command_writes_by_default_replaces_whatever_is_in_its_place(
+    project, commands, plant, name, tmp_path
+):
+    path = project / ".fftasks" / name
+    _remove(path)
+    plant(path, tmp_path)
+    before = snapshot(tmp_path)
+
+    done = commands.run(project, name.partition(".")[0], timeout_s=20)
+
+    assert done.code == 0, done.output
+    assert snapshot(tmp_path) == before
+    assert path.is_file()
+    assert not path.is_symlink()
+    assert path.read_bytes().startswith((b"<?xml", b"<svg", b"<!DOCTYPE html>"))
+
+
+@pytest.mark.parametrize("command", ["report", "graph"])
+def test_a_file_that_the_user_names_is_followed_and_a_pipe_without_a_reader_is_an_error(
+    project, commands, command, tmp_path
+):
+    (tmp_path / "link.svg").symlink_to(tmp_path / "target.svg")
+    os.mkfifo(tmp_path / "pipe")
+
+    assert commands.run(project, command, "-o", str(tmp_path / "link.svg")).code == 0
+    assert (tmp_path / "target.svg").stat().st_size
+    assert (tmp_path / "link.svg").is_symlink()
+
+    for place, cause in (("pipe", "no process reads"), ("", "directory")):
+        done = commands.run(project, command, "-o", str(tmp_path / place), timeout_s=20)
+        assert done.code == 1, done.output
+        assert cause in done.output.lower()
+        assert "tip: write to another file with `-o FILE`" in done.output
+
+
+@pytest.mark.parametrize("graph", ["../../graph/wf", "/etc/passwd", "a/../b", "", ".."])
+def test_the_graph_of_a_run_is_looked_for_in_its_folder_only(tmp_path, graph):
+    state = tmp_path / ".fftasks"
+    target = Path(os.path.normpath(state / "runs/graphs" / f"{graph}.json"))
+    if target.is_relative_to(tmp_path):
+        write_state(target, {"nodes": {"secret": {}}})
+    run = Run("r", 0.0, {"graph": graph})
+
+    expected = {"secret": {}} if graph in {"", ".."} else {}
+    assert read_graph(state, run) == expected  # ".json" and "...json" are names like others
+
+
+def test_files_of_runs_on_the_cluster_are_not_written_through_links(tmp_path):
+    state, victims = tmp_path / ".fftasks", tmp_path / "victims"
+    victims.mkdir()
+    pack = state / "cluster" / "run" / "task" / "pack"
+    pack.parent.mkdir(parents=True)
+    write_artifact(pack.with_name("value"), 5)
+    value = Value(Place(str(pack.with_name("value"))), "sha256:0")
+    write_pack(pack, Pack("group", "key", {("a", "result"): value}))
+    for name in ("pack-a", "pack-a.part"):
+        plant_link_to_file(pack.with_name(name), victims)
+    before = snapshot(victims)
+
+    target = unpack(pack, "a")
+
+    assert read_artifact(target) == 5
+    assert not target.is_symlink()
+    assert snapshot(victims) == before
+
+
+@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
+def test_an_artifact_replaces_whatever_is_where_it_is_downloaded_to(tmp_path, plant):
+    (tmp_path / "mount/bucket").mkdir(parents=True)
+    (tmp_path / "mount/bucket/result").write_text("content")
+    target = tmp_path / ".fftasks/cluster/run/task/result"
+    target.parent.mkdir(parents=True)
+    (tmp_path / "victims").mkdir()
+    plant(target, tmp_path / "victims")
+    plant(target.with_name(".result.part"), tmp_path / "victims")
+    before = snapshot(tmp_path / "victims")
+
+    store = ObjectStore(ObjectStoreSettings(mount=str(tmp_path / "mount")))
+    store.fetch(ArtifactURI.parse("minio://bucket/result"), target)
+
+    assert (target.read_text(), target.is_symlink()) == ("content", False)
+    assert snapshot(tmp_path / "victims") == before
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_folder_of_a_run_that_is_a_link_is_refused(tmp_path, depth):
+    target = tmp_path / ".fftasks/cluster/run/task/result"
+    (tmp_path / "elsewhere/task").mkdir(parents=True)
+    (tmp_path / "elsewhere/task/result").write_text("private")
+    link = target.parents[depth - 1]
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "elsewhere" / ("task" if depth == 1 else ""))
+
+    with pytest.raises(StoreError, match="symbolic link"):
+        check_parents(target)
+
+
+def test_the_state_folder_may_be_a_link_for_downloads_too(tmp_path):
+    (tmp_path / "large").mkdir()
+    (tmp_path / ".fftasks").symlink_to(tmp_path / "large")
+
+    check_parents(tmp_path / ".fftasks/cluster/run/task/result")
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [plant_fifo, plant_dangling_link, plant_link_to_file, plant_folder],
+    ids=lambda plant: plant.__name__,
+)
+def test_a_compiled_pipeline_is_read_from_a_regular_file_only(project, plant, tmp_path):
+    path = project / ".fftasks/pipeline/one.yaml"
+    path.parent.mkdir(exist_ok=True)
+    plant(path, tmp_path)
+
+    with pytest.raises(StoreError, match="is gone"):
+        read_pipeline(Project(project, Settings()), "one")
+
+
+@pytest.mark.parametrize("place", ["state", "deep/down/state"])
+@pytest.mark.parametrize("reads", ["", '@workflow(reads=["**/*.json", "*/*", "*/*/*/*"])'])
+def test_a_state_folder_that_is_a_link_into_the_project_is_no_data_of_it(
+    tmp_path, commands, place, reads
+):
+    root = tmp_path / "project"
+    sample = Sample.make(root, TWO if not reads else TWO.replace("@workflow", reads))
+    sample.write("data/table.csv", "1,2\n")
+    (root / place).mkdir(parents=True)
+    (root / ".fftasks").symlink_to(place)
+    assert commands.run(root, "run").code == 0
+    assert commands.run(root, "context").code == 0
+
+    again, context = commands.run(root, "run"), commands.run(root, "context")
+
+    assert "2 up to date" in again.output, again.output
+    assert (context.code, ". context" in context.output) == (0, False), context.output
+    copied = [
+        path.relative_to(root / place / "context").as_posix()
+        for path in (root / place / "context").rglob("*")
+    ]
+    assert "data/table.csv" in copied
+    assert not [path for path in copied if path.startswith(place)], copied
+
+    (root / "data/table.csv").write_text("3\n")
+    assert "2 up to date" not in commands.run(root, "run").output

@@ -143,18 +143,37 @@ def test_a_replay_has_the_parameters_of_the_run(runs):
 
 
 def test_where_results_are_not_is_said(runs):
-    nowhere = {"FFTASKS_OBJECT_STORE__MOUNT": str(runs.sample.root / "docs")}
+    nowhere = {"FFTASKS_OBJECT_STORE__MOUNT": str(runs.sample.root / "config")}
+    missing = {"FFTASKS_OBJECT_STORE__MOUNT": str(runs.sample.root / "nosuch")}
     runs.sample.doit("result", "check", runs.good)
     folder = runs.sample.root / ".fftasks" / "cluster"
     folder.rename(folder.with_name("kept"))
     try:
         output = runs.sample.doit("result", "check", runs.good, code=1, **nowhere)
+        refusal = runs.sample.doit("result", "check", runs.good, code=3, **missing)
     finally:
         folder.with_name("kept").rename(folder)
 
     assert f"nothing at minio://mlpipeline/v2/artifacts/scaling/{runs.good}" in output
     assert "kfp.pipeline_root" in output
     assert "must hold the buckets" in output
+    assert f"object_store.mount: {runs.sample.root}/nosuch does not exist" in refusal
+
+
+def test_a_profile_and_variables_of_dodo_py_are_not_values_of_run_parameters(runs):
+    runs.sample.write("config/minio.yaml", "kfp:\n  run_name: other\n")
+    dodo = runs.sample.root / "dodo.py"
+    before = dodo.read_text()
+    dodo.write_text(f"{before}from doit import get_var\nlevel = get_var('level', '0')\n")
+    try:
+        result = runs.sample.doit("profile=minio", "level=1", "result", "scale it", "--cluster")
+        replayed = runs.sample.doit("profile=minio", "replay", "scale it", runs.good)
+        refused = runs.sample.doit("profile=minio", "x=1", "result", "check", runs.good, code=3)
+    finally:
+        dodo.write_text(before)
+
+    assert (result, replayed) == ("[2.0, 4.0, 6.0]\n", "scaling by 2.0\n[2.0, 4.0, 6.0]\n")
+    assert "x: a result on Kubeflow Pipelines is of a run" in refused
 
 
 def test_a_replay_looks_at_no_fingerprint_of_an_image(runs, monkeypatch):

@@ -60,5 +60,5 @@ def test_before_the_first_run_there_is_none(tmp_path):
     with KFPServer() as server:
         sample = make_project(tmp_path, server)
 
-        with pytest.raises(ToolError, match="there is no run yet"):
+        with pytest.raises(ToolError, match="there is no run on Kubeflow Pipelines yet"):
             find_run(open_project(sample.root))

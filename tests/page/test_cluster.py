@@ -362,7 +362,7 @@ def test_a_store_that_cannot_be_reached_is_said_and_the_rest_is_shown(shown, tmp
     content, tasks = describe_shown(sample)
 
     assert content["notice"].startswith(
-        "Texts, pages and pictures are not shown: cannot bring minio://"
+        "Texts, pages and pictures are not shown: object_store.mount: "
     )
     assert "object_store" in content["notice"]
     assert tasks["load"]["preview"] == "[1.5, 2.5]"

@@ -395,7 +395,7 @@ def test_password_is_not_sent_to_a_token_server_by_plain_http():
     tokens = Tokens()
     auth = Auth("host", Login("host", "a", "b"), "https://host", tokens.fetch)
 
-    with pytest.raises(RequestFailedError, match="plain http"):
+    with pytest.raises(RequestFailedError, match="plain-HTTP"):
         auth.answer('Bearer realm="http://a/t"', [], {})
 
     assert tokens.urls == []

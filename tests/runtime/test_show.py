@@ -204,26 +204,48 @@ def find_shown_pictures(result, folder):
 
 
 @pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (PNG + b"x" * 1_500_000, "bytes is not shown"),
+        (Broken(), "a picture cannot be drawn: "),
+    ],
+)
+def test_the_page_says_why_a_picture_is_not_on_it(tmp_path, capsys, value, reason):
+    write_pages(value, tmp_path)
+
+    assert reason in (tmp_path / "page.html").read_text()
+    assert reason in capsys.readouterr().out
+
+
+JPEG = b"\xff\xd8\xff\xe0 content \xff\xd9"
+GIF = b"GIF89a\x01\0\x01\0\0\0\0content;"
+
+
+@pytest.mark.parametrize(
     ("value", "urls"),
     [
         (PNG, (URL,)),
         (Drawn(PNG), (URL,)),
         (Drawn((PNG, {"width": 1})), (URL,)),
         (Drawn(base64.b64encode(PNG).decode()), (URL,)),
-        (b"\xff\xd8\xff rest", ("data:image/jpeg;base64,/9j/IHJlc3Q=",)),
-        (b"GIF89a", ("data:image/gif;base64,R0lGODlh",)),
+        (JPEG, (f"data:image/jpeg;base64,{base64.b64encode(JPEG).decode()}",)),
+        (GIF, (f"data:image/gif;base64,{base64.b64encode(GIF).decode()}",)),
         ([1, {"a": PNG}, (Drawn(PNG),)], (URL, URL)),
         ({Key(): PNG, "b": PNG}, (URL, URL)),
         (Drawn(None), ()),
         (Drawn(b"<svg onload=alert(1)>"), ()),
-        (Drawn("no base64!"), ()),
-        (Broken(), ()),
         (Answering(), ()),
         (Drawn, ()),
+        (Drawn("no base64!"), ()),
         (b"no picture", ()),
+        (b"\x89PNG\r\n\x1a\n broken", ()),
+        (PNG[:-8], ()),
+        (PNG.replace(b"\0\0\0\x01", b"\0\0\0\0"), ()),  # of no size
+        (JPEG[:-2], ()),
+        (GIF[:-1], ()),
+        (GIF.replace(b"\x01\0\x01\0", bytes(4)), ()),
         ("\x89PNG", ()),
         (Counting(a=1), ()),
-        (PNG + b"x" * 1_500_000, ()),  # larger than a page takes
     ],
 )
 def test_pictures_are_written_when_the_node_ends(tmp_path, value, urls):
@@ -238,12 +260,17 @@ def test_an_image_of_pillow_is_a_picture_and_a_huge_one_is_not(tmp_path, capsys)
 
     assert base64.b64decode(url.partition(",")[2]).startswith(b"\x89PNG\r\n\x1a\n")
     assert find_shown_pictures(image.new("L", (5000, 5000)), tmp_path / "2") == ()
+    assert "5000 x 5000 pixels is not shown" in (tmp_path / "2/page.html").read_text()
     assert "5000 x 5000 pixels is not shown" in capsys.readouterr().out
 
 
 def test_of_many_pictures_the_first_ones_are_shown(tmp_path, capsys):
-    assert len(find_shown_pictures([PNG] * 100, tmp_path)) == 24
-    assert "100 pictures in the result: the first 24 are shown" in capsys.readouterr().out
+    write_pages([PNG] * 100, tmp_path)
+
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<img ") == 24
+    assert "76 of 100 pictures are not shown" in page
+    assert "76 of 100 pictures are not shown: a page takes 24" in capsys.readouterr().out
 
 
 def test_pictures_beside_a_page_are_in_the_page(tmp_path):

@@ -76,6 +76,7 @@ def test_an_empty_section_has_its_defaults(folder):
         (f"{FIRST}kfp:\n  timeout_s: .nan\n", ["kfp.timeout_s must be a number"]),
         (f"{FIRST}kfp:\n  timeout_s: {'9' * 400}\n", ["kfp.timeout_s must be a number"]),
         (f"{FIRST}local:\n  isolation: no\n", ["must be one of fork, fresh, not no"]),
+        (f"{FIRST}kfp:\n  auth: x\n", ['kfp.auth must be one of "", ', "not 'x'"]),
         (f"{FIRST}local:\n  isolation: frok\n", ["one of fork, fresh, not 'frok'", "mean fork?"]),
         (f"{FIRST}kfp:\n  host: ${{NOPE}}\n", ["default.yaml:3: kfp.host needs", "NOPE"]),
         ("workflows:\n  - ${NOPE}\n", ["default.yaml:2: workflows[0] needs", "export NOPE="]),

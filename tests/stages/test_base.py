@@ -51,3 +51,15 @@ def test_record_is_for_one_name_and_platform(tmp_path):
 def test_no_name_is_an_error(tmp_path):
     with pytest.raises(SettingsError, match=r"image\.base is empty"):
         make(tmp_path, name=" ")
+
+
+@pytest.mark.parametrize(
+    ("origin", "described"),
+    [
+        ("", ""),
+        ("default", " (the built-in default)"),
+        ("config/prod.yaml:3", " (set in config/prod.yaml:3)"),
+    ],
+)
+def test_a_message_names_the_place_where_the_base_was_set(origin, described):
+    assert base.describe_origin(origin) == described

@@ -632,7 +632,7 @@ def test_look_at_what_is_changing(folder, target, monkeypatch):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        ({"version": 0}, "fftasks makes it in another way now"),
+        ({"version": 0}, "the algorithm of this stage changed"),
         ({"files": [1]}, "the record is damaged"),
         ({"files": None}, "the record is damaged"),
         ({"files": [[]]}, "the record is damaged"),

@@ -169,5 +169,5 @@ def test_a_record_of_another_version_is_made_again():
 
     assert list(list_reasons(old, wish)) == []
     assert list(list_reasons({**old, "version": 0}, wish)) == [
-        "fftasks makes it in another way now"
+        "the algorithm of this stage changed"
     ]
