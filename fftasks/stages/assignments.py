@@ -82,7 +82,7 @@ _KEY_NAME = re.compile(
     (?: (?:bearer|basic|token) [ ] )? [rbu]? \\?["'`]? $"""
 )
 # the name of a type, or of what is not secret any more
-_ORDINARY_BEFORE = (b"::", b"encrypted", b"encrypted_", b"encrypted-", b"hashed", b"hashed_")
+_ORDINARY_BEFORE = (b"::", b"encrypted", b"encrypted_", b"encrypted-")
 _CLIENT_TOKEN = re.compile(rb"client[_-]?token[\"']?\s{0,4}[:=]\s{0,4}[\"']?$")
 _UUID = re.compile(rb"(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _COMMAND = re.compile(

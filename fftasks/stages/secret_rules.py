@@ -55,7 +55,7 @@ _PRIVATE_KEY = (
 )
 _PUTTY_KEY = (
     rb"PuTTY-User-Key-File-\d: (?:(?:(?!PuTTY-User-Key-File-)[\s\S]){0,8192}?Private-MAC: ?\w+"
-    rb"|[^\r\n]{0,8192})"
+    rb"|[^\r\n]{0,200})"
 )
 _JWK = rb"\"d\"\s{0,4}:\s{0,4}\"(?P<value>[\w-]{40,})\""
 _URL = re.compile(
@@ -102,8 +102,10 @@ def list_places(data: bytes, words: Iterable[bytes], begin: int, end: int) -> It
 def find_private_keys(data: bytes, begin: int, end: int) -> Iterator[Hit]:
     """Yield the private keys in a text, with their begin and end."""
     for mark, pattern in _compile_keys():
+        until = 0
         for at in list_places(data, (mark,), begin, end):
-            if match := pattern.match(data, at):
+            if at >= until and (match := pattern.match(data, at)):
+                until = match.end()
                 yield Hit("private-key", *match.span())
     if b'"kty"' in data:
         for match in re.finditer(_JWK, data[:end]):
