@@ -27,7 +27,7 @@ from fftasks.runtime.start import make_command
 from fftasks.store.signature import Signatures
 from fftasks.workflow.slug import make_slug
 
-VERSION = 7
+VERSION = 8
 _TRIES = 3  # for somebody who saves a file again and again while it is imported
 
 

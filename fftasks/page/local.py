@@ -108,13 +108,20 @@ def show_tasks(
 
 
 def list_written(nodes: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Return the names of nodes and workflows that stand in the code as they are.
+    """Return the names of nodes, functions and workflows that stand in the code as they are.
 
     Args:
         nodes: As project.describe_nodes gives them; older runs do not tell, and so have none.
     """
     written = {name for name, node in nodes.items() if node.get("is_written")}
+    written |= {n["function"] for n in nodes.values() if n.get("is_function_written")}
     return written | {n["workflow"] for n in nodes.values() if n.get("is_workflow_written")}
+
+
+def list_classes(project: Project) -> set[str]:
+    """Return the names of the classes in the code of the project's nodes, as `class` statements have them."""
+    pieces = (name for graph in project.graphs for code in graph["codes"].values() for name in code)
+    return {after for _, found, after in (name.partition(": class ") for name in pieces) if found}
 
 
 def find_metrics(preview: str) -> dict[str, float]:
