@@ -6,7 +6,6 @@ import ast
 import time
 from collections.abc import Container, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from fftasks.errors import StoreError
@@ -15,6 +14,7 @@ from fftasks.page.documents import Pages, choose_numbers, read_pages
 from fftasks.page.settings import show_settings
 from fftasks.project import NEEDS, Project
 from fftasks.runtime.regular import open_regular
+from fftasks.store import Store
 from fftasks.store.history import Event, Run, list_runs, read_graph, read_run
 
 _ROWS = 12  # runs that stand side by side
@@ -101,7 +101,7 @@ def show_tasks(
             metrics={} if failed else {**find_metrics(shown.preview), **pages.metrics},
             pictures=pages.pictures,
             error=event.error,
-            log=_read_log(project.store.log_path(node["slug"]), event if event.begin else shown),
+            log=_read_log(project.store, node["slug"], event if event.begin else shown),
         )
         tasks.append(task)
     return tasks
@@ -195,11 +195,12 @@ def _find_last_end(run: Run) -> float | None:
     return max((event.end for event in run.events.values() if event.end is not None), default=None)
 
 
-def _read_log(path: Path, event: Event) -> str:
+def _read_log(store: Store, slug: str, event: Event) -> str:
     """Return the end of what a node printed in this run; a later one writes over it."""
     if event.begin is None:
         return ""
     try:
+        path = store.log_path(slug)
         changed = path.lstat().st_mtime
         if changed < event.begin - _SLACK_S or (
             event.end is not None and changed > event.end + _SLACK_S

@@ -114,12 +114,9 @@ def _choose_functions(
 ) -> dict[str, str]:
     """Return the name to be shown of each function; stages have names of fftasks."""
     functions = {task.function: task.function for task in tasks if task.stage} | {"": ""}
-    for one in (*tasks, *items):
-        if one.function not in functions:
-            is_known = one.function in written
-            functions[one.function] = (
-                one.function if is_known else _number("function", functions, written)
-            )
+    for name in [*(task.function for task in tasks), *(item.function for item in items)]:
+        if name not in functions:
+            functions[name] = name if name in written else _number("function", functions, written)
     return functions
 
 

@@ -3,8 +3,8 @@
 A request must name this machine as its host, so that a page on another host whose name leads here reads
 nothing. It must also carry the token that `doit board` has printed in the address: other users of this
 machine can reach the port as well. The token stays in the address: the page's script sends it with each of
-its requests, and a reload has it. It is never in a cookie, because a browser sends the cookies of a host to all
-of its ports, and another user's server may listen at one of them.
+its requests, and a reload has it. It is never in a cookie, because a browser sends the cookies of a host to
+all of its ports, and another user's server may listen at one of them.
 """
 
 from __future__ import annotations
