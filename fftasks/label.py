@@ -61,6 +61,7 @@ def describe_node(node: Node, labels: Mapping[tuple[str, str], str]) -> dict[str
     made = node.label if content["kind"] == "object" else ""
     return {
         "function": function["qualname"],
+        "is_function_written": content["is_function_written"],
         "place": f"{function['file']}:{function['line']}" if function["file"] else "",
         "line": f"{node.graph['file']}:{content['line']}",
         "slug": content["slug"],

@@ -14,11 +14,15 @@ from typing import Any, TextIO, cast
 
 from fftasks.errors import escape_controls
 
-# colours and brightness; blinking and hidden text are escaped
-_NUMBERS = (
-    r"(?:0?[0-4]|2[1-4]|3\d|4\d|9[0-7]|10[0-7]|[34]8;5;\d{1,3}|[34]8;2;\d{1,3};\d{1,3};\d{1,3})"
-)
-_COLOUR = re.compile(rf"(\x1b\[(?:{_NUMBERS}(?:;{_NUMBERS})*)?m)")
+# A sequence passes if all of its codes are among these: reset, bold, faint, underline and their ends, and the
+# colours of text except black. Everything else could hide text: conceal, black, backgrounds, chosen colours.
+_CODES = frozenset(map(str, (0, 1, 2, 4, 22, 24, *range(31, 38), 39, *range(91, 98)))) | {
+    "",
+    "00",
+    "01",
+    "04",
+}
+_COLOUR = re.compile(r"(\x1b\[[0-9;]{0,40}m)")
 _RESET = "\x1b[0m"
 
 
@@ -51,12 +55,18 @@ def escape_all_but_colours(text: str) -> str:
     if "\x1b" not in text:
         return escape_controls(text)
     text = text.replace("\r\n", "\n")
-    pieces = _COLOUR.split(text)  # every second piece is a colour
-    pieces[::2] = map(escape_controls, pieces[::2])
-    colours = pieces[1::2]
-    # later output must not have the last colour of this text
-    end = _RESET if colours and colours[-1] not in (_RESET, "\x1b[m") else ""
-    return "".join(pieces) + end
+    pieces = _COLOUR.split(text)
+    colours = [piece for piece in pieces[1::2] if _is_harmless(piece)]
+    shown = "".join(
+        piece if number % 2 and _is_harmless(piece) else escape_controls(piece)
+        for number, piece in enumerate(pieces)
+    )
+    # what is printed next shall not have the last colour
+    return shown + (_RESET if colours and colours[-1] not in (_RESET, "\x1b[m") else "")
+
+
+def _is_harmless(colour: str) -> bool:
+    return _CODES.issuperset(colour[2:-1].split(";"))
 
 
 @contextmanager

@@ -94,10 +94,14 @@ def describe_graph(  # noqa: PLR0913 - one parameter per kind of fact about a fi
     secrets = [
         [ids[node], *one] for node in ids for one in _hide_secrets(node, nodes[ids[node]], examiner)
     ]
-    written = _list_texts([root / file, *{Path(node.site.file) for node in ids}])
+    homes = {nodes[identity]["function"]["file"] for identity in ids.values()} - {""}
+    sites = {Path(node.site.file) for node in ids}
+    written = _list_written([root / file, *sites, *(root / home for home in homes)])
     for node in ids:
+        parts = set(node.qualname.split(".")) - {"<locals>", "<lambda>"}
         is_automatic = bool(re.fullmatch(rf"{re.escape(node.qualname)}_\d{{4,}}", node.name))
-        nodes[ids[node]]["is_written"] = is_automatic or node.name in written
+        nodes[ids[node]]["is_function_written"] = parts <= written
+        nodes[ids[node]]["is_written"] = node.name in written or (is_automatic and parts <= written)
     files = {f"file:{path}" for path in coder.files} | {f"file:{file}"}
     skeleton = None if warnings else describe_skeleton(coder, file, workflows, nodes)
     looks = list_looks(coder.project)
@@ -259,8 +263,11 @@ def _hide_secrets(node: Node, described: dict[str, Any], examiner: Examiner) -> 
     return list(map(list, found))
 
 
-def _list_texts(files: Sequence[Path]) -> set[str]:
-    """Return the string literals in files of code: a name that is not among them was computed."""
+def _list_written(files: Sequence[Path]) -> set[str]:
+    """Return the identifiers and the string literals in files of code.
+
+    A name that is not among them was computed, perhaps from a value.
+    """
     found: set[str] = set()
     for file in dict.fromkeys(files):
         try:
@@ -268,11 +275,18 @@ def _list_texts(files: Sequence[Path]) -> set[str]:
         except (OSError, SyntaxError, ValueError):
             continue
         parts = {id(p) for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) for p in n.values}
-        found |= {
-            n.value
-            for n in ast.walk(tree)
-            if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in parts
-        }
+        for n in ast.walk(tree):
+            match n:
+                case ast.Constant(value=str(text)) if id(n) not in parts:
+                    found.add(text)
+                case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                    found.add(n.name)
+                case ast.Name():
+                    found.add(n.id)
+                case ast.Attribute():
+                    found.add(n.attr)
+                case ast.alias():
+                    found |= {*n.name.split("."), n.asname or n.name}
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -27,7 +28,8 @@ from fftasks.runtime.start import make_command
 from fftasks.store.signature import Signatures
 from fftasks.workflow.slug import make_slug
 
-VERSION = 7
+VERSION = 8
+_SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")  # see workflow/slug.py
 _TRIES = 3  # for somebody who saves a file again and again while it is imported
 
 
@@ -85,6 +87,8 @@ def _is_whole(record: Record | None) -> TypeGuard[Record]:
         and record.get("version") == VERSION
         and {"inputs", "workflows", "nodes", "codes", "warnings", "skeleton", "secrets"}
         <= record.keys()
+        and all(w["slug"] == make_slug(name) for name, w in record["workflows"].items())
+        and all(_SLUG.fullmatch(node["slug"]) for node in record["nodes"].values())
     )
 
 

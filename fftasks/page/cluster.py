@@ -24,7 +24,7 @@ from fftasks.cluster.show import (
 from fftasks.cluster.spans import list_spans
 from fftasks.errors import FFTasksError
 from fftasks.page.content import PageRun, PageTask, Phase
-from fftasks.page.local import show_stage
+from fftasks.page.local import list_classes, show_stage
 from fftasks.page.outputs import Shown, list_metrics
 from fftasks.page.settings import show_run_settings
 from fftasks.picture.drawing import Item
@@ -239,11 +239,12 @@ def _describe_nodes(project: Project, run: ClusterRun) -> dict[str, dict[str, An
 
 
 def list_written_names(project: Project, run: ClusterRun) -> set[str]:
-    """Return the names of a run's nodes and workflow that are literals in the code, not computed."""
+    """Return the names of a run's nodes, functions and workflow that are literals in the code."""
     nodes = _describe_nodes(project, run)
     is_written = any(node.get("is_workflow_written") for node in nodes.values())
     written = {name for name, node in nodes.items() if node.get("is_written")}
-    return written | ({run.workflow} if is_written else set())
+    written |= {n["function"] for n in nodes.values() if n.get("is_function_written")}
+    return written | list_classes(project) | ({run.workflow} if is_written else set())
 
 
 def _read_pods(project: Project, run: ClusterRun) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import ast
 import time
 from collections.abc import Container, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from fftasks.errors import StoreError
@@ -15,6 +14,7 @@ from fftasks.page.documents import Pages, choose_numbers, read_pages
 from fftasks.page.settings import show_settings
 from fftasks.project import NEEDS, Project
 from fftasks.runtime.regular import open_regular
+from fftasks.store import Store
 from fftasks.store.history import Event, Run, list_runs, read_graph, read_run
 
 _ROWS = 12  # runs that stand side by side
@@ -101,20 +101,27 @@ def show_tasks(
             metrics={} if failed else {**find_metrics(shown.preview), **pages.metrics},
             pictures=pages.pictures,
             error=event.error,
-            log=_read_log(project.store.log_path(node["slug"]), event if event.begin else shown),
+            log=_read_log(project.store, node["slug"], event if event.begin else shown),
         )
         tasks.append(task)
     return tasks
 
 
 def list_written(nodes: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Return the names of nodes and workflows that are literals in the code, not computed.
+    """Return the names of nodes, functions and workflows that are literals in the code.
 
     Args:
         nodes: Nodes as project.describe_nodes returns them. Records of older runs do not mark literal names.
     """
     written = {name for name, node in nodes.items() if node.get("is_written")}
+    written |= {n["function"] for n in nodes.values() if n.get("is_function_written")}
     return written | {n["workflow"] for n in nodes.values() if n.get("is_workflow_written")}
+
+
+def list_classes(project: Project) -> set[str]:
+    """Return the names of the classes in the code of the project's nodes, as `class` statements have them."""
+    pieces = (name for graph in project.graphs for code in graph["codes"].values() for name in code)
+    return {after for _, found, after in (name.partition(": class ") for name in pieces) if found}
 
 
 def find_metrics(preview: str) -> dict[str, float]:
@@ -189,11 +196,12 @@ def _find_last_end(run: Run) -> float | None:
     return max((event.end for event in run.events.values() if event.end is not None), default=None)
 
 
-def _read_log(path: Path, event: Event) -> str:
+def _read_log(store: Store, slug: str, event: Event) -> str:
     """Return the end of what a node printed in this run; a later one writes over it."""
     if event.begin is None:
         return ""
     try:
+        path = store.log_path(slug)
         changed = path.lstat().st_mtime
         if changed < event.begin - _SLACK_S or (
             event.end is not None and changed > event.end + _SLACK_S

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fftasks.errors import ToolError
 from fftasks.overview import list_items, list_states, read_items
 from fftasks.page.content import Privacy, make_content
-from fftasks.page.local import list_written, read_past, show_run, show_tasks
+from fftasks.page.local import list_classes, list_written, read_past, show_run, show_tasks
 from fftasks.picture.drawing import Item
 from fftasks.project import Project
 from fftasks.settings.secrets import list_secret_settings, list_secret_variables
@@ -103,7 +103,7 @@ def describe_local(project: Project, name: str) -> dict[str, Any]:
         render=draw_or_leave,
         history=rows[::-1],
         privacy=find_privacy(project),
-        written=list_written(nodes),
+        written=list_written(nodes) | list_classes(project),
     )
 
 

@@ -1,23 +1,23 @@
 """Build the report page for report.previews: false, which contains no values of the user's.
 
-This table lists what the page shows unchanged, and what it shows instead of the rest.
-
-content                           shown unchanged                              shown instead
-names of nodes and workflows      automatic names, and literals in the code    the function and a number
-names of arguments                parameters in the function's signature       nothing
-states, times, phases, edges      all
-functions, files and lines        all
-settings                          numbers, sizes and switches                  the name of the setting
-reasons                           reasons that contain no value                a short reason, or "not shown"
-errors                            the type of the exception                    "failed"
-everything else                   nothing                                      nothing
+on the page                       as it is                                     otherwise
+names of nodes and workflows      automatic, or a text of the code             the function with a number
+names of arguments                of the function's signature                  left out
+states, times, phases, edges      always
+functions                         a name of the code                           a number
+files and lines                   always
+settings                          numbers, sizes and switches                  their names alone
+reasons                           what changed, in words of fftasks            "not shown"
+errors                            the type of the exception: a built-in one,   "raised an exception", "failed"
+                                  or a class of the code
+everything else                                                                left out
 """
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import itertools
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -56,15 +56,18 @@ _KINDS = {
     "result of": "a result that it needs changed",
     "input": "a result that it needs changed",
 }
-_WORD = r"[A-Za-z_]\w*"
-_CODE = re.compile(
-    rf"[\w./-]+\.py: (?:[a-z]+ )?(?:{_WORD}\.?)+(?:\(\))?"
-    r" (?:changed|is used now|is not used any more|is new|is not there any more)"
-)
-_TRY = re.compile(r"; try \d+$")
-_CHANGE = re.compile(r": .* -> |\b(?:changed|is new|is gone|was changed or removed)$", re.DOTALL)
-_EXCEPTION = re.compile(rf"(?:{_WORD}\.)*\w*(?:Error|Exception|Warning|Interrupt|Exit|Iteration)")
-_ENDS = re.compile(r"its command ended with exit status \d+")
+# how the name of a piece of code begins that the parser has found; see closure/module.py
+_PIECES = ("function ", "class ", "constant ", "names ")
+_ENDINGS = (
+    " changed", " is used now", " is not used any more", " is new", " is not there any more",
+)  # fmt: skip
+_CHANGES = ("changed", "is new", "is gone", "was changed or removed")
+_ENDED = "its command ended with exit status "
+_BUILT_IN = {
+    name
+    for name, value in vars(builtins).items()
+    if isinstance(value, type) and issubclass(value, BaseException)
+}
 
 
 @dataclass(frozen=True)
@@ -91,16 +94,30 @@ def leave_values_out(
         tasks: Stages and nodes of the run.
         items: Nodes of the run, as the drawing of the graph needs them.
         history: The last runs.
-        written: Names of nodes and workflows that are literals in the code. All other names were computed,
-            and may contain values.
+        written: Names of nodes, functions, classes and workflows that are literals in the code; all
+            others were computed and may contain values.
     """
+    functions = _choose_functions(tasks, items, written)
+    tasks = [dataclasses.replace(task, function=functions[task.function]) for task in tasks]
+    items = [dataclasses.replace(item, function=functions[item.function]) for item in items]
     names = _choose_names(tasks, items, written)
     return Plain(
         _show_run(run),
-        [_show_task(task, names) for task in tasks],
+        [_show_task(task, names, written) for task in tasks],
         [_show_item(item, names) for item in items],
         [_show_run(one) for one in history],
     )
+
+
+def _choose_functions(
+    tasks: Sequence[PageTask], items: Sequence[Item], written: Collection[str]
+) -> dict[str, str]:
+    """Return the name to be shown of each function; stages have names of fftasks."""
+    functions = {task.function: task.function for task in tasks if task.stage} | {"": ""}
+    for name in [*(task.function for task in tasks), *(item.function for item in items)]:
+        if name not in functions:
+            functions[name] = name if name in written else _number("function", functions, written)
+    return functions
 
 
 def _choose_names(
@@ -142,12 +159,12 @@ def _show_run(run: PageRun) -> PageRun:
     return dataclasses.replace(run, command=command, parameters={}, metrics={})
 
 
-def _show_task(task: PageTask, names: Mapping[str, str]) -> PageTask:
+def _show_task(task: PageTask, names: Mapping[str, str], written: Collection[str]) -> PageTask:
     """Return a copy of a task that contains no user values."""
     return type(task)(
         name=names[task.name],
         state=task.state,
-        reason=_show_reason(task, names),
+        reason=_show_reason(task, names, written),
         begin=task.begin,
         end=task.end,
         seconds=task.seconds,
@@ -160,7 +177,7 @@ def _show_task(task: PageTask, names: Mapping[str, str]) -> PageTask:
         upstream=tuple(names[other] for other in task.upstream if other in names),
         arguments={name: LEFT_OUT for name in task.arguments if name not in task.extra},
         settings=dict(_show_setting(*one) for one in task.settings.items()),
-        error=_show_error(task),
+        error=_show_error(task, written),
         link=task.link,
     )
 
@@ -180,11 +197,13 @@ def _show_setting(name: str, value: str) -> tuple[str, str]:
     return (name, value) if name in _SETTINGS else (name.partition(".")[0], LEFT_OUT)
 
 
-def _show_reason(task: PageTask, names: Mapping[str, str]) -> str:
-    found = _TRY.search(task.reason)
-    again = found[0] if found else ""
-    reason = task.reason.removesuffix(again)
-    if not reason or reason in _REASONS or _CODE.fullmatch(reason):
+def _show_reason(task: PageTask, names: Mapping[str, str], written: Collection[str]) -> str:
+    reason, again, number = task.reason.rpartition("; try ")
+    if again and number.isdecimal():
+        again = f"{again}{number}"
+    else:
+        reason, again = task.reason, ""
+    if not reason or reason in _REASONS or _is_change_of_code(reason, written):
         return f"{reason}{again}"
     argument = reason.removeprefix("constant ").partition(":")[0].removesuffix(" changed")
     if reason.startswith("constant ") and argument in set(task.arguments) - set(task.extra):
@@ -195,20 +214,40 @@ def _show_reason(task: PageTask, names: Mapping[str, str]) -> str:
     for kind, said in _KINDS.items():
         if reason.startswith((f"{kind} ", f"{kind}: ")):
             return f"{said}{again}"
-    if re.match(r"[\w./-]+\.py: ", reason):
+    place, colon, _ = reason.partition(".py: ")
+    if colon and _is_path(place):
         return f"its code changed{again}"
-    return f"its inputs changed{again}" if _CHANGE.search(reason) else LEFT_OUT
+    has_values = " -> " in reason.partition(": ")[2]
+    return f"its inputs changed{again}" if has_values or reason.endswith(_CHANGES) else LEFT_OUT
 
 
-def _show_error(task: PageTask) -> str:
-    """Return the type of an exception without its message, which may contain values."""
+def _is_change_of_code(reason: str, written: Collection[str]) -> bool:
+    """Return whether a reason names code alone, such as "wf.py: names first, second changed"."""
+    place, _, rest = reason.partition(".py: ")
+    ending = next((ending for ending in _ENDINGS if rest.endswith(ending)), "")
+    rest = rest.removesuffix(ending)
+    if not ending or not _is_path(place):
+        return False
+    kind = next((kind for kind in _PIECES if rest.startswith(kind)), "")
+    if not kind:  # of a function that was made while the graph was built: its name may be computed
+        return rest == "statements" or rest.removesuffix("()") in written
+    names = rest.removeprefix(kind).removesuffix("()").removesuffix(", ...").split(", ")
+    return all(part.isidentifier() for name in names for part in name.split("."))
+
+
+def _is_path(text: str) -> bool:
+    return bool(text) and all(letter.isalnum() or letter in "_./-" for letter in text)
+
+
+def _show_error(task: PageTask, written: Collection[str]) -> str:
+    """Return the type of an exception; its message and a computed class name may contain values."""
     if not task.error:
         return ""
     first = task.error.partition("\n")[0].removeprefix("run: ").removeprefix(f"{task.name} ")
-    raised = re.fullmatch(rf"raised ({_WORD})(?:, at the last of \d+ tries)?", first)
-    if raised:
-        return f"raised {raised[1]}"
-    kind = _EXCEPTION.fullmatch(first.partition(":")[0])
-    if kind:
-        return f"raised {kind[0]}"
-    return first if _ENDS.fullmatch(first) else "failed"
+    if first.startswith(_ENDED) and first.removeprefix(_ENDED).isdecimal():
+        return first
+    raised, _, _ = first.removeprefix("raised ").partition(", at the last of ")
+    name = raised.partition(":")[0].rpartition(".")[2]
+    if name in _BUILT_IN or (name.isidentifier() and name in written):
+        return f"raised {name}"
+    return "raised an exception" if first.startswith("raised ") else "failed"

@@ -2,7 +2,9 @@
 
 A request must name this machine as its host, so that a page on another host whose name leads here reads
 nothing. It must also carry the token that `doit board` has printed in the address: other users of this
-machine can reach the port as well. The first visit puts the token into a cookie.
+machine can reach the port as well. The token stays in the address: the page's script sends it with each of
+its requests, and a reload has it. It is never in a cookie, because a browser sends the cookies of a host to
+all of its ports, and another user's server may listen at one of them.
 """
 
 from __future__ import annotations
@@ -44,12 +46,6 @@ _NEEDS_TOKEN = b"""\
 Open the whole address that `doit board` printed: it ends with ?token=...
 Each start of the board creates a new token.
 """
-# not an HTTP redirect: after a link from another site, a browser would follow it without the cookie
-_FORWARD = b"""\
-<!DOCTYPE html><title>fftasks</title><link rel="icon" href="data:,">
-<meta http-equiv="refresh" content="0; url=/"><a href="/">the board</a>
-"""
-
 Start = Callable[[str, list[tuple[str, str]]], Any]
 
 
@@ -58,7 +54,7 @@ class Board:
 
     describe: gives the content of the page as it is now, and may raise FFTasksError
     empty: what is shown until it does not
-    token: value that a request must contain, in its query or in a cookie; each board has a new one
+    token: value that the query of a request must contain; each board has a new one
     """
 
     def __init__(self, describe: Callable[[], dict[str, Any]], empty: dict[str, Any]) -> None:
@@ -70,8 +66,7 @@ class Board:
 
     def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         """Answer a request."""
-        is_visit = self._has_token(_read_query(environ))
-        status, kind, body = self._answer(environ, is_visit=is_visit)
+        status, kind, body = self._answer(environ)
         mark = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         if status == "200 OK" and environ.get("HTTP_IF_NONE_MATCH") == mark:
             status, body = "304 Not Modified", b""
@@ -84,28 +79,24 @@ class Board:
             ("Referrer-Policy", "no-referrer"),
             ("Cross-Origin-Resource-Policy", "same-origin"),
         ]
-        if is_visit and status.startswith("200"):
-            cookie = f"{_name_cookie(environ)}={self.token}; Path=/; HttpOnly; SameSite=Strict"
-            headers.append(("Set-Cookie", cookie))
         start(status, headers)
         return [body]
 
     def _has_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
 
-    def _answer(self, environ: dict[str, Any], *, is_visit: bool) -> tuple[str, str, bytes]:
+    def _answer(self, environ: dict[str, Any]) -> tuple[str, str, bytes]:
         if not is_ours(environ.get("HTTP_HOST", "")):
             return "403 Forbidden", "text/plain", b"this board is for browsers on its own machine\n"
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return "405 Method Not Allowed", "text/plain", b"there is nothing to change here\n"
-        if not is_visit and not self._has_token(_read_cookie(environ)):
+        if not self._has_token(_read_query(environ)):
             return "403 Forbidden", "text/plain", _NEEDS_TOKEN
         path = environ.get("PATH_INFO", "")
         if path == "/data.json":
             return "200 OK", "application/json", format_data(self._read()).encode()
         if path == "/":
-            page = _FORWARD if is_visit else format_page(self._read()).encode()
-            return "200 OK", "text/html", page
+            return "200 OK", "text/html", format_page(self._read()).encode()
         return "404 Not Found", "text/plain", b"there is / and /data.json\n"
 
     def _read(self) -> dict[str, Any]:
@@ -129,18 +120,6 @@ def is_ours(host: str) -> bool:
 def _read_query(environ: dict[str, Any]) -> str:
     found = parse_qs(str(environ.get("QUERY_STRING", ""))).get("token", [""])
     return found[-1]
-
-
-def _read_cookie(environ: dict[str, Any]) -> str:
-    # http.cookies stops at the first malformed cookie, and all ports of a host share their cookies
-    pairs = (pair.strip().partition("=") for pair in str(environ.get("HTTP_COOKIE", "")).split(";"))
-    name = _name_cookie(environ)
-    return next((value for key, _, value in pairs if key == name), "")
-
-
-def _name_cookie(environ: dict[str, Any]) -> str:
-    """Return the name of the cookie. It contains the port, as all ports of a host share their cookies."""
-    return f"fftasks-board-{environ.get('SERVER_PORT', '')}"
 
 
 def serve(board: Board, port: int, say: Callable[[str], None]) -> None:

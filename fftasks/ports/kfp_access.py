@@ -176,7 +176,9 @@ def _check_host(host: str, key: str = "kfp.host") -> str:
         if "@" in host:  # a password must not be shown
             tip += "; set credentials in kfp.token, kfp.token_file or kfp.cookies"
             raise SettingsError(f"{key}: the address is invalid: {error}", tip=tip) from None
-        raise SettingsError(f"{key}: {host!r} is not a valid address", found=[str(error)], tip=tip) from None
+        raise SettingsError(
+            f"{key}: {host!r} is not a valid address", found=[str(error)], tip=tip
+        ) from None
 
 
 def _check_ca_cert(path: str) -> str:

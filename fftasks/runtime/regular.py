@@ -31,6 +31,8 @@ _FOLDERS = frozenset(
     }
 )  # fmt: skip
 _PIECE_BYTES = 1 << 16
+# A larger state file is treated as absent. The graph of 100,000 nodes has a few hundred megabytes.
+LARGEST_BYTES = 1 << 30
 _TRIES = 3
 
 _Path = str | os.PathLike[str]
@@ -59,11 +61,18 @@ def open_regular(path: _Path) -> int:
 
 
 def read_bytes(path: _Path) -> bytes:
-    """Return the content of a regular file; raise FileNotFoundError as open_regular does."""
+    """Return the content of a regular file.
+
+    Raises:
+        FileNotFoundError: as open_regular does, and if the file is larger than LARGEST_BYTES; a sparse file
+            of any size takes no space on the disk.
+    """
     descriptor = open_regular(path)
     try:
         content = piece = os.read(descriptor, _PIECE_BYTES)
         pieces = [content]
+        if len(piece) == _PIECE_BYTES and os.fstat(descriptor).st_size > LARGEST_BYTES:
+            raise _make_absent(path)
         while len(piece) == _PIECE_BYTES:
             piece = os.read(descriptor, _PIECE_BYTES)
             pieces.append(piece)

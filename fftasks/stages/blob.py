@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
+from fftasks.paths import explain_name
 from fftasks.record import digest_bytes, digest_file, digest_json, read_state, write_state
 from fftasks.runtime.regular import is_regular, make_folder, move, read_bytes, remove
 from fftasks.stages.layer import Entry, write_layer
@@ -89,8 +90,10 @@ class Blobs:
         """Return the layer that was made under a key, if it is there."""
         try:
             blob = Blob(**(read_state(self._key_path(key)) or {}))
+            if explain_name(blob.digest):
+                return None
             found = self.path(blob.digest).lstat()
-        except (OSError, TypeError):
+        except (OSError, TypeError, AttributeError):
             return None
         return blob if stat.S_ISREG(found.st_mode) and found.st_size == blob.size else None
 

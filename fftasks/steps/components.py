@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fftasks.graph.docstring import read_docstring
+from fftasks.paths import check_name, explain_name
 from fftasks.project import Project
 from fftasks.record import Record, digest_file, read_record, write_text
 from fftasks.runtime.regular import is_regular, make_folder, remove
@@ -61,7 +62,7 @@ def plan_components(project: Project, graph: Record, name: str) -> Step:
         for file in {one.name for one in folder.glob("*.yaml")} - set(files):
             remove(folder / file)
         for file, text in files.items():
-            write_text(folder / file, text)
+            write_text(folder / check_name(file, "name of a component file"), text)
         return record
 
     return Step(
@@ -96,7 +97,9 @@ def digest_there(path: Path) -> str | None:
 
 
 def _find_changed(folder: Path, files: Mapping[str, str]) -> Iterator[str]:
-    yield from (file for file, digest in files.items() if digest_there(folder / file) != digest)
+    for file, digest in files.items():
+        if explain_name(file) or digest_there(folder / file) != digest:
+            yield file
 
 
 def _join_known(components_record: Record | None, pins_record: Record | None) -> Record | None:

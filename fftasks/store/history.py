@@ -3,7 +3,8 @@
     runs/<id>.jsonl           a line for each thing that happened, appended at that moment
     runs/graphs/<hex>.json    what the graph was then, once for all runs that had it
 
-A killed run leaves all lines but the last. A run in which nothing ran leaves nothing.
+A killed run leaves all lines but the last. A run in which nothing ran leaves nothing. A file may be damaged
+or edited: a value of another type than the journal writes is treated as absent.
 
 line                                    says
 {"run", "begin", "pid", …}              that it began; the first one
@@ -27,10 +28,12 @@ from fftasks.errors import StoreError
 from fftasks.paths import explain_name
 from fftasks.record import read_state, write_state
 from fftasks.runtime.regular import need_folder, open_in_place, read_text, remove
+from fftasks.state import STATES
 from fftasks.store.store import is_alive
 
 _KEPT = 30
 _LONGEST = 20_000  # characters of an error
+_END_OF_TIME = 1e11  # seconds since the epoch, in the year 5138
 
 
 @dataclass
@@ -153,9 +156,11 @@ def read_run(folder: Path, name: str) -> Run:
         raise StoreError(f"the record of run {name!r} is gone or damaged", tip="name another run")
     run = Run(name, lines[0]["begin"], lines[0])
     for line in lines[1:]:
+        if "at" not in line:
+            continue
         if "ended" in line:
-            run.end, run.same = line["at"], tuple(line["same"])
-        elif "task" in line:
+            run.end, run.same = line["at"], tuple(line.get("same", ()))
+        elif "task" in line and ("begins" in line or "state" in line):
             _note(run.events.setdefault(line["task"], Event(line["task"])), line)
     run.state = _find_state(run)
     if run.state == "canceled":
@@ -166,11 +171,21 @@ def read_run(folder: Path, name: str) -> Run:
 
 def read_graph(folder: Path, run: Run) -> dict[str, Any]:
     """Return what the graph of a run was; see project.py for its form. Empty if it is gone."""
-    name = f"{run.header.get('graph', '')}.json"
-    if explain_name(name):  # it comes from a file, and must not lead out of this folder
+    name = run.header.get("graph", "")
+    if explain_name(name):
         return {}
-    graph: dict[str, Any] = (read_state(folder / "runs" / "graphs" / name) or {}).get("nodes", {})
+    nodes = (read_state(folder / "runs" / "graphs" / f"{name}.json") or {}).get("nodes")
+    if not isinstance(nodes, dict):
+        return {}
+    graph = {label: _fill(node) for label, node in nodes.items() if isinstance(node, dict)}
+    for node in graph.values():
+        node["upstream"] = [other for other in node["upstream"] if other in graph]
     return graph
+
+
+def _fill(node: dict[str, Any]) -> dict[str, Any]:
+    """Return a node of a graph without values of wrong types, and with all that each node has."""
+    return _NODE | {key: value for key, value in node.items() if _fits(key, value, _NODE_TYPES)}
 
 
 def _is_of(line: Mapping[str, Any], name: str) -> bool:
@@ -180,7 +195,7 @@ def _is_of(line: Mapping[str, Any], name: str) -> bool:
 
 def _find_state(run: Run) -> str:
     if run.end is None:
-        return "running" if is_alive(int(run.header["pid"])) else "canceled"
+        return "running" if is_alive(run.header["pid"]) else "canceled"
     return "failed" if any(event.state == "failed" for event in run.events.values()) else "ran"
 
 
@@ -206,7 +221,54 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
         ):  # the last line of a run that was killed
             value = json.loads(line)
             if isinstance(value, dict):
-                yield value
+                yield {key: one for key, one in value.items() if _fits(key, one, _LINE_TYPES)}
+
+
+def _fits(key: str, value: Any, types: Mapping[str, Callable[[Any], bool]]) -> bool:
+    """Tell whether a value is of the type that its key has; other keys fit."""
+    return key not in types or types[key](value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_time(value: Any) -> bool:
+    """Tell whether a value is a number of seconds; not NaN, nor one that no float or date can have."""
+    return type(value) in (int, float) and abs(value) < _END_OF_TIME
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _are_named_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+
+
+_LINE_TYPES: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(["run", "graph", "task", "reason", "preview", "output", "error"], _is_text),
+    **dict.fromkeys(["begin", "at", "seconds"], _is_time),
+    **dict.fromkeys(["tasks", "same"], _are_texts),
+    "parameters": lambda value: isinstance(value, dict),
+    "pid": lambda value: type(value) is int and value > 0,
+    "state": lambda value: isinstance(value, str) and value in STATES,
+}
+_NODE_TYPES: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(["function", "place", "line", "slug", "workflow", "chain"], _is_text),
+    **dict.fromkeys(["upstream", "extra"], _are_texts),
+    **dict.fromkeys(["is_written", "is_function_written", "is_workflow_written"], _is_flag),
+    "arguments": _are_named_texts,
+}
+_NODE: dict[str, Any] = {
+    **dict.fromkeys(["function", "place", "line", "slug", "workflow", "chain"], ""),
+    "upstream": [],
+    "arguments": {},
+}
 
 
 def _write_graph(path: Path, content: Callable[[], Any]) -> None:

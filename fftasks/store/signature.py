@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fftasks.record import digest_file
-from fftasks.runtime.regular import need_folder, open_in_place, open_regular, remove
+from fftasks.runtime.regular import LARGEST_BYTES, need_folder, open_in_place, open_regular, remove
 
 _RACY_NS = 50_000_000
 
@@ -89,7 +89,7 @@ class Signatures:
             return False
         try:
             size_bytes = os.fstat(descriptor).st_size
-            if size_bytes == self._size_bytes:
+            if size_bytes == self._size_bytes or size_bytes > LARGEST_BYTES:
                 return False
             # it may have been tidied up, and begun anew
             begin = self._size_bytes if size_bytes > self._size_bytes else 0

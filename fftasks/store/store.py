@@ -15,9 +15,11 @@ the name of an artifact is its digest, a trace contains its fingerprint, and a r
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -50,6 +52,9 @@ from fftasks.runtime.show import NAMES
 from fftasks.store.signature import Signatures
 
 _PAGES_RECORD = ".pages.json"
+# what may become a part of a path: slugs and digests come out of state files that anyone may have edited
+_SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,21 @@ class Trace:
     previews: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     tries: int = 1
+
+
+def name_digest(digest: str) -> str:
+    """Return the 64 hex digits of a digest; raise FileNotFoundError for anything else."""
+    found = _DIGEST.fullmatch(digest)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, "not a digest", digest)
+    return found[1]
+
+
+def check_slug(slug: str) -> str:
+    """Return a slug; raise FileNotFoundError for what is not one."""
+    if _SLUG.fullmatch(slug) is None:
+        raise FileNotFoundError(errno.ENOENT, "not the slug of a node", slug)
+    return slug
 
 
 def name_pages(digest: str) -> str:
@@ -98,7 +118,7 @@ class Store:
 
     def spell_artifact(self, digest: str) -> str:
         """Return the same as text: paths cost more than a trivial node can bear."""
-        return f"{self._root}/artifacts/{digest.removeprefix('sha256:')}"
+        return f"{self._root}/artifacts/{name_digest(digest)}"
 
     def node_path(self, slug: str) -> Path:
         """Return where a node's record is."""
@@ -106,19 +126,19 @@ class Store:
 
     def spell_node(self, slug: str) -> str:
         """Return the same as text."""
-        return f"{self._root}/nodes/{slug}.json"
+        return f"{self._root}/nodes/{check_slug(slug)}.json"
 
     def log_path(self, slug: str) -> Path:
         """Return the file that takes what a node prints."""
-        return self.folder / "logs" / f"{slug}.txt"
+        return self.folder / "logs" / f"{check_slug(slug)}.txt"
 
     def has_artifact(self, digest: str) -> bool:
         """Tell whether an artifact is there and has the content that its name says.
 
         It is read only if its stat signature is not the recorded one; a damaged one is removed.
         """
-        path = self.spell_artifact(digest)
         try:
+            path = self.spell_artifact(digest)
             found = self._signatures.digest(path)
         except FileNotFoundError:
             return False
@@ -135,11 +155,11 @@ class Store:
 
     def new_path(self, slug: str, output: str) -> str:
         """Return a name for an artifact that is being written on behalf of this process only."""
-        return f"{self._new_artifacts}/.{slug}.{output}.{os.getpid()}"
+        return f"{self._new_artifacts}/.{check_slug(slug)}.{output}.{os.getpid()}"
 
     def new_log(self, slug: str) -> str:
         """Return the file that takes what a node prints; its folder is there."""
-        return f"{self._logs}/{slug}.txt"
+        return f"{self._logs}/{check_slug(slug)}.txt"
 
     def list_pages(self, slug: str, digest: str) -> list[Path]:
         """Return the files that display a node's result; most results have none.
@@ -147,13 +167,17 @@ class Store:
         The folder has a record with the digest of each file. A file that was not written for this result of
         this node is ignored.
         """
+        if not _SLUG.fullmatch(slug) or not _DIGEST.fullmatch(digest):
+            return []
         folder = self.folder / "shown" / slug / name_pages(digest)
         if not is_folder(folder) or not is_folder(folder.parent):
             return []
         record = read_state(folder / _PAGES_RECORD) or {}
         if (record.get("node"), record.get("result")) != (slug, digest):
             return []
-        files: dict[str, str] = record["files"]
+        files = record.get("files")
+        if not isinstance(files, dict):
+            return []
         paths = [
             folder / name for name in sorted(NAMES & files.keys()) if is_regular(folder / name)
         ]
@@ -161,7 +185,7 @@ class Store:
 
     def new_pages(self, slug: str) -> str:
         """Return a name for a folder that is being written, by this process only."""
-        return f"{self._root}/shown/{slug}/.{os.getpid()}"
+        return f"{self._root}/shown/{check_slug(slug)}/.{os.getpid()}"
 
     def adopt_pages(self, slug: str, digest: str) -> None:
         """Move what a run has written to be shown to its place, instead of what was there."""
@@ -256,9 +280,11 @@ class Store:
 
     def read_code(self, digest: str) -> dict[str, str] | None:
         """Return the pieces of a node's code, if a node ran with it."""
-        content = read_state(self._code_path(digest)) or {}
-        pieces: dict[str, str] | None = content.get("pieces")
-        return pieces
+        try:
+            pieces = (read_state(self._code_path(digest)) or {}).get("pieces")
+        except FileNotFoundError:
+            return None
+        return pieces if isinstance(pieces, dict) else None
 
     def write_code(self, digest: str, pieces: Mapping[str, str]) -> None:
         """Keep the pieces of a node's code, so that a change of it can be explained."""
@@ -320,17 +346,17 @@ class Store:
         return {line for line in text.splitlines() if line.startswith(("r ", "w "))}
 
     def _code_path(self, digest: str) -> Path:
-        return self.folder / "codes" / f"{digest.removeprefix('sha256:')}.json"
+        return self.folder / "codes" / f"{name_digest(digest)}.json"
 
     def _trace_path(self, fingerprint: str) -> str:
-        return f"{self._root}/traces/{fingerprint.removeprefix('sha256:')}.json"
+        return f"{self._root}/traces/{name_digest(fingerprint)}.json"
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of processes that were killed."""
     for path in folder.glob(".*.*[0-9]"):
         pid = path.suffix.removeprefix(".")
-        if pid.isdigit() and not is_alive(int(pid)):
+        if pid.isdecimal() and not is_alive(int(pid)):
             remove(path)
 
 
@@ -338,7 +364,7 @@ def is_alive(pid: int) -> bool:
     """Tell whether there is a process of this number."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:  # somebody else's
         return True

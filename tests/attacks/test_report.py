@@ -20,7 +20,7 @@ from tests.sample import Sample
 from tests.services.kfp_script import Script, list_steps
 from tests.services.kfp_server import KFPServer
 
-COUNT = 60
+COUNT = 64
 MARKS = [f"Zq{number:02d}wXv" for number in range(COUNT)]
 NUMBERS = [710000123 + 1000 * number for number in range(8)]
 CODE = '''
@@ -34,6 +34,13 @@ class Config:
 
 class MARKError(Exception):
     pass
+
+def make(name):
+    def inner(value):
+        raise type(name + "MARK61Error", (ValueError,), {})("MARK62")
+    inner.__name__ = name
+    inner.__qualname__ = name
+    return workflow(inner)
 
 @workflow
 def take(value, other="MARK01", *rest, **more):
@@ -98,7 +105,7 @@ nodes = [
     take([Parameter("depth", default=NUMBER6, help="MARK30")]).set_name("deep"),
     versioned("MARK31"), fail("MARK32").set_name("fails"), leave(1), read(1), measure(1),
     number(1), tell(1), page(1), classify(1), draw(1),
-    take(1).set_name("row " + "MARK33"),
+    take(1).set_name("row " + "MARK33"), make("of_" + "MARK60")(1), make("MARK63" + "x")(2).set_name("made"),
     take(1).set_name(f"patient {'MARK34'}"),
 ]
 model = Model("MARK35").set_name("model of " + "MARK36")
@@ -222,7 +229,7 @@ def test_what_the_author_has_written_and_what_came_of_it_stays(sample):
     assert tasks["fails"]["error"] == "raised MARKError"
     assert tasks["leave_0000"]["error"] == "failed"
     assert "a data file changed" in {task["reason"] for task in shown["tasks"]}
-    assert {task["workflow"] for task in shown["tasks"]} == {"workflow #21"}
+    assert {task["workflow"] for task in shown["tasks"]} == {"workflow #23"}
     renamed = [name for name in tasks if re.fullmatch(r"(take|Model(\.fit)?) #\d+", name)]
     assert len(renamed) == 5
     (after,) = (task for task in shown["tasks"] if task["upstream"] and task["function"] == "take")
@@ -291,7 +298,7 @@ def test_records_of_runs_of_older_versions_show_no_name_that_may_be_computed(sam
     for path in before:
         graph = read_state(path)
         for node in graph["nodes"].values():
-            for key in ("is_written", "is_workflow_written", "extra"):
+            for key in ("is_written", "is_workflow_written", "is_function_written", "extra"):
                 del node[key]
         path.unlink()
         write_state(path, graph)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from fftasks.page.content import PageRun, PageTask, Phase, make_content
 from fftasks.page.documents import Document
 from fftasks.page.html import format_page
+from fftasks.page.server import Board, serve
 from fftasks.picture.drawing import Item
 from tests.cluster.submitted import make_project, submit_project
 from tests.page.sample import HOSTILE, make_sample
@@ -333,6 +335,80 @@ def test_the_board_follows_a_run_and_says_when_it_ends(browser, tmp_path):
 
     assert (board.returncode, output) == (0, "\n")
     wait_for(lambda: "has ended" in browser.find("#away").text)
+
+
+def test_a_board_can_be_reloaded_and_gives_nothing_to_other_servers_of_this_machine(
+    browser, tmp_path
+):
+    with Listener() as other:
+        document = f"""<meta name="referrer" content="unsafe-url">
+            <meta http-equiv="refresh" content="0; url={other.address}/refresh">
+            <img referrerpolicy="unsafe-url" src="{other.address}/image">
+            <a id="leave" referrerpolicy="unsafe-url" href="{other.address}/link">x</a>"""
+        run = PageRun("r", "ran", 0.0, 1.0)
+        task = PageTask("planted", "ran", documents=(Document("Page", document),))
+        content = make_content("secret", run, [task], items=(), render=lambda _: "")
+        board, told = Board(lambda: content, content), []
+        threading.Thread(target=serve, args=(board, 0, told.append), daemon=True).start()
+        wait_for(lambda: told)
+        browser.use_media()
+        browser.open(f"{told[0]}#planted")
+        browser.driver.refresh()
+        wait_for(lambda: browser.find("#details h2").text == "planted")
+        assert board.token in browser.run("return location.href")
+        time.sleep(2)  # the page has asked for its data again
+        assert browser.find("#away").text == ""
+        frame = browser.find("#details iframe")
+        browser.driver.switch_to.frame(frame)
+        browser.find("#leave").click()
+        browser.driver.switch_to.default_content()
+        browser.run(f"location.href = '{other.address}/away'")
+        wait_for(lambda: any("/away" in line for line in other.lines))
+
+        address = told[0].partition("?")[0]
+        for script in ("data.json", ""):
+            for mode in ("cors", "no-cors"):
+                found = browser.driver.execute_async_script(
+                    f"""const done = arguments[0];
+                    fetch("{address}{script}", {{mode: "{mode}", credentials: "include"}})
+                    .then((answer) => answer.text()).then(done, (error) => done(""));"""
+                )
+                assert "secret" not in (found or "")
+        assert browser.run("return document.cookie + document.referrer") == ""
+        told_others = "\n".join(other.lines)
+        assert board.token not in told_others
+        assert "secret" not in told_others
+    browser.read_console()
+
+
+class Listener:
+    """A server of somebody else at another port of this machine; lines: all that browsers sent to it."""
+
+    def __init__(self):
+        self.lines = []
+        lines = self.lines
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                lines.extend([self.requestline, *str(self.headers).splitlines()])
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+                self.end_headers()
+                self.wfile.write(b"<!DOCTYPE html><title>other</title>")
+
+            def log_message(self, *_):
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self):
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._server.server_close()
 
 
 def test_the_board_follows_a_run_on_the_cluster(browser, tmp_path):

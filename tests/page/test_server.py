@@ -18,8 +18,7 @@ class Client:
             "PATH_INFO": path,
             "REQUEST_METHOD": method,
             "HTTP_HOST": "localhost:1",
-            "SERVER_PORT": "1",
-            "HTTP_COOKIE": f"fftasks-board-1={self.board.token}",
+            "QUERY_STRING": f"token={self.board.token}",
             **headers,
         }
         answer = []

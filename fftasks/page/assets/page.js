@@ -268,13 +268,14 @@ function drawHistory() {
   $("#history table").replaceChildren(make("thead", {}, [head]), make("tbody", {}, rows));
 }
 
-// On the board the page asks for its data again and again, and says when nobody answers.
+// On the board the page requests its data every second, and says when the board does not answer. The board's token
+// is in the address of the page.
 async function follow() {
   let mark = "";
   for (;;) {
     await new Promise((done) => setTimeout(done, 1000));
     try {
-      const answer = await fetch("data.json", { headers: mark ? { "If-None-Match": mark } : {}, cache: "no-store" });
+      const answer = await fetch(`data.json${location.search}`, { headers: mark ? { "If-None-Match": mark } : {}, cache: "no-store" });
       say(data.notice);
       if (answer.status !== 200) continue;
       mark = answer.headers.get("ETag") ?? "";
