@@ -54,7 +54,7 @@ def test_control_characters_are_spelled_out(text, shown):
     ("text", "shown"),
     [
         ("\x1b[31mred\x1b[0m", "\x1b[31mred\x1b[0m"),
-        ("\x1b[1;38;5;200mx\x1b[m", "\x1b[1;38;5;200mx\x1b[m"),
+        ("\x1b[1;4;91mx\x1b[m", "\x1b[1;4;91mx\x1b[m"),
         ("\x1b[31mred", "\x1b[31mred\x1b[0m"),
         ("\x1b[8mhidden", r"\x1b[8mhidden"),
         ("\x1b[31;8mhidden", r"\x1b[31;8mhidden"),
