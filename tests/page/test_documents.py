@@ -19,7 +19,11 @@ from fftasks.page.documents import (
 from fftasks.page.shared import part_html
 from fftasks.runtime.show import FILES
 
-PICTURE = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PICTURE = (
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
+    "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 FIGURE = f'<!doctype html><meta charset="utf-8"><h2>a</h2><img alt="figure" src="{PICTURE}">'
 CURVE = {
     "confidenceMetrics": [
