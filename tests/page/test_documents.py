@@ -19,7 +19,11 @@ from fftasks.page.documents import (
 from fftasks.page.shared import part_html
 from fftasks.runtime.show import FILES
 
-PICTURE = "data:image/png;base64,iVBORw0KGgo="
+PICTURE = (
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
+    "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 FIGURE = f'<!doctype html><meta charset="utf-8"><h2>a</h2><img alt="figure" src="{PICTURE}">'
 CURVE = {
     "confidenceMetrics": [
@@ -143,10 +147,10 @@ def test_what_is_no_plain_file_of_a_sensible_size_is_not_read(tmp_path, kind):
     "url",
     [
         "data:image/svg+xml;base64,PHN2Zz4=",
-        "data:text/html;base64,iVBORw0KGgo=",
+        "data:text/html;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
         "data:image/png;base64," + base64.b64encode(b"<svg onload=alert(1)>").decode(),
-        "data:image/gif;base64,iVBORw0KGgo=",
-        "data:image/png;base64,iVBORw0KGgo====",
+        "data:image/gif;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
+        "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=====",
         "data:image/png;base64,=",
         "https://elsewhere.test/x.png",
     ],
