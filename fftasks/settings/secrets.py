@@ -35,10 +35,14 @@ _ABOUT = re.compile(
     r"|backend|method|store|server|service|port|region|embeddings?|dim|dims)$"
     r"|^(?:use|uses|require|requires|enable|disable|no|skip|has|is|allow|needs?|with|num|max|min)_"
     r"|(?:^|_)(?:first|second|third|last|one|two|three|single|double|multi|all|high|low|band|forward|backward"
-    r"|dry|each|per|boarding|by)_pass" + _WHICH + r"|(?:^|_)(?:bos|eos|pad|unk|cls|sep|mask|special|stop|start|end|next|page|sync|csrf|xsrf"
+    r"|dry|each|per|boarding|by)_pass"
+    + _WHICH
+    + r"|(?:^|_)(?:bos|eos|pad|unk|cls|sep|mask|special|stop|start|end|next|page|sync|csrf|xsrf"
     r"|continuation|resume|public)_(?:page_)?(?:token|key)s?$"
 )
-_PASSWORD = re.compile(r"pass(?:w|phrase|code|$|_)|pwd|pswd|psw|(?:^|_)pw(?:_|$)|(?:^|_)creds?(?:_|$)")
+_PASSWORD = re.compile(
+    r"pass(?:w|phrase|code|$|_)|pwd|pswd|psw|(?:^|_)pw(?:_|$)|(?:^|_)creds?(?:_|$)"
+)
 _KEY_END = re.compile(r"(?:key|token)s?" + _WHICH)
 _METHOD = re.compile(r"[A-Za-z]+(?:[-_ ][A-Za-z]+)*")  # AUTH=kerberos
 _URL_PASSWORD = re.compile(r"://([^/@\s:]*):([^/@\s]+)@")

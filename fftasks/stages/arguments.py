@@ -1,7 +1,8 @@
 """Find secrets in the values of a user's program, and hide them where values are shown.
 
 A secret is what the rules of the secret gate find in a text (secret_rules.py), and each value that is known
-to be one: of a variable of the environment, or of a setting. Texts and bytes are looked for at any depth:
+to be one: of a variable of the environment, or of a setting. A literal value is a secret too if its name is
+that of one: of the argument, the key, the attribute or the option before it. Texts and bytes are looked for at any depth:
 
     value                           what is looked through
     str, bytes, bytearray           itself; of bytes also UTF-16, as ASCII characters stand in it
@@ -22,7 +23,7 @@ import json
 import os
 import re
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import PurePath
 from typing import Any, NamedTuple
@@ -30,8 +31,10 @@ from urllib.parse import quote
 
 from fftasks.constant import describe_constant
 from fftasks.constant.arrays import take_apart
-from fftasks.settings.secrets import list_secret_variables
+from fftasks.settings.secrets import is_secret_name, list_secret_variables
+from fftasks.stages.assignments import LONGEST_KEY, is_secret_literal
 from fftasks.stages.secret import HIDDEN, find_tokens, hide_tokens
+from fftasks.stages.secret_values import SETTING
 from fftasks.workflow.parameter import Parameter
 from fftasks.workflow.pending import Result
 
@@ -40,6 +43,8 @@ _MOST = 200_000  # values in one argument: beyond, it is data
 _LONGEST = 1_000_000  # characters of a text that are looked through
 _LONGEST_PLACE = 120
 _BATCH = 1 << 16  # characters
+_BY_NAME = "secret-by-name"
+_NAMED_STEP = re.compile(r"\.(\w+)$| \(default of run parameter (.*)\)$|, (\w+) in it$|, a key$()")
 
 
 # how a value is reached from the one around it: a text, the index of an item, or a key in a tuple; the place
@@ -60,6 +65,14 @@ class Found(NamedTuple):
     place: str
     kind: str
     text: str
+
+
+class _Text(NamedTuple):
+    """A text in a value, its place, and whether it is a secret because of its name."""
+
+    place: Place
+    text: str
+    is_named: bool
 
 
 class _Hidden:
@@ -87,14 +100,22 @@ class Examiner:
         words = "|".join(map(re.escape, longest_first))
         self._known = re.compile(f"(?<![A-Za-z0-9])(?:{words})(?![A-Za-z0-9])") if words else None
 
-    def find(self, value: Any) -> list[Found]:
-        """Return the secrets in a value."""
+    def find(self, value: Any, name: str = "") -> list[Found]:
+        """Return the secrets in a value.
+
+        Args:
+            value: Any value.
+            name: Name of the argument, parameter or setting that has the value. A text that is named
+                like a secret is one, here and behind each key and attribute in the value.
+        """
         return [
             Found(_cut(self.hide(_format_place(place))), kind, secret)
-            for batch in _batch(_list_texts(value))
-            if len(batch) == 1 or self.find_in_text("\n".join(text for _, text in batch))
-            for place, text in batch
-            for kind, secret in self.find_in_text(text)
+            for batch in _batch(_list_texts(value, name))
+            if len(batch) == 1
+            or any(one.is_named for one in batch)
+            or self.find_in_text("\n".join(one.text for one in batch))
+            for place, text, is_named in batch
+            for kind, secret in self.find_in_text(text) or ([(_BY_NAME, text)] if is_named else [])
         ]
 
     def find_in_text(self, text: str) -> list[tuple[str, str]]:
@@ -110,27 +131,31 @@ class Examiner:
             text = self._known.sub(HIDDEN, text)
         return hide_tokens(text)
 
-    def describe(self, value: Any) -> str:
-        """Return one short line for a value with a secret in it, without the secret."""
+    def describe(self, value: Any, name: str = "") -> str:
+        """Return one short line for a value with a secret in it, without the secret; see find()."""
         try:
-            return self.hide(describe_constant(self._redact(value)))
+            return self.hide(describe_constant(self._redact(value, name)))
         except RecursionError:
             return f"<{type(value).__qualname__} {HIDDEN}>"
 
-    def _redact(self, value: Any) -> Any:
+    def _redact(self, value: Any, name: str = "") -> Any:
         kind = type(value)
         if kind is str:
-            return self.hide(value)
+            return HIDDEN if _is_named(name, value) else self.hide(value)
         if kind is dict:
-            return {self._redact_key(k): self._redact(v) for k, v in value.items()}
-        if kind in (list, tuple, set, frozenset):
-            return kind(map(self._redact_key if kind in (set, frozenset) else self._redact, value))
-        if kind in _PLAIN or not self.find(value):
+            return {self._redact_key(k): self._redact(v, _name(k, name)) for k, v in value.items()}
+        if kind in (list, tuple):
+            return kind(
+                self._redact(v, n) for v, n in zip(value, _name_items(value, name), strict=True)
+            )
+        if kind in (set, frozenset):
+            return kind(self._redact_key(one, name) for one in value)
+        if kind in _PLAIN or not self.find(value, name):
             return value
         return _Hidden(f"<{kind.__qualname__} {HIDDEN}>")
 
-    def _redact_key(self, value: Any) -> Any:
-        return value if not self.find(value) else _Hidden(HIDDEN)
+    def _redact_key(self, value: Any, name: str = "") -> Any:
+        return value if not self.find(value, name) else _Hidden(HIDDEN)
 
 
 def make_examiner(variables: Mapping[str, str]) -> Examiner:
@@ -145,10 +170,10 @@ def examine_here() -> Examiner:
     return make_examiner(os.environ)
 
 
-def hide_value(value: Any) -> Any:
-    """Return a JSON value, or a text that shows it if there is a secret in it."""
+def hide_value(value: Any, name: str = "") -> Any:
+    """Return a JSON value, or a text that shows it if there is a secret in it; name: that of the value."""
     examiner = examine_here()
-    return examiner.describe(value) if examiner.find(value) else value
+    return examiner.describe(value, name) if examiner.find(value, name) else value
 
 
 def _list_forms(value: str) -> set[str]:
@@ -156,13 +181,13 @@ def _list_forms(value: str) -> set[str]:
     return {value, quote(value, safe=""), json.dumps(value)[1:-1]}
 
 
-def _batch(texts: Iterable[tuple[Place, str]]) -> Iterator[list[tuple[Place, str]]]:
+def _batch(texts: Iterable[_Text]) -> Iterator[list[_Text]]:
     """Yield texts many at a time: to look through a long one is faster than through many short ones."""
-    batch: list[tuple[Place, str]] = []
+    batch: list[_Text] = []
     size = 0
-    for place, text in texts:
-        batch.append((place, text))
-        size += len(text) + 1
+    for one in texts:
+        batch.append(one)
+        size += len(one.text) + 1
         if size > _BATCH:
             yield batch
             batch, size = [], 0
@@ -170,27 +195,73 @@ def _batch(texts: Iterable[tuple[Place, str]]) -> Iterator[list[tuple[Place, str
         yield batch
 
 
-def _list_texts(value: Any) -> Iterator[tuple[Place, str]]:
+def _list_texts(value: Any, name: str) -> Iterator[_Text]:
     """Yield each text in a value, with its place."""
-    queue: list[tuple[Place, Any]] = [((), value)]
+    queue: list[tuple[Place, str, Any]] = [((), name, value)]
     seen: dict[int, Any] = {}  # the values too, or else an id could come again
     while queue and len(seen) < _MOST:
-        place, value = queue.pop()
+        place, name, value = queue.pop()
         kind = type(value)
         if kind in _PLAIN or isinstance(value, type):
             continue
         if isinstance(value, str):
-            yield place, value[:_LONGEST]
+            text = str.__getitem__(value, slice(_LONGEST))
+            yield _Text(place, text, _is_named(name, text))
         elif isinstance(value, bytes | bytearray):
-            yield place, bytes(value[:_LONGEST]).replace(b"\0", b"").decode("latin-1")
+            text = bytes(value[:_LONGEST]).replace(b"\0", b"").decode("latin-1")
+            yield _Text(place, text, _is_named(name, text))
         if kind in (str, bytes, bytearray) or id(value) in seen:
             continue
         seen[id(value)] = value
-        try:
-            inner = [((place, step), one) for step, one in _list_inner(value)]
-        except Exception:  # noqa: BLE001 - the border to the user's code: nothing can be read of it
-            inner = []
+        if kind is list or kind is tuple:
+            names: Iterable[str] = _name_items(value, name)
+            inner = [((place, n), *one) for n, one in enumerate(zip(names, value, strict=True))]
+            inner = [one for one in inner if type(one[2]) not in _PLAIN]
+        else:
+            steps = _take(_list_inner, value)
+            inner = [((place, step), _name(step, name), one) for step, one in steps]
         queue += reversed(inner)
+
+
+def _take(find: Callable[[Any], Iterable[tuple[Step, Any]]], value: Any) -> list[tuple[Step, Any]]:
+    """Return what is in a value; of an object that cannot be looked through, its attributes and what pickle keeps."""
+    found: list[tuple[Step, Any]] = []
+    try:
+        found.extend(find(value))
+    except Exception:  # noqa: BLE001 - the border to the user's code
+        if find is _list_inner:
+            found += _take(_list_attributes, value) + _take(_list_kept, value)
+    return found
+
+
+def _is_named(name: str, text: str) -> bool:
+    """Tell whether a text is a secret because of its name."""
+    return (
+        is_secret_name(name)
+        and len(text) <= LONGEST_KEY
+        and is_secret_literal(name, text.encode("utf-8", "surrogatepass"), SETTING)
+    )
+
+
+def _name(step: Any, name: str) -> str:
+    """Return the name of a value behind a step: that of a key or an attribute, or that of what is around it."""
+    if isinstance(step, tuple):
+        step = step[0]
+    if not isinstance(step, str):
+        return name
+    match = _NAMED_STEP.match(step)
+    if match is None:
+        return step or name
+    return match[1] or match[2] or match[3] or ""
+
+
+def _name_items(value: Sequence[Any], name: str) -> list[str]:
+    """Return the names of items: behind an option such as "--password", that of the option."""
+    names, before = [], ""
+    for item in value:
+        names.append(before or name)
+        before = item.lstrip("-") if type(item) is str and item.startswith("--") else ""
+    return names
 
 
 def _list_inner(value: Any) -> Iterator[tuple[Step, Any]]:
@@ -200,17 +271,26 @@ def _list_inner(value: Any) -> Iterator[tuple[Step, Any]]:
     elif isinstance(value, Result):
         yield from (((index,), index) for index in value.path)
     elif isinstance(value, Mapping):
-        yield from ((", a key", key) for key in value if type(key) not in _PLAIN)
-        yield from (((key,), item) for key, item in value.items() if type(item) not in _PLAIN)
+        # what a subclass shows need not be all that pickle keeps
+        items = list(dict.items(value) if isinstance(value, dict) else value.items())
+        yield from ((", a key", key) for key, _ in items if type(key) not in _PLAIN)
+        yield from (((key,), item) for key, item in items if type(item) not in _PLAIN)
         yield from _list_attributes(value)
     elif isinstance(value, tuple) and hasattr(value, "_fields"):
-        yield from ((f".{name}", item) for name, item in zip(value._fields, value, strict=False))
+        fields = zip(value._fields, tuple.__iter__(value), strict=False)
+        yield from ((f".{name}", item) for name, item in fields)
+        yield from _list_attributes(value)
     elif isinstance(value, list | tuple | set | frozenset):
         is_ordered = isinstance(value, list | tuple)
-        items = ((n, item) for n, item in enumerate(value) if type(item) not in _PLAIN)
-        yield from ((n if is_ordered else "", item) for n, item in items)
+        iterate = next(kind for kind in (list, tuple, set, frozenset) if isinstance(value, kind))
+        items = enumerate(iterate.__iter__(value))
+        yield from ((n if is_ordered else "", one) for n, one in items if type(one) not in _PLAIN)
         yield from _list_attributes(value)
-    elif not isinstance(value, str | bytes | bytearray):
+    elif isinstance(value, str | bytes | bytearray):
+        if isinstance(value, Enum):
+            yield ".value", value.value
+        yield from _list_attributes(value)
+    else:
         for kind, take in _TAKERS:
             if isinstance(value, kind):
                 yield from take(value)

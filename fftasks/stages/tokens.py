@@ -272,9 +272,7 @@ def _compile() -> _Matcher:
     for form in FORMATS:
         candidate = _Candidate(form)
         endings = {
-            prefix[-_GLUED_KEY:].encode()
-            for prefix in form.prefixes
-            if _may_be_glued(form, prefix)
+            prefix[-_GLUED_KEY:].encode() for prefix in form.prefixes if _may_be_glued(form, prefix)
         }
         for ending in endings:
             glued.setdefault(ending, []).append(candidate)

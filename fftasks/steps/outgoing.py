@@ -132,7 +132,7 @@ def _list_values(project: Project, examiner: Examiner) -> Iterator[Secret]:
         for node in graph["nodes"].values():
             for argument in node["arguments"]:
                 value, name = argument.get("value"), argument["name"]
-                for found in examiner.find(value) if value is not None else ():
+                for found in examiner.find(value, name) if value is not None else ():
                     place = f"{name}{found.place}"
                     yield _place(graph, node, name, place, found.kind, found.text)
             for kind, text in examiner.find_in_text(node["name"]):
@@ -149,7 +149,7 @@ def _list_values(project: Project, examiner: Examiner) -> Iterator[Secret]:
 def _list_parameters(project: Project, examiner: Examiner) -> Iterator[Secret]:
     for workflow in project.workflows:
         for name, value in project.list_values(workflow).items():
-            for found in examiner.find(value):
+            for found in examiner.find(value, name):
                 where = "command line" if name in project.given else "its default"
                 place = f"run parameter {name}{found.place}"
                 yield Secret(f"parameter {name}", where, place, found.kind, "", found.text)
@@ -160,7 +160,9 @@ def _list_settings(project: Project, examiner: Examiner) -> Iterator[Secret]:
         for identity, settings in project.list_settings(workflow).items():
             for key, value in settings.to_json().items():
                 for item, text in value.items() if isinstance(value, dict) else [("", value)]:
-                    for kind, secret in _find(examiner, item, text):
+                    named = examiner.find(text, item) if key == "env" else []
+                    by_name = [(one.kind, one.text) for one in named]
+                    for kind, secret in dict.fromkeys([*_find(examiner, item, text), *by_name]):
                         name = f"{key}.{item}" if item else key
                         origins = settings.origins
                         place = origins.get(name) or origins.get(key, "config/")

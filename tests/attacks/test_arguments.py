@@ -137,6 +137,69 @@ def test_all_stages_and_commands_that_send_something_refuse_it(tmp_path, stage):
     assert MIDDLE not in output
 
 
+NAMED = {
+    'password="tiger-" + "77x"': "password",
+    'smtp_pass="tiger-" + "77x"': "smtp_pass",
+    '{"aws_secret_access_key": "tiger0X1" * 5}': 'options["aws_secret_access_key"]',
+    '{"db": {"passwords": ["a", "tiger-" + "77x"]}}': 'options["db"]["passwords"][1]',
+    'Config("me", "tiger-" + "77x")': "options.password",
+    '["run", "--password", "tiger-" + "77x"]': "options[2]",
+    '"--password " + "tiger-77x"': "options",
+    '"curl -u admin:" + "tiger-77x"': "options",
+    '"Server=x;Password=" + "tiger-77x;"': "options",
+    '"Authorization: Bearer " + "tiger0X1" * 5': "options",
+    'Parameter("db_password", default="tiger-" + "77x")': (
+        "options (default of run parameter db_password)"
+    ),
+    "Text2('x')": "options.inner",
+    "Pair2('a', 'b')": "options.inner",
+    "Broken({'a': TOKEN})": 'options["a"]',
+    "View()": "options.inner",
+}  # fmt: skip
+MORE = """
+class Text2(str):
+    inner = property(lambda self: self.__dict__["inner"])
+    def __init__(self, _):
+        self.__dict__["inner"] = TOKEN
+class Pair2(Pair):
+    def __init__(self, *_):
+        self.inner = TOKEN
+class Broken(dict):
+    def __iter__(self):
+        raise ValueError
+class View(__import__("collections").abc.Mapping):
+    def __init__(self):
+        self.inner = TOKEN
+    def __iter__(self):
+        raise ValueError
+    __len__ = __getitem__ = lambda *_: 1
+"""
+
+
+@pytest.mark.parametrize("call", NAMED)
+def test_a_secret_by_its_name_or_in_an_attribute_of_a_container_is_refused(tmp_path, call):
+    text = (
+        HEAD
+        + MORE
+        + TAIL.format(call if "=" not in call.partition("(")[0].partition('"')[0] else f"1, {call}")
+    )
+
+    output = Sample.make(tmp_path, text).doit("submit", code=3)
+
+    assert f"argument {NAMED[call]}: " in output
+    assert "tiger" not in output
+    assert MIDDLE not in output
+
+
+def test_a_literal_that_is_named_like_a_secret_can_be_allowed(tmp_path):
+    sample = make(
+        tmp_path, "1, password='tiger-77x'", "kfp:\n  allow_tokens: ['fetch it.password']\n"
+    )
+
+    assert "warning" not in sample.doit("tasks")
+    assert find_files(sample, "tiger-77x") == []
+
+
 def test_all_places_are_said_at_once(tmp_path):
     output = make(tmp_path, "TOKEN, [TOKEN], a={'b': TOKEN}").doit("submit", code=3)
 
@@ -200,6 +263,8 @@ def test_other_variables_may_be_arguments(tmp_path, name, value):
         '"https://user@host/path?token=${TOKEN}"',
         '"postgresql://me:${PASSWORD}@db/x"',
         "[1, 2.5, True, None]",
+        "1, token='bert-base-uncased', tokens=['a', 'b'], key='id', password=''",
+        "1, secret_name='db/creds', pass_through='Value-77x', author='tiger-77x'",
         "bytes(range(256))",
         "range(10**9)",
     ],
