@@ -13,7 +13,10 @@ from fftasks.settings.tree import RULES, Settings
 _SHORTEST = 8  # characters; a shorter value may be part of any text
 _PART = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 # what may follow the word that names a secret: which one of several it is, or how it is written
-_WHICH = r"(?:_(?:[0-9]+|prod|production|dev|staging|main|default|admin|root|user|old|new|value|text|base64|b64))*$"
+_WHICH = (
+    r"(?:_(?:[0-9]+|prod|production|dev|staging|main|default|admin|root|user|old|new|value|text"
+    r"|base64|b64))*$"
+)
 # words of a name in small letters with "_" between them
 _SECRET = re.compile(
     r"(?:^|_)(?:"

@@ -2,7 +2,8 @@
 
 A secret is what the rules of the secret gate find in a text (secret_rules.py), and each value that is known
 to be one: of a variable of the environment, or of a setting. A literal value is a secret too if its name is
-that of one: of the argument, the key, the attribute or the option before it. Texts and bytes are looked for at any depth:
+that of one: of the argument, the key, the attribute or the option before it. Texts and
+bytes are looked for at any depth:
 
     value                           what is looked through
     str, bytes, bytearray           itself; of bytes also UTF-16, as ASCII characters stand in it
@@ -224,7 +225,7 @@ def _list_texts(value: Any, name: str) -> Iterator[_Text]:
 
 
 def _take(find: Callable[[Any], Iterable[tuple[Step, Any]]], value: Any) -> list[tuple[Step, Any]]:
-    """Return what is in a value; of an object that cannot be looked through, its attributes and what pickle keeps."""
+    """Return what is in a value; if that fails, its attributes and what pickle keeps of it too."""
     found: list[tuple[Step, Any]] = []
     try:
         found.extend(find(value))
@@ -244,7 +245,7 @@ def _is_named(name: str, text: str) -> bool:
 
 
 def _name(step: Any, name: str) -> str:
-    """Return the name of a value behind a step: that of a key or an attribute, or that of what is around it."""
+    """Return the name of a value behind a step: of a key or attribute, or else of what is around it."""
     if isinstance(step, tuple):
         step = step[0]
     if not isinstance(step, str):

@@ -154,8 +154,8 @@ def _find_prefixed(data: bytes, at: int) -> Found | None:
 def _find_glued(data: bytes, begin: int, end: int) -> Found | None:
     """Return the token behind other letters and digits in a word, if its format leaves no doubt.
 
-    Either its checksum is right, or it looks drawn at random and follows a prefix that ends in "_", "-" or "."
-    and is long, or is shorter and belongs to a format of exactly one length.
+    Either its checksum is right, or it looks drawn at random and follows a prefix that ends in "_", "-"
+    or "." and is long, or is shorter and belongs to a format of exactly one length.
     """
     glued = _compile().glued
     for mark in _MARK.finditer(data, begin + 2, end):
