@@ -9,6 +9,8 @@ import pytest
 from fftasks.errors import WorkflowError
 from fftasks.project import open_project
 from fftasks.record import digest_bytes, read_record, write_record
+from fftasks.settings.secrets import is_secret_name, list_secret_variables
+from fftasks.stages.secret import hide_tokens
 from fftasks.steps.pipeline import plan_submit
 from fftasks.steps.step import run_step
 from tests.cluster.submitted import make_project, submit_project
@@ -459,3 +461,59 @@ def test_the_graph_record_has_no_value_of_an_argument_with_a_secret(tmp_path):
     assert [(a["repr"], "value" in a) for a in node["arguments"]] == [
         ("{'auth': '•••', 'n': 1}", False)
     ]
+
+
+HOLDING = """
+    DB_PASS SMTP_PASS PASS dbPass db-pass PGPASSWORD MYSQL_PWD PWD DB_PSWD DB_PW PASSWD APIKEY
+    OPENAI_APIKEY API_KEY apiKey X-Api-Key REDIS_AUTH AUTH NPM_AUTH BEARER API_BEARER BLOB_SAS
+    AZURE_PAT GITHUB_PAT API_TOKEN authToken AUTHTOKEN AWS_SECRET_ACCESS_KEY
+    aws_secret_access_key DB_PASS_PROD DB_PASS2 DB_PASSWORD_1 requirepass SECRET clientSecret
+    GOOGLE_APPLICATION_CREDENTIALS_JSON DB_CREDS SESSION_COOKIE PRIVATE-TOKEN Authorization
+    passphrase SECRET_KEY FERNET_KEY SECRET_KEY_BASE accountKey AccountKey SharedAccessKey
+    api_tokens passwords JWT DB_USER_PASS
+""".split()
+OTHER = """
+    PASS_THROUGH BYPASS COMPASS PASSES PASSING AUTHOR AUTH_URL AUTHORS OAUTH_URL
+    TOKENIZERS_PARALLELISM API_TOKEN_FILE TOKEN_FILE SECRET_NAME secret_name PASSWORD_MIN_LENGTH
+    PASSWORD_FILE USE_AUTH REQUIRE_AUTH FIRST_PASS high_pass num_tokens max_tokens tokens
+    eos_token pad_token next_page_token sort_key key keys primary_key public_key
+    AWS_ACCESS_KEY_ID OLDPWD XAUTHORITY SSH_AUTH_SOCK PASSENGER_ID PATH PATTERN SASS SAS_URL
+    PWDX secretary tokenizer surpass KEYBOARD MONKEY hotkey token_dim password_field
+    KUBERNETES_SERVICE_PORT passport pass_rate cookiecutter PW_COUNT GIT_AUTHOR_NAME auth_type
+    ENCOMPASS
+""".split()
+
+
+@pytest.mark.parametrize("name", HOLDING)
+def test_a_variable_of_that_name_holds_a_secret(name):
+    assert is_secret_name(name)
+    assert list_secret_variables({name: "tiger-77x9"}) == {name: "tiger-77x9"}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_a_variable_of_another_name_holds_none(name):
+    assert not is_secret_name(name)
+    assert list_secret_variables({name: "tiger-77x9"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "secret"),
+    [
+        ("postgresql://me:tiger-77x9@db/x", "tiger-77x9"),
+        ("Server=db;Uid=me;Pwd=tiger-77x9;", "tiger-77x9"),
+        ("postgresql://postgres:postgres@db/x", None),
+        ("https://key@o1.ingest.io/7", None),
+    ],
+)
+def test_only_the_password_in_a_connection_string_is_a_secret(value, secret):
+    found = list_secret_variables({"SENTRY_DSN": value, "CONNECTION_STRING": value})
+
+    assert set(found.values()) == ({secret} if secret else set())
+
+
+@pytest.mark.parametrize("before", ["tok_", "x_", "A", "my9"])
+def test_a_token_glued_to_a_word_is_found_if_its_checksum_is_right(before):
+    body = "zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ"  # an example that was published with its checksum
+
+    assert hide_tokens(f"{before}ghp_{body}0mLq17") == f"{before}•••"
+    assert hide_tokens(f"{before}ghp_{body}0mLq18") == f"{before}ghp_{body}0mLq18"
