@@ -214,6 +214,7 @@ def _list_texts(value: Any, name: str) -> Iterator[_Text]:
         if kind in (str, bytes, bytearray) or id(value) in seen:
             continue
         seen[id(value)] = value
+        inner: list[tuple[Place, str, Any]]
         if kind is list or kind is tuple:
             names: Iterable[str] = _name_items(value, name)
             inner = [((place, n), *one) for n, one in enumerate(zip(names, value, strict=True))]
@@ -283,9 +284,12 @@ def _list_inner(value: Any) -> Iterator[tuple[Step, Any]]:
         yield from _list_attributes(value)
     elif isinstance(value, list | tuple | set | frozenset):
         is_ordered = isinstance(value, list | tuple)
-        iterate = next(kind for kind in (list, tuple, set, frozenset) if isinstance(value, kind))
-        items = enumerate(iterate.__iter__(value))
-        yield from ((n if is_ordered else "", one) for n, one in items if type(one) not in _PLAIN)
+        kinds: tuple[Any, ...] = (list, tuple, set, frozenset)
+        iterate = next(kind.__iter__ for kind in kinds if isinstance(value, kind))
+        numbered = enumerate(iterate(value))
+        yield from (
+            (n if is_ordered else "", one) for n, one in numbered if type(one) not in _PLAIN
+        )
         yield from _list_attributes(value)
     elif isinstance(value, str | bytes | bytearray):
         if isinstance(value, Enum):
