@@ -503,6 +503,7 @@ def test_a_variable_of_another_name_holds_none(name):
         ("Server=db;Uid=me;Pwd=tiger-77x9;", "tiger-77x9"),
         ("postgresql://postgres:postgres@db/x", None),
         ("https://key@o1.ingest.io/7", None),
+        ("postgresql://me:${PASSWORD}@db/x", None),
     ],
 )
 def test_only_the_password_in_a_connection_string_is_a_secret(value, secret):
