@@ -35,11 +35,11 @@ from fftasks.workflow.slug import make_slug
 class Examiner(Protocol):
     """The secret finder, which searches values for secrets; see stages/arguments.py."""
 
-    def find(self, value: Any, /) -> Sequence[Any]:
-        """Return the secrets in a value, each with its `place` and its `kind`."""
+    def find(self, value: Any, name: str = "", /) -> Sequence[Any]:
+        """Return the secrets in a value of this name, each with its `place` and its `kind`."""
         ...
 
-    def describe(self, value: Any, /) -> str:
+    def describe(self, value: Any, name: str = "", /) -> str:
         """Return a one-line description of a value without its secrets."""
         ...
 
@@ -251,14 +251,16 @@ def _hide_secrets(node: Node, described: dict[str, Any], examiner: Examiner) -> 
     found: dict[tuple[str, ...], None] = {}
     for argument in described["arguments"]:
         value = node.arguments[argument["name"]]
-        secrets = examiner.find(value)
+        secrets = examiner.find(value, argument["name"])
         if secrets:
-            argument["repr"] = examiner.describe(value)
+            argument["repr"] = examiner.describe(value, argument["name"])
             for name in argument.keys() & {"type", "value"}:
                 del argument[name]
         found |= dict.fromkeys((argument["name"], one.place, one.kind) for one in secrets)
     for setting in node.settings:
         for key, value in setting.values.items():
+            if key.startswith("secret_") and isinstance(value, dict):
+                value = list(value.items())  # noqa: PLW2901 - names of places, not of literals
             found |= dict.fromkeys((key, one.place, one.kind) for one in examiner.find(value))
     return list(map(list, found))
 

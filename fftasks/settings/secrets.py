@@ -107,6 +107,7 @@ def _find_secret(name: str, value: str) -> str:
     secret = unquote(url[2]) if url else field[1] if field else ""
     # postgres:postgres and the like are no secrets, but parts of ordinary texts
     is_default = (url is not None and secret == url[1]) or _METHOD.fullmatch(secret)
+    is_default = is_default or secret[:1] in tuple("${<%")  # a reference
     return "" if is_default else secret
 
 

@@ -1,8 +1,8 @@
 """Find secrets in the values of a user's program, and hide them where values are shown.
 
 A secret is a string that matches a rule of secret_rules.py, or the known value of an environment variable or
-setting that is a secret. The examiner searches values recursively; this table lists what it searches in each
-type of value:
+setting that is a secret. A literal value is a secret too if its argument, key, attribute or option is named
+like one. The examiner searches values recursively; this table lists what it searches in each type of value:
 
     type of value                   what is searched
     str                             the text
@@ -27,7 +27,7 @@ import json
 import os
 import re
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import PurePath
 from typing import Any, NamedTuple
@@ -35,8 +35,10 @@ from urllib.parse import quote
 
 from fftasks.constant import describe_constant
 from fftasks.constant.arrays import take_apart
-from fftasks.settings.secrets import list_secret_variables
+from fftasks.settings.secrets import is_secret_name, list_secret_variables
+from fftasks.stages.assignments import LONGEST_KEY, is_secret_literal
 from fftasks.stages.secret import HIDDEN, find_tokens, hide_tokens
+from fftasks.stages.secret_values import SETTING
 from fftasks.workflow.parameter import Parameter
 from fftasks.workflow.pending import Result
 
@@ -45,6 +47,8 @@ _MOST = 200_000  # values in one argument; the rest of a larger argument is not 
 _LONGEST = 1_000_000  # characters of a text that are searched
 _LONGEST_PLACE = 120
 _BATCH = 1 << 16  # characters
+_BY_NAME = "secret-by-name"
+_NAMED_STEP = re.compile(r"\.(\w+)$| \(default of run parameter (.*)\)$|, (\w+) in it$|, a key$()")
 
 
 # One step from a container to a value: a text, the index of an item, or a tuple with a key. Paths are
@@ -65,6 +69,14 @@ class Found(NamedTuple):
     place: str
     kind: str
     text: str
+
+
+class _Text(NamedTuple):
+    """A text in a value, its place, and whether it is a secret because of its name."""
+
+    place: Place
+    text: str
+    is_named: bool
 
 
 class _Hidden:
@@ -92,14 +104,22 @@ class Examiner:
         words = "|".join(map(re.escape, longest_first))
         self._known = re.compile(f"(?<![A-Za-z0-9])(?:{words})(?![A-Za-z0-9])") if words else None
 
-    def find(self, value: Any) -> list[Found]:
-        """Return the secrets in a value."""
+    def find(self, value: Any, name: str = "") -> list[Found]:
+        """Return the secrets in a value.
+
+        Args:
+            value: Any value.
+            name: Name of the argument, parameter or setting that has the value. A text that is named
+                like a secret is one, here and behind each key and attribute in the value.
+        """
         return [
             Found(_cut(self.hide(_format_place(place))), kind, secret)
-            for batch in _batch(_list_texts(value))
-            if len(batch) == 1 or self.find_in_text("\n".join(text for _, text in batch))
-            for place, text in batch
-            for kind, secret in self.find_in_text(text)
+            for batch in _batch(_list_texts(value, name))
+            if len(batch) == 1
+            or any(one.is_named for one in batch)
+            or self.find_in_text("\n".join(one.text for one in batch))
+            for place, text, is_named in batch
+            for kind, secret in self.find_in_text(text) or ([(_BY_NAME, text)] if is_named else [])
         ]
 
     def find_in_text(self, text: str) -> list[tuple[str, str]]:
@@ -115,27 +135,31 @@ class Examiner:
             text = self._known.sub(HIDDEN, text)
         return hide_tokens(text)
 
-    def describe(self, value: Any) -> str:
-        """Return a one-line description of a value without its secrets."""
+    def describe(self, value: Any, name: str = "") -> str:
+        """Return a one-line description of a value without its secrets; see find()."""
         try:
-            return self.hide(describe_constant(self._redact(value)))
+            return self.hide(describe_constant(self._redact(value, name)))
         except RecursionError:
             return f"<{type(value).__qualname__} {HIDDEN}>"
 
-    def _redact(self, value: Any) -> Any:
+    def _redact(self, value: Any, name: str = "") -> Any:
         kind = type(value)
         if kind is str:
-            return self.hide(value)
+            return HIDDEN if _is_named(name, value) else self.hide(value)
         if kind is dict:
-            return {self._redact_key(k): self._redact(v) for k, v in value.items()}
-        if kind in (list, tuple, set, frozenset):
-            return kind(map(self._redact_key if kind in (set, frozenset) else self._redact, value))
-        if kind in _PLAIN or not self.find(value):
+            return {self._redact_key(k): self._redact(v, _name(k, name)) for k, v in value.items()}
+        if kind in (list, tuple):
+            return kind(
+                self._redact(v, n) for v, n in zip(value, _name_items(value, name), strict=True)
+            )
+        if kind in (set, frozenset):
+            return kind(self._redact_key(one, name) for one in value)
+        if kind in _PLAIN or not self.find(value, name):
             return value
         return _Hidden(f"<{kind.__qualname__} {HIDDEN}>")
 
-    def _redact_key(self, value: Any) -> Any:
-        return value if not self.find(value) else _Hidden(HIDDEN)
+    def _redact_key(self, value: Any, name: str = "") -> Any:
+        return value if not self.find(value, name) else _Hidden(HIDDEN)
 
 
 def make_examiner(variables: Mapping[str, str]) -> Examiner:
@@ -150,10 +174,15 @@ def examine_here() -> Examiner:
     return make_examiner(os.environ)
 
 
-def hide_value(value: Any) -> Any:
-    """Return a JSON value unchanged if it has no secret, else a text that shows it without its secrets."""
+def hide_value(value: Any, name: str = "") -> Any:
+    """Return a JSON value unchanged if it has no secret, else a text that shows it without its secrets.
+
+    Args:
+        value: The value.
+        name: The name of the argument, parameter or setting that has the value.
+    """
     examiner = examine_here()
-    return examiner.describe(value) if examiner.find(value) else value
+    return examiner.describe(value, name) if examiner.find(value, name) else value
 
 
 def _list_forms(value: str) -> set[str]:
@@ -161,13 +190,13 @@ def _list_forms(value: str) -> set[str]:
     return {value, quote(value, safe=""), json.dumps(value)[1:-1]}
 
 
-def _batch(texts: Iterable[tuple[Place, str]]) -> Iterator[list[tuple[Place, str]]]:
+def _batch(texts: Iterable[_Text]) -> Iterator[list[_Text]]:
     """Group texts into batches, because one search of a long text is faster than many of short texts."""
-    batch: list[tuple[Place, str]] = []
+    batch: list[_Text] = []
     size = 0
-    for place, text in texts:
-        batch.append((place, text))
-        size += len(text) + 1
+    for one in texts:
+        batch.append(one)
+        size += len(one.text) + 1
         if size > _BATCH:
             yield batch
             batch, size = [], 0
@@ -175,29 +204,75 @@ def _batch(texts: Iterable[tuple[Place, str]]) -> Iterator[list[tuple[Place, str
         yield batch
 
 
-def _list_texts(value: Any) -> Iterator[tuple[Place, str]]:
+def _list_texts(value: Any, name: str) -> Iterator[_Text]:
     """Yield each text in a value, with its place."""
-    queue: list[tuple[Place, Any]] = [((), value)]
-    seen: dict[
-        int, Any
-    ] = {}  # it keeps the values alive, because Python reuses the id of a deleted value
+    queue: list[tuple[Place, str, Any]] = [((), name, value)]
+    # it keeps the values alive, because Python reuses the id of a deleted value
+    seen: dict[int, Any] = {}
     while queue and len(seen) < _MOST:
-        place, value = queue.pop()
+        place, name, value = queue.pop()
         kind = type(value)
         if kind in _PLAIN or isinstance(value, type):
             continue
         if isinstance(value, str):
-            yield place, value[:_LONGEST]
+            text = str.__getitem__(value, slice(_LONGEST))
+            yield _Text(place, text, _is_named(name, text))
         elif isinstance(value, bytes | bytearray):
-            yield place, bytes(value[:_LONGEST]).replace(b"\0", b"").decode("latin-1")
+            text = bytes(value[:_LONGEST]).replace(b"\0", b"").decode("latin-1")
+            yield _Text(place, text, _is_named(name, text))
         if kind in (str, bytes, bytearray) or id(value) in seen:
             continue
         seen[id(value)] = value
-        try:
-            inner = [((place, step), one) for step, one in _list_inner(value)]
-        except Exception:  # noqa: BLE001 - user code raised; the object cannot be inspected
-            inner = []
+        inner: list[tuple[Place, str, Any]]
+        if kind is list or kind is tuple:
+            names: Iterable[str] = _name_items(value, name)
+            inner = [((place, n), *one) for n, one in enumerate(zip(names, value, strict=True))]
+            inner = [one for one in inner if type(one[2]) not in _PLAIN]
+        else:
+            steps = _take(_list_inner, value)
+            inner = [((place, step), _name(step, name), one) for step, one in steps]
         queue += reversed(inner)
+
+
+def _take(find: Callable[[Any], Iterable[tuple[Step, Any]]], value: Any) -> list[tuple[Step, Any]]:
+    """Return what is in a value; if that fails, its attributes and what pickle keeps of it too."""
+    found: list[tuple[Step, Any]] = []
+    try:
+        found.extend(find(value))
+    except Exception:  # noqa: BLE001 - the border to the user's code
+        if find is _list_inner:
+            found += _take(_list_attributes, value) + _take(_list_kept, value)
+    return found
+
+
+def _is_named(name: str, text: str) -> bool:
+    """Tell whether a text is a secret because of its name."""
+    return (
+        is_secret_name(name)
+        and len(text) <= LONGEST_KEY
+        and is_secret_literal(name, text.encode("utf-8", "surrogatepass"), SETTING)
+    )
+
+
+def _name(step: Any, name: str) -> str:
+    """Return the name of a value behind a step: of a key or attribute, or else of what is around it."""
+    if isinstance(step, tuple):
+        step = step[0]
+    if not isinstance(step, str):
+        return name
+    match = _NAMED_STEP.match(step)
+    if match is None:
+        return step or name
+    return match[1] or match[2] or match[3] or ""
+
+
+def _name_items(value: Sequence[Any], name: str) -> list[str]:
+    """Return the names of items: behind an option such as "--password", that of the option."""
+    names, before = [], ""
+    for item in value:
+        names.append(before or name)
+        before = item.lstrip("-") if type(item) is str and item.startswith("--") else ""
+    return names
 
 
 def _list_inner(value: Any) -> Iterator[tuple[Step, Any]]:
@@ -207,17 +282,29 @@ def _list_inner(value: Any) -> Iterator[tuple[Step, Any]]:
     elif isinstance(value, Result):
         yield from (((index,), index) for index in value.path)
     elif isinstance(value, Mapping):
-        yield from ((", a key", key) for key in value if type(key) not in _PLAIN)
-        yield from (((key,), item) for key, item in value.items() if type(item) not in _PLAIN)
+        # what a subclass shows need not be all that pickle keeps
+        items = list(dict.items(value) if isinstance(value, dict) else value.items())
+        yield from ((", a key", key) for key, _ in items if type(key) not in _PLAIN)
+        yield from (((key,), item) for key, item in items if type(item) not in _PLAIN)
         yield from _list_attributes(value)
     elif isinstance(value, tuple) and hasattr(value, "_fields"):
-        yield from ((f".{name}", item) for name, item in zip(value._fields, value, strict=False))
+        fields = zip(value._fields, tuple.__iter__(value), strict=False)
+        yield from ((f".{name}", item) for name, item in fields)
+        yield from _list_attributes(value)
     elif isinstance(value, list | tuple | set | frozenset):
         is_ordered = isinstance(value, list | tuple)
-        items = ((n, item) for n, item in enumerate(value) if type(item) not in _PLAIN)
-        yield from ((n if is_ordered else "", item) for n, item in items)
+        kinds: tuple[Any, ...] = (list, tuple, set, frozenset)
+        iterate = next(kind.__iter__ for kind in kinds if isinstance(value, kind))
+        numbered = enumerate(iterate(value))
+        yield from (
+            (n if is_ordered else "", one) for n, one in numbered if type(one) not in _PLAIN
+        )
         yield from _list_attributes(value)
-    elif not isinstance(value, str | bytes | bytearray):
+    elif isinstance(value, str | bytes | bytearray):
+        if isinstance(value, Enum):
+            yield ".value", value.value
+        yield from _list_attributes(value)
+    else:
         for kind, take in _TAKERS:
             if isinstance(value, kind):
                 yield from take(value)

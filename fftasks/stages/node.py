@@ -295,7 +295,7 @@ def show_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of run parameters for the record, without secrets; they explain later runs."""
     from fftasks.stages.arguments import hide_value  # few nodes have run parameters
 
-    return {name: hide_value(value) for name, value in values.items()}
+    return {name: hide_value(value, name) for name, value in values.items()}
 
 
 def _hide(text: str) -> str:

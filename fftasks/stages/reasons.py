@@ -83,7 +83,7 @@ def _compare_values(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -
 
     if name not in old or name not in new:
         return f"parameter {name} is {'new' if name in new else 'gone'}"
-    was, now = map(examine_here().describe, (old[name], new[name]))
+    was, now = (examine_here().describe(value, name) for value in (old[name], new[name]))
     return f"parameter {name}: {was} -> {now}" if was != now else f"parameter {name} changed"
 
 

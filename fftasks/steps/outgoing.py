@@ -169,7 +169,7 @@ def _list_values(project: Project, examiner: Examiner) -> Iterator[Secret]:
         for node in graph["nodes"].values():
             for argument in node["arguments"]:
                 value, name = argument.get("value"), argument["name"]
-                for found in examiner.find(value) if value is not None else ():
+                for found in examiner.find(value, name) if value is not None else ():
                     place = f"{name}{found.place}"
                     yield _place(graph, node, name, place, found.kind, found.text)
             for kind, text in examiner.find_in_text(node["name"]):
@@ -186,7 +186,7 @@ def _list_values(project: Project, examiner: Examiner) -> Iterator[Secret]:
 def _list_parameters(project: Project, examiner: Examiner) -> Iterator[Secret]:
     for workflow in project.workflows:
         for name, value in project.list_values(workflow).items():
-            for found in examiner.find(value):
+            for found in examiner.find(value, name):
                 where = "command line" if name in project.given else "its default"
                 place = f"run parameter {name}{found.place}"
                 yield Secret(f"parameter {name}", where, place, found.kind, "", found.text)

@@ -12,6 +12,8 @@ from fftasks.cluster.show import tell_look
 from fftasks.errors import WorkflowError
 from fftasks.project import open_project
 from fftasks.record import digest_bytes, read_record, write_record
+from fftasks.settings.secrets import is_secret_name, list_secret_variables
+from fftasks.stages.secret import hide_tokens
 from fftasks.steps.outgoing import Secret, _refuse, find_unmatched_tokens, list_secrets
 from fftasks.steps.pipeline import plan_submit
 from fftasks.steps.step import run_step
@@ -141,6 +143,69 @@ def test_all_stages_and_commands_that_send_something_refuse_it(tmp_path, stage):
     assert MIDDLE not in output
 
 
+NAMED = {
+    'password="tiger-" + "77x"': "password",
+    'smtp_pass="tiger-" + "77x"': "smtp_pass",
+    '{"aws_secret_access_key": "tiger0X1" * 5}': 'options["aws_secret_access_key"]',
+    '{"db": {"passwords": ["a", "tiger-" + "77x"]}}': 'options["db"]["passwords"][1]',
+    'Config("me", "tiger-" + "77x")': "options.password",
+    '["run", "--password", "tiger-" + "77x"]': "options[2]",
+    '"--password " + "tiger-77x"': "options",
+    '"curl -u admin:" + "tiger-77x"': "options",
+    '"Server=x;Password=" + "tiger-77x;"': "options",
+    '"Authorization: Bearer " + "tiger0X1" * 5': "options",
+    'Parameter("db_password", default="tiger-" + "77x")': (
+        "options (default of run parameter db_password)"
+    ),
+    "Text2('x')": "options.inner",
+    "Pair2('a', 'b')": "options.inner",
+    "Broken({'a': TOKEN})": 'options["a"]',
+    "View()": "options.inner",
+}  # fmt: skip
+MORE = """
+class Text2(str):
+    inner = property(lambda self: self.__dict__["inner"])
+    def __init__(self, _):
+        self.__dict__["inner"] = TOKEN
+class Pair2(Pair):
+    def __init__(self, *_):
+        self.inner = TOKEN
+class Broken(dict):
+    def __iter__(self):
+        raise ValueError
+class View(__import__("collections").abc.Mapping):
+    def __init__(self):
+        self.inner = TOKEN
+    def __iter__(self):
+        raise ValueError
+    __len__ = __getitem__ = lambda *_: 1
+"""
+
+
+@pytest.mark.parametrize("call", NAMED)
+def test_a_secret_by_its_name_or_in_an_attribute_of_a_container_is_refused(tmp_path, call):
+    text = (
+        HEAD
+        + MORE
+        + TAIL.format(call if "=" not in call.partition("(")[0].partition('"')[0] else f"1, {call}")
+    )
+
+    output = Sample.make(tmp_path, text).doit("submit", code=3)
+
+    assert f"argument {NAMED[call]}: " in output
+    assert "tiger" not in output
+    assert MIDDLE not in output
+
+
+def test_a_literal_that_is_named_like_a_secret_can_be_allowed(tmp_path):
+    sample = make(
+        tmp_path, "1, password='tiger-77x'", "kfp:\n  allow_tokens: ['fetch it.password']\n"
+    )
+
+    assert "warning" not in sample.doit("tasks")
+    assert find_files(sample, "tiger-77x") == []
+
+
 def test_all_places_are_said_at_once(tmp_path):
     output = make(tmp_path, "TOKEN, [TOKEN], a={'b': TOKEN}").doit("submit", code=3)
 
@@ -204,6 +269,8 @@ def test_other_variables_may_be_arguments(tmp_path, name, value):
         '"https://user@host/path?token=${TOKEN}"',
         '"postgresql://me:${PASSWORD}@db/x"',
         "[1, 2.5, True, None]",
+        "1, token='bert-base-uncased', tokens=['a', 'b'], key='id', password=''",
+        "1, secret_name='db/creds', pass_through='Value-77x', author='tiger-77x'",
         "bytes(range(256))",
         "range(10**9)",
     ],
@@ -462,3 +529,60 @@ def test_a_command_to_copy_has_no_name_of_a_pod_that_a_shell_would_execute(text)
         tell_look(Task("task", ("n",), pod="a-1"), "team")
         == "`kubectl describe pod -n team a-1` says more"
     )
+
+
+HOLDING = """
+    DB_PASS SMTP_PASS PASS dbPass db-pass PGPASSWORD MYSQL_PWD PWD DB_PSWD DB_PW PASSWD APIKEY
+    OPENAI_APIKEY API_KEY apiKey X-Api-Key REDIS_AUTH AUTH NPM_AUTH BEARER API_BEARER BLOB_SAS
+    AZURE_PAT GITHUB_PAT API_TOKEN authToken AUTHTOKEN AWS_SECRET_ACCESS_KEY
+    aws_secret_access_key DB_PASS_PROD DB_PASS2 DB_PASSWORD_1 requirepass SECRET clientSecret
+    GOOGLE_APPLICATION_CREDENTIALS_JSON DB_CREDS SESSION_COOKIE PRIVATE-TOKEN Authorization
+    passphrase SECRET_KEY FERNET_KEY SECRET_KEY_BASE accountKey AccountKey SharedAccessKey
+    api_tokens passwords JWT DB_USER_PASS
+""".split()
+OTHER = """
+    PASS_THROUGH BYPASS COMPASS PASSES PASSING AUTHOR AUTH_URL AUTHORS OAUTH_URL
+    TOKENIZERS_PARALLELISM API_TOKEN_FILE TOKEN_FILE SECRET_NAME secret_name PASSWORD_MIN_LENGTH
+    PASSWORD_FILE USE_AUTH REQUIRE_AUTH FIRST_PASS high_pass num_tokens max_tokens tokens
+    eos_token pad_token next_page_token sort_key key keys primary_key public_key
+    AWS_ACCESS_KEY_ID OLDPWD XAUTHORITY SSH_AUTH_SOCK PASSENGER_ID PATH PATTERN SASS SAS_URL
+    PWDX secretary tokenizer surpass KEYBOARD MONKEY hotkey token_dim password_field
+    KUBERNETES_SERVICE_PORT passport pass_rate cookiecutter PW_COUNT GIT_AUTHOR_NAME auth_type
+    ENCOMPASS
+""".split()
+
+
+@pytest.mark.parametrize("name", HOLDING)
+def test_a_variable_of_that_name_holds_a_secret(name):
+    assert is_secret_name(name)
+    assert list_secret_variables({name: "tiger-77x9"}) == {name: "tiger-77x9"}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_a_variable_of_another_name_holds_none(name):
+    assert not is_secret_name(name)
+    assert list_secret_variables({name: "tiger-77x9"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "secret"),
+    [
+        ("postgresql://me:tiger-77x9@db/x", "tiger-77x9"),
+        ("Server=db;Uid=me;Pwd=tiger-77x9;", "tiger-77x9"),
+        ("postgresql://postgres:postgres@db/x", None),
+        ("https://key@o1.ingest.io/7", None),
+        ("postgresql://me:${PASSWORD}@db/x", None),
+    ],
+)
+def test_only_the_password_in_a_connection_string_is_a_secret(value, secret):
+    found = list_secret_variables({"SENTRY_DSN": value, "CONNECTION_STRING": value})
+
+    assert set(found.values()) == ({secret} if secret else set())
+
+
+@pytest.mark.parametrize("before", ["tok_", "x_", "A", "my9"])
+def test_a_token_glued_to_a_word_is_found_if_its_checksum_is_right(before):
+    body = "zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ"  # an example that was published with its checksum
+
+    assert hide_tokens(f"{before}ghp_{body}0mLq17") == f"{before}•••"
+    assert hide_tokens(f"{before}ghp_{body}0mLq18") == f"{before}ghp_{body}0mLq18"
