@@ -61,7 +61,7 @@ def test_nothing_is_shown_without_the_token(server, path, method):
 
     assert status == 403
     assert "secret project" not in body
-    assert method == "HEAD" or "address that `doit board` has printed" in body
+    assert method == "HEAD" or "address that `doit board` printed" in body
     assert "Set-Cookie" not in headers
 
 
