@@ -420,9 +420,9 @@ def test_a_link_that_appears_while_a_file_is_opened_is_not_followed(mount, proje
             swaps.pop()
         return real
 
-    def open_only(self, uri, name, target):
+    def open_only(self, uri, name, target, most=0):
         swaps.append("once")
-        return copy(self, uri, name, target)
+        return copy(self, uri, name, target, most)
 
     monkeypatch.setattr(MountedBuckets, "_resolve", lambda self, uri: top)
     monkeypatch.setattr(MountedBuckets, "_resolve_path", resolve_and_swap)
