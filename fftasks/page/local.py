@@ -119,7 +119,12 @@ def list_written(nodes: Mapping[str, Mapping[str, Any]]) -> set[str]:
 
 
 def list_classes(project: Project) -> set[str]:
-    """Return the names of the classes in the code of the project's nodes, as `class` statements have them."""
+    """Return the names of the classes in the code of the project's nodes, as `class` statements have them.
+
+    Only a page without values needs them: they make it read the graph.
+    """
+    if project.settings.report.previews:
+        return set()
     pieces = (name for graph in project.graphs for code in graph["codes"].values() for name in code)
     return {after for _, found, after in (name.partition(": class ") for name in pieces) if found}
 

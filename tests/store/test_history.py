@@ -2,12 +2,16 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 
 import pytest
 
 from fftasks.errors import StoreError
+from fftasks.page.make import describe_run
+from fftasks.project import open_project
+from fftasks.record import write_state
 from fftasks.store.history import Journal, find_run, list_runs, read_graph, read_run
 from tests.sample import Sample
 
@@ -138,3 +142,111 @@ def test_a_run_is_told_with_the_values_of_its_parameters(tmp_path):
     sample.doit("run", "rate=0.5")
 
     assert read_last(sample).header["parameters"] == {"rate": "0.5"}
+
+
+def name_odd(odd):
+    return repr(odd)[:20]
+
+
+ODD = [
+    None,
+    True,
+    "zz",
+    "",
+    -1,
+    5,
+    1.5,
+    10**23,
+    10**400,
+    float("nan"),
+    float("inf"),
+    [],
+    [1],
+    {},
+    {"a": [{}]},
+]
+FIRST = {"run": "r", "begin": 1.0, "pid": 1, "graph": "g", "tasks": ["run"], "parameters": {"a": 1}}
+LINES = [
+    {"task": "run:a", "at": 2.0, "begins": True},
+    {"task": "run:a", "at": 3.0, "state": "ran", "reason": "x", "seconds": 1.0, "preview": "1",
+     "output": "sha256:" + "0" * 64, "error": "", "begin": 2.0},
+    {"at": 4.0, "ended": True, "same": ["run:b"]},
+]  # fmt: skip
+CHANGES = [(n, key) for n, line in enumerate([FIRST, *LINES]) for key in line]
+
+
+@pytest.mark.parametrize(("number", "key"), CHANGES)
+@pytest.mark.parametrize("odd", ODD, ids=name_odd)
+def test_a_value_of_a_wrong_type_breaks_no_page(project, number, key, odd):
+    lines = [dict(line) for line in (FIRST, *LINES)]
+    lines[number][key] = odd
+    write_lines(project.folder, lines)
+
+    if "r" in list_runs(project.folder):
+        json.dumps(describe_run(project))
+    else:
+        with pytest.raises(StoreError):
+            describe_run(project)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [*(odd for odd in ODD if repr(odd) not in ("nan", "inf")), "../../victim", "run"],
+    ids=name_odd,
+)
+@pytest.mark.parametrize(
+    "key",
+    ["function", "place", "line", "slug", "workflow", "upstream", "arguments", "extra", "is_written",
+     "is_function_written", "is_workflow_written", "chain", ""],
+)  # fmt: skip
+def test_a_node_of_a_wrong_form_in_a_stored_graph_breaks_no_page(project, key, odd):
+    node = {"function": "f", "place": "", "line": "", "slug": "a", "workflow": "w", "upstream": [],
+            "arguments": {}, "chain": ""}  # fmt: skip
+    write_lines(project.folder, [FIRST, *LINES])
+    path = project.folder / "runs" / "graphs" / "g.json"
+    write_state(path, {"nodes": {"a": {**node, key: odd} if key else odd}})
+
+    json.dumps(describe_run(project))
+
+
+def test_a_log_outside_of_the_state_folder_is_not_shown(project):
+    (project.root / "private.txt").write_text("private words")
+    node = {"function": "f", "slug": "../../private"}
+    write_lines(project.folder, [{**FIRST, "begin": time.time()}, *LINES[:1]])
+    write_state(project.folder / "runs" / "graphs" / "g.json", {"nodes": {"a": node}})
+
+    assert "private words" not in json.dumps(describe_run(project))
+
+
+@pytest.mark.parametrize("name", ["../../outside", "..", "", "a/b", 5])
+def test_a_graph_outside_of_its_folder_is_not_read(project, name):
+    write_lines(project.folder, [{**FIRST, "graph": name}, *LINES])
+    write_state(project.root / "outside.json", {"nodes": {"a": {"function": "planted"}}})
+
+    assert read_graph(project.folder, read_run(project.folder, "r")) == {}
+
+
+def test_a_sparse_file_of_many_gigabytes_is_no_run(project):
+    write_lines(project.folder, [FIRST, *LINES])
+    os.truncate(project.folder / "runs" / "r.jsonl", 6 << 30)
+
+    assert list_runs(project.folder) == []
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    root = tmp_path_factory.mktemp("odd") / "project"
+    root.mkdir()
+    text = "from fftasks import Workflow, workflow\n@workflow\ndef f():\n    return 1\n"
+    (root / "wf.py").write_text(f"{text}Workflow(f().set_name('other'), name='w')\n")
+    (root / "config").mkdir()
+    (root / "config" / "default.yaml").write_text("workflows: [wf.py]\n")
+    open_project.cache_clear()
+    return open_project(root)
+
+
+def write_lines(folder, lines):
+    shutil.rmtree(folder / "runs", ignore_errors=True)
+    (folder / "runs" / "graphs").mkdir(parents=True)
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "runs" / f"{FIRST['run']}.jsonl").write_text(text)

@@ -12,6 +12,7 @@ from fftasks.record import digest_bytes, read_record
 from fftasks.store import Store, Trace
 
 FINGERPRINT = "sha256:" + "f" * 64
+OTHER = "sha256:" + "e" * 64
 SLUG = "node"
 
 
@@ -199,26 +200,26 @@ def test_a_trace_that_is_used_is_the_youngest(store):
 
 
 def test_pieces_of_code_come_back(store):
-    store.write_code("sha256:1", {"wf.py: f()": "sha256:2"})
+    store.write_code(FINGERPRINT, {"wf.py: f()": "sha256:2"})
 
-    assert store.read_code("sha256:1") == {"wf.py: f()": "sha256:2"}
+    assert store.read_code(FINGERPRINT) == {"wf.py: f()": "sha256:2"}
 
 
 def test_known_pieces_of_code_are_not_written_again(store):
-    store.write_code("sha256:1", {"a": "1"})
+    store.write_code(FINGERPRINT, {"a": "1"})
 
-    store.write_code("sha256:1", {"a": "2"})
+    store.write_code(FINGERPRINT, {"a": "2"})
 
-    assert store.read_code("sha256:1") == {"a": "1"}
+    assert store.read_code(FINGERPRINT) == {"a": "1"}
 
 
 @pytest.mark.parametrize("content", ["", "[]", "rubbish"])
 def test_damaged_pieces_of_code_are_none(store, content):
-    store.write_code("sha256:1", {"a": "1"})
+    store.write_code(FINGERPRINT, {"a": "1"})
     next((store.folder / "codes").iterdir()).write_text(content)
 
-    assert store.read_code("sha256:1") is None
-    assert store.read_code("sha256:2") is None
+    assert store.read_code(FINGERPRINT) is None
+    assert store.read_code(OTHER) is None
 
 
 def test_files_that_are_written_and_never_read_are_made(store):
@@ -334,3 +335,24 @@ def test_only_files_that_the_node_wrote_are_listed_as_its_pages(store, tmp_path)
     assert store.list_pages(SLUG, digest) == [folder / "metrics.json"]
     assert store.list_pages("other", digest) == []
     assert store.list_pages(SLUG, digest_bytes(b"other")) == []
+
+
+UNSAFE = ["../../victim/private", "..", "", ".hidden", "a/b", "/etc/passwd", "a\x00b", "a\n"]
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_a_name_that_is_no_slug_becomes_no_path(store, name):
+    for make in (store.log_path, store.node_path, store.new_log, store.new_pages):
+        with pytest.raises(FileNotFoundError):
+            make(name)
+    assert store.list_pages(name, FINGERPRINT) == []
+
+
+@pytest.mark.parametrize("digest", [*UNSAFE, "sha256:../../x", "sha256:" + "f" * 63, "F" * 64])
+def test_what_is_no_digest_becomes_no_path(store, digest):
+    with pytest.raises(FileNotFoundError):
+        store.artifact_path(digest)
+    assert not store.has_artifact(digest)
+    assert store.read_trace(digest) is None
+    assert store.read_code(digest) is None
+    assert store.list_pages("slug", digest) == []
