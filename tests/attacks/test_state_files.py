@@ -439,8 +439,7 @@ def test_the_graph_of_a_run_is_looked_for_in_its_folder_only(tmp_path, graph):
         write_state(target, {"nodes": {"secret": {}}})
     run = Run("r", 0.0, {"graph": graph})
 
-    expected = {"secret": {}} if graph in {"", ".."} else {}
-    assert read_graph(state, run) == expected  # ".json" and "...json" are names like others
+    assert read_graph(state, run) == {}
 
 
 def test_files_of_runs_on_the_cluster_are_not_written_through_links(tmp_path):

@@ -103,7 +103,7 @@ def test_what_needs_it_cannot_be_run_here_and_says_who_failed(failed):
 
     printed = sample.doit("replay", "after", code=1)
 
-    assert printed.startswith("after cannot be run here: what it needs is not there\n")
+    assert printed.startswith("after cannot be run here: an input is missing or not verified\n")
     assert "load and 2 more in its pod has no result" in printed
     assert "its state is failed" in printed
     assert "check it (of its group, 1 of 3 nodes had finished) failed" in printed

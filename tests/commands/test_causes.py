@@ -472,7 +472,7 @@ class TestTooLarge:
 
         assert set(played.list_states().values()) == {"ran"}
         assert "gives no task states, because Argo has compressed them" in played.doit("status")
-        assert played.doit("result", NODE, "--cluster") == "1\n"
+        assert played.doit("result", NODE, "--cluster", "--trust") == "1\n"
 
     def test_without_the_store_a_run_that_failed_is_unknown(self, play):
         played = play("2.17.0", argo=self.SMALL, how="raises", servers=["api"])

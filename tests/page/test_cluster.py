@@ -218,8 +218,20 @@ def test_a_name_that_is_neither_here_nor_there_is_an_error(describe):
         describe(name="nothing")
 
 
+PICTURE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADU"
+    "lEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 SHOWING = """
+import base64
+
 from fftasks import ConfusionMatrix, HTML, Markdown, Metrics, Workflow, workflow
+
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADU"
+    "lEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 
 
 @workflow
@@ -239,12 +251,12 @@ def tell(values):
 
 @workflow(shows=["html"])
 def draw(values):
-    return b"\\x89PNG" + bytes(values)[:0]
+    return PNG + bytes(values)[:0]
 
 
 @workflow
 def hide(values):
-    return b"\\x89PNG" + bytes(values)[:0]
+    return PNG + bytes(values)[:0]
 
 
 values = load().set_name("load")
@@ -329,7 +341,7 @@ def test_texts_pages_classifications_and_pictures_are_brought(shown):
     assert "<h1>Title</h1>" in documents["Text"]
     assert "<p>page</p>" in documents["Page"]
     assert "<th>a</th><td" in documents["Classification"]
-    assert tasks["draw"]["pictures"] == ["data:image/png;base64,iVBORw=="]
+    assert tasks["draw"]["pictures"] == [PICTURE]
 
 
 def test_a_picture_that_no_component_declares_is_not_shown_and_the_page_says_what_to_write(shown):
@@ -392,7 +404,7 @@ def test_nodes_that_share_a_task_show_what_each_of_them_has(tmp_path):
         "Page",
         "Classification",
     ]
-    assert tasks["draw"]["pictures"] == ["data:image/png;base64,iVBORw=="]
+    assert tasks["draw"]["pictures"] == [PICTURE]
     assert tasks["load"]["documents"] == []
     assert (tasks["load"]["preview"], tasks["load"]["kind"]) == ("[1.5, 2.5]", "list 2 items")
     whole = tasks["load"]["end"] - tasks["load"]["begin"]
