@@ -152,7 +152,7 @@ class KFPSettings(_Section):
     )
     timeout_s: float = _setting(
         30.0,
-        "seconds without a byte after which a request fails; an answer may take four times as long",
+        "seconds without a byte until a request fails; an answer may take four times as long",
         least=0.1,
     )
     watch: bool = _setting(
