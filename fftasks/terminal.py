@@ -61,7 +61,7 @@ def escape_all_but_colours(text: str) -> str:
         piece if number % 2 and _is_harmless(piece) else escape_controls(piece)
         for number, piece in enumerate(pieces)
     )
-    # what is printed next shall not have the last colour
+    # later output must not have the last colour of this text
     return shown + (_RESET if colours and colours[-1] not in (_RESET, "\x1b[m") else "")
 
 

@@ -1,7 +1,7 @@
 """Read what a server answers up to limits of time, size and nesting, and check its types.
 
-A server may be broken, somebody else's, or hostile: it may send a byte now and then, never end, send a gzip
-bomb, nest JSON deeply, or send a number where a mapping is expected.
+A server may be broken or hostile. It may send a byte now and then, never end its answer, send a gzip bomb,
+nest JSON deeply, or send a number where a mapping is expected.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SURROGATE = re.compile(rb"\\ud[89a-f]", re.IGNORECASE)
 
 
 class UnreadableError(Exception):
-    """An answer that is too large, or is encoded as nobody asked for."""
+    """An answer that is too large, or has an encoding that was not requested."""
 
 
 class TooLongError(Exception):
@@ -52,7 +52,7 @@ class Watch:
     """
 
     def __init__(self) -> None:
-        """Watch nothing yet."""
+        """Create a watch without a time limit; see limit()."""
         self._seconds = 0.0
         self._timer: threading.Timer | None = None
         self._is_over = False
@@ -94,7 +94,7 @@ class Watch:
 
 
 def watch_pools(manager: urllib3.PoolManager, watch: Watch) -> None:
-    """Let the connections that a PoolManager opens from now on start the time of a Watch."""
+    """Make new connections of a PoolManager start the timer of a Watch."""
 
     def make(pool: Any) -> Any:
         return type("Pool", (pool,), {"ConnectionCls": make_watched(pool.ConnectionCls, watch)})
@@ -162,13 +162,13 @@ def parse_json(text: bytes | str) -> Any:
     """Return the value of JSON that a server has sent.
 
     Raises:
-        ValueError: It is not JSON, or nested more deeply than everything that is done with it can bear.
+        ValueError: The text is not JSON, or is nested more deeply than 100 levels.
     """
     data = text.encode("utf-8", "replace") if isinstance(text, str) else text
     try:
         value = json.loads(data)
     except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+        raise ValueError("the JSON is nested too deeply") from error
     level = [value]
     for _ in range(_DEEPEST):
         level = [
@@ -180,7 +180,7 @@ def parse_json(text: bytes | str) -> Any:
         if not level:
             break
     else:
-        raise ValueError("it is nested too deeply")
+        raise ValueError("the JSON is nested too deeply")
     if _SURROGATE.search(data):  # half of a pair cannot be printed
         value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     return value

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Access:
-    """How to reach Kubeflow Pipelines, and the credentials that belong to its origin.
+    """The address of Kubeflow Pipelines, and the credentials that belong to its origin.
 
     Attributes:
         host: URL without a slash at its end. Credentials are sent to its origin only.

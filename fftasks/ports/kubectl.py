@@ -81,7 +81,7 @@ class Kubectl:
 
 
 def is_name(pod: str) -> bool:
-    """Tell whether Kubernetes would accept the name of a pod."""
+    """Return whether Kubernetes accepts the name of a pod."""
     return _NAME.fullmatch(pod) is not None
 
 

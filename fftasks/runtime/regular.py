@@ -260,7 +260,7 @@ def check_parents(path: _Path) -> None:
     """Check that no folder between the state folder and a path in it is a symbolic link.
 
     Raises:
-        StoreError: if one is. A folder that is missing is no error.
+        StoreError: if one is. A missing folder is not an error.
     """
     folder = os.path.dirname(os.fspath(path))  # noqa: PTH120
     while folder and os.path.basename(folder) != STATE_FOLDER:  # noqa: PTH119

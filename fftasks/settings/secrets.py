@@ -30,7 +30,7 @@ _SECRET = re.compile(
     r"|(?:(?:db|pg|sql|mysql|ftp|smtp|ldap|root|user|admin|require)?(?:pass|pwd|psw|pswd|pw)"
     r"|pat|sas|jwt|auth|authorization|bearer|creds?)" + _WHICH + r")"
 )
-# names that say something about a secret and do not hold it, and other uses of the same words
+# names that describe a secret without containing it, and other uses of the same words
 _ABOUT = re.compile(
     r"_(?:file|path|dir|folder|url|uri|host|endpoint|name|id|ids|type|kind|length|len|size|count|limit|rate|ttl"
     r"|timeout|expiry|age|days|arn|ref|mode|enabled|required|policy|rules|field|column|label|hint|prompt"
@@ -56,7 +56,7 @@ _FIELD = re.compile(
 
 @functools.lru_cache(maxsize=4096)
 def classify_secret_name(name: str) -> str:
-    """Tell what a variable, a setting, an argument or a key holds by its name.
+    """Return which kind of secret a name indicates.
 
     Short forms such as PASS, PWD and AUTH count only as words of their own at the end of a name: DB_PASS
     and dbPass, but neither PASS_THROUGH nor BYPASS.
@@ -77,7 +77,7 @@ def classify_secret_name(name: str) -> str:
 
 
 def is_secret_name(name: str) -> bool:
-    """Tell whether a name is that of a secret; see classify_secret_name."""
+    """Return whether a name indicates a secret; see classify_secret_name."""
     return bool(classify_secret_name(name))
 
 
@@ -105,7 +105,7 @@ def _find_secret(name: str, value: str) -> str:
         return ""
     url, field = _URL_PASSWORD.search(value), _FIELD.search(value)
     secret = unquote(url[2]) if url else field[1] if field else ""
-    # postgres:postgres and the like are no secrets, but parts of ordinary texts
+    # postgres:postgres is a default password, and a part of ordinary texts
     is_default = (url is not None and secret == url[1]) or _METHOD.fullmatch(secret)
     is_default = is_default or secret[:1] in tuple("${<%")  # a reference
     return "" if is_default else secret

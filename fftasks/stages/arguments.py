@@ -246,7 +246,7 @@ def _take(find: Callable[[Any], Iterable[tuple[Step, Any]]], value: Any) -> list
 
 
 def _is_named(name: str, text: str) -> bool:
-    """Tell whether a text is a secret because of its name."""
+    """Return whether the name of a text makes it a secret."""
     return (
         is_secret_name(name)
         and len(text) <= LONGEST_KEY

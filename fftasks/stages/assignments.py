@@ -135,12 +135,12 @@ _USER_OPTION = re.compile(
 
 
 def is_secret_literal(name: str, value: bytes, least: Strictness) -> bool:
-    """Tell whether a literal value is a secret because of its name.
+    """Return whether the name of a literal value makes it a secret.
 
     Args:
         name: Name of the variable, argument, key or option that has the value.
         value: The value.
-        least: What a password must at least have to count.
+        least: Minimum length and number of character classes of a password.
     """
     if len(value) > LONGEST_KEY or not (kind := classify_secret_name(name)):
         return False

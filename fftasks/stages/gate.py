@@ -93,7 +93,7 @@ def _list_tips(rules: set[str], line: str) -> list[str]:
             f"to keep a file out, add a line such as {line!r} to .dockerignore",
             "if a node needs the secret, use secret_env or secret_files",
         ]
-    return [*tips, f"if it is no secret, set context.allow: [{line!r}]"]
+    return [*tips, f"if it is a false positive, set context.allow: [{line!r}]"]
 
 
 def _format(path: str | int, line: str | int, rule: str | int) -> str:

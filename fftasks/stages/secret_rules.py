@@ -126,7 +126,7 @@ def find_structures(data: bytes, begin: int, end: int, place: Place) -> Iterator
 
 
 def has_structure(data: bytes) -> bool:
-    """Tell, fast, whether find_structures() may find anything in a text that is no file."""
+    """Return quickly whether find_structures() can find something in a text that is not a file."""
     return _STRUCTURE.search(data) is not None
 
 

@@ -80,7 +80,7 @@ _DESCRIPTION = re.compile(
 _SHORTEST_KEY = 12
 _LONGEST_PHRASE = 64
 _LONGEST_ENCODED = 88  # a phrase in Base64
-_STRUCTURES = (b"{", b"[", b"<")  # a document in Base64 is no phrase
+_STRUCTURES = (b"{", b"[", b"<")  # a document in Base64 is not a phrase
 _LONG_LETTERS = 32
 _LEAST_LARGE, _MOST_LARGE = 0.3, 0.7  # share of large letters in random text; names have fewer
 _SMALL = re.compile(rb"[a-z]")
@@ -114,7 +114,7 @@ def is_placeholder(value: bytes) -> bool:
 
 
 def _is_example(value: bytes) -> bool:
-    """Tell whether a value says that it is an example; in random text, only a word of its own says so."""
+    """Return whether a value is marked as an example; in random text, only a separate word marks it."""
     lower = value.lower()
     if any(sign in lower for sign in _SIGNS) or _REPEATED.search(value):
         return True
@@ -160,7 +160,7 @@ def is_key(value: bytes) -> bool:
 
 
 def _has_random_letters(value: bytes) -> bool:
-    """Tell whether letters are drawn at random: many, and about half of them large."""
+    """Return whether a value looks like random letters: many, and about half of them upper case."""
     letters = _NOT_LETTERS.sub(b"", value)
     large = sum(map(len, _CAPITALS.findall(letters)))
     return (

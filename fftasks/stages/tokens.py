@@ -186,7 +186,7 @@ def _is_certain(form: TokenFormat, token: bytes, prefix: int) -> bool:
 
 
 def _may_be_glued(form: TokenFormat, prefix: str) -> bool:
-    """Tell whether a token may be found behind what is glued to its prefix."""
+    """Return whether a token counts although other characters precede its prefix in the same word."""
     if len(prefix) <= _GLUED_KEY or not _MARK.fullmatch(prefix[-1:].encode()) or form.near:
         return False
     parts = [match for part in form.rest if (match := _PART.fullmatch(part))]

@@ -225,7 +225,7 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _fits(key: str, value: Any, types: Mapping[str, Callable[[Any], bool]]) -> bool:
-    """Tell whether a value is of the type that its key has; other keys fit."""
+    """Return whether a value has the type of its key; values of unknown keys always fit."""
     return key not in types or types[key](value)
 
 
@@ -238,7 +238,7 @@ def _is_flag(value: Any) -> bool:
 
 
 def _is_time(value: Any) -> bool:
-    """Tell whether a value is a number of seconds; not NaN, nor one that no float or date can have."""
+    """Return whether a value is a number of seconds that a float and a date can represent."""
     return type(value) in (int, float) and abs(value) < _END_OF_TIME
 
 
