@@ -44,7 +44,8 @@ def test_a_second_run_does_nothing_and_shows_the_results_again(chain):
 def test_a_no_op_imports_neither_the_users_code_nor_kfp_nor_docker(chain):
     chain.doit("run")
     chain.edit("dodo.py", "import *", "import *\nimport atexit, sys\natexit.register("
-               "lambda: print('loaded', [m for m in ('wf', 'kfp', 'docker', 'numpy', 'requests', 'rich')"
+               "lambda: print('loaded', [m for m in ('wf', 'kfp', 'docker', 'numpy', 'requests', 'rich',"
+               " 'fftasks.stages.secret')"
                " if m in sys.modules]))")  # fmt: skip
 
     for command in ("run", "list"):

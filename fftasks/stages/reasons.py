@@ -8,7 +8,6 @@ from typing import Any
 
 from fftasks.record import read_record
 from fftasks.stages.node import VERSION, list_unstable, name_pieces, show_constants
-from fftasks.stages.secret import hide_tokens
 from fftasks.store import Store
 
 _PLAIN = ("function", "version", "python")  # pieces that are no digests
@@ -64,18 +63,25 @@ def explain_input(  # noqa: PLR0913, PLR0917 - two states, and where to look
         yield from said or [f"its {name} changed"]
     elif kind == "constant":
         was, now = record.get("shown", {}).get(rest), show_constants(node).get(rest)
-        yield hide_tokens(f"{name}: {was} -> {now}") if was != now else f"{name} changed"
+        yield _hide(f"{name}: {was} -> {now}") if was != now else f"{name} changed"
     elif kind == "parameter":
         yield _compare_values(rest, record.get("values", {}), node["values"])
     elif kind == "data":
         yield f"{rest} {_compare_files(old.get(name), new.get(name))}"
     elif kind in _PLAIN and name in old and name in new:
-        yield hide_tokens(f"{name}: {old[name]} -> {new[name]}")
+        yield _hide(f"{name}: {old[name]} -> {new[name]}")
     elif kind == "input":
         sources = {needed["input"]: needed["node"] for needed in node["inputs"]}
         yield f"result of {sources[rest]} changed" if rest in sources else f"{name} is gone"
     else:
         yield f"{name} changed"
+
+
+def _hide(text: str) -> str:
+    """Return a reason without tokens; the rules are loaded only if a value is shown."""
+    from fftasks.stages.secret import hide_tokens
+
+    return hide_tokens(text)
 
 
 def _compare_values(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
