@@ -19,6 +19,7 @@ html_copy_source = False
 myst_heading_anchors = 3
 add_module_names = False
 autodoc_member_order = "bysource"
+napoleon_use_ivar = True
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 pictures.write(Path(__file__).parent / "pictures")
@@ -39,6 +40,8 @@ def fill(_app, docname, source):
 
 def format_docstring(_app, _what, _name, documented, _options, lines):
     """Turn a docstring, which is plain text with `code`, into reStructuredText for napoleon."""
+    if lines and lines[0].startswith("Alias for field number"):  # Python's own, for named tuples
+        lines.clear()
     text = "\n".join(_mark_arguments(documented, lines))
     text = re.sub(r"(?<!`)`([^`]+)`(?![`_])", r"``\1``", text)
     pieces = re.split(r"(``.+?``)", text, flags=re.DOTALL)
@@ -50,12 +53,12 @@ def format_docstring(_app, _what, _name, documented, _options, lines):
 
 
 def _mark_arguments(documented, lines):
-    """Yield the lines of a docstring, with "Args:" before a paragraph that explains arguments without it."""
-    is_argument = False
+    """Yield the lines of a docstring; add the missing title to a paragraph about arguments."""
+    title = ""
     for before, line in zip(["", *lines], lines, strict=False):
-        name = re.match(r"(\w+)(, \w+)*: ", line)
-        if not before and name and name[1] in reference.list_arguments(documented):
-            is_argument = True
-            yield "Args:"
-        is_argument = is_argument and bool(line)
-        yield f"    {line}" if is_argument else line
+        name = re.match(r"([a-z]\w*)(, \w+)*: ", line)
+        if not before and name:
+            title = reference.find_title(documented, name[1])
+            yield from [title] if title else []
+        title = title if line else ""
+        yield f"    {line}" if title else line

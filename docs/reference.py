@@ -333,11 +333,9 @@ def _make_directive(module, name, value):
         # methods of dict, str and so on are documented by Python
         builtin = [base.__name__ for base in value.__mro__ if base.__module__ == "builtins"]
         foreign = [base for base in builtin if base != "object"]
-        options = [
-            ":members:",
-            f":inherited-members: {', '.join(foreign)}".strip(),
-            ":show-inheritance:",
-        ]
+        options = [":members:", f":inherited-members: {', '.join(foreign)}".strip()]
+        options += [":show-inheritance:"] if value.__bases__ != (object,) else []
+        options += [":undoc-members:"] if is_dataclass(value) else []
     yield from ("```{eval-rst}", f".. auto{kind}:: {module}.{name}")
     yield from (f"   {option}" for option in options)
     yield "```"
@@ -357,11 +355,8 @@ def _find_classes():
                 }
     for name, owner in _UNANNOTATED.items():
         found[vars(sys.modules[getattr(fftasks, owner).__module__])[name]] = None
-    return [
-        cls
-        for cls in found
-        if isinstance(cls, type) and _is_ours(cls.__module__) and cls not in public
-    ]
+    classes = [cls for cls in found if isinstance(cls, type) and _is_ours(cls.__module__)]
+    return sorted(set(classes).difference(public), key=lambda cls: cls.__name__)
 
 
 def _list_functions(value):
@@ -375,13 +370,15 @@ def _list_functions(value):
     return [function for function in functions if inspect.isfunction(function)]
 
 
-def list_arguments(documented):
-    """Return the names of the arguments of a function or class, and of the attributes of a class."""
+def find_title(documented, name):
+    """Return the title of the section of a docstring that explains a name, "" if it is no argument."""
     try:
-        arguments = list(inspect.signature(documented).parameters)
+        arguments = inspect.signature(documented).parameters
     except (TypeError, ValueError):  # a value, or a built-in class
-        return []
-    return [*arguments, *getattr(documented, "__annotations__", ())]
+        arguments = {}
+    if name in arguments:
+        return "Args:"
+    return "Attributes:" if isinstance(documented, type) else ""
 
 
 def make_exceptions():
