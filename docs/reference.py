@@ -95,10 +95,11 @@ _NOTES = {
     "clean": "The tasks of fftasks have no clean action, so that this command does nothing for them. Use"
     " `fftasks gc` to remove results.",
     "dumpdb": "This command reads only databases of doit's `dbm` backend. It fails for that of fftasks.",
-    "forget": "The database only saves file checks. Forgotten tasks stay up to date if their records say so;"
-    " use `doit run --always-execute` to execute tasks again.",
+    "forget": "The database only saves file checks. Forgotten tasks stay up to date if their records say so.",
     "ignore": "Nodes that depend on an ignored node are skipped as well, until `doit forget TASK` ends it.",
     "reset-dep": "The tasks of fftasks do not depend on the state that this command resets.",
+    "run": "With `--always-execute`, fftasks checks all records again. Nodes and stages whose records are up"
+    " to date are still not executed.",
     "strace": "This command traces shell commands. It does not work for nodes and stages, which are Python"
     " functions.",
 }
