@@ -24,12 +24,9 @@ from fftasks.project import NodeSettings, Settings
 # (pattern for the name of a setting, unit of its value)
 _UNITS = (
     (r".*_s", "seconds"),
-    (r"cpu|cpu_limit", "CPU cores; `m`: thousandths"),
-    (r"memory|memory_limit|shared_memory", "bytes; suffixes `K`, `M`, `G`, `Ki`, `Mi`, `Gi`, ..."),
-    (r"max_size", "bytes; suffixes `KB`, `MB`, `GB`"),
-    (r"gpu", "GPUs"),
-    (r"retries|pod_retries", "retries"),
-    (r"parallel_pods", "pods"),
+    (r"cpu|cpu_limit", "CPU cores, with `m` in thousandths"),
+    (r"memory|memory_limit|shared_memory", "bytes, with a suffix such as `M` or `Gi`"),
+    (r"max_size", "bytes, with a suffix such as `MB` or `GB`"),
 )
 # setting of the project -> setting of a node that narrows it down
 _PER_NODE = {"kfp.caching": "cache", "kfp.fuse": "fuse"}
@@ -68,24 +65,24 @@ def _is_setting(leaf):
 
 
 def _make_settings_table(prefix, leaves, *, is_node=False):
-    if is_node:
-        yield from ("| setting | type | unit | default | description |", "|---|---|---|---|---|")
-    else:
-        yield "| setting | type | unit | default | environment variable | per node | description |"
-        yield "|---|---|---|---|---|---|---|"
+    title = "setting" if is_node else "setting, environment variable"
+    yield from (f"| {title} | type | default | description |", "|---|---|---|---|")
     for leaf in filter(_is_setting, leaves):
         (rule,) = leaf.metadata.values()
         key = f"{prefix}{leaf.name}"
-        unit = next((unit for name, unit in _UNITS if re.fullmatch(name, leaf.name)), "")
-        secret = ". Secret: not shown in messages and records" if rule.secret else ""
-        cells = [_code(key), _escape(rule.allowed), unit, _format_default(rule.default)]
-        if not is_node:
-            cells += [_code(f"FFTASKS_{key.upper().replace('.', '__')}"), _format_scope(key)]
-        yield _make_row(*cells, f"{_escape(rule.says)}{secret}")
-
-
-def _format_scope(key):
-    return f"yes, see {_code(_PER_NODE[key])} below" if key in _PER_NODE else "no"
+        unit = next((f"; in {unit}" for name, unit in _UNITS if re.fullmatch(name, leaf.name)), "")
+        names = [key] if is_node else [key, f"FFTASKS_{key.upper().replace('.', '__')}"]
+        notes = [_escape(rule.says)]
+        notes += (
+            [f"For single nodes: {_code(f'nodes: {_PER_NODE[key]}')}"] if key in _PER_NODE else []
+        )
+        notes += ["Secret: not shown in messages and records"] if rule.secret else []
+        yield _make_row(
+            " ".join(map(_code, names)),
+            f"{_escape(rule.allowed)}{unit}",
+            _format_default(rule.default),
+            ". ".join(notes),
+        )
 
 
 # ------------------------------------------------------------------------------------------------- commands

@@ -263,9 +263,9 @@ def test_every_setting_is_there_with_its_default_and_its_variable(pages, project
         is_node = section == "nodes"
         row = pages["settings"].find_row(name if is_node else f"{section}.{name}")
         assert f"| {default.strip(chr(34)) or 'empty'} |" in row
-        assert (f"FFTASKS_{section.upper()}__{name.upper()}" in row) is not is_node
+        assert (f"FFTASKS_{section.upper()}__{name.upper()} |" in row) is not is_node
         if name.endswith("_s"):
-            assert "| seconds |" in row
+            assert "in seconds |" in row
 
 
 def test_every_environment_variable_that_the_package_reads_is_there(pages):
