@@ -1,4 +1,4 @@
-"""How the documentation becomes a site: `doit docs`."""
+"""Sphinx configuration of the documentation; `doit docs` builds it."""
 
 import sys
 from pathlib import Path
@@ -23,7 +23,7 @@ def setup(app):
 
 
 def fill(_app, docname, source):
-    """Put what is generated where a page has {{ settings }}, {{ commands }} or {{ python }}."""
+    """Replace {{ settings }}, {{ commands }} and {{ python }} in reference pages by generated text."""
     for name, make in reference.PARTS.items():
         mark = "{{ " + name + " }}"
         if mark in source[0] and docname.startswith("reference/"):

@@ -1,4 +1,4 @@
-"""The reference pages' contents, from docstrings, settings and commands."""
+"""Generate the reference pages from docstrings, settings and commands."""
 
 import dataclasses
 import inspect
@@ -13,7 +13,7 @@ from fftasks.settings.tree import RULES, SECTIONS
 
 
 def make_settings():
-    """Return all settings, in tables."""
+    """Return tables of all settings."""
     lines = [*_make_table({k: r for k, r in RULES.items() if "." not in k})]
     for section, kind in SECTIONS.items():
         rules = {k: r for k, r in RULES.items() if k.startswith(f"{section}.")}
@@ -23,13 +23,16 @@ def make_settings():
         for leaf in dataclasses.fields(NodeSettings)
         if "rule" in leaf.metadata
     }
-    text = "What nodes are given to run: below `__default__`, or a pattern of names."
+    text = (
+        "Settings of single nodes, below `__default__` or a pattern of node names; see "
+        "[Configure single nodes](../how-to/settings-of-nodes.md)."
+    )
     lines += ["", "## nodes", "", text, "", *_make_table(rules)]
     return "\n".join(lines)
 
 
 def _make_table(rules):
-    yield "| setting | default | what it is |"
+    yield "| setting | default | description |"
     yield "|---|---|---|"
     for key, rule in rules.items():
         default = json.dumps(rule.default, default=list)
@@ -37,10 +40,10 @@ def _make_table(rules):
 
 
 def make_commands():
-    """Return the stages, and the commands besides doit's own."""
+    """Return the tasks, and the commands that fftasks adds to doit."""
     lines = ["## Tasks", "", "| task | what it does |", "|---|---|"]
     for name in ("nodes", *NEEDS):
-        create = getattr(tasks, f"task_{name}", None)  # a stage may be part of another's task
+        create = getattr(tasks, f"task_{name}", None)  # some stages have no task of their own
         if create is None:
             continue
         said = create.__doc__.splitlines()[0]
@@ -96,7 +99,7 @@ def make_python():
 
 
 def _escape(text):
-    """Return a text as Markdown shows it word for word, in a cell of a table too."""
+    """Escape a text for a cell of a Markdown table."""
     for sign in "\\`*_{}[]<>|":
         text = text.replace(sign, f"\\{sign}")
     return " ".join(text.split())
