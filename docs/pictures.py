@@ -1,4 +1,4 @@
-"""The pictures of the explanations, drawn as `doit graph` draws."""
+"""Generate the pictures of the explanation pages with the drawing code of `doit graph`."""
 
 from fftasks.picture.dot import format_dot
 from fftasks.picture.drawing import Item, draw

@@ -1,6 +1,6 @@
-"""Which classifier reads handwritten digits best? scikit-learn's bundled 1797 images tell.
+"""Compare four classifiers on scikit-learn's 1797 images of handwritten digits.
 
-`doit run` trains the models side by side; node "picture" draws what the best one takes for what.
+`doit run` trains the models in parallel. The node "picture" draws the confusion matrix of the best one.
 """
 
 import numpy as np
@@ -17,14 +17,14 @@ from fftasks import ConfusionMatrix, Metrics, Workflow, workflow
 
 @workflow
 def load():
-    """Give the images, each as 64 grey values, and which digit each one shows."""
+    """Return the images, each as 64 grey values, and the digit that each one shows."""
     digits = load_digits()
     return digits.data, digits.target
 
 
 @workflow
 def split(images, labels, test_size):
-    """Put some of the images aside for the test."""
+    """Split the images into a training set and a test set."""
     names = ("train_images", "test_images", "train_labels", "test_labels")
     parts = train_test_split(images, labels, test_size=test_size, random_state=0, stratify=labels)
     return dict(zip(names, parts, strict=True))
@@ -32,39 +32,46 @@ def split(images, labels, test_size):
 
 @workflow
 def train(classifier, options, images, labels):
-    """Train a classifier; `classifier` is its class."""
+    """Create a classifier of the given class and train it."""
     return classifier(**options).fit(images, labels)
 
 
 @workflow
 def evaluate(model, images, labels):
-    """Say how many of the images a model reads right, from 0 to 1."""
+    """Return the fraction of the images that a model classifies correctly."""
     return Metrics(accuracy=float(np.mean(model.predict(images) == labels)))
 
 
 @workflow
 def choose(scores):
-    """Name the model with the best score."""
+    """Return the name of the model with the best score."""
     return max(scores, key=lambda name: scores[name]["accuracy"])
 
 
 @workflow
 def confuse(models, name, images, labels):
-    """Count which digit was taken for which."""
+    """Return the confusion matrix of a model."""
     return ConfusionMatrix(range(10), confusion_matrix(labels, models[name].predict(images)))
 
 
 @workflow
 def draw(matrix, name):
-    """Draw a confusion matrix; figures are shown in the page of a run, and here as a file."""
-    from matplotlib.figure import Figure  # here: in a new container, it first looks for all fonts
+    """Draw a confusion matrix; figures are displayed in the web UI and written to a file."""
+    # imported here because matplotlib searches all fonts in a new container
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 5))
     axes = figure.subplots()
     axes.imshow(np.log1p(matrix.rows), cmap="Blues")
     for (row, column), count in np.ndenumerate(matrix.rows):
         axes.text(column, row, count, ha="center", va="center", fontsize=8)
-    axes.set(xlabel="read as", ylabel="is a", title=name, xticks=range(10), yticks=range(10))
+    axes.set(
+        xlabel="predicted digit",
+        ylabel="actual digit",
+        title=name,
+        xticks=range(10),
+        yticks=range(10),
+    )
     return figure
 
 
