@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """Configure Sphinx, which `doit docs` runs to build the documentation."""
-=======
-"""Sphinx configuration of the documentation; `doit docs` builds it."""
->>>>>>> docs
 
 import re
 import sys
@@ -35,11 +31,7 @@ def setup(app):
 
 
 def fill(_app, docname, source):
-<<<<<<< HEAD
     """Replace {{ settings }}, {{ commands }}, ... in the reference pages by the generated text."""
-=======
-    """Replace {{ settings }}, {{ commands }} and {{ python }} in reference pages by generated text."""
->>>>>>> docs
     for name, make in reference.PARTS.items():
         mark = "{{ " + name + " }}"
         if mark in source[0] and docname.startswith("reference/"):

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """Generate the contents of the reference pages from the commands, the settings, the names and the errors."""
-=======
-"""Generate the reference pages from docstrings, settings and commands."""
->>>>>>> docs
 
 import argparse
 import importlib
@@ -38,7 +34,6 @@ _PER_NODE = {"kfp.caching": "cache", "kfp.fuse": "fuse"}
 
 def make_settings():
     """Return tables of all settings."""
-<<<<<<< HEAD
     parts = [leaf for leaf in fields(Settings) if not _is_setting(leaf)]
     lines = ["## General", "", *_make_settings_table("", fields(Settings))]
     for part in parts:
@@ -144,46 +139,6 @@ def make_commands():
             lines += _describe_command(command, common)
     lines += [*_COMMON, *_make_options(made["info"].cmdparser.options, only=common), ""]
     lines += ["## The command fftasks", "", *_make_console_script()]
-=======
-    lines = [*_make_table({k: r for k, r in RULES.items() if "." not in k})]
-    for section, kind in SECTIONS.items():
-        rules = {k: r for k, r in RULES.items() if k.startswith(f"{section}.")}
-        lines += ["", f"## {section}", "", kind.__doc__.splitlines()[0], "", *_make_table(rules)]
-    rules = {
-        leaf.name: leaf.metadata["rule"]
-        for leaf in dataclasses.fields(NodeSettings)
-        if "rule" in leaf.metadata
-    }
-    text = (
-        "Settings of single nodes, below `__default__` or a pattern of node names; see "
-        "[Configure single nodes](../how-to/settings-of-nodes.md)."
-    )
-    lines += ["", "## nodes", "", text, "", *_make_table(rules)]
-    return "\n".join(lines)
-
-
-def _make_table(rules):
-    yield "| setting | default | description |"
-    yield "|---|---|---|"
-    for key, rule in rules.items():
-        default = json.dumps(rule.default, default=list)
-        yield f"| `{key}` | `{default}` | {_escape(rule.says)} |"
-
-
-def make_commands():
-    """Return the tasks, and the commands that fftasks adds to doit."""
-    lines = ["## Tasks", "", "| task | what it does |", "|---|---|"]
-    for name in ("nodes", *NEEDS):
-        create = getattr(tasks, f"task_{name}", None)  # some stages have no task of their own
-        if create is None:
-            continue
-        said = create.__doc__.splitlines()[0]
-        lines.append(f"| `doit {'run' if name == 'nodes' else name}` | {_escape(said)} |")
-    lines += ["", "## Commands", ""]
-    for entry in sorted(entry_points(group="doit.COMMAND"), key=lambda entry: entry.name):
-        if entry.value.startswith("fftasks."):
-            lines += _describe_command(entry.load())
->>>>>>> docs
     return "\n".join(lines)
 
 
@@ -495,15 +450,8 @@ def _code(text):
 
 
 def _escape(text):
-<<<<<<< HEAD
     """Return a text that Markdown shows unchanged in one cell of a table; `code` stays code."""
     return " ".join(_escape_prose(text).split())
-=======
-    """Escape a text for a cell of a Markdown table."""
-    for sign in "\\`*_{}[]<>|":
-        text = text.replace(sign, f"\\{sign}")
-    return " ".join(text.split())
->>>>>>> docs
 
 
 def _escape_prose(text):
