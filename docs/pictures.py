@@ -1,15 +1,13 @@
 """Generate the pictures of the explanation pages with the drawing code of `doit graph`."""
 
-from fftasks.picture.dot import format_dot
-from fftasks.picture.drawing import Item, draw
-from fftasks.ports.graphviz import render
+from fftasks.report.diagram import DiagramNode, format_dot, make_diagram, render_dot
 
 
 def write(folder):
     """Write all pictures into a folder."""
     folder.mkdir(exist_ok=True)
     for name, items in PICTURES.items():
-        content = render(format_dot(draw(items)), "svg")
+        content = render_dot(format_dot(make_diagram(items)), "svg")
         if (
             not (folder / f"{name}.svg").exists()
             or (folder / f"{name}.svg").read_bytes() != content
@@ -19,7 +17,7 @@ def write(folder):
 
 def _items(workflow, *rows):
     return [
-        Item(name, function, tuple(needs), workflow, state)
+        DiagramNode(name, function, tuple(needs), workflow, state)
         for name, function, state, *needs in rows
     ]
 

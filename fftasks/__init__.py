@@ -3,41 +3,41 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fftasks.workflow import Parameter as Parameter
-from fftasks.workflow import Workflow as Workflow
-from fftasks.workflow import task as task
-from fftasks.workflow import workflow as workflow
+from fftasks.api import Parameter as Parameter
+from fftasks.api import Workflow as Workflow
+from fftasks.api import task as task
+from fftasks.api import workflow as workflow
 
 if TYPE_CHECKING:
-    from fftasks.dropin.kfp import KFPWorkflow as KFPWorkflow
-    from fftasks.dropin.local import LocalWorkflow as LocalWorkflow
-    from fftasks.dropin.storage import storage_factory as storage_factory
-    from fftasks.results import load as load
-    from fftasks.workflow.page import HTML as HTML
-    from fftasks.workflow.page import ConfusionMatrix as ConfusionMatrix
-    from fftasks.workflow.page import Markdown as Markdown
-    from fftasks.workflow.page import Metrics as Metrics
-    from fftasks.workflow.page import Roc as Roc
-    from fftasks.workflow.plugin import InitializerPlugin as InitializerPlugin
-    from fftasks.workflow.plugin import PluginCollection as PluginCollection
-    from fftasks.workflow.plugin import RandomStatePlugin as RandomStatePlugin
+    from fftasks.api.display import HTML as HTML
+    from fftasks.api.display import ConfusionMatrix as ConfusionMatrix
+    from fftasks.api.display import Markdown as Markdown
+    from fftasks.api.display import Metrics as Metrics
+    from fftasks.api.display import Roc as Roc
+    from fftasks.api.plugin import InitializerPlugin as InitializerPlugin
+    from fftasks.api.plugin import PluginCollection as PluginCollection
+    from fftasks.api.plugin import RandomStatePlugin as RandomStatePlugin
+    from fftasks.cache.results import load as load
+    from fftasks.functionfuse.kfp import KFPWorkflow as KFPWorkflow
+    from fftasks.functionfuse.local import LocalWorkflow as LocalWorkflow
+    from fftasks.functionfuse.storage import storage_factory as storage_factory
 
 __version__ = "0.1.0"
 
 # imported when first used: most processes need none, and a worker's fork costs by what is imported
 _LATER = {
-    "HTML": "fftasks.workflow.page",
-    "ConfusionMatrix": "fftasks.workflow.page",
-    "Markdown": "fftasks.workflow.page",
-    "Metrics": "fftasks.workflow.page",
-    "Roc": "fftasks.workflow.page",
-    "InitializerPlugin": "fftasks.workflow.plugin",
-    "KFPWorkflow": "fftasks.dropin.kfp",
-    "LocalWorkflow": "fftasks.dropin.local",
-    "PluginCollection": "fftasks.workflow.plugin",
-    "RandomStatePlugin": "fftasks.workflow.plugin",
-    "load": "fftasks.results",
-    "storage_factory": "fftasks.dropin.storage",
+    "HTML": "fftasks.api.display",
+    "ConfusionMatrix": "fftasks.api.display",
+    "Markdown": "fftasks.api.display",
+    "Metrics": "fftasks.api.display",
+    "Roc": "fftasks.api.display",
+    "InitializerPlugin": "fftasks.api.plugin",
+    "KFPWorkflow": "fftasks.functionfuse.kfp",
+    "LocalWorkflow": "fftasks.functionfuse.local",
+    "PluginCollection": "fftasks.api.plugin",
+    "RandomStatePlugin": "fftasks.api.plugin",
+    "load": "fftasks.cache.results",
+    "storage_factory": "fftasks.functionfuse.storage",
 }
 __all__ = [  # noqa: PLE0604 - the names above are strings
     "Parameter",

@@ -87,7 +87,7 @@ def escape_controls(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return text.replace("\r\n", "\n").translate(_SPELLED)
+    return text.replace("\r\n", "\n").translate(_ESCAPES)
 
 
 _CONTROLS = (
@@ -95,7 +95,7 @@ _CONTROLS = (
     0x061C, 0x200E, 0x200F, 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A),
     *range(0xD800, 0xE000),
 )  # fmt: skip
-_SPELLED = {number: ascii(chr(number))[1:-1] for number in _CONTROLS}
+_ESCAPES = {number: ascii(chr(number))[1:-1] for number in _CONTROLS}
 
 
 def suggest_name(name: str, names: Iterable[str]) -> str:

@@ -1,37 +1,158 @@
-"""The project in the current folder: its settings, its graphs, and where its state is."""
+"""Where doit's own process looks for modules: doit puts the project's folder first, for dodo.py.
+
+The labels of nodes: names that are unique in a project, by which doit and the user know them.
+
+A label is the node's name; where two files use a name, "<workflow>/<name>".
+
+The project in the current folder: its settings, its graphs, and where its state is.
+"""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fftasks.data import Data
-from fftasks.doit.path import prefer_standard_library
+from fftasks.api.names import make_slug
+from fftasks.cache.data_files import ProjectDataFiles
+from fftasks.cache.fingerprint import (
+    accept_result,
+    digest_fingerprint,
+    find_cached_record,
+    list_fingerprint_inputs,
+    list_pieces,
+    make_job,
+    store_result,
+)
+from fftasks.cache.store import Store, Trace
+from fftasks.config.loader import load, make_layer, warn_of_secrets
+from fftasks.config.node_settings import Layer, NodeSettings, combine_layers, find_unmatched
+from fftasks.config.tree import Settings
 from fftasks.errors import StoreError, WorkflowError
-from fftasks.graph import GraphFile, load_graph
-from fftasks.label import Node, describe_node, label_nodes
-from fftasks.record import Record, digest_json, read_record
-from fftasks.runtime.regular import STATE_FOLDER, check_folders
-from fftasks.settings import Layer, NodeSettings, Settings, load
-from fftasks.settings.nodes import combine_layers
-from fftasks.settings.patterns import make_layer, warn_of_secrets
-from fftasks.settings.unmatched import find_unmatched
-from fftasks.stages import node as node_stage
-from fftasks.store import Store, Trace
+from fftasks.graph.observed_inputs import GraphFile
+from fftasks.graph.record import load_graph
+from fftasks.records import Record, digest_json, read_record
+from fftasks.state_folder import STATE_FOLDER, check_folders
 
 if TYPE_CHECKING:
-    from fftasks.ports.interpreter import Interpreter
-    from fftasks.runtime.job import Job, Report
-    from fftasks.stages.fingerprint import Fingerprint
+    from fftasks.cache.cluster_fingerprint import ClusterFingerprint
+    from fftasks.graph.interpreters import Interpreter
+    from fftasks.runner.job import Job, Report
 
-FOLDER = STATE_FOLDER
+
+def prefer_standard_library(folder: str) -> None:
+    """Let a module of Python's be found before one of the folder that has its name, such as http.py.
+
+    To be called when dodo.py has been imported. Requests and many others are imported where they are
+    needed, and would find the project's; its workflows are imported by other processes.
+
+    folder: as os.getcwd() has it; `python -m doit`, --dir and a link bring it in again, or spelled otherwise
+    """
+    standard = os.path.dirname(os.__file__)  # noqa: PTH120 - each doit that begins calls it
+    places = [n for n, path in enumerate(sys.path) if path in (standard, f"{standard}/lib-dynload")]
+    front = sys.path[: max(places, default=-1) + 1]
+    own = [path for path in front if os.path.realpath(path) == folder]
+    sys.path[: len(front)] = [*(path for path in front if path not in own), *own]
+
+
+ChooseValue = Callable[[str, Any], Any]  # gives a run parameter's value: name, default -> value
+
+
+@dataclass
+class ProjectNode:
+    """A node as doit sees it.
+
+    label: unique in the project
+    content: as the graph record has it, with its id there, a slug that is unique in the project, and the
+        values of its run parameters
+    graph: that record
+    upstream: labels of the nodes that it needs
+    workflow: the name of a workflow that has the node
+    items: the items of its result that are leaves
+    """
+
+    label: str
+    content: Mapping[str, Any]
+    graph: Record
+    upstream: tuple[str, ...]
+    workflow: str
+    items: tuple[str, ...]
+
+    @property
+    def is_workflow_written(self) -> bool:
+        """Whether the workflow's name is a literal in the code, not computed."""
+        return bool(self.graph["workflows"][self.workflow]["is_written"])
+
+    @property
+    def pieces(self) -> dict[str, str]:
+        """What its code consists of: "features.py: function clean()" -> digest."""
+        return dict(self.graph["codes"][self.content["code"]])
+
+
+def label_nodes(graphs: list[Record], choose: ChooseValue) -> list[ProjectNode]:
+    """Return the nodes of all graphs, upstream first."""
+    holders: dict[str, int] = {}
+    for graph in graphs:
+        for identity in graph["nodes"]:
+            holders[identity] = holders.get(identity, 0) + 1
+    return [node for graph in graphs for node in _label_graph(graph, holders, choose)]
+
+
+def describe_for_history(
+    node: ProjectNode, labels: Mapping[tuple[str, str], str]
+) -> dict[str, Any]:
+    """Return what the history keeps of a node; labels: by file and id in the graph record."""
+    content, function = node.content, node.content["function"]
+    made = node.label if content["kind"] == "object" else ""
+    return {
+        "function": function["qualname"],
+        "is_function_written": content["is_function_written"],
+        "place": f"{function['file']}:{function['line']}" if function["file"] else "",
+        "line": f"{node.graph['file']}:{content['line']}",
+        "slug": content["slug"],
+        "workflow": node.workflow,
+        "upstream": list(node.upstream),
+        "arguments": {a["name"]: a["repr"] for a in content["arguments"]},
+        "extra": [a["name"] for a in content["arguments"] if a.get("is_extra")],
+        "is_written": content["is_written"]
+        and (node.label == content["name"] or node.is_workflow_written),
+        "is_workflow_written": node.is_workflow_written,
+        "chain": labels.get((node.graph["file"], content.get("object", "")), made),
+    }
+
+
+def _label_graph(
+    graph: Record, holders: Mapping[str, int], choose: ChooseValue
+) -> list[ProjectNode]:
+    owner = {n: name for name, w in reversed(graph["workflows"].items()) for n in w["nodes"]}
+    labels = {n: n if holders[n] == 1 else f"{owner[n]}/{n}" for n in graph["nodes"]}
+    items: dict[str, set[str]] = {}
+    for leaf in (leaf for w in graph["workflows"].values() for leaf in w["leaves"]):
+        items.setdefault(leaf["node"], set()).update({leaf["path"]} - {""})
+    nodes = []
+    # a record's keys are sorted; the order of the nodes is that of the workflows' lists, upstream first
+    for identity in dict.fromkeys(n for w in graph["workflows"].values() for n in w["nodes"]):
+        content = graph["nodes"][identity]
+        values = {
+            each["name"]: choose(each["name"], each["default"])
+            for each in content["parameters"].values()
+        }
+        slug = make_slug(labels[identity])
+        known = {**content, "id": identity, "slug": slug, "values": values}
+        upstream = tuple(labels[other] for other in content["upstream"])
+        shown = tuple(sorted(items.get(identity, ())))
+        nodes.append(ProjectNode(labels[identity], known, graph, upstream, owner[identity], shown))
+    return nodes
+
+
+STATE_FOLDER_NAME = STATE_FOLDER
 PROFILE = "profile"  # `doit profile=prod ...` chooses it
 # each stage but the nodes', and those whose records it reads; those below push are made for each workflow
-NEEDS = {
+STAGE_NEEDS = {
     "context": (),
     "image": ("context",),
     "push": ("image",),
@@ -42,9 +163,9 @@ NEEDS = {
     "submit": ("pipeline",),
 }
 # stages that are made together with another one, which does not read their records
-TOGETHER = {"submit": ("components",)}
+BUILT_TOGETHER = {"submit": ("components",)}
 # base: what the base's name stands for, in a record of its own, so that it is looked up once
-_SHARED = frozenset({"context", "base", "image", "push"})
+_PROJECT_STAGES = frozenset({"context", "base", "image", "push"})
 _NO_SETTINGS = NodeSettings()
 
 
@@ -59,7 +180,9 @@ class Project:
     root: Path
     settings: Settings
     given: Mapping[str, str] = field(default_factory=dict)
-    fingerprints: dict[tuple[str, ...], Mapping[str, Fingerprint]] = field(default_factory=dict)
+    fingerprints: dict[tuple[str, ...], Mapping[str, ClusterFingerprint]] = field(
+        default_factory=dict
+    )
     _records: dict[str, Record] = field(default_factory=dict)
     _node_settings: dict[str, NodeSettings] = field(default_factory=dict)
     _pieces: dict[tuple[object, ...], dict[str, str]] = field(default_factory=dict)
@@ -68,7 +191,7 @@ class Project:
     @property
     def folder(self) -> Path:
         """The state folder."""
-        return self.root / FOLDER
+        return self.root / STATE_FOLDER_NAME
 
     @functools.cached_property
     def store(self) -> Store:
@@ -76,9 +199,11 @@ class Project:
         return Store(self.folder)
 
     @functools.cached_property
-    def data(self) -> Data:
+    def data(self) -> ProjectDataFiles:
         """The data files that nodes may read."""
-        return Data(self.root, self.settings, self.folder, self.store.list_made())
+        return ProjectDataFiles(
+            self.root, self.settings, self.folder, self.store.list_only_written()
+        )
 
     @functools.cached_property
     def graphs(self) -> list[Record]:
@@ -103,7 +228,7 @@ class Project:
         return found
 
     @functools.cached_property
-    def nodes(self) -> dict[str, Node]:
+    def nodes(self) -> dict[str, ProjectNode]:
         """All nodes by their labels, upstream first.
 
         A label is the node's name; where two files use a name, "<workflow>/<name>".
@@ -127,18 +252,18 @@ class Project:
     def _choose(self, name: str, default: Any) -> Any:
         if name not in self.given:
             return default
-        from fftasks.values import parse_value
+        from fftasks.graph.run_parameters import parse_parameter
 
-        return parse_value(name, self.given[name], default)
+        return parse_parameter(name, self.given[name], default)
 
     def _check_given(self) -> None:
         """Raise ParameterError for a name that neither a parameter nor the project's dodo.py has."""
-        from fftasks.values import check_names, list_own_names
+        from fftasks.graph.run_parameters import check_parameter_names, list_get_var_names
 
-        own = list_own_names(self.root / "dodo.py")
-        check_names((name for name in self.given if name not in own), self.parameters)
+        own = list_get_var_names(self.root / "dodo.py")
+        check_parameter_names((name for name in self.given if name not in own), self.parameters)
 
-    def settings_of(self, node: Mapping[str, Any]) -> NodeSettings:
+    def find_node_settings(self, node: Mapping[str, Any]) -> NodeSettings:
         """Return what a node of a graph record ends up with: config/, and what the code sets, which wins."""
         if not self._layers and "settings" not in node:
             return _NO_SETTINGS
@@ -153,13 +278,13 @@ class Project:
         """Return what the nodes of a workflow end up with, by their ids in the graph record."""
         graph = self.workflows[workflow]
         ids = graph["workflows"][workflow]["nodes"]
-        return {identity: self.settings_of(graph["nodes"][identity]) for identity in ids}
+        return {identity: self.find_node_settings(graph["nodes"][identity]) for identity in ids}
 
     @property
     def _layers(self) -> tuple[Layer, ...]:
         return self.settings.nodes
 
-    def note_made(self, path: Path) -> None:
+    def note_own_file(self, path: Path) -> None:
         """Note that a file is ours to write: else it would be a new data file of all nodes."""
         made = Path(os.path.realpath(path))  # also where a link leads to itself
         if made.is_relative_to(self.root):
@@ -172,14 +297,25 @@ class Project:
     def describe_nodes(self) -> dict[str, dict[str, Any]]:
         """Return what the history keeps of each node, by its label; see store/history.py."""
         labels = {(n.graph["file"], n.content["id"]): label for label, n in self.nodes.items()}
-        return {label: describe_node(node, labels) for label, node in self.nodes.items()}
+        return {label: describe_for_history(node, labels) for label, node in self.nodes.items()}
 
-    def take_warnings(self) -> list[str]:
-        """Return what is worth a warning in settings and graphs; nothing when asked again."""
+    @property
+    def may_hold_secrets(self) -> bool:
+        """Whether an argument of a node contains a secret, or kfp.allow_tokens permits one."""
+        return bool(self.settings.kfp.allow_tokens) or any(
+            graph["secrets"] for graph in self.graphs
+        )
+
+    def take_warnings(self, list_more: Callable[[Project], list[str]]) -> list[str]:
+        """Return the warnings about settings and graphs; an empty list when called again.
+
+        Args:
+            list_more: Returns the warnings of a higher layer. It is called once.
+        """
         if self._is_warned:
             return []
         self._is_warned = True
-        return [*self.settings.warnings, *self.list_node_warnings()]
+        return [*self.settings.warnings, *self.list_node_warnings(), *list_more(self)]
 
     def list_node_warnings(self) -> list[str]:
         """Return what is worth a warning in graphs, and in the settings of nodes."""
@@ -191,34 +327,18 @@ class Project:
             *(warning for graph in self.graphs for warning in graph["warnings"]),
             *find_unmatched(self._layers, names),
             *warn_of_secrets(map(make_layer, coded.values())),
-            *self._warn_of_arguments(),
-            *self._warn_of_patterns(),
         ]
-
-    def _warn_of_arguments(self) -> list[str]:
-        if not any(graph["secrets"] for graph in self.graphs):
-            return []
-        from fftasks.steps.outgoing import warn_of_arguments  # most graphs do not need it
-
-        return warn_of_arguments(self)
-
-    def _warn_of_patterns(self) -> list[str]:
-        if not self.settings.kfp.allow_tokens:
-            return []
-        from fftasks.steps.outgoing import find_unmatched_tokens  # most projects do not need it
-
-        return find_unmatched_tokens(self)
 
     def record_path(self, stage: str, workflow: str = "") -> Path:
         """Return where the record of a stage is."""
-        if stage in _SHARED:
+        if stage in _PROJECT_STAGES:
             return self.folder / f"{stage}.json"
         slug = self.workflows[workflow]["workflows"][workflow]["slug"]
         return self.folder / stage / f"{slug}.json"
 
     def list_needs(self, stage: str, workflow: str = "") -> tuple[Path, ...]:
         """Return the records that a stage reads, in the order of NEEDS."""
-        return tuple(self.record_path(needed, workflow) for needed in NEEDS[stage])
+        return tuple(self.record_path(needed, workflow) for needed in STAGE_NEEDS[stage])
 
     def read_node(self, label: str) -> Record:
         """Return the record of a node that has been made; raise StoreError if it is gone."""
@@ -239,8 +359,8 @@ class Project:
             identity: self.read_node(other)
             for identity, other in zip(node.content["upstream"], node.upstream, strict=True)
         }
-        settings = self.settings_of(node.content)
-        return node_stage.list_inputs(node.content, upstream, self.data, settings)
+        settings = self.find_node_settings(node.content)
+        return list_fingerprint_inputs(node.content, upstream, self.data, settings)
 
     def list_pieces(self, label: str) -> dict[str, str]:
         """Return what code and data of a node consist of, piece by piece."""
@@ -248,12 +368,12 @@ class Project:
         content = node.content
         key = node.graph["file"], content["code"], content["version"], content["reads"] is None
         if key not in self._pieces:  # a thousand nodes of one function share them
-            self._pieces[key] = node_stage.list_pieces(content, node.pieces, self.data)
+            self._pieces[key] = list_pieces(content, node.pieces, self.data)
         return self._pieces[key]
 
     def find_node(self, label: str, inputs: dict[str, str]) -> Record | None:
         """Return the record of a node whose result is there, or None; it is on disk afterwards."""
-        record = node_stage.find_record(self.nodes[label].content, inputs, self.store)
+        record = find_cached_record(self.nodes[label].content, inputs, self.store)
         if record is not None:
             self._records[label] = record
         return record
@@ -261,20 +381,20 @@ class Project:
     def prepare_node(self, label: str, inputs: dict[str, str]) -> Job:
         """Return the job that runs a node; see stages/node.py."""
         node = self.nodes[label]
-        return node_stage.prepare(
+        return make_job(
             node.content,
             inputs,
             self.store,
             workflow=node.workflow,
             items=node.items,
-            settings=self.settings_of(node.content),
+            settings=self.find_node_settings(node.content),
         )
 
     def finish_node(
         self, label: str, inputs: dict[str, str], report: Report, errors: Sequence[str]
     ) -> Trace:
         """Record what a node gave; raise NodeError if it failed. errors: of all tries that failed."""
-        self._records[label], trace = node_stage.finish(
+        self._records[label], trace = store_result(
             self.nodes[label].content,
             inputs,
             self.store,
@@ -292,7 +412,7 @@ class Project:
         """Take the result that a node has as the one for what its inputs are now."""
         content = self.nodes[label].content
         inputs, pieces = self.list_inputs(label), self.list_pieces(label)
-        self._records[label] = node_stage.accept(content, inputs, self.store, pieces)
+        self._records[label] = accept_result(content, inputs, self.store, pieces)
 
     def list_needed(self, labels: set[str]) -> list[str]:
         """Return nodes and all that they need, upstream first."""
@@ -308,7 +428,7 @@ class Project:
         record = read_record(self.store.node_path(self.nodes[label].content["slug"]))
         if record is None:
             return None
-        return self.store.read_trace(node_stage.digest_fingerprint(record["inputs"]))
+        return self.store.read_trace(digest_fingerprint(record["inputs"]))
 
     def list_pages(self, label: str) -> list[Path]:
         """Return the files in which the result of a node's last run is shown; most have none."""
@@ -321,7 +441,7 @@ class Project:
         return {graph["file"]: self._make_interpreter(graph) for graph in self.graphs}
 
     def _make_interpreter(self, graph: Record) -> Interpreter:
-        from fftasks.ports.interpreter import Interpreter
+        from fftasks.graph.interpreters import Interpreter
 
         files = {
             name.removeprefix("file:"): digest
@@ -340,7 +460,7 @@ def open_project(
 
     given: run parameters and their values, as the command line has them
     """
-    check_folders(root / FOLDER)
+    check_folders(root / STATE_FOLDER_NAME)
     return Project(root, load(root, profile), dict(given))
 
 

@@ -80,10 +80,23 @@ def guarded_output() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-def find_raw(stream: TextIO) -> TextIO:
+def unwrap_stream(stream: TextIO) -> TextIO:
     """Return the stream that a Terminal wraps, or the stream itself if it is not wrapped."""
     return stream.raw if isinstance(stream, Terminal) else stream
 
 
 def _guard(stream: TextIO) -> TextIO:
     return stream if isinstance(stream, Terminal) else cast("TextIO", Terminal(stream))
+
+
+_MINUTE, _HOUR = 60, 3600
+
+
+def format_elapsed_time(seconds: float) -> str:
+    """Return 7 s, 3 min 20 s, 2 h 5 min."""
+    whole = max(round(seconds), 0)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE} s"
+    return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"

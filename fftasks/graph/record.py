@@ -3,51 +3,37 @@
 The file is imported in a child process, so that doit never imports the user's code. The record's inputs
 are all that the file read while it was imported: modules and data of the project, environment variables
 that the project's own lines asked for, and the Python that did it.
+
+Docstrings of the user's files, for descriptions: read from the text, as the files are not imported.
+
+Docstrings are not part of a node's fingerprint: an edit of one runs nothing again.
 """
 
 from __future__ import annotations
 
+import ast
+import functools
 import json
 import os
 import re
-import stat
 import subprocess
-import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from fftasks.distribution import list_installed
+from fftasks.api.names import make_slug
 from fftasks.errors import WorkflowError
-from fftasks.graph.watch import list_importable, walk_code
-from fftasks.record import Record, digest_json, read_record, write_record
-from fftasks.runtime.regular import make_folder, open_empty, read_text
-from fftasks.runtime.start import make_command
-from fftasks.store.signature import Signatures
-from fftasks.workflow.slug import make_slug
+from fftasks.graph.observed_inputs import (
+    GRAPH_VERSION,
+    GraphFile,
+    read_graph_inputs,
+)
+from fftasks.records import Record, digest_json, read_record, write_record
+from fftasks.runner.start import make_command
+from fftasks.state_folder import make_folder, open_empty, read_text
 
-VERSION = 8
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")  # see workflow/slug.py
 _TRIES = 3  # for somebody who saves a file again and again while it is imported
-
-
-@dataclass(frozen=True)
-class GraphFile:
-    """A file that builds workflows, and the state folder that holds its graph record.
-
-    root: the project's folder; file: relative to it; folder: `.fftasks`
-    """
-
-    root: Path
-    file: str
-    folder: Path
-
-    @property
-    def path(self) -> Path:
-        """Where the record is."""
-        return self.folder / "graph" / f"{make_slug(self.file)}.json"
 
 
 def load_graph(source: GraphFile) -> Record:
@@ -56,97 +42,32 @@ def load_graph(source: GraphFile) -> Record:
     Raises WorkflowError with the user's traceback if the file cannot be imported.
     """
     record = read_record(source.path)
-    if not _is_whole(record) or record["file"] != source.file:
-        return _keep(source, _make(source))
-    inputs = read_inputs(source, list(record["inputs"]))
+    if not _is_valid(record) or record["file"] != source.file:
+        return _save(source, _make(source))
+    inputs = read_graph_inputs(source, list(record["inputs"]))
     if inputs == record["inputs"]:
         return record
-    from fftasks.graph.retouch import retouch  # reading code takes a while to import
+    from fftasks.graph.incremental import (
+        update_incrementally,  # reading code takes a while to import
+    )
 
-    return _keep(source, retouch(source, record, inputs) or _make(source))
+    return _save(source, update_incrementally(source, record, inputs) or _make(source))
 
 
-def _keep(source: GraphFile, record: Record) -> Record:
+def _save(source: GraphFile, record: Record) -> Record:
     write_record(source.path, record)
     return record
 
 
-def name_function(node: Mapping[str, Any]) -> str:
-    """Return the name of what a node of a graph record calls: "features.py: clean()".
-
-    It counts beside the code: two functions whose code is counted by whole files have the same code, and
-    so have two methods of a class.
-    """
-    function = node["function"]
-    return f"{function['file'] or function['module']}: {function['qualname']}()"
-
-
-def _is_whole(record: Record | None) -> TypeGuard[Record]:
+def _is_valid(record: Record | None) -> TypeGuard[Record]:
     return (
         record is not None
-        and record.get("version") == VERSION
+        and record.get("version") == GRAPH_VERSION
         and {"inputs", "workflows", "nodes", "codes", "warnings", "skeleton", "secrets"}
         <= record.keys()
         and all(w["slug"] == make_slug(name) for name, w in record["workflows"].items())
         and all(_SLUG.fullmatch(node["slug"]) for node in record["nodes"].values())
     )
-
-
-def read_inputs(source: GraphFile, names: list[str]) -> dict[str, str | None]:
-    """Return what the named inputs of a graph record are now; None for what is not there.
-
-    name             value
-    file:sums.py     digest of the file, relative to the project's folder
-    text:sums.py     the same of a file of code that the user's own code reads
-    folder:data      digest of the names in it
-    modules:.        digest of the names of the modules and packages in a folder
-    tree:.           digest of the names of all files of code in a folder, to any depth
-    there:data       whether it is a file or a folder
-    env:ALPHA        digest of the variable's value; a value itself may be a secret
-    installed        digest of the names of all installed distributions, with their versions
-    python           version of the interpreter and of this module
-    """
-    signatures = Signatures(source.folder / "graph" / "files.signatures")
-    return {name: _read_input(source.root, name, signatures) for name in names}
-
-
-def _read_input(root: Path, name: str, signatures: Signatures) -> str | None:
-    kind, _, rest = name.partition(":")
-    if kind == "installed":
-        return digest_json(list_installed())
-    if kind == "python":
-        return _PYTHON
-    try:
-        if kind in ("file", "text"):
-            return signatures.digest(root / rest)
-        return digest_json(os.environ[rest]) if kind == "env" else _LOOKS[kind](root / rest)
-    except (OSError, KeyError):
-        return None
-
-
-def _digest_names(folder: Path) -> str:
-    return digest_json(sorted(path.name for path in folder.iterdir()))
-
-
-def _digest_importable(folder: Path) -> str:
-    return digest_json(list_importable(folder))
-
-
-def _digest_tree(folder: Path) -> str:
-    return digest_json(sorted(os.path.relpath(path, folder) for path in walk_code(folder)))
-
-
-def _tell_kind(path: Path) -> str:
-    return "folder" if stat.S_ISDIR(path.stat().st_mode) else "file"
-
-
-_PYTHON = f"{sys.version.split()[0]} {VERSION}"
-_LOOKS = {
-    "folder": _digest_names,
-    "modules": _digest_importable,
-    "tree": _digest_tree,
-    "there": _tell_kind,
-}
 
 
 def _make(source: GraphFile) -> Record:
@@ -176,7 +97,7 @@ def _make_in_child(source: GraphFile) -> Record:
     make_folder(log.parent)
     read_end, write_end = os.pipe()
     command = [
-        *make_command("fftasks.stages.describe"),
+        *make_command("fftasks.graph.importer"),
         str(source.root),
         source.file,
         str(write_end),
@@ -205,9 +126,55 @@ def _complete(source: GraphFile, content: bytes, code: int, log: Path) -> Record
     names = answer.pop("input_names")
     return {
         "stage": "graph",
-        "version": VERSION,
-        "inputs": read_inputs(source, names),
+        "version": GRAPH_VERSION,
+        "inputs": read_graph_inputs(source, names),
         "output": digest_json([answer["workflows"], answer["nodes"]]),
         "file": source.file,
         **answer,
     }
+
+
+def read_docstring(path: Path, qualname: str = "", line: int = 0) -> str:
+    """Return the docstring of a file, or of a function or class in it.
+
+    Args:
+        path: Python file.
+        qualname: Qualified name, such as "Counter.add"; "" for the docstring of the file.
+        line: Line of the definition, which decides between several of one name.
+
+    Returns:
+        Docstring without its indentation; "" if the file cannot be read, or there is no docstring.
+    """
+    try:
+        stat = path.stat()
+        found: ast.AST | None = _parse(path, stat.st_mtime_ns, stat.st_size)
+    except (OSError, SyntaxError, ValueError):
+        return ""
+    for name in qualname.replace(".<locals>", "").split(".") if qualname else ():
+        named = [one for one in _list_definitions(found) if getattr(one, "name", "") == name]
+        around = [one for one in named if _get_start(one) <= line <= (one.end_lineno or 0)]
+        found = around[-1] if around else named[-1] if named else None
+    if not isinstance(found, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return ""
+    return ast.get_docstring(found) or ""
+
+
+@functools.lru_cache(maxsize=32)
+def _parse(path: Path, _mtime_ns: int, _size: int) -> ast.Module:
+    return ast.parse(path.read_bytes())
+
+
+def _list_definitions(tree: ast.AST | None) -> list[ast.stmt]:
+    """Return the functions and classes in a body, also those below an if, a try, or a with."""
+    found: list[ast.stmt] = []
+    for child in ast.iter_child_nodes(tree) if tree is not None else ():
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.append(child)
+        elif not isinstance(child, ast.expr):
+            found += _list_definitions(child)
+    return found
+
+
+def _get_start(node: ast.stmt) -> int:
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(one.lineno for one in decorators)])

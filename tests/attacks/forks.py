@@ -130,7 +130,7 @@ def _become(question: Mapping[str, Any], output: int) -> None:
 
 def _run(program: str) -> int:
     if program == "fftasks":
-        from fftasks.commands.main import main
+        from fftasks.cli.main import main
 
         return main()
     from doit.__main__ import main as run_doit
@@ -142,10 +142,9 @@ def main() -> None:
     """Answer questions until the input ends."""
     import doit.doit_cmd
 
-    import fftasks.commands.run
-    import fftasks.doit.dispatcher
-    import fftasks.page.make
+    import fftasks.cli.run
     import fftasks.project
+    import fftasks.report.run_report
     import fftasks.tasks  # noqa: F401 - warm
 
     assert doit.doit_cmd

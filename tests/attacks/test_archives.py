@@ -16,17 +16,26 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fftasks.cluster.bring import unpack
 from fftasks.errors import StoreError, ToolError
-from fftasks.ports import remote_base, wheels
-from fftasks.ports.archive import extract
-from fftasks.ports.log import open_log
-from fftasks.runtime.artifact import MAGIC, _split, read_artifact, write_artifact
-from fftasks.runtime.pack import MAGIC as PACK_MAGIC
-from fftasks.runtime.pack import Pack, Place, Value, read_pack, write_pack
-from fftasks.stages import context
-from fftasks.stages.blob import Blobs
-from fftasks.stages.image import Recipe, collect_layers
+from fftasks.image import context, wheels
+from fftasks.image import oci_builder as remote_base
+from fftasks.image.archive import extract_archive
+from fftasks.image.build_log import open_build_log
+from fftasks.image.layers import LayerCache
+from fftasks.image.recipe import ImageRecipe, collect_layer_contents
+from fftasks.pipeline.download import extract_result
+from fftasks.runner.artifact import (
+    MAGIC,
+    Pack,
+    Place,
+    Value,
+    _split,
+    read_artifact,
+    read_pack,
+    write_artifact,
+    write_pack,
+)
+from fftasks.runner.artifact import MAGIC_PACK as PACK_MAGIC
 
 KINDS = {
     "file": tarfile.REGTYPE,
@@ -91,7 +100,7 @@ def test_files_and_folders_are_extracted_from_pieces_of_any_size(target):
     for number, size in enumerate((1 << 22, 1000, 7)):
         folder = target / f"{number}"
         folder.mkdir()
-        extract(
+        extract_archive(
             cut(make_tar(*members) if size > 7 else make_tar(*members[2:4]), size),
             folder,
             "outputs",
@@ -151,7 +160,7 @@ def test_a_hostile_member_is_refused_and_nothing_else_changes(target, name):
     }
 
     with pytest.raises(ToolError, match="an archive from a container"):
-        extract(cut(make_tar(*ATTACKS[name])), target, "outputs")
+        extract_archive(cut(make_tar(*ATTACKS[name])), target, "outputs")
 
     after = {n: c for n, c in list_all(target.parent).items() if not n.startswith("replay/outputs")}
     assert after == before
@@ -167,7 +176,7 @@ def test_a_name_in_a_pax_header_is_checked_as_any_other(target):
         archive.addfile(info)
 
     with pytest.raises(ToolError, match="unsafe member"):
-        extract([stream.getvalue()], target, "outputs")
+        extract_archive([stream.getvalue()], target, "outputs")
     assert not (target.parent / "escaped").exists()
 
 
@@ -200,7 +209,7 @@ DAMAGED = {
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_archive_is_refused(target, name):
     with pytest.raises(ToolError, match="an archive from a container"):
-        extract(cut(DAMAGED[name]), target, "outputs")
+        extract_archive(cut(DAMAGED[name]), target, "outputs")
 
 
 NAMES = st.lists(
@@ -219,7 +228,7 @@ def test_whatever_the_members_only_files_and_folders_below_the_top_are_made(
     folder.mkdir()
 
     with contextlib.suppress(ToolError):
-        extract([make_tar(*members)], folder, "outputs")
+        extract_archive([make_tar(*members)], folder, "outputs")
 
     made = [path.relative_to(folder.parent).parts for path in folder.parent.rglob("*")]
     assert all(parts[:2] in (("replay",), ("replay", "outputs")) for parts in made)
@@ -282,7 +291,7 @@ INDEXES = {
 
 
 def test_a_pack_gives_its_values(pack):
-    assert read_artifact(unpack(pack, "a")) == ["a"] * 50
+    assert read_artifact(extract_result(pack, "a")) == ["a"] * 50
     assert read_pack(pack).values["b", "result"].place.read() == ["b"] * 50
 
 
@@ -291,7 +300,7 @@ def test_a_pack_with_a_hostile_index_is_refused(pack, name):
     write_index(pack, INDEXES[name])
 
     with pytest.raises(StoreError, match="not a pack of fftasks"):
-        unpack(pack, "a")
+        extract_result(pack, "a")
 
 
 @pytest.mark.parametrize("length", [1 << 20, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
@@ -314,7 +323,7 @@ def test_a_node_of_a_pack_cannot_name_a_file(pack):
 
     write_index(pack, rename)
 
-    path = unpack(pack, "../../../escaped")
+    path = extract_result(pack, "../../../escaped")
 
     assert path.parent == pack.parent
     assert read_artifact(path) == ["a"] * 50
@@ -414,14 +423,14 @@ def test_a_hostile_wheel_reads_and_writes_nothing_of_this_machine(tmp_path, name
     (root / "wf.py").write_text("")
     (root / "requirements.txt").write_text("./wheels/tiny-1.0-py3-none-any.whl\n")
     copy, log = root / ".fftasks/context", root / ".fftasks/logs/image.txt"
-    recipe = Recipe(context.make(root, copy), copy, "base", "linux/amd64", ("wf.py",))
-    blobs = Blobs(root / ".fftasks/layers")
-    target = wheels.Target("base", "linux/amd64", "3.11")
+    recipe = ImageRecipe(context.copy_context(root, copy), copy, "base", "linux/amd64", ("wf.py",))
+    blobs = LayerCache(root / ".fftasks/layers")
+    target = wheels.WheelTarget("base", "linux/amd64", "3.11")
     before = set(tmp_path.rglob("*escaped*"))
 
     blob = None
-    with contextlib.suppress(ToolError), open_log(log, {}) as lines:
-        blob = wheels.install(recipe, collect_layers(recipe), target, blobs, lines)
+    with contextlib.suppress(ToolError), open_build_log(log, {}) as lines:
+        blob = wheels.install_wheels(recipe, collect_layer_contents(recipe), target, blobs, lines)
 
     assert set(tmp_path.rglob("*escaped*")) - before <= set((root / ".fftasks").rglob("*"))
     assert not Path("/tmp/fftasks-escaped.py").exists()

@@ -7,19 +7,24 @@ import shlex
 
 import pytest
 
-from fftasks.cluster.details import Task
-from fftasks.cluster.show import tell_look
 from fftasks.errors import WorkflowError
+from fftasks.kfp.task_details import ClusterTask
+from fftasks.pipeline.secret_check import (
+    OutgoingSecret,
+    _refuse,
+    find_unused_allowances,
+    list_outgoing_secrets,
+)
+from fftasks.pipeline.workflow_stages import plan_submit
 from fftasks.project import open_project
-from fftasks.record import digest_bytes, read_record, write_record
-from fftasks.settings.secrets import is_secret_name, list_secret_variables
-from fftasks.stages.secret import hide_tokens
-from fftasks.steps.outgoing import Secret, _refuse, find_unmatched_tokens, list_secrets
-from fftasks.steps.pipeline import plan_submit
-from fftasks.steps.step import run_step
-from tests.cluster.submitted import make_project, submit_project
+from fftasks.records import digest_bytes, read_record, write_record
+from fftasks.report.run_status import suggest_kubectl
+from fftasks.secrets.names import is_secret_name, list_secret_variables
+from fftasks.secrets.scanner import hide_tokens
+from fftasks.stage import execute_stage
 from tests.sample import Sample
 from tests.services.kfp_server import KFPServer
+from tests.submitted_project import make_project, submit_project
 
 MIDDLE = "a1B2c3D4e5F6"
 TOKEN = "ghp_" + MIDDLE * 3
@@ -448,7 +453,7 @@ def test_a_pipeline_that_an_older_version_has_made_is_not_sent_with_its_token(tm
 
         step = plan_submit(project, project.workflows["chain"], "chain", again=True)
         with pytest.raises(WorkflowError, match="the run would contain a secret") as caught:
-            run_step(step)
+            execute_stage(step)
 
         assert MIDDLE not in str(caught.value)
         assert len(server.api.runs) == before
@@ -486,7 +491,7 @@ def test_a_literal_under_the_name_of_a_secret_is_refused_in_the_environment_of_a
     open_project.cache_clear()
     project = open_project(sample.root)
 
-    names = [one.name for one in list_secrets(project)]
+    names = [one.name for one in list_outgoing_secrets(project)]
 
     assert {name.rpartition(".env.")[2] for name in names} == (
         {env.partition(":")[0]} if is_refused else set()
@@ -500,7 +505,7 @@ def test_a_pattern_of_allowed_tokens_that_names_nothing_is_a_warning(tmp_path):
     sample = make(tmp_path, "1", f"kfp:\n{settings}")
     open_project.cache_clear()
 
-    warnings = find_unmatched_tokens(open_project(sample.root))
+    warnings = find_unused_allowances(open_project(sample.root))
 
     assert [one.partition("called ")[2] for one in warnings] == [
         "'fetch it.optoins'; did you mean 'fetch it.options'?",
@@ -509,7 +514,7 @@ def test_a_pattern_of_allowed_tokens_that_names_nothing_is_a_warning(tmp_path):
 
 
 def test_the_tip_names_all_places_at_most_five(tmp_path):
-    found = [Secret(f"n{number}.x", "wf.py:1", "x", "a token", "n") for number in range(7)]
+    found = [OutgoingSecret(f"n{number}.x", "wf.py:1", "x", "a token", "n") for number in range(7)]
 
     tip = _refuse(found).tip
 
@@ -520,13 +525,13 @@ def test_the_tip_names_all_places_at_most_five(tmp_path):
     "text", ["$(reboot)", "a; reboot", "--server=https://evil", "`id`", "a\nb"]
 )
 def test_a_command_to_copy_has_no_name_of_a_pod_that_a_shell_would_execute(text):
-    task = Task("task", ("n",), pod=text)
+    task = ClusterTask("task", ("n",), pod=text)
 
-    shown = tell_look(task, text)
+    shown = suggest_kubectl(task, text)
 
     assert shown == f"`kubectl describe workflows -n {shlex.quote(text)}` says more"
     assert (
-        tell_look(Task("task", ("n",), pod="a-1"), "team")
+        suggest_kubectl(ClusterTask("task", ("n",), pod="a-1"), "team")
         == "`kubectl describe pod -n team a-1` says more"
     )
 

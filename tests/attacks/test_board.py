@@ -9,17 +9,20 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from fftasks.page.content import make_empty
-from fftasks.page.server import Board, serve
+from fftasks.report.page_content import make_empty_page_content
+from fftasks.report.web_page import BoardApplication, serve_board
 
 
 class Server:
     """A real server in a thread; ask() uses a real socket."""
 
     def __init__(self):
-        board = Board(lambda: make_empty("secret project"), make_empty("secret project"))
+        board = BoardApplication(
+            lambda: make_empty_page_content("secret project"),
+            make_empty_page_content("secret project"),
+        )
         told = []
-        thread = threading.Thread(target=serve, args=(board, 0, told.append), daemon=True)
+        thread = threading.Thread(target=serve_board, args=(board, 0, told.append), daemon=True)
         thread.start()
         while not told:
             time.sleep(0.01)
@@ -49,7 +52,7 @@ def name_page(server, path="/"):
 def test_the_address_that_is_printed_has_the_token_and_each_board_has_another_one(server):
     assert server.address.query == f"token={server.token}"
     assert len(server.token) >= 40
-    assert Board(dict, {}).token != server.token
+    assert BoardApplication(dict, {}).token != server.token
 
 
 @pytest.mark.parametrize(

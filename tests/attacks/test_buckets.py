@@ -8,12 +8,15 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from fftasks.config.tree import ObjectStoreSettings
 from fftasks.errors import FFTasksError, SettingsError, ToolError
-from fftasks.paths import check_name, explain_name, locate, split_path
-from fftasks.ports.artifact_uri import ArtifactURI
-from fftasks.ports.mounted_buckets import MountedBuckets
-from fftasks.ports.object_store import ObjectStore
-from fftasks.settings.tree import ObjectStoreSettings
+from fftasks.kfp.object_store import ArtifactURI, MountedBuckets, ObjectStore
+from fftasks.path_validation import (
+    check_path_name,
+    explain_unsafe_name,
+    join_untrusted,
+    split_untrusted_path,
+)
 
 PLACE = "s3://results/runs/r1/t/result"
 KEY = "runs/r1/t/result"
@@ -60,18 +63,18 @@ SAFE = [
 
 @pytest.mark.parametrize("name", UNSAFE, ids=ascii)
 def test_an_unsafe_name_is_refused_everywhere(name, tmp_path):
-    assert explain_name(name)
+    assert explain_unsafe_name(name)
     with pytest.raises(ToolError, match="unsafe"):
-        check_name(name, "name")
+        check_path_name(name, "name")
     with pytest.raises(ToolError, match="unsafe"):
-        locate(tmp_path, "a", name)
+        join_untrusted(tmp_path, "a", name)
     with pytest.raises(ToolError):
         ArtifactURI.parse("s3://bucket/key").join(name)
 
 
 @pytest.mark.parametrize("name", SAFE)
 def test_an_ordinary_name_is_a_part_of_a_path(name, tmp_path):
-    assert locate(tmp_path, name) == tmp_path / name
+    assert join_untrusted(tmp_path, name) == tmp_path / name
     assert ArtifactURI.parse("s3://bucket/key").join(name).names == ("key", name)
 
 
@@ -85,7 +88,7 @@ def test_an_ordinary_name_is_a_part_of_a_path(name, tmp_path):
 def test_whatever_the_path_it_stays_below_its_folder(path):
     folder = Path("/target/folder")
     try:
-        names = split_path(path)
+        names = split_untrusted_path(path)
     except ValueError:
         return
     assert "/".join(names) == path
@@ -240,7 +243,7 @@ def test_names_that_the_file_system_does_not_tell_apart_are_refused(s3, project,
 
 
 def test_too_many_files_are_refused(s3, project, monkeypatch):
-    monkeypatch.setattr("fftasks.ports.object_store._MOST_FILES", 2)
+    monkeypatch.setattr("fftasks.kfp.object_store._MOST_FILES", 2)
 
     with pytest.raises(ToolError, match="3 files") as caught:
         fetch(s3({f"{KEY}/{number}": b"" for number in range(3)}), project)

@@ -18,39 +18,42 @@ from pathlib import Path
 
 import pytest
 
-from fftasks.doctor.finding import run_checks
-from fftasks.doctor.image import check_engine, check_registry
-from fftasks.doctor.kfp import check_kfp
+from fftasks.cli.doctor import check_engine, check_kfp, check_registry, run_checks
+from fftasks.config.tree import KFPSettings, ObjectStoreSettings
 from fftasks.errors import SettingsError, ToolError
-from fftasks.ports import kfp_identity
-from fftasks.ports.artifact_uri import ArtifactURI
-from fftasks.ports.credentials import (
+from fftasks.http.origin import (
     is_cluster_internal,
     is_google,
     is_loopback,
     is_same_origin,
     is_same_site,
-    parse_address,
     parse_origin,
+    parse_url,
 )
-from fftasks.ports.engine import Login
-from fftasks.ports.kfp import read_state
-from fftasks.ports.kfp_access import make_headers, read_access
-from fftasks.ports.kfp_connection import Connection, Question
-from fftasks.ports.kfp_runs import cancel_run, list_runs, read_artifact, read_log, read_run
-from fftasks.ports.kubectl import Kubectl
-from fftasks.ports.object_store import ObjectStore
-from fftasks.ports.pip import check_indexes
+from fftasks.image.builders import make_registry
+from fftasks.image.requirements import check_index_urls
+from fftasks.kfp import authentication as kfp_identity
+from fftasks.kfp.authentication import make_headers, read_access
+from fftasks.kfp.client import (
+    cancel_run,
+    fetch_artifact_text,
+    fetch_log,
+    fetch_run,
+    fetch_runs,
+    read_run_state,
+)
+from fftasks.kfp.connection import KFPConnection, KFPRequest
+from fftasks.kfp.diagnostics import Kubectl
+from fftasks.kfp.object_store import ArtifactURI, ObjectStore
 from fftasks.project import open_project
-from fftasks.settings.tree import KFPSettings, ObjectStoreSettings
-from fftasks.steps.connect import make_registry
-from tests.cluster.submitted import CHAIN
-from tests.ports.test_kfp_identity import answer_tokens, google, write_kubeconfig
+from fftasks.registry.registry_auth import RegistryLogin
+from tests.kfp.test_credentials import answer_tokens, google, write_kubeconfig
 from tests.sample import Sample
 from tests.services.certificate import make_certificate
 from tests.services.fault_proxy import FaultProxy, Reply
 from tests.services.kfp_server import KFPServer
 from tests.services.registry_client import Client, digest
+from tests.submitted_project import CHAIN
 
 SECRET = "t0p-s3cret-value"
 LOCAL = [
@@ -228,7 +231,7 @@ def test_an_address_that_programs_read_differently_is_refused_or_the_same_for_al
     import urllib3
 
     try:
-        origin, clean = parse_address(url)
+        origin, clean = parse_url(url)
     except ValueError:
         return
     found = {
@@ -254,7 +257,7 @@ def test_every_client_connects_to_the_host_that_was_judged(url):
     import requests
     import urllib3
 
-    origin, clean = parse_address(url)
+    origin, clean = parse_url(url)
     found = {
         urllib.parse.urlsplit(clean).hostname,
         urllib3.util.parse_url(clean).host.strip("[]"),
@@ -368,8 +371,8 @@ def test_no_credential_goes_over_plain_http_and_nobody_is_asked_for_one(
     settings = make_settings(host, **make_credential(kind, tmp_path))
 
     with pytest.raises(SettingsError) as caught:
-        list_runs(settings, 1)
-    assert read_state(settings, "run") is None
+        fetch_runs(settings, 1)
+    assert read_run_state(settings, "run") is None
 
     assert names == []
     assert account == []
@@ -387,7 +390,7 @@ def test_no_credential_goes_to_a_disguised_address(tmp_path, names, account, hos
     if host == "http://localhost:":  # means port 80 for everybody
         return
     with pytest.raises(SettingsError, match=r"kfp\.host"):
-        list_runs(make_settings(host, **make_credential(kind, tmp_path)), 1)
+        fetch_runs(make_settings(host, **make_credential(kind, tmp_path)), 1)
 
     assert names == []
     assert account == []
@@ -402,7 +405,7 @@ def test_credentials_are_found_for_protected_hosts(tmp_path, account, host, kind
 
 
 def test_plain_http_without_credentials_stays_possible(names, other):
-    list_runs(make_settings(f"http://kfp.example.com:{other.port}"), 1)
+    fetch_runs(make_settings(f"http://kfp.example.com:{other.port}"), 1)
 
     assert len(other.seen) == 1
     assert not other.shows()
@@ -413,7 +416,7 @@ def test_the_user_may_permit_plain_http(tmp_path, names, account, other, kind):
     host = f"http://kfp.example.com:{other.port}"
     settings = make_settings(host, insecure=True, **make_credential(kind, tmp_path))
 
-    list_runs(settings, 1)
+    fetch_runs(settings, 1)
 
     assert set(names) <= {"kfp.example.com", "localhost"}
     assert {"Authorization", "Cookie"} & other.seen[0].headers.keys()
@@ -439,7 +442,7 @@ def test_the_user_may_permit_plain_http(tmp_path, names, account, other, kind):
 )
 def test_googles_token_goes_to_no_other_host_whatever_is_permitted(names, account, host, insecure):
     with pytest.raises(SettingsError) as caught:
-        list_runs(make_settings(host, auth="google", insecure=insecure), 1)
+        fetch_runs(make_settings(host, auth="google", insecure=insecure), 1)
 
     assert names == []
     assert account == []
@@ -461,10 +464,10 @@ def test_googles_token_is_for_googles_hosts_and_tunnels_of_this_machine(account,
 def test_a_certificate_that_is_not_checked_is_the_users_choice(certificate, tmp_path, names):
     with Recorder(tls=certificate.make_context()) as server:
         host = f"https://other.example.org:{server.port}"
-        list_runs(make_settings(host, token=SECRET, verify_ssl=False), 1)
+        fetch_runs(make_settings(host, token=SECRET, verify_ssl=False), 1)
 
         with pytest.raises(ToolError, match="TLS"):
-            list_runs(make_settings(host, token=SECRET), 1)
+            fetch_runs(make_settings(host, token=SECRET), 1)
 
     assert [seen.headers["Authorization"] for seen in server.seen] == [f"Bearer {SECRET}"]
 
@@ -505,24 +508,24 @@ def test_kubectls_token_goes_only_to_its_own_server_and_no_program_runs_for_plai
     auth = use_kubeconfig(tmp_path, monkeypatch, server, entry)
 
     with pytest.raises(SettingsError, match="without encryption"):
-        list_runs(make_settings("https://kfp.example.com", **auth), 1)
+        fetch_runs(make_settings("https://kfp.example.com", **auth), 1)
 
     assert not mark.exists()
     assert names == []
 
-    list_runs(make_settings("https://kfp.example.com", insecure=True, **auth), 1)
+    fetch_runs(make_settings("https://kfp.example.com", insecure=True, **auth), 1)
 
     assert mark.exists() is (user == "program")
     assert other.seen[0].headers["Authorization"] == f"Bearer {SECRET}"
     with pytest.raises(SettingsError, match="without encryption"):  # also when the token is known
-        list_runs(make_settings("https://kfp.example.com", **auth), 1)
+        fetch_runs(make_settings("https://kfp.example.com", **auth), 1)
     assert len(other.seen) == 1
 
 
 def test_a_kubeconfig_without_a_user_needs_no_encryption(tmp_path, monkeypatch, names, other):
     auth = use_kubeconfig(tmp_path, monkeypatch, f"http://proxy.example.com:{other.port}", {})
 
-    list_runs(make_settings("", **auth), 1)
+    fetch_runs(make_settings("", **auth), 1)
 
     assert not other.shows()
 
@@ -530,7 +533,7 @@ def test_a_kubeconfig_without_a_user_needs_no_encryption(tmp_path, monkeypatch, 
 def test_cookies_of_the_host_do_not_go_to_the_server_of_kubectl(tmp_path, monkeypatch, other):
     auth = use_kubeconfig(tmp_path, monkeypatch, f"http://{other.server}", {"token": "for-kubectl"})
 
-    list_runs(make_settings("https://kfp.example.com", cookies=f"session={SECRET}", **auth), 1)
+    fetch_runs(make_settings("https://kfp.example.com", cookies=f"session={SECRET}", **auth), 1)
 
     assert other.seen[0].headers["Authorization"] == "Bearer for-kubectl"
     assert "Cookie" not in other.seen[0].headers
@@ -547,7 +550,7 @@ def test_the_namespace_of_the_cluster_names_no_other_server(
     monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
 
     with pytest.raises(SettingsError):
-        list_runs(make_settings("", auth="in-cluster", kube_namespace=namespace), 1)
+        fetch_runs(make_settings("", auth="in-cluster", kube_namespace=namespace), 1)
 
     assert names == []
 
@@ -573,18 +576,18 @@ def test_a_redirect_of_the_host_carries_nothing_elsewhere(other, names, status, 
             f"http://127.0.0.1:{host.port}", token=SECRET, cookies=f"a={SECRET}"
         )
         questions = [
-            Question("GET", "/x"),
-            Question("POST", "/x", body={"a": 1}),
-            Question("POST", "/x", fields={"file": ("f", b"content", "text/plain")}),
-            Question("POST", "/x", content=("text/plain", b"content")),
-            Question("DELETE", "/x"),
+            KFPRequest("GET", "/x"),
+            KFPRequest("POST", "/x", body={"a": 1}),
+            KFPRequest("POST", "/x", fields={"file": ("f", b"content", "text/plain")}),
+            KFPRequest("POST", "/x", content=("text/plain", b"content")),
+            KFPRequest("DELETE", "/x"),
         ]
-        with closing(Connection(read_access(settings))) as connection:
+        with closing(KFPConnection(read_access(settings))) as connection:
             for question in questions:
                 with pytest.raises(ToolError) as caught:
                     connection.ask("cannot ask", question)
                 assert SECRET not in "".join(traceback.format_exception(caught.value))
-        assert read_state(settings, "run") is None
+        assert read_run_state(settings, "run") is None
 
     assert other.seen == []
     assert [seen.headers["Authorization"] for seen in host.seen] == [f"Bearer {SECRET}"] * 6
@@ -593,7 +596,7 @@ def test_a_redirect_of_the_host_carries_nothing_elsewhere(other, names, status, 
 def test_a_redirect_to_another_server_is_explained(other):
     elsewhere = Reply(302, {"Location": f"http://{other.server}/dex?state=x"})
     with Recorder(elsewhere) as host, pytest.raises(ToolError) as caught:
-        list_runs(make_settings(f"http://{host.server}", token=SECRET), 1)
+        fetch_runs(make_settings(f"http://{host.server}", token=SECRET), 1)
 
     assert f"go to http://{other.server}/dex, which is on another server" in str(caught.value)
     assert "kfp.token" in caught.value.tip
@@ -604,7 +607,7 @@ def test_a_redirect_to_tls_says_which_address_to_set(names):
         url = f"http://kfp.example.com:{host.port}"
         host.answer = Reply(301, {"Location": "https://kfp.example.com/apis"})
         with pytest.raises(ToolError) as caught:
-            list_runs(make_settings(url), 1)
+            fetch_runs(make_settings(url), 1)
 
     assert "https://kfp.example.com" in caught.value.tip
 
@@ -618,10 +621,10 @@ def test_what_the_cluster_names_does_not_lead_to_another_server(other, text):
         settings = make_settings(server.url, token=SECRET)
         name = text.format(port=other.port)
         for ask in (
-            lambda: read_run(settings, name),
+            lambda: fetch_run(settings, name),
             lambda: cancel_run(settings, name),
-            lambda: read_log(settings, {"run_id": name, "created_at": name}, name),
-            lambda: read_artifact(settings, ArtifactURI.parse(f"minio://bucket/{name}")),
+            lambda: fetch_log(settings, {"run_id": name, "created_at": name}, name),
+            lambda: fetch_artifact_text(settings, ArtifactURI.parse(f"minio://bucket/{name}")),
         ):
             with suppress(ToolError):
                 ask()
@@ -635,10 +638,10 @@ def test_a_connection_cannot_be_led_away(other, path):
     path = path.format(port=other.port)
     with Recorder() as host:
         access = read_access(make_settings(f"http://127.0.0.1:{host.port}", token=SECRET))
-        with closing(Connection(access)) as connection:
+        with closing(KFPConnection(access)) as connection:
             for base in (None, "", path):
                 with pytest.raises(ValueError, match="origin"):
-                    connection.send("look", Question("GET", path, base=base))
+                    connection.send("look", KFPRequest("GET", path, base=base))
 
     assert host.seen == other.seen == []
 
@@ -646,7 +649,7 @@ def test_a_connection_cannot_be_led_away(other, path):
 def test_nothing_that_is_logged_for_debugging_shows_a_credential(caplog):
     caplog.set_level(logging.DEBUG, logger="urllib3")
     with KFPServer(token=SECRET) as server:
-        list_runs(make_settings(server.url, token=SECRET, cookies=f"a={SECRET}"), 1)
+        fetch_runs(make_settings(server.url, token=SECRET, cookies=f"a={SECRET}"), 1)
 
     assert "healthz" in caplog.text or "/apis/" in caplog.text  # there is something to look at
     assert SECRET not in caplog.text
@@ -762,7 +765,7 @@ def challenge(realm):
 
 
 def connect(registry, certificate, **options):
-    login = Login(registry.host, "user", SECRET)
+    login = RegistryLogin(registry.host, "user", SECRET)
     return Client(registry.host, login, ca_cert=certificate.path, **options)
 
 
@@ -796,7 +799,7 @@ def test_the_login_goes_to_a_token_server_of_the_same_site_or_of_the_settings(
     options = {name: value.format(port=tokens.port) for name, value in options.items()}
     registry.break_next("HEAD", challenge(f"https://{host}:{tokens.port}/token"))
     username = "user" if password == "password" else "<token>"
-    login = Login(registry.host, username, SECRET)
+    login = RegistryLogin(registry.host, username, SECRET)
     client = Client(registry.host, login, ca_cert=certificate.path, **options)
 
     client.has_blob("team/x", digest(b""))
@@ -853,7 +856,9 @@ def test_a_registry_in_plain_http_does_not_send_the_login_elsewhere_in_plain_htt
         realm = f"http://auth.example.com:{tokens.port}/token"
         server.break_next("HEAD", challenge(realm))
 
-        Client(host, Login(host, "user", SECRET), insecure=insecure).has_blob("x", digest(b""))
+        Client(host, RegistryLogin(host, "user", SECRET), insecure=insecure).has_blob(
+            "x", digest(b"")
+        )
 
     assert len(tokens.seen) == 1
     assert not tokens.shows(BASIC)
@@ -865,7 +870,7 @@ def test_the_own_host_of_an_insecure_registry_may_be_its_token_server(names):
         host = f"registry.example.com:{server.port}"
         server.break_next("HEAD", challenge(f"http://registry.example.com:{tokens.port}/token"))
 
-        Client(host, Login(host, "user", SECRET), insecure=True).has_blob("x", digest(b""))
+        Client(host, RegistryLogin(host, "user", SECRET), insecure=True).has_blob("x", digest(b""))
 
     assert tokens.seen[0].headers["Authorization"] == BASIC
 
@@ -1001,7 +1006,7 @@ def test_an_invalid_endpoint_is_named_without_its_password(endpoint):
     ],
 )
 def test_googles_store_takes_a_token_only_at_googles_hosts(endpoint, is_anonymous):
-    from fftasks.ports.object_store import _make_options
+    from fftasks.kfp.object_store import _make_options
 
     options = _make_options(ObjectStoreSettings(endpoint=endpoint), "gs")
 
@@ -1009,7 +1014,7 @@ def test_googles_store_takes_a_token_only_at_googles_hosts(endpoint, is_anonymou
 
 
 def test_googles_token_does_not_go_to_an_emulator_of_its_store(monkeypatch):
-    from fftasks.ports.object_store import _make_options
+    from fftasks.kfp.object_store import _make_options
 
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://emulator.example.com")
 
@@ -1029,7 +1034,7 @@ def test_no_password_of_an_index_goes_over_plain_http(name, url):
     value = f"https://ok:pw@index.example.com/simple {url.format(SECRET)}"
 
     with pytest.raises(SettingsError, match=f"in {name} would be sent") as caught:
-        check_indexes({name: value})
+        check_index_urls({name: value})
 
     assert SECRET not in str(caught.value)
     assert "PIP_TRUSTED_HOST" in caught.value.tip
@@ -1051,12 +1056,12 @@ def test_no_password_of_an_index_goes_over_plain_http(name, url):
     ],
 )
 def test_an_index_that_pip_would_ask_stays_possible(environment):
-    check_indexes(environment)
+    check_index_urls(environment)
 
 
 def test_the_rule_is_cheap_to_load():
     """`doit list` must not pay for it."""
-    code = "import sys, fftasks.ports.credentials; print(*sys.modules)"
+    code = "import sys, fftasks.http.origin; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

@@ -4,11 +4,11 @@ import time
 
 import pytest
 
-from fftasks.cluster import log
 from fftasks.errors import escape_controls
-from fftasks.page.shared import part_html
-from fftasks.ports import kfp_errors
-from fftasks.stages.secret import hide_tokens
+from fftasks.kfp import connection as kfp_errors
+from fftasks.kfp import pod_log as log
+from fftasks.report.result_documents import split_html_by_node
+from fftasks.secrets.scanner import hide_tokens
 from fftasks.terminal import escape_all_but_colours
 
 PIECES = [
@@ -27,7 +27,7 @@ PIECES = [
     [
         log.clean_log, log.clean_driver_log, log.explain_launcher, log.is_killed, log.find_exit,
         escape_controls, escape_all_but_colours, hide_tokens,
-        lambda text: part_html(["a", "b"], text),
+        lambda text: split_html_by_node(["a", "b"], text),
         kfp_errors._shorten,
     ],
 )  # fmt: skip

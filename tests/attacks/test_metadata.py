@@ -8,23 +8,28 @@ import zlib
 
 import pytest
 
-from fftasks.cluster import memory, replay
-from fftasks.cluster.bring import bring_known, bring_output
-from fftasks.cluster.evidence import check_uri, find_root, locate_output, read_cluster_run
-from fftasks.cluster.run import ClusterRun, list_nodes
-from fftasks.cluster.verify import Verifier
+from fftasks.config.tree import KFPSettings
 from fftasks.errors import FFTasksError, SettingsError, ToolError, WorkflowError
-from fftasks.page import outputs
-from fftasks.page.make import describe_run
-from fftasks.ports.kubectl import Kubectl
+from fftasks.kfp.diagnostics import (
+    Kubectl,
+    find_pipeline_root,
+    locate_download,
+    read_cluster_run,
+    resolve_artifact_uri,
+)
+from fftasks.kfp.run import ClusterRun, list_task_nodes
+from fftasks.pipeline import replay
+from fftasks.pipeline import run_index as memory
+from fftasks.pipeline.download import Verifier, download_output, download_unverified
 from fftasks.project import open_project
-from fftasks.runtime.members import parse_members
-from fftasks.settings.tree import KFPSettings
-from tests.cluster.submitted import make_project, submit_project
+from fftasks.report import cluster_run_content as outputs
+from fftasks.report.run_report import describe_run
+from fftasks.runner.task import parse_members
 from tests.services.cluster import Cluster
 from tests.services.executor_input import LOGS, Paths
 from tests.services.kfp_server import Fault, KFPServer
 from tests.services.local_pods import LocalPods
+from tests.submitted_project import make_project, submit_project
 
 TEXT = """
 from fftasks import Markdown, Workflow, workflow
@@ -68,8 +73,8 @@ class Played:
         return before
 
     def describe(self):
-        outputs._silent.clear()
-        outputs._ended.clear()
+        outputs._unreachable_stores.clear()
+        outputs._ended_outputs.clear()
         return describe_run(self.project, cluster=True)
 
 
@@ -148,7 +153,7 @@ def test_the_text_that_the_run_gave_is_shown(played):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_uri_that_leads_elsewhere_is_not_shown_on_the_page(played, name):
     uri = list_uris(played)[name]
-    target = locate_output(played.project, *find_task(played), "markdown")
+    target = locate_download(played.project.folder, *find_task(played), "markdown")
     target.unlink(missing_ok=True)
     played.name("markdown", uri)
 
@@ -162,7 +167,7 @@ def test_a_uri_that_leads_elsewhere_is_not_shown_on_the_page(played, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_log_that_is_elsewhere_is_not_printed(played, name):
     uri = list_uris(played)[name]
-    folder = locate_output(played.project, *find_task(played), "x").parent
+    folder = locate_download(played.project.folder, *find_task(played), "x").parent
     played.name(LOGS, uri)
     played.run.pods_are_gone = True
     played.server.requests.clear()
@@ -223,12 +228,13 @@ def test_the_root_that_the_run_was_started_with_counts_more_than_the_setting(pla
     played = play(kfp="  pipeline_root: s3://results/team?region=x\n")
     run, task = find_task(played)
 
-    assert str(find_root(played.project, run)) == "s3://results/team"
+    assert str(find_pipeline_root(played.project.settings.kfp, run)) == "s3://results/team"
     with pytest.raises(ToolError, match="outside of the pipeline root") as caught:
-        check_uri(played.project, run, "s3://results/team2/x")
+        resolve_artifact_uri(played.project.settings.kfp, run, "s3://results/team2/x")
     assert "set when the run was started" in str(caught.value)
     assert (
-        str(check_uri(played.project, run, "s3://results/team/x?region=x")) == "s3://results/team/x"
+        str(resolve_artifact_uri(played.project.settings.kfp, run, "s3://results/team/x?region=x"))
+        == "s3://results/team/x"
     )
 
 
@@ -237,12 +243,12 @@ def test_a_pipeline_root_that_is_no_place_in_a_store_is_refused(good, root):
     run, task = find_task(good)
     answer = {**run.answer, "runtime_config": {"pipeline_root": root}}
     with pytest.raises(ToolError, match="invalid pipeline root"):
-        bring_known(good.project, ClusterRun(answer), task, "other", f"{root}/x")
+        download_unverified(good.project, ClusterRun(answer), task, "other", f"{root}/x")
 
     good.sample.edit("config/default.yaml", "kfp:", f"kfp:\n  pipeline_root: '{root}'")
     try:
         with pytest.raises(SettingsError, match=r"kfp\.pipeline_root"):
-            bring_known(good.project, run, task, "other", f"{root}/x")
+            download_unverified(good.project, run, task, "other", f"{root}/x")
     finally:
         good.sample.edit("config/default.yaml", f"kfp:\n  pipeline_root: '{root}'", "kfp:")
 
@@ -264,9 +270,9 @@ def test_what_an_importer_registers_is_read_from_the_store_on_request_only(playe
     run, task = import_from(played, "minio://other/data")
 
     with pytest.raises(ToolError, match="outside of the pipeline root"):
-        bring_known(played.project, run, task, "artifact", "minio://other/data")
+        download_unverified(played.project, run, task, "artifact", "minio://other/data")
     assert (
-        bring_output(
+        download_output(
             played.project, run, task, "artifact", Verifier(played.project, trust=True)
         ).read_text()
         == "data"
@@ -280,7 +286,9 @@ def test_an_importer_never_reads_a_file_of_this_machine(played, name):
     run, task = import_from(played, list_uris(played)[name])
 
     with pytest.raises(FFTasksError):
-        bring_output(played.project, run, task, f"out {name}", Verifier(played.project, trust=True))
+        download_output(
+            played.project, run, task, f"out {name}", Verifier(played.project, trust=True)
+        )
 
 
 # names that become paths
@@ -307,9 +315,9 @@ def test_a_hostile_name_of_a_run_a_task_or_an_output_becomes_no_path(good, name)
     hostile_task = type(task)(name, ("tell",), "SUCCEEDED")
     for arguments in ((hostile_run, task, "o"), (run, hostile_task, "o"), (run, task, name)):
         with pytest.raises(ToolError, match="unsafe"):
-            locate_output(good.project, *arguments)
+            locate_download(good.project.folder, *arguments)
         with pytest.raises(ToolError):
-            bring_known(good.project, *arguments, "minio://mlpipeline/v2/artifacts/x")
+            download_unverified(good.project, *arguments, "minio://mlpipeline/v2/artifacts/x")
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=ascii)
@@ -319,9 +327,11 @@ def test_a_replay_of_a_hostile_run_removes_and_writes_nothing(good, name):
     before = sorted(map(str, good.folder.rglob("*")))
 
     with pytest.raises(ToolError, match="unsafe"):
-        replay.prepare(good.project, ClusterRun({**run.answer, "run_id": name}), task, verifier)
+        replay.prepare_replay(
+            good.project, ClusterRun({**run.answer, "run_id": name}), task, verifier
+        )
     with pytest.raises(ToolError, match="unsafe"):
-        replay.prepare(good.project, run, type(task)(name, ("tell",), "SUCCEEDED"), verifier)
+        replay.prepare_replay(good.project, run, type(task)(name, ("tell",), "SUCCEEDED"), verifier)
 
     assert sorted(map(str, good.folder.rglob("*"))) == before
 
@@ -333,7 +343,7 @@ def test_a_run_of_a_hostile_pipeline_name_is_not_noted(good, name):
     (document.get("pipeline_spec") or document)["pipelineInfo"]["name"] = name
     before = {p: p.stat().st_mtime_ns for p in good.folder.rglob("*") if p.is_file()}
 
-    memory.note_run(good.project, ClusterRun({**run.answer, "pipeline_spec": document}), {})
+    memory.record_run(good.project, ClusterRun({**run.answer, "pipeline_spec": document}), {})
 
     assert {p: p.stat().st_mtime_ns for p in good.folder.rglob("*") if p.is_file()} == before
 
@@ -457,4 +467,4 @@ def test_a_hostile_list_of_nodes_is_refused_and_hides_no_run(good, text):
 
     run, task = find_task(good)
     hostile = with_arguments(run, lambda args: ["--nodes", text, *args])
-    assert list_nodes(hostile.document, task.name) == ("tell",)
+    assert list_task_nodes(hostile.document, task.name) == ("tell",)

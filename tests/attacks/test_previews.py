@@ -16,24 +16,33 @@ from contextlib import contextmanager
 import pytest
 
 import fftasks
-from fftasks.cluster.verify import Verifier
+from fftasks.config import KFPSettings
 from fftasks.errors import StoreError
-from fftasks.page import outputs
-from fftasks.page.content import PageRun, PageTask, make_content
-from fftasks.page.documents import Document
-from fftasks.page.html import format_page
-from fftasks.page.make import describe_run
-from fftasks.ports.kfp_metadata import Execution, Output, read_executions
+from fftasks.kfp.metadata import OutputArtifact, TaskExecution, read_executions
+from fftasks.pipeline.download import Verifier
 from fftasks.project import open_project
-from fftasks.record import read_record
-from fftasks.runtime.artifact import digest_artifact, write_artifact, write_parts
-from fftasks.runtime.pack import Pack, Place, Value, is_pack, read_pack, write_pack
-from fftasks.settings import KFPSettings
-from tests.cluster.submitted import make_project, submit_project
+from fftasks.records import read_record
+from fftasks.report import cluster_run_content as outputs
+from fftasks.report.page_content import PageRun, PageTask, make_page_content
+from fftasks.report.result_documents import ResultDocument
+from fftasks.report.run_report import describe_run
+from fftasks.report.web_page import format_page
+from fftasks.runner.artifact import (
+    Pack,
+    Place,
+    Value,
+    digest_artifact,
+    is_pack,
+    read_pack,
+    write_artifact,
+    write_pack,
+    write_parts,
+)
 from tests.sample import Sample
 from tests.services.cluster import Cluster
 from tests.services.kfp_server import KFPServer
 from tests.services.local_pods import LocalPods
+from tests.submitted_project import make_project, submit_project
 
 WORKFLOW = """
 import base64
@@ -109,7 +118,7 @@ def plant(path, marker):
 
 
 def test_a_planted_file_does_execute_code_when_it_is_loaded(tmp_path):
-    from fftasks.runtime.artifact import read_artifact
+    from fftasks.runner.artifact import read_artifact
 
     write_artifact(tmp_path / "file", 1)
     plant(tmp_path / "file", tmp_path / "marker")
@@ -286,10 +295,10 @@ def test_a_hostile_document_runs_nothing_and_asks_nobody(browser, tmp_path):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     there = f"http://127.0.0.1:{server.server_port}"
     hostile = HOSTILE.replace("THERE", there)
-    task = PageTask("page", "ran", documents=(Document("Page", hostile),))
+    task = PageTask("page", "ran", documents=(ResultDocument("Page", hostile),))
     run = PageRun("r", "ran", 0.0, 1.0)
     path = tmp_path / "page.html"
-    path.write_text(format_page(make_content("t", run, [task], items=(), render=lambda _: "")))
+    path.write_text(format_page(make_page_content("t", run, [task], items=(), render=lambda _: "")))
     browser.use_media()
     browser.open(path.as_uri() + "#page")
 
@@ -354,7 +363,7 @@ def plant_all(folder, marker):
 
 
 def describe_there(sample):
-    for known in (outputs._silent, outputs._ended, open_project):
+    for known in (outputs._unreachable_stores, outputs._ended_outputs, open_project):
         (known.cache_clear if known is open_project else known.clear)()
     content = describe_run(open_project(sample.root), cluster=True)
     return {task["name"]: task for task in content["tasks"]}
@@ -486,7 +495,9 @@ URI = f"minio://bucket/root/pipeline/{RUN}/task/word/values"
     "digest", ["", "sha256:", "sha256:0", "md5:" + "0" * 32, "sha256:" + "g" * 32, 5]
 )
 def test_what_is_no_digest_verifies_nothing(digest):
-    found = {RUN: {"task": Execution(outputs={"values": Output(URI, {"digest": digest})})}}
+    found = {
+        RUN: {"task": TaskExecution(outputs={"values": OutputArtifact(URI, {"digest": digest})})}
+    }
 
     assert _Known(found)._find_digest(None, None, "artifact", URI) == ""
 
@@ -495,10 +506,10 @@ def test_what_is_kept_is_verified_by_the_run_that_has_written_it(tmp_path):
     path = tmp_path / "file"
     digest = write_artifact(path, 1)[:39]
     outputs = {
-        "inner": Output(URI.replace("values", "inner"), {"digest": "sha256:" + "1" * 32}),
-        "values": Output(URI + "?region=x", {"digest": digest}),
+        "inner": OutputArtifact(URI.replace("values", "inner"), {"digest": "sha256:" + "1" * 32}),
+        "values": OutputArtifact(URI + "?region=x", {"digest": digest}),
     }
-    verifier = _Known({RUN: {"task": Execution(outputs=outputs)}})
+    verifier = _Known({RUN: {"task": TaskExecution(outputs=outputs)}})
 
     assert verifier._find_digest(None, None, "artifact", URI) == digest
     assert digest_artifact(path).startswith(digest)

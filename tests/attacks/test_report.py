@@ -8,17 +8,17 @@ import re
 
 import pytest
 
-from fftasks.cluster.watch import watch_runs
-from fftasks.commands.board import _describe as describe_for_board
+from fftasks.cli.board import _describe as describe_for_board
 from fftasks.errors import FFTasksError
-from fftasks.page.html import format_data
-from fftasks.page.make import describe_run
 from fftasks.project import open_project
-from fftasks.record import read_record, read_state, write_record, write_state
-from tests.cluster.submitted import make_project, submit_project
+from fftasks.records import read_record, read_state_file, write_record, write_state_file
+from fftasks.report.polling import watch_runs
+from fftasks.report.run_report import describe_run
+from fftasks.report.web_page import format_page_data
 from tests.sample import Sample
 from tests.services.kfp_script import Script, list_steps
 from tests.services.kfp_server import KFPServer
+from tests.submitted_project import make_project, submit_project
 
 COUNT = 64
 MARKS = [f"Zq{number:02d}wXv" for number in range(COUNT)]
@@ -193,7 +193,7 @@ def test_no_value_is_in_what_the_board_gives_to_browsers(sample, monkeypatch):
     monkeypatch.chdir(sample.root)
     open_project.cache_clear()
 
-    assert find_marks(format_data(describe_run(open_project(sample.root)))) == set()
+    assert find_marks(format_page_data(describe_run(open_project(sample.root)))) == set()
 
 
 def test_an_error_of_the_board_has_no_value_in_it(sample, tmp_path, monkeypatch):
@@ -296,12 +296,12 @@ def test_records_of_runs_of_older_versions_show_no_name_that_may_be_computed(sam
     runs = sample.root / ".fftasks" / "runs" / "graphs"
     before = {path: path.read_text() for path in runs.glob("*.json")}
     for path in before:
-        graph = read_state(path)
+        graph = read_state_file(path)
         for node in graph["nodes"].values():
             for key in ("is_written", "is_workflow_written", "is_function_written", "extra"):
                 del node[key]
         path.unlink()
-        write_state(path, graph)
+        write_state_file(path, graph)
     try:
         page = read_report(sample, previews="false")
     finally:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from fftasks.stages.secret import HIDDEN, Finding, Search, find_tokens, hide_tokens
+from fftasks.secrets.scanner import HIDDEN, FileScanner, SecretFinding, find_tokens, hide_tokens
 from tests.attacks.corpus import read_innocent, read_planted
 
 PLANTED = read_planted()
@@ -15,8 +15,8 @@ INNOCENT = read_innocent()
 TOKENS = [case for case in PLANTED if case.name.startswith("svc-")]
 
 
-def search(path: str, content: bytes, piece_bytes: int = 1 << 20) -> list[Finding]:
-    found = Search(path)
+def search(path: str, content: bytes, piece_bytes: int = 1 << 20) -> list[SecretFinding]:
+    found = FileScanner(path)
     for begin in range(0, len(content), piece_bytes):
         found.feed(content[begin : begin + piece_bytes], is_last=False)
     found.feed(b"", is_last=True)

@@ -12,26 +12,28 @@ from pathlib import Path
 
 import pytest
 
-from fftasks.cluster.account import read_accounts
-from fftasks.cluster.run import ClusterRun, list_outputs
-from fftasks.cluster.show import name_task_state
-from fftasks.cluster.spans import list_spans
+from fftasks.config.tree import KFPSettings, ObjectStoreSettings
 from fftasks.errors import FFTasksError, ToolError
-from fftasks.page.documents import render_markdown
-from fftasks.page.settings import show_run_settings
-from fftasks.ports import answer as answers
-from fftasks.ports import kfp_runs
-from fftasks.ports.artifact_uri import ArtifactURI
-from fftasks.ports.kfp import read_state
-from fftasks.ports.kfp_metadata import Output, read_executions
-from fftasks.ports.kfp_runs import list_runs, read_events, read_log, read_pods, read_run
-from fftasks.ports.mounted_buckets import TooLargeError
-from fftasks.ports.object_store import ObjectStore
-from fftasks.ports.registry import Registry
-from fftasks.settings.tree import KFPSettings, ObjectStoreSettings
-from tests.cluster.submitted import make_project, submit_project
+from fftasks.http import response as answers
+from fftasks.kfp import client as kfp_runs
+from fftasks.kfp.client import (
+    fetch_events,
+    fetch_log,
+    fetch_pods,
+    fetch_run,
+    fetch_runs,
+    read_run_state,
+)
+from fftasks.kfp.metadata import OutputArtifact, read_executions
+from fftasks.kfp.node_status import get_task_state, list_spans, read_node_metrics
+from fftasks.kfp.object_store import ArtifactURI, ObjectStore, TooLargeError
+from fftasks.kfp.run import ClusterRun, list_artifact_names
+from fftasks.registry.oci_registry import Registry
+from fftasks.report.result_documents import render_markdown
+from fftasks.report.settings_display import find_run_settings
 from tests.services.kfp_server import Fault, KFPServer
 from tests.services.serving import serve
+from tests.submitted_project import make_project, submit_project
 
 RECORDED = Path(__file__).parent.parent / "cluster/recorded"
 DEEP = "[" * 90_000 + "]" * 90_000
@@ -125,17 +127,17 @@ def test_an_answer_that_never_ends_is_given_up(start, respond):
     settings = make_settings(start(respond))
     begin = time.monotonic()
 
-    for ask in (read_run, read_executions):
+    for ask in (fetch_run, read_executions):
         with pytest.raises(ToolError, match=r"did not complete its answer within 1\.2 s"):
             ask(settings, "x")
-    assert read_state(settings, "x") is None
+    assert read_run_state(settings, "x") is None
 
     assert time.monotonic() - begin < 10
 
 
 @pytest.mark.parametrize("respond", DRIPS, ids=lambda one: one.__name__)
 def test_an_answer_of_a_registry_that_never_ends_is_given_up(start, respond, monkeypatch):
-    monkeypatch.setattr("fftasks.ports.registry_connection._READ_S", 0.3)
+    monkeypatch.setattr("fftasks.registry.registry_connection._READ_S", 0.3)
     registry = Registry(f"127.0.0.1:{start(respond)}", say=lambda _: None, pause=lambda _: None)
     begin = time.monotonic()
 
@@ -156,12 +158,12 @@ def test_a_slow_answer_that_ends_in_time_is_read(start):
             handler.wfile.flush()
             time.sleep(0.03)
 
-    assert read_run(make_settings(start(respond)), "x") == {"run_id": "x"}
+    assert fetch_run(make_settings(start(respond)), "x") == {"run_id": "x"}
 
 
 @pytest.mark.parametrize("is_zipped", [False, True])
 def test_an_answer_that_is_too_large_is_refused_and_a_log_is_cut(start, monkeypatch, is_zipped):
-    monkeypatch.setattr("fftasks.ports.kfp_connection.MOST_BYTES", 1_000_000)
+    monkeypatch.setattr("fftasks.kfp.connection.MOST_BYTES", 1_000_000)
     monkeypatch.setattr(kfp_runs, "_LONGEST_LOG", 1_000_000)
     content = b"begin " + b" " * 40_000_000
     packed = gzip.compress(content) if is_zipped else content
@@ -169,8 +171,8 @@ def test_an_answer_that_is_too_large_is_refused_and_a_log_is_cut(start, monkeypa
     settings = make_settings(start(lambda handler: send(handler, packed, **headers)), 5)
 
     with pytest.raises(ToolError, match="more than 1 MB"):
-        read_run(settings, "x")
-    log, _ = read_log(settings, {"run_id": "x"}, "pod-1")
+        fetch_run(settings, "x")
+    log, _ = fetch_log(settings, {"run_id": "x"}, "pod-1")
 
     assert log.startswith("begin ")
     assert len(log) < 1_001_000
@@ -181,7 +183,7 @@ def test_a_zipped_answer_is_read(start):
     packed = gzip.compress(b'{"run_id": "x"}')
     port = start(lambda handler: send(handler, packed, Content_Encoding="gzip"))
 
-    assert read_run(make_settings(port), "x") == {"run_id": "x"}
+    assert fetch_run(make_settings(port), "x") == {"run_id": "x"}
 
 
 @pytest.mark.parametrize("encoding", ["gzip, gzip", "br", "zstd", "gzip", "deflate"])
@@ -189,11 +191,11 @@ def test_an_answer_that_cannot_be_unpacked_is_an_error(start, encoding):
     port = start(lambda handler: send(handler, b"not packed", Content_Encoding=encoding))
 
     with pytest.raises(ToolError, match=r"encoding|decompressed"):
-        read_run(make_settings(port), "x")
+        fetch_run(make_settings(port), "x")
 
 
 def test_an_answer_of_a_registry_that_is_too_large_is_refused(start, monkeypatch):
-    monkeypatch.setattr("fftasks.ports.registry_connection.MOST_BYTES", 1_000_000)
+    monkeypatch.setattr("fftasks.registry.registry_connection.MOST_BYTES", 1_000_000)
     monkeypatch.setattr(answers.read_body, "__defaults__", (1_000_000,))
     packed = gzip.compress(b" " * 20_000_000)
     port = start(lambda handler: send(handler, packed, Content_Encoding="gzip"))
@@ -204,7 +206,7 @@ def test_an_answer_of_a_registry_that_is_too_large_is_refused(start, monkeypatch
 
 @pytest.mark.parametrize("is_new", [False, True])
 def test_a_list_whose_pages_never_end_is_given_up(start, monkeypatch, is_new):
-    monkeypatch.setattr("fftasks.ports.kfp_connection.MOST_PAGES", 20)
+    monkeypatch.setattr("fftasks.kfp.connection.MOST_PAGES", 20)
     asked = []
 
     def respond(handler):
@@ -213,13 +215,13 @@ def test_a_list_whose_pages_never_end_is_given_up(start, monkeypatch, is_new):
         send(handler, json.dumps({"next_page_token": token}))
 
     with pytest.raises(ToolError, match=r"without an end|pages"):
-        list_runs(make_settings(start(respond)), 10)
+        fetch_runs(make_settings(start(respond)), 10)
     assert len(asked) < 30
 
 
 @pytest.mark.parametrize("is_new", [False, True])
 def test_a_list_of_tags_whose_pages_never_end_is_given_up(start, monkeypatch, is_new):
-    monkeypatch.setattr("fftasks.ports.registry.MOST_PAGES", 20)
+    monkeypatch.setattr("fftasks.registry.oci_registry.MOST_PAGES", 20)
     asked = []
 
     def respond(handler):
@@ -248,12 +250,12 @@ def test_any_json_is_an_error_or_unknown(start, content):
 
     settings = make_settings(start(respond), 5)
     asks = [
-        lambda: ClusterRun(read_run(settings, "x")).tasks,
-        lambda: list_runs(settings, 10),
-        lambda: read_log(settings, {}, "p"),
-        lambda: read_pods(settings, ["p"]),
-        lambda: read_events(settings, "p"),
-        lambda: read_state(settings, "x"),
+        lambda: ClusterRun(fetch_run(settings, "x")).tasks,
+        lambda: fetch_runs(settings, 10),
+        lambda: fetch_log(settings, {}, "p"),
+        lambda: fetch_pods(settings, ["p"]),
+        lambda: fetch_events(settings, "p"),
+        lambda: read_run_state(settings, "x"),
         lambda: read_executions(settings, "x"),
     ]
     for ask in asks:
@@ -310,13 +312,15 @@ def read_all(answer):
     properties = {"nodes": json.dumps(answer), "seconds": "x"}
     json.dumps([run.run_id, run.name, run.state, run.error, run.workflow, run.pipeline_name])
     for task in (*run.tasks, run.details.read_root_driver()):
-        name_task_state(run, task)
+        get_task_state(run, task)
         list(list_spans(task.driver, task.step))
     for task in run.tasks:
-        show_run_settings(run, task, None)
-        list_outputs(run.document, task.name)
-        run.has_left_out(task)
-    read_accounts(run, {task.name: {"inner": Output("", properties)} for task in run.tasks})
+        find_run_settings(run, task, None)
+        list_artifact_names(run.document, task.name)
+        run.never_started(task)
+    read_node_metrics(
+        run, {task.name: {"inner": OutputArtifact("", properties)} for task in run.tasks}
+    )
 
 
 @pytest.mark.parametrize(
@@ -398,7 +402,7 @@ def submitted(tmp_path_factory):
         sample = make_project(tmp_path_factory.mktemp("project"), server)
         _, record = submit_project(sample)
         server.wait(record["run_id"])
-        yield sample, server, read_run(KFPSettings(host=server.url), record["run_id"])
+        yield sample, server, fetch_run(KFPSettings(host=server.url), record["run_id"])
 
 
 @pytest.mark.parametrize(

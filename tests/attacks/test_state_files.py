@@ -9,19 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from fftasks.cluster.bring import unpack
+from fftasks.cache.history import LocalRun, read_run_graph
+from fftasks.config import Settings
+from fftasks.config.tree import ObjectStoreSettings
 from fftasks.errors import StoreError
-from fftasks.ports.artifact_uri import ArtifactURI
-from fftasks.ports.object_store import ObjectStore
+from fftasks.kfp.object_store import ArtifactURI, ObjectStore
+from fftasks.pipeline.download import extract_result
+from fftasks.pipeline.workflow_stages import read_pipeline
 from fftasks.project import Project
-from fftasks.record import write_state
-from fftasks.runtime.artifact import read_artifact, write_artifact
-from fftasks.runtime.pack import Pack, Place, Value, write_pack
-from fftasks.runtime.regular import check_parents
-from fftasks.settings import Settings
-from fftasks.settings.tree import ObjectStoreSettings
-from fftasks.steps.pipeline import read_pipeline
-from fftasks.store.history import Run, read_graph
+from fftasks.records import write_state_file
+from fftasks.runner.artifact import Pack, Place, Value, read_artifact, write_artifact, write_pack
+from fftasks.state_folder import check_parents
 from tests.attacks.forks import Commands
 from tests.sample import Sample
 
@@ -436,10 +434,10 @@ def test_the_graph_of_a_run_is_looked_for_in_its_folder_only(tmp_path, graph):
     state = tmp_path / ".fftasks"
     target = Path(os.path.normpath(state / "runs/graphs" / f"{graph}.json"))
     if target.is_relative_to(tmp_path):
-        write_state(target, {"nodes": {"secret": {}}})
-    run = Run("r", 0.0, {"graph": graph})
+        write_state_file(target, {"nodes": {"secret": {}}})
+    run = LocalRun("r", 0.0, {"graph": graph})
 
-    assert read_graph(state, run) == {}
+    assert read_run_graph(state, run) == {}
 
 
 def test_files_of_runs_on_the_cluster_are_not_written_through_links(tmp_path):
@@ -454,7 +452,7 @@ def test_files_of_runs_on_the_cluster_are_not_written_through_links(tmp_path):
         plant_link_to_file(pack.with_name(name), victims)
     before = snapshot(victims)
 
-    target = unpack(pack, "a")
+    target = extract_result(pack, "a")
 
     assert read_artifact(target) == 5
     assert not target.is_symlink()

@@ -8,10 +8,10 @@ import pytest
 from fftasks.errors import FFTasksError, escape_controls
 from fftasks.terminal import escape_all_but_colours
 from tests.attacks.forks import Commands
-from tests.cluster.submitted import make_project, submit_project
 from tests.sample import Sample
 from tests.services.kfp_script import Script
 from tests.services.kfp_server import KFPServer
+from tests.submitted_project import make_project, submit_project
 
 EVIL = "\x1b]0;pwned\x07 \x1b[2J \x9b31m \x08 \x7f \u202edrawkcab\u202c \u2066x\u2069"
 # what fftasks and rich write themselves: colours, and the movements of a progress bar

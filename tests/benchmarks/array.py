@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fftasks.runtime.artifact import read_artifact, write_artifact
+from fftasks.runner.artifact import read_artifact, write_artifact
 from tests.benchmarks.measure import Cost, alternate
 from tests.benchmarks.table import Row, compare
 
@@ -60,7 +60,7 @@ def _map(path: Path) -> mmap.mmap:
 def _peak(path: Path) -> int:
     code = (
         "import sys, numpy, pathlib, resource\n"
-        "from fftasks.runtime.artifact import read_artifact, write_artifact\n"
+        "from fftasks.runner.artifact import read_artifact, write_artifact\n"
         f"array = numpy.ones({_SIZE // 8})\n"
         f"before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - {_SIZE >> 10}\n"
         "write_artifact(pathlib.Path(sys.argv[1]), array)\n"

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fftasks.stages import kfp_tasks, pipeline
-from fftasks.stages.limits import Cluster
+from fftasks.kfp.limits import ClusterLimits
+from fftasks.pipeline import compiler as pipeline
+from fftasks.pipeline import task_specs as kfp_tasks
 from tests.benchmarks.measure import Cost, alternate, median
 from tests.benchmarks.table import Row, compare
-from tests.stages.sdk import compile_pipeline
-from tests.stages.test_components import Ref, make_graph, make_pins
-from tests.stages.test_pipeline import REFERENCE
+from tests.pipeline.sdk_compiler import compile_pipeline
+from tests.pipeline.test_compiler import REFERENCE
+from tests.pipeline.test_components import Ref, make_graph, make_pins
 
 TITLE = "compiling a pipeline"
 
@@ -23,7 +24,7 @@ _SIZES = (10, 100, 1000, 3000)
 _GOAL_SIZE, _GOAL = 1000, 1 / 20
 _TRACED_SIZE = 100  # tracing memory takes its time
 # KFP takes no such pipelines; the compilers are to be compared
-_NO_LIMITS = Cluster(object_bytes=10**9, argument_bytes=10**9)
+_NO_LIMITS = ClusterLimits(object_bytes=10**9, argument_bytes=10**9)
 
 
 def measure(folder: Path) -> Iterator[Row]:
@@ -31,7 +32,7 @@ def measure(folder: Path) -> Iterator[Row]:
     folder.mkdir(parents=True, exist_ok=True)
     ours: dict[int, Cost] = {}
     for size in _SIZES:
-        made = kfp_tasks.make(make_graph(_make_chain(size)), "sums")
+        made = kfp_tasks.make_tasks_record(make_graph(_make_chain(size)), "sums")
         pins = make_pins(made, REFERENCE)
         takes = (
             lambda made=made, pins=pins: _compile(made, pins),
@@ -58,8 +59,8 @@ def _make_chain(size: int) -> dict[str, Any]:
 
 
 def _compile(made: dict[str, Any], pins: dict[str, Any]) -> str:
-    _, text = pipeline.make(
-        made, pins, pipeline.Options(caching=True, version="0", cluster=_NO_LIMITS)
+    _, text = pipeline.compile_pipeline(
+        made, pins, pipeline.CompileOptions(caching=True, version="0", cluster=_NO_LIMITS)
     )
     return text
 

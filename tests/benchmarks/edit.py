@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from fftasks.record import read_record
-from fftasks.store import Store
+from fftasks.cache.store import Store
+from fftasks.records import read_record
 from tests.benchmarks.graphs import write_project
 from tests.benchmarks.measure import Cost, alternate, doit
 from tests.benchmarks.table import Row

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fftasks.stages.groups import Limits, Place, Pods, group_nodes
+from fftasks.fusion import GraphLimits, NodePlacement, PodCosts, group_nodes
 from tests.benchmarks.simulator import find_bounds, simulate
 from tests.benchmarks.table import Row
 from tests.shapes import SHAPES, make_record
@@ -20,7 +20,7 @@ from tests.shapes import SHAPES, make_record
 TITLE = "fusion: expected runs on a cluster of 50 pods, 20 s a pod"
 SIZES = (100, 1000, 10_000, 100_000)
 
-_PODS = Pods(50, 20.0)
+_PODS = PodCosts(50, 20.0)
 _SIGMA = 0.5
 _GOAL = 1.3
 
@@ -43,7 +43,7 @@ def _measure(shape: str, count: int, mean_s: float) -> Iterator[Row]:
     needs = SHAPES[shape](count)
     seconds = draw_seconds(len(needs), mean_s)
     record = make_record(needs)
-    places = dict.fromkeys(record["nodes"], Place(seconds=mean_s))
+    places = dict.fromkeys(record["nodes"], NodePlacement(seconds=mean_s))
     found = {
         mode: group_nodes(record, "w", mode, places=places, pods=_PODS)
         for mode in ("none", "chains", "auto")
@@ -92,6 +92,6 @@ def _time(shape: str, count: int) -> float:
     lasts: Sequence[float] = []
     for _ in range(3):
         begin = time.process_time()
-        group_nodes(record, "w", "auto", pods=_PODS, limits=Limits())
+        group_nodes(record, "w", "auto", pods=_PODS, limits=GraphLimits())
         lasts = [*lasts, time.process_time() - begin]
     return min(lasts)

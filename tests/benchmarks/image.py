@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from fftasks.record import read_record
+from fftasks.records import read_record
 from tests.benchmarks.measure import Cost, alternate, doit
 from tests.benchmarks.services import Services, apart, start_services
 from tests.benchmarks.table import Row

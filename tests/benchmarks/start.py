@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from fftasks.record import read_record
+from fftasks.records import read_record
 from tests.benchmarks.image import make_settings
 from tests.benchmarks.measure import Cost, alternate, doit
 from tests.benchmarks.services import Services, apart, start_services
@@ -90,7 +90,7 @@ def _read_command(pipeline: Path) -> list[str]:
     container = executor["container"]
     words = [*container["command"], *container.get("args", [])]
     # kfp's executor takes only outputs that the function has
-    given = _INPUT if "fftasks.runtime" in words else {"inputs": {}, "outputs": _FILE}
+    given = _INPUT if "fftasks.runner" in words else {"inputs": {}, "outputs": _FILE}
     return [word.replace("{{$}}", json.dumps(given)) for word in words]
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fftasks.store.history import find_run, read_run
+from fftasks.cache.history import find_local_run, read_local_run
 from tests.benchmarks.measure import Cost, doit, run
 from tests.benchmarks.services import Services, apart, start_services
 from tests.benchmarks.table import Row, compare
@@ -81,7 +81,7 @@ def _choose_least(costs: tuple[Cost, ...]) -> Cost:
 def _list_shares(project: Path, name: str) -> Iterator[Row]:
     """Yield what each stage took of the last run."""
     state = project / ".fftasks"
-    last = read_run(state, find_run(state))
+    last = read_local_run(state, find_local_run(state))
     whole = (last.end or 0) - last.begin
     known = {event.task.partition(":")[0]: event for event in last.events.values()}
     for stage in _STAGES:

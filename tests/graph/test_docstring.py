@@ -2,7 +2,7 @@
 
 import pytest
 
-from fftasks.graph.docstring import read_docstring
+from fftasks.graph.record import read_docstring
 
 TEXT = '''"""What the file
 is for.

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fftasks.runtime.start import MODULE, make_command
+from fftasks.runner.start import MODULE, make_command
 from tests.services.launcher import Ending, Pod
 
 _MOUNTS = {"minio": "minio", "s3": "s3", "gs": "gcs"}

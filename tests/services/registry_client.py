@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from fftasks.ports.engine import Login
-from fftasks.ports.registry import Manifest, Registry
+from fftasks.registry.oci_registry import ImageManifest, Registry
+from fftasks.registry.registry_auth import RegistryLogin
 
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -19,7 +19,7 @@ IMAGE = "application/vnd.oci.image.manifest.v1+json"
 class Client(Registry):
     """A Registry; said: its sentences, waits: seconds that it would have waited."""
 
-    def __init__(self, host: str, login: Login | None = None, **options: Any) -> None:
+    def __init__(self, host: str, login: RegistryLogin | None = None, **options: Any) -> None:
         self.said: list[str] = []
         self.waits: list[float] = []
         self.on_wait: Callable[[], None] = lambda: None
@@ -47,7 +47,7 @@ def make_blob(size: int = 1000) -> bytes:
     return os.urandom(size)
 
 
-def make_manifest(*layers: bytes) -> Manifest:
+def make_manifest(*layers: bytes) -> ImageManifest:
     """Return the manifest of an image of these layers, with the configuration {}."""
     content = json.dumps(
         {
@@ -59,4 +59,4 @@ def make_manifest(*layers: bytes) -> Manifest:
             ],
         }
     ).encode()
-    return Manifest(IMAGE, content, digest(content))
+    return ImageManifest(IMAGE, content, digest(content))

@@ -43,7 +43,7 @@ def make_large(count: int) -> dict[str, Any]:
         args += ["--executor-input", "{{$}}", "--fingerprint", f"sha256:{digest}"]
         container = {
             "image": IMAGE,
-            "command": ["python3", "/opt/fftasks/fftasks/runtime/start.py", "fftasks.runtime"],
+            "command": ["python3", "/opt/fftasks/fftasks/runner/start.py", "fftasks.runner"],
             "args": args,
             "env": [{"name": "FFFUNCTION", "value": f"step_{number}"}],
         }

@@ -1,4 +1,4 @@
-from fftasks import Workflow, workflow
+from fftasks import Workflow, api as workflow
 
 
 def scale(x):

@@ -1,0 +1,626 @@
+"""Where the user's code calls: a file and a line, for messages about it.
+
+Values that are not there while the graph is built: results of nodes, and where they stand in arguments.
+
+The arguments of a call: do they fit the function, and what are they called.
+
+Nodes: one call each of a user's function, with arguments that may be other nodes.
+
+Class nodes: an object that lives in the graph; its construction and its calls are nodes.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
+
+from fftasks.errors import WorkflowError, find_near
+
+if TYPE_CHECKING:
+    import inspect
+
+    from fftasks.api.plugin import Plugin
+
+_PACKAGE = f"{Path(__file__).resolve().parents[1]}{os.sep}"
+
+
+class Site(NamedTuple):
+    """A line in a user's file."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+def find_site() -> Site:
+    """Return the line of the user's code that is calling into this package."""
+    frame = sys._getframe(1)  # inspect.stack() reads every source file on the way
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return Site(frame.f_code.co_filename, frame.f_lineno)
+
+
+_CONTAINERS = (list, tuple, set, frozenset)
+_PLAIN = frozenset({int, float, bool, str, bytes, type(None)})  # nothing can be in these
+_BINARY = "add sub mul truediv floordiv mod pow matmul divmod and or xor lshift rshift".split()
+# what Python calls when a value is calculated with or compared -> how this is said
+CALCULATIONS = {
+    **{f"__{side}{op}__": "cannot be calculated with" for op in _BINARY for side in ("", "r")},
+    **{f"__{op}__": "cannot be calculated with" for op in ("neg", "pos", "abs", "invert", "round")},
+    **{f"__{op}__": "cannot be compared" for op in ("lt", "le", "gt", "ge")},
+}
+
+
+class Pending:
+    """What stands in a call for a value that is not there while the graph is built."""
+
+
+class Result(Pending):
+    """A value that will be there when the graph has run: a node, or an item of one.
+
+    node: the node that makes the value
+    path: the indices that lead from the node's result to the value
+    """
+
+    node: Node
+    path: tuple[Any, ...]
+
+    def __getitem__(self, index: Any) -> Item:
+        if isinstance(index, Result):
+            raise WorkflowError(
+                f"{find_site()}: {index!r} cannot be the index of {self!r}: it has no value yet",
+                tip="pass both to a @workflow function that takes the item",
+            )
+        return Item(self.node, (*self.path, index))
+
+    def __iter__(self) -> NoReturn:
+        raise WorkflowError(
+            f"{find_site()}: {self!r} cannot be iterated or unpacked: it has no value yet",
+            tip=f"write a, b = {self!r}[0], {self!r}[1], or loop inside a @workflow function",
+        )
+
+    def __bool__(self) -> NoReturn:
+        raise WorkflowError(
+            f"{find_site()}: {self!r} is neither true nor false: it has no value yet",
+            tip="decide inside a @workflow function, or compare with `is None`",
+        )
+
+    def __reduce__(self) -> NoReturn:
+        # reached when a constant is stored: a node sits where replace_results does not look
+        raise WorkflowError(
+            f"{self!r} ({self.node.site}) is hidden inside an object that is passed to a node",
+            tip="pass it directly, or in a list, tuple, dict or set",
+        )
+
+
+def refuse_uses(
+    kind: type[Pending], uses: Mapping[str, str], refuse: Callable[[Any, str], NoReturn]
+) -> None:
+    """Let values of a class refuse what Python calls for them; uses: method -> how this is said."""
+
+    def make(use: str) -> Callable[..., NoReturn]:
+        return lambda value, *_: refuse(value, use)
+
+    for name, use in uses.items():
+        setattr(kind, name, make(use))
+
+
+def _refuse(result: Result, use: str) -> NoReturn:
+    raise WorkflowError(
+        f"{find_site()}: {result!r} {use}: it has no value yet",
+        tip="do it inside a @workflow function",
+    )
+
+
+refuse_uses(Result, CALCULATIONS, _refuse)
+
+
+class Unpassable:
+    """A thing of the graph that is no value and cannot be an argument.
+
+    No ABC: whether something is one is asked for each argument, also in a process that lives a millisecond.
+    """
+
+    def refuse(self) -> NoReturn:
+        """Raise WorkflowError with what to do instead."""
+        raise NotImplementedError
+
+
+class Item(Result):
+    """One item of a node's result: `node[0]`, `node["k"][1:3]`."""
+
+    def __init__(self, node: Node, path: tuple[Any, ...]) -> None:
+        self.node = node
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"{self.node!r}{format_path(self.path)}"
+
+    def get_name(self) -> str:
+        """Return the name of the node whose item this is."""
+        return self.node.name
+
+
+def format_path(path: tuple[Any, ...]) -> str:
+    """Return indices as Python writes them: "[0]['k'][1:3]"."""
+    return "".join(f"[{_format_index(index)}]" for index in path)
+
+
+def _format_index(index: Any) -> str:
+    if isinstance(index, slice):
+        parts = [index.start, index.stop, *([index.step] if index.step is not None else [])]
+        return ":".join("" if part is None else repr(part) for part in parts)
+    return repr(index)
+
+
+def find_results(value: Any) -> list[Result]:
+    """Return the nodes and items in value, also inside lists, tuples, dicts and sets.
+
+    In order of appearance; those of a set in the order in which they were made, since the order of a
+    set differs from process to process and inputs are numbered by this order.
+    """
+    found: list[Pending] = []
+    replace_pending(value, found.append)
+    return [each for each in found if isinstance(each, Result)]
+
+
+def replace_results(value: Any, replace: Callable[[Result], Any]) -> Any:
+    """Return value with every node and item in it replaced; what holds none is kept as it is."""
+    return replace_pending(value, lambda p: replace(p) if isinstance(p, Result) else p)
+
+
+def replace_pending(value: Any, replace: Callable[[Pending], Any]) -> Any:  # noqa: PLR0911 - a table
+    """Return value with all that is pending in it replaced; what holds none is kept as it is."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if isinstance(value, Pending):
+        return replace(value)
+    if isinstance(value, Unpassable):
+        value.refuse()
+    if kind is list or kind is tuple:
+        return _rebuild(value, [replace_pending(item, replace) for item in value], kind)
+    if isinstance(value, tuple) and hasattr(kind, "_make"):  # a namedtuple
+        return _rebuild(value, [replace_pending(item, replace) for item in value], kind._make)
+    if kind is set or kind is frozenset:
+        ordered = sorted(value, key=_order_in_set)
+        return _rebuild(ordered, [replace_pending(item, replace) for item in ordered], kind, value)
+    if kind is dict:
+        flat = [part for item in value.items() for part in item]
+        new = [replace_pending(part, replace) for part in flat]
+        return _rebuild(flat, new, lambda n: dict(zip(n[::2], n[1::2], strict=True)), value)
+    return value
+
+
+def copy_containers(value: Any) -> Any:
+    """Return value with all lists, tuples, sets and dicts in it copied; what else is in them stays the same.
+
+    Raises RecursionError for what contains itself.
+    """
+    kind = type(value)
+    if kind is dict:
+        return {copy_containers(key): copy_containers(item) for key, item in value.items()}
+    return kind(map(copy_containers, value)) if kind in _CONTAINERS else value
+
+
+def _rebuild(old: Any, new: list[Any], make: Callable[[list[Any]], Any], same: Any = None) -> Any:
+    if all(before is after for before, after in zip(old, new, strict=True)):
+        return old if same is None else same
+    return make(new)
+
+
+def _order_in_set(item: Any) -> tuple[int, str]:
+    return (item.node.serial, format_path(item.path)) if isinstance(item, Result) else (-1, "")
+
+
+def check_call(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], site: Site
+) -> None:
+    """Raise WorkflowError if func cannot be called with these arguments."""
+    signature = _read_signature(func)
+    if signature is None:
+        return
+    name = getattr(func, "__qualname__", repr(func))
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise WorkflowError(
+            f"{site}: wrong call of {name}(): {error}", tip=f"it is {name}{signature}"
+        ) from None
+
+
+def name_arguments(func: Callable[..., Any], count: int, keywords: Iterable[str]) -> Iterator[str]:
+    """Yield a name for each argument of a call, each another one, and each an identifier.
+
+    count: of the positional arguments; their names are those of the function's parameters, and args_0,
+        args_1, … for what `*args` takes
+    keywords: names of the others, in order
+    """
+    taken: set[str] = set()
+    for name in [*_name_positions(func, count), *keywords]:
+        # **kwargs may hold any string; a name must serve as a KFP input
+        plain = name if name.isidentifier() else "argument"
+        unique = next(n for n in _number(plain) if n not in taken)
+        taken.add(unique)
+        yield unique
+
+
+def _name_positions(func: Callable[..., Any], count: int) -> Iterator[str]:
+    signature = _read_signature(func)
+    parameters = list(signature.parameters.values()) if signature else []
+    for position in range(count):
+        if position < len(parameters) and parameters[position].kind in (
+            inspect.Parameter.POSITIONAL_ONLY,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        ):
+            yield parameters[position].name
+            continue
+        rest = [(i, p) for i, p in enumerate(parameters) if p.kind is p.VAR_POSITIONAL]
+        start, name = (rest[0][0], rest[0][1].name) if rest else (0, "arg")
+        yield f"{name}_{position - start}"
+
+
+def find_parameter(
+    func: Callable[..., Any], count: int, keywords: Iterable[str], name: str
+) -> inspect.Parameter | None:
+    """Return the parameter of a function that takes an argument of a call.
+
+    Args:
+        func: Function that is called.
+        count: Number of positional arguments.
+        keywords: Names of the others, in order.
+        name: Name of the argument, as name_arguments gives it.
+
+    Returns:
+        The parameter, also `*args` and `**kwargs`; None if the function has no signature.
+    """
+    keywords = list(keywords)
+    signature = _read_signature(func)
+    if signature is None:
+        return None
+    found = list(signature.parameters.values())
+    named = {p.name: p for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    rest = next((p for p in found if p.kind is p.VAR_POSITIONAL), None)
+    more = next((p for p in found if p.kind is p.VAR_KEYWORD), None)
+    positions = [p for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    takers = [positions[i] if i < len(positions) else rest for i in range(count)]
+    takers += [named.get(keyword, more) for keyword in keywords]
+    return dict(zip(name_arguments(func, count, keywords), takers, strict=True)).get(name)
+
+
+def is_own_name(func: Callable[..., Any], argument: str) -> bool:
+    """Return whether the name of an argument is a parameter in the function's signature.
+
+    The name of an argument for `**kwargs` is not: the caller chose it, and may have computed it.
+
+    Args:
+        func: Function that is called.
+        argument: Name of the argument, as name_arguments gives it.
+    """
+    signature = _read_signature(func)
+    parameters = signature.parameters.values() if signature else ()
+    for one in parameters:
+        if one.kind is one.VAR_POSITIONAL and argument.startswith(f"{one.name}_"):
+            return argument[len(one.name) + 1 :].isdecimal()
+    return any(p.name == argument and p.kind is not p.VAR_KEYWORD for p in parameters)
+
+
+def _number(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name}_{i}" for i in itertools.count(2))
+
+
+def _read_signature(func: Callable[..., Any]) -> inspect.Signature | None:
+    """Return a callable's signature, or None for the few of C that have none."""
+    try:
+        return _inspect(func)
+    except TypeError:  # it cannot be hashed
+        return _inspect.__wrapped__(func)
+
+
+@functools.lru_cache(maxsize=1024)  # one function has many nodes
+def _inspect(func: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(func)
+    except ValueError:
+        return None
+
+
+_serial = itertools.count()
+_calls: dict[str, itertools.count[int]] = {}
+
+
+class Options(NamedTuple):
+    """What `@workflow(...)` was given; see there."""
+
+    reads: tuple[str, ...] | None = None
+    version: str | None = None
+    shows: tuple[str, ...] | None = None
+
+
+class Setting(NamedTuple):
+    """What `query(pattern).set(...)` was given; see workflow/query.py."""
+
+    pattern: str
+    values: dict[str, Any]
+    site: Site
+
+
+class Node(Result):
+    """One call of a function.
+
+    name: unique in a workflow; any string
+    func: the function that the user wrote
+    args, kwargs: as the user passed them; other nodes may be anywhere in lists, tuples, dicts, sets
+    site: where the call stands; options: what the decorator was given
+    parents: the nodes whose results this one needs, each once
+    after: for calls of one object, the call before this one
+    settings, plugin: what query(...) has set for it
+    """
+
+    kind = "function"
+    after: Node | None = None
+    plugin: Plugin | None = None
+
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        site: Site,
+        options: Options = Options(),  # noqa: B008 - it cannot be changed
+    ) -> None:
+        self.node = self
+        self.path = ()
+        self.func = func
+        check_call(self.callee, args, kwargs, site)
+        try:
+            # copied lists and dicts: what the user appends to them later is not part of this call
+            self.args = tuple(copy_containers(value) for value in args)
+            self.kwargs = {key: copy_containers(value) for key, value in kwargs.items()}
+        except RecursionError:
+            raise WorkflowError(
+                f"{site}: an argument contains itself, or nests too deeply"
+            ) from None
+        self.site = site
+        self.options = options
+        self.serial = next(_serial)
+        self.children: list[Node] = []
+        self.settings: list[Setting] = []
+        self.name = _next_name(self.qualname)
+        self.parents = self._find_parents()
+        for parent in self.parents:
+            parent.children.append(self)
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def set_name(self, name: str) -> Node:
+        """Give the node a name of one's own, and return the node."""
+        self.name = check_name(name)
+        return self
+
+    def get_name(self) -> str:
+        """Return the node's name."""
+        return self.name
+
+    @property
+    def callee(self) -> Callable[..., Any]:
+        """What takes the arguments."""
+        return self.func
+
+    @property
+    def qualname(self) -> str:
+        """The function's name within its module."""
+        return getattr(self.func, "__qualname__", type(self.func).__name__)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments by the function's parameter names; those of `*args` are args_0, args_1, …"""
+        return dict(zip(self._name_arguments(), [*self.args, *self.kwargs.values()], strict=True))
+
+    def replace_arguments(self, values: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return args and kwargs with the values put in place, by the names of `arguments`."""
+        names = iter(self._name_arguments())
+        args = tuple(values.get(next(names), value) for value in self.args)
+        kwargs = {key: values.get(next(names), value) for key, value in self.kwargs.items()}
+        return args, kwargs
+
+    def find_parameter(self, argument: str) -> inspect.Parameter | None:
+        """Return the parameter of the function that takes an argument, by the names of `arguments`."""
+        return find_parameter(self.callee, len(self.args), self.kwargs, argument)
+
+    def _find_parents(self) -> list[Node]:
+        found = [result.node for result in find_results((self.args, self.kwargs))]
+        return list(dict.fromkeys([*found, self.after] if self.after is not None else found))
+
+    def _name_arguments(self) -> Iterator[str]:
+        return name_arguments(self.callee, len(self.args), self.kwargs)
+
+
+def _next_name(qualname: str) -> str:
+    # counted by name, not by function: two functions of one name would give two nodes of one name
+    return f"{qualname}_{next(_calls.setdefault(qualname, itertools.count())):04d}"
+
+
+def check_name(name: object) -> str:
+    """Return name; raise WorkflowError if it is no string or empty."""
+    if isinstance(name, str) and name:
+        return name
+    raise WorkflowError(f"{find_site()}: a name must be a string with something in it: {name!r}")
+
+
+# what a node gives, by its kind: its result and, behind a method call, the object as the call left it
+OUTPUTS = {"function": ("result",), "object": ("result",), "call": ("result", "state")}
+
+
+class ObjectNode(Node):
+    """The construction of an object: `Counter(0)`; its result is the object."""
+
+    kind = "object"
+
+
+class CallNode(Node):
+    """A call of an object's method; calls of one object run in the order in which they are written.
+
+    object: the construction of the object
+    method: the method's name
+    """
+
+    kind = "call"
+
+    def __init__(
+        self, instance: Instance, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self.object, self.after = instance._fftasks_node, instance._fftasks_last
+        self.method = method
+        func = getattr(self.object.func, method)
+        super().__init__(func, args, kwargs, find_site(), self.object.options)
+
+    @property
+    def callee(self) -> Callable[..., Any]:
+        """The method without its `self`."""
+        return _bind(self.object.func, self.method)
+
+    @property
+    def qualname(self) -> str:
+        """The class and the method, also for a method that is inherited."""
+        return f"{self.object.func.__qualname__}.{self.method}"
+
+
+class Instance(Unpassable):
+    """What a decorated class gives when it is called: its methods make nodes.
+
+    Its own attributes have a prefix, since a user's class may have methods of any name.
+    """
+
+    def __init__(
+        self,
+        cls: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        site: Site,
+        options: Options,
+    ) -> None:
+        self._fftasks_node = ObjectNode(cls, args, kwargs, site, options)
+        self._fftasks_last: Node = self._fftasks_node
+
+    def __repr__(self) -> str:
+        return self._fftasks_node.name
+
+    def refuse(self) -> NoReturn:
+        """Raise WorkflowError: the object was passed to a node."""
+        raise WorkflowError(
+            f"{find_site()}: {self!r} is an object of the graph and cannot be passed to a node",
+            tip="pass what one of its methods returns",
+        )
+
+    def set_name(self, name: str) -> Instance:
+        """Give the object a name of one's own, and return it."""
+        self._fftasks_node.set_name(name)
+        return self
+
+    def get_name(self) -> str:
+        """Return the object's name."""
+        return self._fftasks_node.name
+
+    def __getattr__(self, name: str) -> Callable[..., CallNode]:
+        cls = self._fftasks_node.func
+        if name.startswith("__") and name not in ("__call__", "__getitem__"):
+            raise AttributeError(name)
+        if not callable(getattr(cls, name, None)):
+            raise WorkflowError(
+                f"{find_site()}: {cls.__qualname__} has no method {name}()", tip=_suggest(cls, name)
+            )
+
+        def call(*args: Any, **kwargs: Any) -> CallNode:
+            node = CallNode(self, name, args, kwargs)
+            self._fftasks_last = node
+            return node
+
+        return call
+
+    def __call__(self, *args: Any, **kwargs: Any) -> CallNode:
+        return self.__getattr__("__call__")(*args, **kwargs)
+
+    def __getitem__(self, index: Any) -> CallNode:
+        return self.__getattr__("__getitem__")(index)
+
+
+@functools.lru_cache(maxsize=1024)  # the same for all its calls, so that its signature is read once
+def _bind(cls: Any, name: str) -> Callable[..., Any]:
+    method = inspect.getattr_static(cls, name)
+    return cast("Callable[..., Any]", method.__get__(object(), cls))
+
+
+def _suggest(cls: Any, name: str) -> str:
+    methods = [n for n in dir(cls) if not n.startswith("_") and callable(getattr(cls, n, None))]
+    near = find_near(name, methods)
+    if near:
+        return f"did you mean {near}()?"
+    return (
+        f"its methods are {', '.join(methods) or 'none'}; an attribute is read by a method of yours"
+    )
+
+
+class Input(NamedTuple):
+    """An upstream value that a node needs: what `node` gives under `output`.
+
+    output: "result", or "state" for the object behind a method call
+    """
+
+    node: Node
+    output: str
+
+
+def number_inputs(node: Node) -> dict[str, Input]:
+    """Return the inputs of a node by name: one for each upstream artifact that its arguments use.
+
+    An artifact that several arguments use, or that one argument uses several times, whole or by its items, is
+    a single input, named after its first use. ML Metadata, which Kubeflow Pipelines records a run in, refuses
+    a task that takes one artifact in two inputs.
+
+    call                        inputs
+    f(b=node)                   b
+    f(models=[n1, n2])          models_0 (n1), models_1 (n2)
+    f(a=node[0], b=node[1])     a
+    f(parts=[n1, n1, n2])       parts_0 (n1), parts_2 (n2): the number is the place of the first use
+    thing.method(node)          self (the object), node
+
+    Args:
+        node: Node whose arguments are searched, sets in the order in which their nodes were made.
+
+    Returns:
+        Input name -> upstream artifact. The names are unique within the node, differ from the names of its
+        arguments unless the argument is the artifact, and are the same in every process.
+    """
+    names: dict[Input, str] = {}
+    if node.after is not None:
+        names[_find_object(node.after)] = "self"
+    taken = set(names.values())
+    arguments = node.arguments
+    for argument, value in arguments.items():
+        for number, result in enumerate(find_results(value)):
+            needed = Input(result.node, "result")
+            if needed in names:
+                continue
+            whole = isinstance(value, Result)
+            name = argument.lower() if whole else f"{argument.lower()}_{number}"
+            # KFP's SDK cannot pass an artifact and a parameter of the same name
+            while name in taken or (name in arguments and not (whole and name == argument)):
+                name += "_"
+            taken.add(name)
+            names[needed] = name
+    return {name: needed for needed, name in names.items()}
+
+
+def _find_object(after: Node) -> Input:
+    return Input(after, "result" if after.kind == "object" else "state")

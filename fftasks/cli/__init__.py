@@ -1,0 +1,1 @@
+"""The commands of doit and of the fftasks program: one module per command."""

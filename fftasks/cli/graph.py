@@ -1,0 +1,136 @@
+"""`doit graph [WORKFLOW]`: the workflow as a picture."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from doit.exceptions import InvalidCommand
+
+from fftasks.cli.command import CLUSTER_OPTION, JSON_OPTION, OUTPUT_HINT, ProjectCommand, make_flag
+from fftasks.errors import StoreError
+from fftasks.project import STATE_FOLDER_NAME, Project
+from fftasks.report.diagram import (
+    MAX_SHAPES,
+    Diagram,
+    DiagramNode,
+    format_dot,
+    format_mermaid,
+    make_diagram,
+)
+from fftasks.report.run_report import (
+    convert_diagram_to_json,
+    find_current_node_states,
+    find_node_groups,
+    list_run_diagram_nodes,
+    make_diagram_nodes,
+)
+from fftasks.report.table import print_json
+from fftasks.secrets.scanner import hide_tokens
+from fftasks.state_folder import write_output
+
+_KINDS = ("svg", "png", "dot", "mermaid")
+_KIND = {
+    "name": "kind", "short": "", "long": "kind", "type": str, "default": "",
+    "help": "svg (default), png, dot or mermaid; the end of the file's name says it too",
+}  # fmt: skip
+_OUTPUT = {
+    "name": "output", "short": "o", "long": "output", "type": str, "default": "",
+    "help": "the file to write, - for the terminal; dot and mermaid go there anyway",
+}  # fmt: skip
+_RUN = {
+    "name": "run", "short": "r", "long": "run", "type": str, "default": "",
+    "help": "show what became of the nodes in a run: the beginning of its name or id, or `last`",
+}  # fmt: skip
+_ALL = make_flag("all", "draw each node, however many there are", short="a")
+
+
+class GraphCommand(ProjectCommand):
+    """Draw the nodes, what they need, and what is to become of them; nothing is run."""
+
+    doc_purpose = "draw the workflow"
+    doc_usage = "[WORKFLOW...]"
+    doc_description = "Nodes of one function are drawn as one where there are more than forty."
+    name = "graph"
+    cmd_options = (_KIND, _OUTPUT, _RUN, CLUSTER_OPTION, _ALL, JSON_OPTION)
+    most = 1000
+
+    def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
+        """Write the picture, and say where it is; as JSON, print what it would show."""
+        if options["as_json"] and (options["kind"] or options["output"]):
+            raise InvalidCommand("--json prints and draws nothing: leave --kind and --output out")
+        kind = _choose_kind(options["kind"], options["output"])
+        _check_names(project, names)
+        items = [
+            item
+            for item in _find_diagram_nodes(project, options)
+            if not names or item.workflow in names
+        ]
+        if options["as_json"]:
+            print_json(convert_diagram_to_json(items))
+            return 0
+        drawing = make_diagram(items, len(items)) if options["all"] else make_diagram(items)
+        content = _render(drawing, kind)
+        output = options["output"] or (
+            "-" if kind in ("dot", "mermaid") else f"{STATE_FOLDER_NAME}/graph.{kind}"
+        )
+        if output == "-":
+            if sys.stdout.isatty() and kind in ("dot", "mermaid"):
+                sys.stdout.write(content.decode())
+            else:
+                sys.stdout.buffer.write(content)
+        else:
+            _write(project, Path(output), content)
+            print(output)
+        return 0
+
+
+def _choose_kind(kind: str, output: str) -> str:
+    ends = {".svg": "svg", ".png": "png", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid"}
+    kind = kind or ends.get(Path(output).suffix, "svg")
+    if kind not in _KINDS:
+        raise InvalidCommand(
+            f"there is no kind {kind!r} of picture; there are: {', '.join(_KINDS)}"
+        )
+    return kind
+
+
+def _check_names(project: Project, names: list[str]) -> None:
+    unknown = [name for name in names if name not in project.workflows]
+    if unknown:
+        known = ", ".join(project.workflows)
+        raise InvalidCommand(f"there is no workflow {unknown[0]!r}; there are: {known}")
+
+
+def _find_diagram_nodes(project: Project, options: Mapping[str, Any]) -> list[DiagramNode]:
+    """Return the nodes as they are now, or as they were in the run that is asked for."""
+    run, cluster = options["run"], options["cluster"]
+    if run or cluster:
+        return list_run_diagram_nodes(project, "" if run == "last" else run, cluster=cluster)
+    hides = len(project.nodes) > MAX_SHAPES and not options["as_json"]  # boxes would hide families
+    groups = {} if hides else find_node_groups(project)
+    return make_diagram_nodes(project.describe_nodes(), find_current_node_states(project), groups)
+
+
+def _render(drawing: Diagram, kind: str) -> bytes:
+    if kind == "mermaid":
+        return hide_tokens(format_mermaid(drawing)).encode()
+    text = hide_tokens(format_dot(drawing))
+    if kind == "dot":
+        return text.encode()
+    from fftasks.report.diagram import render_dot
+
+    return render_dot(text, kind)
+
+
+def _write(project: Project, path: Path, content: bytes) -> None:
+    project.note_own_file(path)
+    try:
+        write_output(path, content)
+    except OSError as error:
+        found = [error.strerror or str(error)]
+        raise StoreError(
+            f"graph: {path} cannot be written", found=found, tip=OUTPUT_HINT
+        ) from error

@@ -1,0 +1,1 @@
+"""Which project code and globals a function depends on, and their digest."""

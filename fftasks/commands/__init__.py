@@ -1,1 +1,0 @@
-"""Commands: `fftasks` itself, and those that doit gets from us."""

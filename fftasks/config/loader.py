@@ -1,0 +1,461 @@
+"""What the files in config/ set: which are read, and the values of the settings in them.
+
+Which settings there are stands in tree.py.
+
+What the environment sets: FFTASKS_<SECTION>__<KEY>. The value of a secret is in no message.
+
+The setting `workflows`: files of the project, each in one spelling.
+
+What is set for nodes by patterns of their names: in `nodes:` of a file, or in the user's code.
+
+From where settings come: later layers win, and each value knows its place.
+
+default, config/default.yaml, config/<profile>.yaml, FFTASKS_<SECTION>__<KEY>
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from fftasks.config.node_settings import DEFAULT_PATTERN, NODE_RULES, Layer
+from fftasks.config.specification import MissingVariableError, Rules, Spot, Value, suggest
+from fftasks.config.tree import RULES, SECTIONS, Settings
+from fftasks.config.yaml_document import Node, compose, is_nothing, list_items, read_value
+from fftasks.errors import SettingsError, find_near
+
+DEFAULT = "config/default.yaml"
+NODES = "nodes"  # the section whose keys are patterns; see patterns.py
+
+
+def choose_files(folder: Path, profile: str | None, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the files to read, relative to the project's folder; later ones win.
+
+    profile: FFTASKS_PROFILE if None. FFTASKS_WORKFLOWS alone makes a project, without config/.
+    Raises SettingsError for a file that is not there, with those that are.
+    """
+    known = sorted(path.name for path in (folder / "config").glob("*.y*ml"))
+    unread = [f"config/{n} is not read: it must end in .yaml" for n in known if n.endswith(".yml")]
+    if "default.yaml" in known:
+        yield DEFAULT
+    elif "FFTASKS_WORKFLOWS" not in environ:
+        tip = "`fftasks init` writes a project that runs; `workflows: [my_workflow.py]` is enough"
+        raise SettingsError(f"there is no {DEFAULT} in {folder}", found=unread, tip=tip)
+    source = "" if profile else " of FFTASKS_PROFILE"
+    profile = profile or environ.get("FFTASKS_PROFILE") or "default"
+    if profile == "default":
+        return
+    # looked up in a list: a profile is a name, and no path
+    if f"{profile}.yaml" not in known:
+        names = [
+            n.removesuffix(".yaml") for n in known if n.endswith(".yaml") and n != "default.yaml"
+        ]
+        raise SettingsError(
+            f"there is no profile {profile!r}{source}: config/{profile}.yaml does not exist",
+            found=[f"profiles: {', '.join(names) or 'none'}", *unread],
+            tip=suggest(profile, names),
+        )
+    yield f"config/{profile}.yaml"
+
+
+def read_file(root: Node, name: str, rules: Rules, environ: Mapping[str, str]) -> dict[str, Value]:
+    """Return what a file sets, by dotted key.
+
+    root: as read_tree gives it; name: relative to the project's folder; environ: where ${NAME} is taken from
+    Raises SettingsError with file, line, key, what is allowed and the nearest name.
+    """
+    return {
+        key: _read_or_leave(Spot(key, rules[key], origin, environ), node)
+        for key, origin, node in _list_settings(root, name, rules)
+    }
+
+
+def _read_or_leave(spot: Spot, node: Node) -> Value:
+    """Return the value of a setting; a secret that is not there is an error where it is used.
+
+    Who has no password of the registry may still run the workflow here.
+    """
+    try:
+        return read_value(spot, node)
+    except MissingVariableError as error:
+        if not spot.rule.secret:
+            raise
+        return Value(error.with_traceback(None), spot.origin)
+
+
+def read_tree(folder: Path, name: str) -> Node:
+    """Return the root of a file in the project's folder; raise SettingsError if it is empty or no YAML."""
+    root = compose(_read_text_of(folder, name), name)
+    if root is None:
+        tip = "write `workflows: [my_workflow.py]`, or begin with `fftasks init`"
+        if name != DEFAULT:
+            tip = f"write what differs from {DEFAULT}, or remove it"
+        raise SettingsError(f"{name} is empty", tip=tip)
+    return root
+
+
+def list_sections(rules: Rules) -> list[str]:
+    """Return the first parts of dotted keys, in order."""
+    return list(dict.fromkeys(key.partition(".")[0] for key in rules if "." in key))
+
+
+def _read_text_of(folder: Path, name: str) -> str:
+    try:
+        return (folder / name).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        problem = error.strerror or str(error)
+        raise SettingsError(f"{name} cannot be read", found=[problem]) from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SettingsError(f"{name}:{line}: this is no text in UTF-8") from None
+
+
+def _list_settings(root: Node, name: str, rules: Rules) -> Iterator[tuple[str, str, Node]]:
+    """Yield the dotted key, the origin and the value of each setting; sections are opened."""
+    sections = list_sections(rules)
+    for key, origin, node in list_items(root, name, "the file"):
+        if key == NODES:
+            continue
+        if key not in sections:
+            if key not in rules or "." in key:
+                raise _refuse_key(key, origin, rules)
+            yield key, origin, node
+        elif not is_nothing(node):
+            for inner, place, value in list_items(node, name, key):
+                if f"{key}.{inner}" not in rules:
+                    raise _refuse_key(f"{key}.{inner}", place, rules)
+                yield f"{key}.{inner}", place, value
+
+
+def _refuse_key(key: str, origin: str, rules: Rules) -> SettingsError:
+    section, _, name = key.rpartition(".")
+    sections = list_sections(rules)
+    if section in sections and key not in rules:
+        there = [other for other in rules if other.startswith(f"{section}.")]
+    else:
+        there = [*(other for other in rules if "." not in other), *sections, NODES]
+    if key in rules:
+        tip = f"write `{name}:` below `{section}:`"
+    else:
+        nearest = find_near(name, [one.rpartition(".")[2] for one in there])
+        near = [one for one in there if nearest and one.rpartition(".")[2] == nearest]
+        near += [one for one in rules if not section and one.rpartition(".")[2] == name]
+        tip = f"did you mean {near[0]}?" if near else ""
+    return SettingsError(
+        f"{origin}: there is no setting {key}",
+        found=[f"there are: {', '.join(there)}"],
+        tip=tip or "config/default.yaml of `fftasks init` shows them all",
+    )
+
+
+_PREFIX = "FFTASKS_"
+
+
+def read_environment(environ: Mapping[str, str], rules: Rules) -> dict[str, Value]:
+    """Return what FFTASKS_<SECTION>__<KEY> set, by dotted key.
+
+    A text is taken as it is: nobody should have to quote a password for YAML. Lists and mappings are
+    YAML. Raises SettingsError for a name that is none, or is nearly one.
+    """
+    names = {name_variable(key): key for key in rules}
+    values = {}
+    for name in sorted(environ):
+        if name in names:
+            origin = f"environment {name}"
+            values[names[name]] = _read_variable(
+                Spot(names[name], rules[names[name]], origin), environ[name]
+            )
+        elif name.startswith(_PREFIX):
+            _check_variable(name, list(names))
+    return values
+
+
+def name_variable(key: str) -> str:
+    """Return the environment variable of a setting: FFTASKS_KFP__HOST for "kfp.host"."""
+    return _PREFIX + key.upper().replace(".", "__")
+
+
+def _check_variable(name: str, names: list[str]) -> None:
+    """Raise SettingsError if a variable seems to be meant as a setting; others are not ours to judge."""
+    shorts = [known.removeprefix(_PREFIX) for known in names]
+    # without "__" it may belong to somebody else, unless it is nearly a setting's
+    cutoff = 0.5 if "__" in name else 0.85
+    near = find_near(name.removeprefix(_PREFIX).upper(), shorts, cutoff=cutoff)
+    if near or "__" in name:
+        raise SettingsError(
+            f"environment {name}: there is no setting of this name",
+            found=[] if near else [f"there are: {', '.join(names)}"],
+            tip=f"did you mean {_PREFIX}{near}?" if near else "unset it",
+        )
+
+
+def _read_variable(spot: Spot, text: str) -> Value:
+    kind = type(spot.rule.default)
+    if kind is str:
+        return Value(spot.check(text), spot.origin)
+    if kind not in (tuple, dict):
+        return Value(spot.check(spot.parse(text)), spot.origin)
+    node = compose(text, spot.origin)
+    if node is None:
+        raise spot.refuse("nothing", "write []" if kind is tuple else "write {}")
+    return read_value(spot, node)
+
+
+_MANY_FILES = 2000
+
+
+def check_workflows(folder: Path, given: Value | None) -> tuple[str, ...]:
+    """Return the files that build workflows, relative to the project's folder.
+
+    Raises SettingsError, with the line and the nearest file, for one that is none.
+    """
+    if given is None or not given.value:
+        tip = "write `workflows: [my_workflow.py]`, or begin with `fftasks init`"
+        raise SettingsError(f"{given.origin if given else DEFAULT} names no workflows", tip=tip)
+    checked: dict[str, str] = {}
+    for file, origin in zip(given.value, given.items, strict=True):
+        path = _check_workflow(folder, file, origin)
+        if path in checked:
+            raise SettingsError(
+                f"{origin}: workflow {file!r} is named twice", found=[f"before: {checked[path]}"]
+            )
+        checked[path] = origin
+    return tuple(checked)
+
+
+def _check_workflow(folder: Path, file: str, origin: str) -> str:
+    root, path = folder.resolve(), (folder / file).resolve()
+    what = f"{origin}: workflow {file!r}"
+    if not path.is_relative_to(root):
+        raise SettingsError(f"{what} is outside the project's folder", tip=_suggest(folder, file))
+    if path.is_dir():
+        raise SettingsError(f"{what} is a folder", tip="name the Python files in it")
+    if path.suffix != ".py":
+        raise SettingsError(f"{what} is no Python file", tip=_suggest(folder, file))
+    if not path.is_file():
+        raise SettingsError(f"{what} does not exist", tip=_suggest(folder, file))
+    plain = Path(os.path.normpath(file))
+    # records have no absolute paths, and one file has one name
+    return (
+        path.relative_to(root) if plain.is_absolute() or ".." in plain.parts else plain
+    ).as_posix()
+
+
+def _suggest(folder: Path, file: str) -> str:
+    """Return the sentence that offers the nearest Python file of the project."""
+    files = list(islice(_list_python(folder), _MANY_FILES))
+    same = [one for one in files if Path(one).name == Path(file).name]
+    near = f"did you mean {same[0]}?" if same else suggest(file, files, cutoff=0.5)
+    return near or "paths are relative to the folder of dodo.py"
+
+
+def _list_python(folder: Path) -> Iterator[str]:
+    for parent, folders, files in os.walk(folder):
+        # neither hidden folders nor virtual environments
+        folders[:] = sorted(
+            f for f in folders if f[0] != "." and not (Path(parent, f) / "pyvenv.cfg").exists()
+        )
+        for file in sorted(files):
+            if file.endswith(".py"):
+                yield (Path(parent) / file).relative_to(folder).as_posix()
+
+
+# what is set by whoever starts the node
+_RESERVED = ("FFFUNCTION", "FFWORKFLOWS", "PYTHONHASHSEED")
+# https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
+_LABEL = r"(?a:[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?)"
+_PREFIX_PATTERNS = r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+# what KFP has no place for at a task, and where it is set for a whole run
+_OF_THE_RUN = {
+    "service_account": "kfp.service_account is for the whole run: KFP has none for single nodes",
+    "namespace": "kfp.namespace is for the whole run",
+}
+_SECRET = re.compile(r"(?i)passw|secret|token|api_?key|private_?key|credential|access_?key")
+
+
+def read_layers(root: Node, name: str, environ: Mapping[str, str]) -> Iterator[Layer]:
+    """Yield what a file sets for nodes, in its order.
+
+    root: the file as read_tree gives it; name: relative to the project's folder
+    Raises SettingsError with file, line, key, what is allowed and the nearest name.
+    """
+    for key, _, section in list_items(root, name, "the file"):
+        if key != NODES or is_nothing(section):
+            continue
+        for pattern, origin, values in list_items(section, name, NODES):
+            check_pattern(pattern, origin)
+            if not is_nothing(values):
+                yield Layer(pattern, _read_values(pattern, values, name, environ), origin)
+
+
+def check_layer(pattern: str, values: Mapping[str, Any], origin: str) -> Layer:
+    """Return what the user's code sets for nodes: `query(pattern).set(cpu=2)` at a line of it.
+
+    Raises SettingsError with the line, what is allowed and the nearest name.
+    """
+    checked = {
+        key: Value(_check_value(key, value, origin), origin) for key, value in values.items()
+    }
+    return Layer(pattern, checked, origin)
+
+
+def make_layer(recorded: Mapping[str, Any]) -> Layer:
+    """Return the layer of what the user's code sets, as the graph record has it."""
+    origin = recorded["origin"]
+    values = {
+        key: Value(tuple(value) if isinstance(value, list) else value, origin)
+        for key, value in recorded["values"].items()
+    }
+    return Layer(recorded["pattern"], values, origin)
+
+
+def check_pattern(pattern: str, origin: str) -> None:
+    """Raise SettingsError if a pattern is no regular expression."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise SettingsError(
+            f"{origin}: {pattern!r} is no regular expression",
+            found=[str(error)],
+            tip=f"write {DEFAULT_PATTERN} for all nodes, and a backslash before ( [ * + ? of a name",
+        ) from None
+
+
+def warn_of_secrets(layers: Iterable[Layer]) -> list[str]:
+    """Return a sentence for each plain value that looks like a secret: it would stand in the pipeline."""
+    return [
+        f"{origin}: env.{name} looks like a secret, and everybody can read it in the pipeline: "
+        f"better secret_env: {{{name}: secret/key}}"
+        for layer in layers
+        for name, text, origin in _list_env(layer)
+        if text and _SECRET.search(name)
+    ]
+
+
+def _list_env(layer: Layer) -> Iterator[tuple[str, str, str]]:
+    if "env" in layer.values:
+        env = layer.values["env"]
+        yield from zip(env.value, env.value.values(), env.list_origins(), strict=True)
+
+
+def _read_values(
+    pattern: str, node: Node, name: str, environ: Mapping[str, str]
+) -> dict[str, Value]:
+    values = {}
+    for key, origin, value in list_items(node, name, f"{NODES}.{pattern}"):
+        spot = _find_spot(key, origin)
+        values[key] = read_value(Spot(spot.key, spot.rule, origin, environ), value)
+        _check_names(key, values[key].value, values[key].items or (origin,))
+    return values
+
+
+def _find_spot(key: str, origin: str) -> Spot:
+    if key not in NODE_RULES:
+        raise SettingsError(
+            f"{origin}: there is no setting {key} for nodes",
+            found=[f"there are: {', '.join(NODE_RULES)}"],
+            tip=_OF_THE_RUN.get(key) or suggest(key, list(NODE_RULES), cutoff=0.5),
+        )
+    return Spot(key, NODE_RULES[key], origin)
+
+
+def _check_value(key: str, value: Any, origin: str) -> Any:
+    """Return a value of the user's code as the file would give it."""
+    spot = _find_spot(key, origin)
+    kind = type(spot.rule.default)
+    if kind is tuple and isinstance(value, list | tuple):
+        return tuple(_check_text(spot.narrow(f"[{i}]", origin), v) for i, v in enumerate(value))
+    if kind is dict and isinstance(value, Mapping):
+        texts = {str(n): _check_text(spot.narrow(f".{n}", origin), v) for n, v in value.items()}
+        _check_names(key, texts, (origin,) * len(texts))
+        return texts
+    if kind is str:
+        return _check_text(spot, value)
+    is_fit = isinstance(value, kind) or (kind is float and type(value) is int)
+    if not is_fit or (kind is int and isinstance(value, bool)):
+        raise spot.refuse(repr(value))
+    return spot.check(kind(value))
+
+
+def _check_text(spot: Spot, value: Any) -> str:
+    if not isinstance(value, str) and not (spot.rule.form and isinstance(value, int | float)):
+        raise spot.refuse(repr(value))
+    return str(spot.check(str(value)))
+
+
+def _check_names(key: str, value: Any, origins: Sequence[str]) -> None:
+    """Raise SettingsError for the name of a variable, a folder or a label that cannot be one."""
+    if not isinstance(value, dict):
+        return
+    for name, origin in zip(value, origins, strict=False):
+        if key.endswith("env") and (name in _RESERVED or not re.fullmatch(r"[A-Za-z_]\w*", name)):
+            problem = "is set by fftasks" if name in _RESERVED else "is no name of a variable"
+            raise SettingsError(f"{origin}: {key}.{name} {problem}", tip="choose another name")
+        if key in ("secret_files", "config_map_files", "volumes", "empty_dirs") and name[:1] != "/":
+            raise SettingsError(
+                f"{origin}: {key}.{name} must be an absolute path in the container",
+                found=[NODE_RULES[key].says],
+                tip=f"write {NODE_RULES[key].example}",
+            )
+        if key in ("labels", "node_selector", "annotations"):
+            _check_label(key, name, "" if key == "annotations" else value[name], origin)
+
+
+def _check_label(key: str, name: str, value: str, origin: str) -> None:
+    """Raise SettingsError for what Kubernetes would refuse when the pod is to be made."""
+    prefix, slash, last = name.rpartition("/")
+    if not re.fullmatch(_LABEL, last) or (slash and not re.fullmatch(_PREFIX_PATTERNS, prefix)):
+        found = "letters, digits, '-', '_' and '.', at most 63; before them a domain and '/', or nothing"
+        raise SettingsError(f"{origin}: {key}.{name} is no name in Kubernetes", found=[found])
+    if value and not re.fullmatch(_LABEL, value):
+        found = "letters, digits, '-', '_' and '.', at most 63, with a letter or digit at both ends"
+        raise SettingsError(f"{origin}: {key}.{name} cannot be {value!r}", found=[found])
+
+
+def load(
+    folder: Path, profile: str | None = None, environ: Mapping[str, str] | None = None
+) -> Settings:
+    """Return the settings of the project in a folder.
+
+    profile: name of config/<profile>.yaml; FFTASKS_PROFILE if None
+    environ: the environment; the process's own if None
+
+    Raises SettingsError with file, line, key, what is allowed and the nearest name.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Value] = {}
+    warnings: list[str] = []
+    nodes: list[Layer] = []
+    for name in choose_files(folder, profile, environ):
+        root = read_tree(folder, name)
+        found = read_file(root, name, RULES, environ)
+        warnings += [
+            f"{value.origin}: {key} stands in the file: better ${{NAME}}, or {name_variable(key)}"
+            for key, value in found.items()
+            if value.is_written_out
+        ]
+        values |= found
+        nodes += read_layers(root, name, environ)
+    warnings += warn_of_secrets(nodes)
+    values |= read_environment(environ, RULES)
+    filled = _fill(values, check_workflows(folder, values.get("workflows")))
+    return replace(filled, nodes=tuple(nodes), warnings=tuple(warnings))
+
+
+def _fill(values: Mapping[str, Value], workflows: tuple[str, ...]) -> Settings:
+    sections = {
+        name: kind(
+            **{k.partition(".")[2]: v.value for k, v in values.items() if k.startswith(f"{name}.")}
+        )
+        for name, kind in SECTIONS.items()
+    }
+    origins = {key: value.origin for key, value in values.items()}
+    for key, value in values.items():
+        if isinstance(value.value, tuple):
+            origins |= {f"{key}[{index}]": origin for index, origin in enumerate(value.items)}
+    return Settings(workflows=workflows, **sections, origins=origins)

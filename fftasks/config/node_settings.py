@@ -1,0 +1,240 @@
+"""Settings of single nodes: which there are, and what a node ends up with.
+
+They stand in `nodes:` of config/, below patterns of names, or in the code: `query("train.*").set(cpu=2)`.
+
+Patterns of `nodes:` that are for no node: what was probably meant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from fftasks.config.specification import Value
+from fftasks.config.specification import make_setting as _setting
+from fftasks.records import digest_json
+
+DEFAULT_PATTERN = "__default__"
+
+_QUANTITY = r"[0-9]+(\.[0-9]+)?(m|k|[KMGTPE]i?)?"
+_CPU: dict[str, Any] = {"form": r"[0-9]+(\.[0-9]+)?|[0-9]+m", "example": "2, 0.5 or 500m"}
+_MEMORY: dict[str, Any] = {"form": r"[0-9]+([KMGTPE]i?)?", "example": "500M or 2Gi"}
+_KEY = r"[^/\s]+/[^/\s]+"
+_REFERENCE: dict[str, Any] = {"form": _KEY, "example": "{NAME: secret/key}"}
+_NAME = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
+_REQUIREMENT = r"!?[\w./-]+(\s*(=|==|!=|>|<)\s*[\w.-]+|\s+(in|notin)\s+\([^()]+\))?"
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """What a node is given to run: on the cluster, and what of it holds here too.
+
+    origins: setting, or setting and name in a mapping ("env.ALPHA") -> where it was set
+    """
+
+    cpu: str = _setting("", "processors that are kept for it, such as 2 or 500m", **_CPU)
+    cpu_limit: str = _setting("", "processors that it may use at most", **_CPU)
+    memory: str = _setting("", "memory that is kept for it, such as 2Gi", **_MEMORY)
+    memory_limit: str = _setting("", "memory that it may use; it is killed beyond", **_MEMORY)
+    gpu: int = _setting(0, "how many accelerators it needs", least=0)
+    gpu_type: str = _setting("nvidia.com/gpu", "what the cluster calls these accelerators")
+    retries: int = _setting(
+        0, "number of retries of a node that fails; also in local runs", least=0
+    )
+    retry_wait_s: float = _setting(
+        0.0, "seconds to wait before the first retry; also in local runs", least=0
+    )
+    retry_factor: float = _setting(
+        2.0, "factor by which each further wait is longer; also in local runs", least=1
+    )
+    retry_max_wait_s: float = _setting(
+        3600.0, "longest wait before a retry in seconds; also in local runs", least=0
+    )
+    timeout_s: int = _setting(
+        0, "time limit of each try in seconds, after which it is killed; 0: none; also in local runs",
+        least=0,
+    )  # fmt: skip
+    pod_retries: int = _setting(
+        0, "pod restarts by Kubernetes when it is deleted or its machine is lost; 0: its default",
+        least=0,
+    )  # fmt: skip
+    env: dict[str, str] = _setting({}, "its environment, no secrets; here too", form=r"(?s).*")
+    secret_env: dict[str, str] = _setting({}, "environment from secrets", **_REFERENCE)
+    secret_files: dict[str, str] = _setting(
+        {}, "folders that hold a secret's keys as files", form=_NAME, example="{/etc/db: secret}"
+    )
+    config_map_env: dict[str, str] = _setting(
+        {}, "environment from config maps", form=_KEY, example="{NAME: config-map/key}"
+    )
+    config_map_files: dict[str, str] = _setting(
+        {}, "folders that hold a config map's keys as files", form=_NAME, example="{/etc/app: map}"
+    )
+    volumes: dict[str, str] = _setting(
+        {}, "folders on persistent volume claims", form=r"[^/\s]+(/\S+)?",
+        example="{/data: claim} or {/data: claim/folder}",
+    )  # fmt: skip
+    empty_dirs: dict[str, str] = _setting(
+        {}, "empty folders to write to", form=rf"(memory\s+)?{_QUANTITY}|memory",
+        example='{/scratch: 10Gi} or {/scratch: "memory 1Gi"}',
+    )  # fmt: skip
+    shared_memory: str = _setting("", "size of /dev/shm, which PyTorch's loaders need", **_MEMORY)
+    node_selector: dict[str, str] = _setting({}, "labels of the machines it may run on")
+    node_affinity: tuple[str, ...] = _setting(
+        (), "machines it may run on, as label selectors, or which to prefer",
+        form=rf"(prefer\s+[0-9]+:\s*)?{_REQUIREMENT}(\s*,\s*{_REQUIREMENT})*",
+        example='["zone in (a, b), !spot"] or ["prefer 10: disk=ssd"]',
+    )  # fmt: skip
+    tolerations: tuple[str, ...] = _setting(
+        (), "taints of machines that do not keep it away, as kubectl writes them",
+        form=r"(\*|[\w./-]+(=[\w.-]*)?)(:(NoSchedule|PreferNoSchedule|NoExecute(:[0-9]+)?))?",
+        example='["gpu=true:NoSchedule"], ["spot"] or ["*"]',
+    )  # fmt: skip
+    labels: dict[str, str] = _setting({}, "labels of its pod")
+    annotations: dict[str, str] = _setting({}, "annotations of its pod")
+    pull_policy: str = _setting(
+        "", "when its image is pulled", choices=("", "Always", "IfNotPresent", "Never")
+    )
+    pull_secrets: tuple[str, ...] = _setting(
+        (), "secrets to pull the image with", form=_NAME, example="[regcred]"
+    )
+    cache: bool = _setting(True, "let the cluster take its result from an earlier run")
+    display_name: str = _setting("", "its name in the page of Kubeflow Pipelines")
+    fuse: bool = _setting(True, "let it share a pod with other nodes")
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what differs from the defaults, as JSON; equal settings give equal JSON."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, rule in NODE_RULES.items()
+            if (value := getattr(self, name)) != rule.default
+        }
+
+    def describe(self) -> Iterator[str]:
+        """Yield each setting that somebody has made, with where it was made."""
+        for key, origin in sorted(self.origins.items()):
+            name, _, item = key.partition(".")
+            value = getattr(self, name)
+            if not item or item in value:
+                shown = value[item] if item else _show(value)
+                yield f"{key}: {shown} ({origin})"
+
+
+NODE_RULES = {
+    leaf.name: leaf.metadata["rule"]
+    for leaf in dataclasses.fields(NodeSettings)
+    if "rule" in leaf.metadata
+}
+
+
+class Layer(NamedTuple):
+    """What one place sets for some nodes.
+
+    pattern: a regular expression for whole names of nodes, or __default__ for all
+    values: by setting; a mapping's values have the origins of its items, in their order
+    """
+
+    pattern: str
+    values: Mapping[str, Value]
+    origin: str
+
+    def matches(self, name: str) -> bool:
+        """Tell whether it is for a node of this name."""
+        return self.pattern == DEFAULT_PATTERN or bool(re.fullmatch(self.pattern, name))
+
+
+def combine_layers(layers: Iterable[Layer]) -> NodeSettings:
+    """Return what some layers amount to: later ones win, in mappings name by name."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer in layers:
+        for key, value in layer.values.items():
+            if isinstance(value.value, dict) and value.value:
+                values[key] = {**values.get(key, {}), **value.value}
+                names = [f"{key}.{name}" for name in value.value]
+                origins |= dict(zip(names, value.list_origins(), strict=True))
+            else:  # an empty mapping takes away what was there
+                values[key] = value.value
+                origins[key] = value.origin
+    return NodeSettings(**values, origins=origins)
+
+
+def list_env_pieces(settings: NodeSettings) -> dict[str, str]:
+    """Return what of a node's settings decides its result: the pieces of its fingerprint.
+
+    Resources, places and retries decide how it runs, and not what it returns.
+    """
+    return {f"env {name}": digest_json(value) for name, value in settings.env.items()}
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return ", ".join(value) or "nothing" if isinstance(value, tuple | dict) else str(value)
+
+
+_SHOWN = 3
+_SYNTAX = re.compile(r"\\(.)|[\\^$.*+?()\[\]{}|]")
+
+
+def find_unmatched(layers: Sequence[Layer], names: Iterable[str]) -> Iterator[str]:
+    """Yield a sentence for each layer that is for no node, with the pattern or names that may be meant."""
+    known = list(names)
+    for layer in layers:
+        if not any(map(layer.matches, known)):
+            what = f"{layer.origin}: no node's name matches {layer.pattern!r}"
+            yield f"{what}; {_suggest(layer.pattern, known)}"
+
+
+def _suggest(pattern: str, names: Sequence[str]) -> str:
+    """Return what to do about a pattern.
+
+    train     names: train 1, train 2   did you mean 'train.*'? It matches 'train 1', 'train 2'
+    train*    the same                  the same: it was written as for files
+    Train 1   the same                  did you mean 'train 1'?
+    trian.*   the same                  did you mean 'train 1' or 'train 2'?
+    x         the same                  the nodes are 'train 1', 'train 2'
+    """
+    longer = f"({pattern}).*" if "|" in pattern else f"{pattern}.*"
+    for wider in (re.sub(r"(?<![.\\)\]])\*", ".*", pattern), longer):
+        matched = _match(wider, names)
+        if matched:
+            return f"did you mean {wider!r}? It matches {_list(matched, 'and')}"
+    near = _find_near(_SYNTAX.sub(r"\1", pattern), names)
+    if near:
+        return f"did you mean {_list(near, 'or')}?"
+    return f"the nodes are {_list(names, 'and')}" if names else "there are no nodes"
+
+
+def _match(pattern: str, names: Sequence[str]) -> list[str]:
+    try:
+        return [name for name in names if re.fullmatch(pattern, name)]
+    except re.error:  # what was made of the pattern need not be one
+        return []
+
+
+def _find_near(text: str, names: Sequence[str]) -> list[str]:
+    """Return names that are like a text, or begin like it; capitals count for nothing."""
+    import difflib  # see fftasks.errors.find_near
+
+    text = text.lower()
+    whole = {name.lower(): name for name in reversed(names)}
+    begins = {name[: len(text)]: full for name, full in whole.items()}
+    if text in whole:
+        return [whole[text]]
+    for known in (whole, begins):
+        near = difflib.get_close_matches(text, known, n=_SHOWN)
+        if near:  # of those that are equally near it gives the last one first
+            likeness = {one: difflib.SequenceMatcher(None, one, text).ratio() for one in near}
+            return [known[one] for one in sorted(near, key=lambda one: (-likeness[one], one))]
+    return []
+
+
+def _list(names: Sequence[str], word: str) -> str:
+    shown = [repr(name) for name in names[:_SHOWN]]
+    if len(names) > _SHOWN:
+        return f"{', '.join(shown)} and {len(names) - _SHOWN} more"
+    return f" {word} ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))

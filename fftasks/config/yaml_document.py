@@ -1,0 +1,148 @@
+"""Documents in YAML: the values in them, each with the line that it stands in.
+
+The value of a secret is in no message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from fftasks.config.specification import Spot, Value, has_variable
+from fftasks.errors import SettingsError
+
+Node = Any  # of yaml; what tells its kinds apart, `id`, is not in its types
+
+_TEXT, _NOTHING = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
+_MARKS = ("'-'", "','", "':'", "']'", "'}'")
+# a text that begins so is something else to YAML, and passwords do
+_HINT = "indent with spaces, and put what begins with * & ! % @ ` { [ into quotes"
+
+
+def compose(text: str, name: str) -> Node | None:
+    """Return the root of a YAML document, None if it is empty; nodes keep the lines that plain values lose.
+
+    name: of its file, relative to the project's folder, or "environment <variable>"
+    Raises SettingsError with the line where it is no YAML.
+    """
+    import yaml
+
+    try:
+        return yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, RecursionError) as error:
+        problem = str(getattr(error, "problem", None) or getattr(error, "reason", "it is too deep"))
+        # what is quoted, but for YAML's own marks, may be a password; so it may be in the cause
+        problem = re.sub(
+            r"'[^']*'|\"[^\"]*\"", lambda m: m[0] if m[0] in _MARKS else "...", problem
+        )
+        raise SettingsError(
+            f"{_locate(_find_line(error, text), name)}: this is no YAML", found=[problem], tip=_HINT
+        ) from None
+
+
+def list_items(node: Node, name: str, what: str) -> Iterator[tuple[str, str, Node]]:
+    """Yield the key, "<file>:<line>" of the key, and the value of each item of a mapping.
+
+    what: the mapping, in the words of an error. Raises SettingsError if it is none, or has a key twice.
+    """
+    if node.id != "mapping":
+        origin = _locate(node.start_mark.line, name)
+        raise SettingsError(f"{origin}: {what} must hold `key: value` lines")
+    seen: dict[str, str] = {}
+    for key_node, value_node in node.value:
+        origin = _locate(key_node.start_mark.line, name)
+        if key_node.id != "scalar":
+            raise SettingsError(f"{origin}: a key in {what} must be a text")
+        key = key_node.value
+        if key in seen:
+            full = key if what == "the file" else f"{what}.{key}"
+            raise SettingsError(f"{origin}: {full} is set twice", found=[f"before: {seen[key]}"])
+        seen[key] = origin
+        yield key, origin, value_node
+
+
+def is_nothing(node: Node) -> bool:
+    """Tell whether nothing stands behind a key."""
+    return bool(node.tag == _NOTHING)
+
+
+def read_value(spot: Spot, node: Node) -> Value:
+    """Return the value of a node; `key:` with nothing behind it stands for the default."""
+    if is_nothing(node):
+        return Value(type(spot.rule.default)(spot.rule.default), spot.origin)
+    kind = type(spot.rule.default)
+    if kind is tuple:
+        return _read_list(spot, node)
+    if kind is dict:
+        return _read_mapping(spot, node)
+    if kind is str:
+        text = _read_text(spot, node)
+        is_written_out = spot.rule.secret and bool(text) and not has_variable(node.value)
+        return Value(spot.check(text), spot.origin, is_written_out=is_written_out)
+    # a number in quotes is a text; one from a variable may need them
+    if node.id != "scalar" or (node.style in ("'", '"') and not has_variable(node.value)):
+        raise spot.refuse(_show(node))
+    return Value(spot.check(spot.parse(spot.expand(node.value))), spot.origin)
+
+
+def _read_list(spot: Spot, node: Node) -> Value:
+    if node.id != "sequence":
+        raise spot.refuse(_show(node), f"write [{node.value}]" if node.id == "scalar" else "")
+    origins = tuple(_locate(item.start_mark.line, _file(spot)) for item in node.value)
+    texts = tuple(
+        _read_checked(spot.narrow(f"[{index}]", origin), item)
+        for index, (origin, item) in enumerate(zip(origins, node.value, strict=True))
+    )
+    return Value(texts, spot.origin, items=origins)
+
+
+def _read_mapping(spot: Spot, node: Node) -> Value:
+    if node.id != "mapping":
+        raise spot.refuse(_show(node), "write {NAME: value}")
+    items = list(list_items(node, _file(spot), spot.key))
+    texts = {
+        name: _read_checked(spot.narrow(f".{name}", origin), value) for name, origin, value in items
+    }
+    # the address of an index is no secret; a password in it is
+    is_written_out = spot.rule.secret and any(
+        re.search(r"://[^/@\s]+@", value.value) and not has_variable(value.value)
+        for _, _, value in items
+    )
+    origins = tuple(origin for _, origin, _ in items)
+    return Value(texts, spot.origin, origins, is_written_out=is_written_out)
+
+
+def _read_checked(spot: Spot, node: Node) -> str:
+    return str(spot.check(_read_text(spot, node)))
+
+
+def _read_text(spot: Spot, node: Node) -> str:
+    is_plain = spot.rule.form and node.id == "scalar" and not is_nothing(node)
+    if not is_plain and (node.id != "scalar" or node.tag != _TEXT):
+        raise spot.refuse(_show(node), "write it in quotes" if node.id == "scalar" else "")
+    return spot.expand(node.value)
+
+
+def _file(spot: Spot) -> str:
+    return spot.origin if _is_variable(spot.origin) else spot.origin.rpartition(":")[0]
+
+
+def _show(node: Node) -> str:
+    if node.id != "scalar":
+        return "a list" if node.id == "sequence" else "a mapping"
+    return repr(node.value) if node.tag == _TEXT else node.value or "nothing"
+
+
+def _find_line(error: Exception, text: str) -> int:
+    """Return the line of an error of yaml, from 0."""
+    mark = getattr(error, "problem_mark", None)
+    return int(mark.line) if mark else text.count("\n", 0, getattr(error, "position", 0))
+
+
+def _locate(line: int, name: str) -> str:
+    return name if _is_variable(name) else f"{name}:{line + 1}"
+
+
+def _is_variable(name: str) -> bool:
+    return name.startswith("environment ")

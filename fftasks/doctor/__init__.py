@@ -1,1 +1,0 @@
-"""Preflight: is everything there that `doit submit` needs? Each check says what it found, and a cure."""

@@ -1,1 +1,0 @@
-"""What fftasks gives to doit: how it looks, acts, remembers and reports."""

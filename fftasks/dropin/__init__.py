@@ -1,1 +1,0 @@
-"""FunctionFuse's workflows and storage: its scripts run when their import lines are changed."""

@@ -1,0 +1,1 @@
+"""Drop-in replacements for FunctionFuse: LocalWorkflow, KFPWorkflow and storages."""

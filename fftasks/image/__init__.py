@@ -1,0 +1,1 @@
+"""The container image: context, layers, requirements, builders and the image check."""

@@ -1,0 +1,339 @@
+"""What differs between the contents of two records of the context.
+
+Copy the project's folder, as .dockerignore says, to where images are made from.
+
+The copy holds still while an image is built, and the record says what is in it. The user's folder
+is only read, and only what changed is copied again. Before anything is copied, the folder must pass:
+
+    what                          becomes
+    a secret (secret_rules.py)    an error, unless context.allow names its file
+    more than context.max_size    an error, with patterns that would help
+    a link out of the folder      an error; a link inside, also to nothing, stays a link
+    a socket, pipe or device      is left out, and a warning
+    what cannot be read           an error, unless it is ignored
+    a file that keeps changing    an error after three attempts; one that goes away is left out
+    names that differ in case     both are copied, and a warning: macOS and Windows keep one
+    more than 10,000 files        all are copied, and a warning
+
+What a record of the context says to people, and how it differs from the one before.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fftasks.config.ignore import (
+    ContextError,
+    Ignore,
+    Listing,
+    list_folder,
+    list_parents,
+    read_ignore,
+)
+from fftasks.config.tree import ContextSettings
+from fftasks.errors import StoreError
+from fftasks.image import context_policy as size
+from fftasks.image.context_policy import AllowedRow, check_secret_policy, format_size, list_largest
+from fftasks.image.sync import FileChangedError, FileRow, FolderSync
+from fftasks.project import Project
+from fftasks.records import Record, digest_json, read_record, write_if_changed
+from fftasks.secrets.scanner import SCANNER_DIGEST as RULES_DIGEST
+from fftasks.stage import Stage
+from fftasks.state_folder import is_regular, read_text
+
+CONTEXT_PARTS = ("files", "links", "folders")
+
+
+@dataclass(frozen=True)
+class ContextDifference:
+    """Paths, in order."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+
+    def format_sentences(self) -> Iterator[str]:
+        """Yield one sentence for each path, in the order of the paths."""
+        said = {path: f"{path} is new" for path in self.added}
+        said |= {path: f"{path} is gone" for path in self.removed}
+        said |= {path: f"{path} changed" for path in self.changed}
+        yield from (said[path] for path in sorted(said))
+
+
+def compare_contexts(old: Mapping[str, Any], new: Mapping[str, Any]) -> ContextDifference:
+    """Compare files, links and empty folders; raise TypeError or LookupError for what is no record."""
+    if all(old[part] == new[part] for part in CONTEXT_PARTS):
+        return ContextDifference((), (), ())
+    before, after = _index(old), _index(new)
+    return ContextDifference(
+        added=tuple(sorted(after.keys() - before.keys())),
+        removed=tuple(sorted(before.keys() - after.keys())),
+        changed=tuple(
+            sorted(path for path in before.keys() & after.keys() if before[path] != after[path])
+        ),
+    )
+
+
+def _index(record: Mapping[str, Any]) -> dict[str, Any]:
+    rows = [*record["files"], *record["links"], *([path] for path in record["folders"])]
+    return {row[0]: row[1:] for row in rows}
+
+
+CONTEXT_VERSION = 2
+
+_ATTEMPTS = 3
+_DEFAULTS = ContextSettings()
+
+
+def copy_context(folder: Path, target: Path, settings: ContextSettings = _DEFAULTS) -> Record:
+    """Bring target up to date with folder and return the record.
+
+    The record has "files": [[path, size, sha256, executable], ...], "links": [[path, to], ...],
+    "folders": the empty ones, and "size_bytes"; its output is the digest of the three lists.
+    "allowed": [[path, line, rule], ...], the secrets that context.allow lets in. "left_out": [[path,
+    "pipe", "socket" or "device"], ...].
+    Raises SettingsError for a pattern or size, SecretError, SizeError, ContextError for a file that
+    cannot be taken or keeps changing, StoreError if the copy cannot be written.
+    """
+    patterns = read_ignore(folder, settings.ignore)
+    moved = ""
+    for _ in range(_ATTEMPTS):
+        try:
+            return _update(folder, target, settings, patterns)
+        except FileChangedError as exc:  # noqa: PERF203
+            moved = str(exc)
+    raise ContextError(
+        f"context: {moved!r} keeps changing while it is copied",
+        tip="stop what writes it, or name it in .dockerignore",
+    )
+
+
+def measure_context(folder: Path, target: Path, settings: ContextSettings = _DEFAULTS) -> Record:
+    """Return the record that make() would give now; writes nothing. Raises as make() does."""
+    patterns = read_ignore(folder, settings.ignore)
+    listing = list_folder(folder, patterns, target.parent)
+    try:
+        rows, allowed = _measure(FolderSync(folder, target), listing, settings, remember=False)
+    except FileChangedError as exc:
+        raise ContextError(f"context: {str(exc)!r} is changing", tip="ask again") from exc
+    return _describe(patterns, listing, rows, allowed)
+
+
+def list_context_reasons(
+    folder: Path, target: Path, settings: ContextSettings = _DEFAULTS, *, previous: Record | None
+) -> list[str]:
+    """Return what make() would have to do, one sentence each; an empty list if nothing.
+
+    previous: the record that make() gave last. Copies nothing. Raises as make() does.
+    """
+    if previous is None:
+        return ["never ran"]
+    if previous.get("version") != CONTEXT_VERSION:
+        return ["the algorithm of this stage changed"]
+    patterns = read_ignore(folder, settings.ignore)
+    listing = list_folder(folder, patterns, target.parent)
+    mirror = FolderSync(folder, target)
+    inputs = _digest_inputs(previous, settings, patterns)
+    if mirror.is_unchanged(listing, inputs):
+        return []
+    try:
+        rows, allowed = _measure(mirror, listing, settings)
+    except FileChangedError as exc:
+        return [f"{exc} is changing"]
+    reasons = _compare(previous, _describe(patterns, listing, rows, allowed))
+    reasons = reasons or [
+        f"{path} is not in the copy" for path in mirror.find_outdated(rows, listing)
+    ]
+    if not reasons:
+        mirror.mark_unchanged(listing, inputs)
+    return reasons
+
+
+def _update(folder: Path, target: Path, settings: ContextSettings, patterns: Ignore) -> Record:
+    listing = list_folder(folder, patterns, target.parent)
+    mirror = FolderSync(folder, target)
+    rows, allowed = _measure(mirror, listing, settings)
+    try:
+        mirror.update(listing, rows)
+        mirror.save_signatures(rows)
+    except OSError as exc:
+        raise StoreError(
+            f"context: the copy in {target} cannot be written", found=[str(exc)]
+        ) from exc
+    record = _describe(patterns, listing, rows, allowed)
+    mirror.mark_unchanged(listing, _digest_inputs(record, settings, patterns))
+    return record
+
+
+def _measure(
+    mirror: FolderSync, listing: Listing, settings: ContextSettings, *, remember: bool = True
+) -> tuple[list[FileRow], list[AllowedRow]]:
+    """Return what is in the files, and the secrets among it that are allowed."""
+    size.check_size(
+        {path: found.st_size for path, found in listing.files.items()}, settings.max_size
+    )
+    rows = mirror.measure(listing)
+    if remember:
+        with suppress(OSError):  # it would only save work
+            mirror.save_signatures(rows)
+    return rows, check_secret_policy(mirror.find_secrets(rows), settings.allow)
+
+
+def _compare(old: Record, new: Record) -> list[str]:
+    """Return why a new record is not the old one, one sentence each."""
+    if {**old, "left_out": new["left_out"]} == new:  # what comes and goes is in no image
+        return []
+    try:
+        reasons = list(compare_contexts(old, new).format_sentences())
+    except (TypeError, LookupError):
+        return ["the record is damaged"]
+    if not reasons and old.get("inputs") != new["inputs"]:
+        return ["the patterns changed"]
+    if not reasons and old.get("allowed") != new["allowed"]:
+        return ["what context.allow lets in changed"]
+    return reasons or ["the record is damaged"]
+
+
+def _describe(
+    patterns: Ignore, listing: Listing, rows: list[FileRow], allowed: list[AllowedRow]
+) -> Record:
+    links = [[path, to] for path, to in listing.links.items()]
+    contents: dict[str, Any] = {"files": rows, "links": links, "folders": listing.folders}
+    return {
+        "stage": "context",
+        "version": CONTEXT_VERSION,
+        "inputs": {"ignore": patterns.digest},
+        "output": digest_json(contents),
+        "size_bytes": sum(row[1] for row in rows),
+        "allowed": allowed,
+        "left_out": [[path, kind] for path, kind in listing.left_out.items()],
+        **contents,
+    }
+
+
+def _digest_inputs(record: Record, settings: ContextSettings, patterns: Ignore) -> str:
+    return digest_json(
+        [record, list(settings.allow), settings.max_size, patterns.digest, RULES_DIGEST]
+    )
+
+
+_SHOWN = 10
+_MANY_FILES = 10_000
+
+
+def summarize_context(record: Record) -> str:
+    """Return one line: how many files, how large."""
+    return f"{len(record['files'])} files, {format_size(record['size_bytes'])}"
+
+
+def describe_context(record: Record, text: str) -> list[str]:
+    """Return the lines for the terminal.
+
+    text: what format_context_log() gave; if it belongs to another record, or is damaged, only the summary
+    remains.
+    """
+    head, *lines = text.splitlines() or [""]
+    if head != _name(record):
+        return [summarize_context(record)]
+    return [summarize_context(record), *(line for line in lines if not line.startswith(" "))]
+
+
+def format_context_log(record: Record, previous: Record | None) -> str:
+    """Return the text of the log: the record's name, what differs, what to know, the largest files.
+
+    Lines that begin with a space are for the log only.
+    """
+    sizes = {path: size for path, size, *_ in record["files"]}
+    largest = [f"  {format_size(size):>10}  {_show(path)}" for path, size in list_largest(sizes)]
+    lines = [_name(record), *_list_changes(record, previous), *_list_warnings(record)]
+    return "\n".join([*lines, " the largest:", *largest]) + "\n"
+
+
+def find_name_clashes(paths: Iterable[str]) -> list[tuple[str, ...]]:
+    """Return the names that differ only in case, or in how an accent is written, folders among them.
+
+    Linux keeps them apart; a folder on macOS or Windows has one place for all of them.
+    """
+    paths = list(paths)
+    found: dict[str, list[str]] = {}
+    for path in sorted({*paths, *list_parents(paths)}):
+        found.setdefault(unicodedata.normalize("NFC", path).casefold(), []).append(path)
+    groups = [tuple(group) for group in found.values() if len(group) > 1]
+    # what lies in two such folders is no news
+    return [group for group in groups if len({path.rpartition("/")[0] for path in group}) == 1]
+
+
+def _name(record: Record) -> str:
+    return f"{summarize_context(record)}, {record['output']}"
+
+
+def _list_changes(record: Record, previous: Record | None) -> Iterator[str]:
+    if previous is None:
+        return
+    try:
+        difference = compare_contexts(previous, record)
+    except (TypeError, LookupError):  # the one before is damaged
+        return
+    for kind in ("added", "removed", "changed"):
+        paths = getattr(difference, kind)
+        if paths:
+            yield f"{kind} since the one before ({len(paths)}): {_enumerate(paths)}"
+
+
+def _list_warnings(record: Record) -> Iterator[str]:
+    allowed = [f"{_show(path)}:{line} {rule}" for path, line, rule in record["allowed"]]
+    if allowed:
+        yield f"allowed by context.allow: {_enumerate(allowed)}"
+    left_out = [f"{_show(path)} (a {kind})" for path, kind in record["left_out"]]
+    if left_out:
+        yield f"left out, as no image can hold them: {_enumerate(left_out)}"
+    if len(record["files"]) > _MANY_FILES:
+        yield (
+            f"more than {_MANY_FILES} files, and each is looked at each time: "
+            "name in .dockerignore what no node needs"
+        )
+    paths = [row[0] for row in (*record["files"], *record["links"])] + record["folders"]
+    clashes = [" and ".join(map(_show, group)) for group in find_name_clashes(paths)]
+    if clashes:
+        yield f"one name on macOS and Windows: {_enumerate(clashes)}"
+
+
+def _enumerate(names: Iterable[str]) -> str:
+    names = [_show(name) for name in names]
+    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _show(path: str) -> str:
+    # a name may hold a line break, or bytes that are no text
+    return path if path.isprintable() else ascii(path)
+
+
+def plan_context(project: Project) -> Stage:
+    """Return the step of the context; its log says what differs from the one before."""
+    settings = project.settings.context
+    folder = (project.root / settings.folder).resolve()
+    path, target = project.record_path("context"), project.folder / "context"
+    log = project.folder / "logs" / "stage.txt"
+
+    def make() -> Record:
+        record = copy_context(folder, target, settings)
+        write_if_changed(log, format_context_log(record, read_record(path)))
+        return record
+
+    return Stage(
+        path=path,
+        needs=project.list_needs("context"),
+        list_reasons=lambda old: list_context_reasons(folder, target, settings, previous=old),
+        make=make,
+        describe=lambda record: "\n   ".join(describe_context(record, _read_text(log))),
+    )
+
+
+def _read_text(path: Path) -> str:
+    return read_text(path) if is_regular(path) else ""

@@ -1,0 +1,1 @@
+"""Client of Kubeflow Pipelines: authentication, runs, logs, metrics and artifacts."""

@@ -1,0 +1,350 @@
+"""The log of a pod: what its command printed, among the lines of Kubeflow Pipelines and of Argo.
+
+In the pod of a task, Argo's executor starts the launcher of Kubeflow Pipelines, and the launcher starts the
+command. Both log before and after the output of the command. The pod of a driver has no command.
+
+Source: backend/src/v2/component/launcher_v2.go and backend/src/v2/cmd/ of kubeflow/pipelines 2.17.0;
+cmd/argoexec/commands/emissary.go of argoproj/argo-workflows.
+
+Explain in one line why a task failed or does not start, from its log and its pod.
+
+Kubeflow Pipelines itself gives no reason (seen with 2.17: none of 43 runs had an error text).
+
+Why a task failed, read from the log of its pod; for a group, also which node failed.
+
+The last line of the log names the node and the reason (see runtime/failure.py). In the log of a group, a line
+of a node stands behind the node's name, and the error stands behind all of them; see runtime/group.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fftasks.kfp.task_details import ClusterTask
+from fftasks.runner.group import AT_END, SAYS_DONE, SAYS_KEPT
+from fftasks.runner.pod import PREFIX, find_failure
+
+_GLOG = re.compile(r"([IWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [\w.-]+\.go:\d+\] ?(.*)")
+_ARGO = re.compile(r"time=\S+ level=\w+ .*\bargo=true\b.*|Error: exit status \d+")
+_DRIVER = re.compile(r"(?:KFP driver: )?driver\.\w+\(.*?\) failed: (.*)", re.DOTALL)
+_WRAPPED = "failed to execute component: "
+_COMMAND_FAILED = re.compile(r"exit status \d+|signal: .*")
+_KILLED = "signal: killed"
+_MAX_ERROR_LENGTH = 500  # characters of a message
+
+
+def clean_log(log: str) -> str:
+    """Return the part of a log that the command printed.
+
+    Lines of the launcher and of Argo's executor at the beginning and at the end are left out, and the line in
+    which our entry point names the failure (see runtime/failure.py). Warnings and errors of the launcher are
+    kept if the launcher itself has failed, for then they are all that tells the reason.
+    """
+    lines = split_lines(log)
+    begin, after = 0, _find_tail(lines)
+    while begin < after and _is_foreign(lines[begin]):
+        begin += 1
+    own = [line for line in lines[begin:after] if not _is_failure(line)]
+    if not explain_launcher(log) or not any(map(_read_level, lines)):
+        return "".join(own)
+    told = [line for line in (*lines[:begin], *lines[after:]) if _read_level(line) in tuple("WEF")]
+    return "".join([*own, *told])
+
+
+def clean_driver_log(log: str) -> str:
+    """Return the warnings and errors in the log of a driver; the rest repeats the pipeline document."""
+    kept, is_kept = [], False
+    for line in split_lines(log):
+        level = _read_level(line)
+        is_kept = level in tuple("WEF") if level or _is_foreign(line) else is_kept
+        kept += [line] if is_kept else []
+    return "".join(kept)
+
+
+def explain_launcher(log: str) -> str:
+    """Return the error with which a launcher or a driver has ended; "" if it was the command that failed."""
+    error = _find_error(log)
+    return "" if _COMMAND_FAILED.fullmatch(error) else error
+
+
+def is_killed(log: str) -> bool:
+    """Tell whether the launcher saw its command end by SIGKILL."""
+    return _find_error(log) == _KILLED
+
+
+def find_exit(log: str) -> str:
+    """Return how the command of a launcher ended, such as "exit status 3"; "" if the log does not say."""
+    error = _find_error(log)
+    return error if _COMMAND_FAILED.fullmatch(error) else ""
+
+
+def split_lines(log: str) -> list[str]:
+    """Return the lines of a log with their ends; a line of the launcher begins a line in any case.
+
+    The output of a command need not end with a line end.
+    """
+    lines: list[str] = []
+    for line in log.splitlines(keepends=True):
+        found = _GLOG.search(line)
+        if found and found.start():
+            lines += [f"{line[: found.start()]}\n", line[found.start() :]]
+        else:
+            lines.append(line)
+    return lines
+
+
+def _find_error(log: str) -> str:
+    """Return the last error that a launcher or a driver has logged, without what it is wrapped in.
+
+    An error before the line of our entry point was printed by the command. An error behind it counts more
+    than the line, which a program of the user may have printed as well: a command that was killed, or whose
+    result could not be uploaded, has not failed by itself.
+    """
+    for line in reversed(split_lines(log)):
+        if _is_failure(line):
+            return ""
+        found = _GLOG.match(line)
+        if found and found[1] in "EF":
+            message = found[2].strip()
+            if message.startswith(_WRAPPED):
+                message = message.removeprefix(_WRAPPED)
+            elif inner := _DRIVER.match(message):
+                message = inner[1]
+            elif found[1] == "E" and message.startswith(
+                "Component failed to execute successfully: "
+            ):
+                message = message.partition(": ")[2]
+            return message[:_MAX_ERROR_LENGTH]
+    return _find_start_error(log)
+
+
+def _find_start_error(log: str) -> str:
+    """Return why the container runtime could not start what would have logged; "" if it could.
+
+    An example is "exec /bin/driver: argument list too long"; there is nothing else in such a log.
+    """
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    own = [line for line in lines if not _ARGO.fullmatch(line)]
+    is_alone = len(own) == 1 and own[0].startswith(("exec ", "Error: "))
+    return own[0].removeprefix("Error: ")[:_MAX_ERROR_LENGTH] if is_alone else ""
+
+
+def _find_tail(lines: Sequence[str]) -> int:
+    """Return the number of the line from which on all lines are the launcher's or Argo's."""
+    at = len(lines)
+    while at:
+        if _is_foreign(lines[at - 1]) or _is_failure(lines[at - 1]):
+            at -= 1
+        elif lines[at - 1].rstrip() == "}" and (opened := _find_output(lines, at)) is not None:
+            at = opened
+        else:
+            break
+    return at
+
+
+def _find_output(lines: Sequence[str], end: int) -> int | None:
+    """Return the number of the line that begins the JSON which ends before a line; see launcher_v2.go."""
+    for number in range(end - 2, -1, -1):
+        if _GLOG.match(lines[number]):
+            return number if lines[number].rstrip().endswith("ExecutorOutput: {") else None
+        if lines[number][:1] not in (" ", "\t"):
+            return None
+    return None
+
+
+def _is_foreign(line: str) -> bool:
+    text = line.rstrip("\r\n")
+    return bool(_GLOG.match(text) or _ARGO.fullmatch(text))
+
+
+def _is_failure(line: str) -> bool:
+    return line.startswith(PREFIX) and find_failure(line) is not None
+
+
+def _read_level(line: str) -> str:
+    found = _GLOG.match(line)
+    return found[1] if found else ""
+
+
+Json = Mapping[str, Any]
+
+_MAIN = "main"  # Argo's name of the container that runs the command
+_USUAL = frozenset({"ContainerCreating", "PodInitializing", "Completed", "Error", ""})
+_OUT_OF_MEMORY = "OOMKilled"
+_MAX_REASON_LENGTH = 300  # characters of what Kubernetes says
+
+
+def explain_log(log: str, memory_limit: str = "") -> str:
+    """Return why a task failed, as its log tells it; "" if the log does not.
+
+    Args:
+        log: The log of the pod of the task, or of its driver.
+        memory_limit: The memory limit of the container; "" if it has none.
+    """
+    if is_killed(log):
+        limit = f"its memory limit is {memory_limit}" if memory_limit else "it has no memory limit"
+        return (
+            f"was killed by SIGKILL from outside, probably because it ran out of memory ({limit})"
+        )
+    if error := explain_launcher(log):
+        return error
+    failure = find_failure(log)
+    return failure.reason if failure else ""
+
+
+def explain_exit(log: str) -> str:
+    """Return how the command of a task ended, where its log says nothing better; "" if not even that."""
+    ended = find_exit(log)
+    return f"its command ended with {ended}" if ended else ""
+
+
+def explain_pod(pod: Json, events: Iterable[Json] = (), memory_limit: str = "") -> str:
+    """Return why a pod failed or does not start, in the words of Kubernetes; "" if nothing is unusual.
+
+    Args:
+        pod: The pod as Kubernetes has it; {} if it is not known.
+        events: The events of the pod.
+        memory_limit: The memory limit of its main container; "" if it has none.
+    """
+    status = pod.get("status") or {}
+    if status.get("reason"):  # such as Evicted, DeadlineExceeded
+        return _join(status.get("reason"), status.get("message"))
+    states = [one.get("state") or {} for one in _list_statuses(status)]
+    has_begun = bool(states and {"running", "terminated"}.intersection(states[0]))
+    for ended in (state.get("terminated") or {} for state in states):
+        if reason := _explain_end(ended, memory_limit):
+            return reason
+    waiting = [state.get("waiting") or {} for state in states]
+    waiting += [
+        condition
+        for condition in status.get("conditions") or ()
+        if (condition.get("type"), condition.get("status")) == ("PodScheduled", "False")
+    ]
+    for waits in waiting:
+        if waits.get("reason", "") not in _USUAL:
+            return _join(waits.get("reason"), waits.get("message"))
+    return "" if has_begun else _explain_events(events)  # they may be older than the container
+
+
+def _explain_end(ended: Json, memory_limit: str) -> str:
+    """Return why a container ended; "" if it has not, or as the log tells it."""
+    failure = find_failure(str(ended.get("message") or ""))
+    if failure is not None:  # our entry point leaves it there as well
+        return failure.reason
+    if ended.get("reason") == _OUT_OF_MEMORY:
+        limit = f"memory limit {memory_limit}" if memory_limit else "no memory limit"
+        return _join(_OUT_OF_MEMORY, f"it ran out of memory ({limit})")
+    is_usual = ended.get("reason", "") in _USUAL
+    return "" if is_usual else _join(ended.get("reason"), ended.get("message"))
+
+
+def _list_statuses(status: Json) -> Iterator[Json]:
+    """Yield the states of the containers, the main one first."""
+    inits = status.get("initContainerStatuses") or ()
+    found = [*(status.get("containerStatuses") or ()), *inits]
+    yield from sorted(found, key=lambda one: one.get("name") != _MAIN)
+
+
+def _explain_events(events: Iterable[Json]) -> str:
+    """Return the latest warning about a pod."""
+    warnings = [event for event in events if event.get("type") == "Warning"]
+    latest = max(warnings, key=_find_time, default={})
+    return _join(latest.get("reason"), latest.get("message")) if latest else ""
+
+
+def _find_time(event: Json) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
+
+
+def _join(reason: object, message: object) -> str:
+    words = " ".join(str(message or "").split())[:_MAX_REASON_LENGTH]
+    return f"{reason}: {words}" if reason and words else str(reason or words)
+
+
+_DONE = re.compile(re.escape(SAYS_DONE).replace(r"\{\}", "(.*)"))
+
+
+@dataclass(frozen=True)
+class TaskFailure:
+    """How a task went that has failed.
+
+    Attributes:
+        failed: The node that failed; "" if the log does not tell it.
+        finished: The nodes of the same group that had finished.
+        error: The error as the log of a group shows it, mostly with a traceback; "" for a node alone.
+        reason: Why it failed, in one line; "" if that is not known.
+    """
+
+    failed: str = ""
+    finished: frozenset[str] = frozenset()
+    error: str = ""
+    reason: str = ""
+
+
+def read_task_failure(log: str, nodes: Sequence[str]) -> TaskFailure:
+    """Return what the log of a task says of its nodes; an empty outcome if no node is blamed."""
+    failure = find_failure(log)
+    outcome = _parse_group_log(log, nodes) if len(nodes) > 1 else TaskFailure()
+    if failure is None:
+        return outcome
+    failed = failure.node if failure.node in nodes else ""
+    finished = outcome.finished | frozenset(failure.finished).intersection(nodes)
+    return replace(outcome, failed=failed, finished=finished, reason=failure.reason)
+
+
+def _parse_group_log(log: str, nodes: Sequence[str]) -> TaskFailure:
+    """Return what the marked lines of a group's log tell."""
+    lines = log.splitlines(keepends=True)
+    tips = {f"  tip: {AT_END.format(node)}": node for node in nodes}
+    ends = [number for number, line in enumerate(lines, 1) if line.rstrip() in tips]
+    if not ends:
+        return TaskFailure()
+    finished, known, begin = set(), frozenset(nodes), 0
+    for number, line in enumerate(lines[: ends[-1]], 1):
+        name, text = split_group_line(line, known)
+        if name:
+            begin = number
+            if parse_finish_line(text.rstrip("\n")) is not None:
+                finished.add(name)
+    failed = tips[lines[ends[-1] - 1].rstrip()]
+    return TaskFailure(failed, frozenset(finished), "".join(lines[begin : ends[-1]]))
+
+
+def split_group_line(line: str, nodes: frozenset[str]) -> tuple[str, str]:
+    """Return the node that has printed a line of a group's log, and the line; "" for the group itself."""
+    name, bar, text = line.partition(" | ")
+    while bar and name not in nodes:  # a name may have a bar as well
+        more, bar, text = text.partition(" | ")
+        name = f"{name} | {more}"
+    return (name, text) if bar else ("", line)
+
+
+def parse_finish_line(text: str) -> str | None:
+    """Return how many seconds a node took, if a line of its log says that it is done; "" if it was kept."""
+    done = _DONE.fullmatch(text)
+    if done:
+        return done[1]
+    return "" if text == SAYS_KEPT else None
+
+
+def filter_node_log(log: str, task: ClusterTask, node: str) -> str:
+    """Return what one node of a task has printed, and its error.
+
+    Args:
+        log: The log of the task's pod, with the lines of the launcher.
+        task: The task.
+        node: The node; if no line of a group's log is marked as the node's, all lines are returned.
+    """
+    if task.has_failed_driver:
+        return clean_driver_log(log)
+    text = clean_log(log)
+    if len(task.nodes) <= 1:
+        return text
+    outcome = read_task_failure(log, task.nodes)
+    known = frozenset(task.nodes)
+    split = (split_group_line(line, known) for line in text.splitlines(keepends=True))
+    own = "".join(line for name, line in split if name == node)
+    return own + outcome.error if node == outcome.failed else own or text

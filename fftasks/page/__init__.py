@@ -1,1 +1,0 @@
-"""The page of a run: what stands on it (content.py), how it becomes one file (html.py), and its server."""

@@ -1,1 +1,0 @@
-"""Talk to what is outside: container engines, registries, Kubeflow Pipelines, Python interpreters."""

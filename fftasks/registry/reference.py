@@ -1,0 +1,111 @@
+"""Put the image into the registry, and say under which reference it is there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fftasks.errors import SettingsError
+from fftasks.records import Record
+
+PUSH_VERSION = 1
+DOCKER_HUB = "docker.io"
+
+_HOST = re.compile(
+    r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*|\[[0-9a-f:]+\])(?::[0-9]+)?"
+)
+_PART = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_LONGEST = 255
+
+
+def list_push_inputs(image: Record, repository: str, tag: str) -> dict[str, str]:
+    """Return the inputs that a record of this push would have."""
+    return {"image": image["output"], "repository": repository, "tag": tag}
+
+
+def describe_push_inputs(inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return the same inputs by the settings that they come from."""
+    server, _, path = inputs["repository"].partition("/")
+    return {
+        "image": inputs["image"],
+        "setting registry.server": server,
+        "setting registry.repository": path,
+        "setting image.tag": inputs["tag"],
+    }
+
+
+def format_repository(server: str, repository: str) -> str:
+    """Return "host[:port]/path", the name of a repository, from the two settings.
+
+    server: "" is Docker's own registry; "https://" before it and slashes around it do not matter,
+    and it may have a path. Raises SettingsError for what no registry takes.
+    """
+    host, _, path = re.sub(r"^https?://", "", server.strip()).strip("/").partition("/")
+    host = host or DOCKER_HUB
+    path = "/".join(part.strip("/") for part in (path, repository.strip()) if part.strip("/"))
+    _check_host(host, server)
+    _check_path(path)
+    return f"{host}/{path}"
+
+
+def check_docker_hub_owner(repository: str) -> None:
+    """Raise SettingsError for a repository of Docker's own registry that is nobody's; others have such."""
+    host, _, path = repository.partition("/")
+    if host in (DOCKER_HUB, f"index.{DOCKER_HUB}") and "/" not in path:
+        raise SettingsError(
+            f"push: {DOCKER_HUB}/{path} is not yours to push to",
+            found=["registry.server is not set, so the image would go to Docker's own registry"],
+            tip=f"set registry.server, or registry.repository to <your name there>/{path}",
+        )
+
+
+def _check_host(host: str, server: str) -> None:
+    problem = ""
+    if not _HOST.fullmatch(host):
+        small = host.lower()
+        problem = f"write {small}" if _HOST.fullmatch(small) else "write a host, and :port if any"
+    elif not re.search(r"[.:]", host) and host != "localhost":
+        # Docker takes a first part without a dot or a port for a folder of its own registry
+        problem = f"add the domain or the port, as in {host}:5000"
+    if problem:
+        raise SettingsError(f"push: registry.server {server!r} is no server's name", tip=problem)
+
+
+def _check_path(path: str) -> None:
+    if path and all(_PART.fullmatch(part) for part in path.split("/")) and len(path) <= _LONGEST:
+        return
+    legal = [re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in path.split("/")]
+    suggestion = "/".join(part for part in legal if part)[:_LONGEST] or "fftasks"
+    raise SettingsError(
+        f"push: registry.repository {path!r} is no repository's name",
+        found=["lower-case letters and digits, joined by . _ - and /"],
+        tip=f"write {suggestion}",
+    )
+
+
+@dataclass(frozen=True)
+class ImageReference:
+    """An image's name, taken apart as Docker does; reference: a tag or a digest."""
+
+    host: str
+    repository: str
+    reference: str
+
+
+def parse_reference(name: str, origin: str = "") -> ImageReference:
+    """Take an image's name apart; raise SettingsError for what is none."""
+    whole, _, digest = name.strip().partition("@")
+    path, colon, tag = whole.rpartition(":")
+    if not colon or "/" in tag:
+        path, tag = whole, "latest"
+    host, slash, rest = path.partition("/")
+    if not slash or not (re.search(r"[.:]", host) or host == "localhost"):
+        host, rest = DOCKER_HUB, path if slash else f"library/{path}"
+    if not re.fullmatch(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*", rest):
+        raise SettingsError(
+            f"image: image.base {name!r} is no image's name",
+            tip=f"correct it in {origin or 'config/'}",
+        )
+    return ImageReference(host, rest, digest or tag)

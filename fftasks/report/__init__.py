@@ -1,0 +1,1 @@
+"""What is displayed: states, tables, diagrams, the HTML report and the board."""

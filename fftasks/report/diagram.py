@@ -1,0 +1,345 @@
+"""What is drawn of a graph: shapes, arrows and boxes; families of nodes are folded into one shape.
+
+It knows nothing of projects and runs: its input are items, its output is plain data.
+
+A drawing in DOT, the language of Graphviz.
+
+A drawing in Mermaid, which README files on many sites show as a picture.
+
+Port graphviz: a picture from DOT, by the Graphviz that the package pygraphviz carries.
+
+It draws in a process of its own, so that what the library writes to the terminal, or how it ends, is not
+our command's.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from fftasks.errors import ToolError
+from fftasks.runner.start import make_command
+from fftasks.task_states import STATES
+
+MAX_SHAPES = 40  # more shapes than this are not read, but looked at
+# of a family, the first that one of its members is in
+_STATES_BY_SEVERITY = (
+    "failed", "canceled", "unknown", "running", "will run", "waiting", "skipped", "ran", "cached",
+    "up to date",
+)  # fmt: skip
+
+NodeFamily = tuple[str, str, frozenset[str], str, str]
+
+
+@dataclass(frozen=True)
+class DiagramNode:
+    """A node, as far as a picture shows it.
+
+    function: what it calls; upstream: names of the items that it needs; state: a word of state.py
+    chain: the name of the object whose methods are called in order, "" for none
+    group: the name of the task that it shares with others, "" for none
+    """
+
+    name: str
+    function: str
+    upstream: tuple[str, ...]
+    workflow: str
+    state: str
+    chain: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A node, or a family of nodes.
+
+    key: "n0", "n1", …; names: of its members; note: how many of them are in which state
+    """
+
+    key: str
+    title: str
+    note: str
+    state: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A frame around shapes and smaller boxes; kind: "workflow", "chain" or "group"."""
+
+    kind: str
+    title: str
+    shapes: tuple[str, ...]
+    boxes: tuple[Box, ...] = ()
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """All that is drawn; box holds everything, and is no frame itself.
+
+    arrows: (key of a shape, key of one that needs it)
+    """
+
+    shapes: Mapping[str, Shape]
+    arrows: tuple[tuple[str, str], ...]
+    box: Box
+
+
+def make_diagram(items: Sequence[DiagramNode], limit: int = MAX_SHAPES) -> Diagram:
+    """Return the drawing of items; if there are more than limit, their largest families are folded."""
+    by_name = {item.name: item for item in items}
+    families = _fold_families(items, by_name, limit)
+    shapes: dict[str, Shape] = {}
+    key_of: dict[str, str] = {}
+    for number, members in enumerate(families):
+        key = f"n{number}"
+        shapes[key] = _make_shape(key, members)
+        key_of |= {item.name: key for item in members}
+    arrows = dict.fromkeys(
+        (key_of[other], key_of[item.name])
+        for item in items
+        for other in item.upstream
+        if other in key_of
+    )
+    first = {key_of[members[0].name]: members[0] for members in families}
+    return Diagram(shapes, tuple(arrows), _make_boxes(first, len(families) < len(items)))
+
+
+def _fold_families(
+    items: Sequence[DiagramNode], by_name: Mapping[str, DiagramNode], limit: int
+) -> list[tuple[DiagramNode, ...]]:
+    """Return groups of items that are one shape each, in the order of their first members."""
+    families: dict[NodeFamily, list[DiagramNode]] = {}
+    for item in items:
+        families.setdefault(_find_family(item, by_name), []).append(item)
+    over = len(items) - limit
+    folded: set[NodeFamily] = set()
+    for family in sorted(families, key=lambda family: -len(families[family])):
+        if over <= 0 or len(families[family]) == 1:
+            break
+        folded.add(family)
+        over -= len(families[family]) - 1
+    shapes: dict[object, list[DiagramNode]] = {}
+    for item in items:
+        family = _find_family(item, by_name)
+        shapes.setdefault(family if family in folded else item.name, []).append(item)
+    return [tuple(members) for members in shapes.values()]
+
+
+def _find_family(item: DiagramNode, by_name: Mapping[str, DiagramNode]) -> NodeFamily:
+    """Return what members of a family have in common: their function, and those of what they need."""
+    needs = frozenset(by_name[other].function for other in item.upstream if other in by_name)
+    chain = by_name[item.chain].function if item.chain in by_name else item.chain
+    return item.workflow, item.function, needs, chain, item.group
+
+
+def _make_shape(key: str, members: Sequence[DiagramNode]) -> Shape:
+    names = tuple(item.name for item in members)
+    counts = Counter(item.state for item in members)
+    state = min(counts, key=_STATES_BY_SEVERITY.index)
+    function = members[0].function
+    if len(members) == 1:
+        return Shape(key, names[0], f"{function}() · {state}", state, names)
+    ordered = sorted(counts, key=_STATES_BY_SEVERITY.index)
+    note = ", ".join(f"{counts[word]:,} {word}" for word in ordered)
+    return Shape(key, f"{function}() \N{MULTIPLICATION SIGN} {len(members):,}", note, state, names)
+
+
+def _make_boxes(first: Mapping[str, DiagramNode], is_folded: bool) -> Box:  # noqa: FBT001
+    """Return the box of all shapes, given the first member of each."""
+    workflows = dict.fromkeys(item.workflow for item in first.values())
+    if len(workflows) == 1:
+        return _fill_box(Box("", "", ()), first, is_folded)
+    boxes = []
+    for name in workflows:
+        inside = {key: item for key, item in first.items() if item.workflow == name}
+        boxes.append(_fill_box(Box("workflow", name, ()), inside, is_folded))
+    return Box("", "", (), tuple(boxes))
+
+
+def _fill_box(box: Box, inside: Mapping[str, DiagramNode], is_folded: bool) -> Box:  # noqa: FBT001
+    """Return a workflow's box with the boxes of its groups and chains, and the shapes beside them."""
+    boxes: list[Box] = []
+    taken: set[str] = set()
+    for kind, name in dict.fromkeys(_find_frame(item) for item in inside.values()):
+        if not kind:
+            continue
+        keys = tuple(key for key, item in inside.items() if _find_frame(item) == (kind, name))
+        if len(keys) == 1 and not is_folded:
+            continue  # a frame around one shape says nothing
+        inner = _list_chains(keys, inside) if kind == "group" else ()
+        held = {key for one in inner for key in one.shapes}
+        boxes.append(Box(kind, name, tuple(key for key in keys if key not in held), inner))
+        taken.update(keys)
+    return Box(box.kind, box.title, tuple(k for k in inside if k not in taken), tuple(boxes))
+
+
+def _find_frame(item: DiagramNode) -> tuple[str, str]:
+    if item.group:
+        return "group", item.group
+    return ("chain", item.chain) if item.chain else ("", "")
+
+
+def _list_chains(keys: Iterable[str], inside: Mapping[str, DiagramNode]) -> tuple[Box, ...]:
+    """Return the boxes of the chains within a group."""
+    chains: dict[str, list[str]] = {}
+    for key in keys:
+        if inside[key].chain:
+            chains.setdefault(inside[key].chain, []).append(key)
+    return tuple(Box("chain", name, tuple(held)) for name, held in chains.items() if len(held) > 1)
+
+
+_DOT_HEADER = """\
+  graph [rankdir=LR, bgcolor="white", fontname="sans-serif", fontsize=11, fontcolor="#455a64"]
+  graph [ranksep=0.45, nodesep=0.22, pad=0.2]
+  node [shape=box, style="rounded,filled", fontname="sans-serif", fontsize=12, fontcolor="#1b1f23"]
+  node [penwidth=1.4, margin="0.14,0.07"]
+  edge [color="#78909c", arrowsize=0.7]"""
+_DOT_BOX_STYLES = {"workflow": "solid", "chain": "rounded,dashed", "group": "rounded,solid"}
+_DOT_BOX_TITLES = {"workflow": "workflow", "chain": "calls of", "group": "one pod:"}
+_MAX_DOT_LABEL = 44
+
+
+def format_dot(drawing: Diagram) -> str:
+    """Return the drawing in DOT; equal drawings give equal texts."""
+    lines = ["digraph fftasks {", _DOT_HEADER]
+    lines += (f"  {line}" for line in _list_dot_box(drawing.box, drawing, "cluster"))
+    lines += (f"  {tail} -> {head};" for tail, head in drawing.arrows)
+    return "\n".join([*lines, "}", ""])
+
+
+def _list_dot_box(box: Box, drawing: Diagram, name: str) -> Iterator[str]:
+    if box.kind:
+        yield f"subgraph {name} {{"
+        title = _quote_dot(f"{_DOT_BOX_TITLES[box.kind]} {_shorten_dot_label(box.title)}")
+        yield f'label={title}; class={box.kind}; style="{_DOT_BOX_STYLES[box.kind]}"; color="#90a4ae";'
+    for number, inner in enumerate(box.boxes):
+        yield from _list_dot_box(inner, drawing, f"{name}_{number}")
+    yield from (_format_dot_shape(drawing.shapes[key]) for key in box.shapes)
+    if box.kind:
+        yield "}"
+
+
+def _format_dot_shape(shape: Shape) -> str:
+    state = STATES[shape.state]
+    label = _quote_dot(
+        f"{state.sign} {_shorten_dot_label(shape.title)}\n{_shorten_dot_label(shape.note)}"
+    )
+    stack = ", peripheries=2" if len(shape.names) > 1 else ""
+    kind = shape.state.replace(" ", "-")
+    return (
+        f'{shape.key} [id={shape.key}, class="{kind}", label={label}, color="{state.colour}",'
+        f' fillcolor="{state.colour}1a"{stack}];'
+    )
+
+
+def _shorten_dot_label(text: str) -> str:
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: 2 * _MAX_DOT_LABEL])
+    return text if len(text) <= _MAX_DOT_LABEL else f"{text[: _MAX_DOT_LABEL - 1]}…"
+
+
+def _quote_dot(text: str) -> str:
+    """Return a text as DOT has it: Graphviz reads escapes with a backslash, and entities of HTML."""
+    escaped = html.escape(text.replace("\\", "\\\\"), quote=True).replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+_MAX_MERMAID_LABEL = 60
+
+
+def format_mermaid(drawing: Diagram) -> str:
+    """Return the drawing in Mermaid; equal drawings give equal texts."""
+    lines = [
+        "flowchart LR",
+        *(f"  {line}" for line in _list_mermaid_box(drawing.box, drawing, "box")),
+    ]
+    lines += (f"  {tail} --> {head}" for tail, head in drawing.arrows)
+    for word in dict.fromkeys(shape.state for shape in drawing.shapes.values()):
+        colour = STATES[word].colour
+        lines.append(f"  classDef {_name_class(word)} stroke:{colour},fill:{colour}1a")
+    return "\n".join([*lines, ""])
+
+
+def _list_mermaid_box(box: Box, drawing: Diagram, name: str) -> Iterator[str]:
+    if box.kind:
+        yield f"subgraph {name}[{_quote_mermaid(box.title)}]"
+    for number, inner in enumerate(box.boxes):
+        yield from _list_mermaid_box(inner, drawing, f"{name}_{number}")
+    yield from (_format_mermaid_shape(drawing.shapes[key]) for key in box.shapes)
+    if box.kind:
+        yield "end"
+
+
+def _format_mermaid_shape(shape: Shape) -> str:
+    text = f"{STATES[shape.state].sign} {_shorten_mermaid_label(shape.title)}\n{_shorten_mermaid_label(shape.note)}"
+    return f"{shape.key}[{_quote_mermaid(text)}]:::{_name_class(shape.state)}"
+
+
+def _name_class(word: str) -> str:
+    return word.replace(" ", "_")
+
+
+def _shorten_mermaid_label(text: str) -> str:
+    return text if len(text) <= _MAX_MERMAID_LABEL else f"{text[: _MAX_MERMAID_LABEL - 1]}…"
+
+
+def _quote_mermaid(text: str) -> str:
+    """Return a text in quotes; what may mean something to Mermaid or HTML is one of its entities."""
+    shown = (f"#{ord(c)};" if c in '"#&;<>\\`*_[](){}|~' else c for c in text)
+    return (
+        '"'
+        + "".join("<br/>" if c == "\n" else c if c.isprintable() else " " for c in "".join(shown))
+        + '"'
+    )
+
+
+_TIMEOUT_S = 120
+_EXIT_NO_PYGRAPHVIZ = 9
+
+
+def render_dot(dot: str, kind: str) -> bytes:
+    """Return the picture as "svg" or "png"; raise ToolError if it cannot be drawn."""
+    attempted = f"graph: the picture cannot be drawn as {kind}"
+    command = [*make_command("fftasks.report.diagram"), kind]
+    try:
+        done = subprocess.run(
+            command, input=dot.encode(), capture_output=True, check=False, timeout=_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired as error:
+        tip = "`--kind dot` gives the text, for a program that has more time"
+        raise ToolError(attempted, found=[f"not done in {_TIMEOUT_S} s"], tip=tip) from error
+    if done.returncode == _EXIT_NO_PYGRAPHVIZ:
+        raise ToolError(
+            attempted,
+            found=["the Python package pygraphviz is not installed, or cannot be loaded"],
+            tip="pip install pygraphviz: it brings Graphviz along; `--kind mermaid` needs neither",
+        )
+    if done.returncode or not done.stdout:
+        lines = done.stderr.decode(errors="replace").splitlines()[-5:]
+        raise ToolError(attempted, found=[f"Graphviz ended with {done.returncode}", *lines])
+    return _normalize_svg(done.stdout.decode()).encode() if kind == "svg" else done.stdout
+
+
+def _normalize_svg(svg: str) -> str:
+    """Take away what differs between versions of Graphviz, and titles, which show names of ours as tips."""
+    return re.sub(r"<!--.*?-->\n?|<title>.*?</title>\n?", "", svg, flags=re.DOTALL)
+
+
+def run_graphviz(kind: str) -> int:
+    """Read DOT from stdin, and write a picture to stdout."""
+    try:
+        from pygraphviz import AGraph
+    except ImportError:
+        return _EXIT_NO_PYGRAPHVIZ
+    graph = AGraph(string=sys.stdin.buffer.read().decode())
+    sys.stdout.buffer.write(graph.draw(format=kind, prog="dot"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_graphviz(sys.argv[1]))

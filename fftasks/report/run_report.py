@@ -1,0 +1,259 @@
+"""Nodes as a picture has them: with what is to become of them now, or with what became of them in a run.
+
+Put the page of a run together: which run is meant, what it is, and what must not be shown.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fftasks.cache.history import (
+    LocalRun,
+    find_local_run,
+    list_local_runs,
+    read_local_run,
+    read_run_graph,
+)
+from fftasks.errors import StoreError, ToolError
+from fftasks.project import Project
+from fftasks.records import read_record
+from fftasks.report.diagram import DiagramNode
+from fftasks.report.local_run_content import (
+    list_class_names,
+    list_literal_names,
+    make_local_page_run,
+    make_local_page_tasks,
+    read_earlier_local_runs,
+)
+from fftasks.report.page_content import Privacy, make_page_content
+from fftasks.report.task_plan import plan_nodes
+from fftasks.secrets.names import list_secret_settings, list_secret_variables
+
+if TYPE_CHECKING:
+    from fftasks.kfp.run import ClusterRun
+
+
+def make_diagram_nodes(
+    nodes: Mapping[str, Mapping[str, Any]],
+    states: Mapping[str, str],
+    groups: Mapping[str, str] | None = None,
+) -> list[DiagramNode]:
+    """Return the items of a picture.
+
+    nodes: as project.describe_nodes gives them; states: label -> a word of state.py
+    groups: label -> the name of the task that the node shares with others
+    """
+    return [
+        DiagramNode(
+            label,
+            node["function"],
+            tuple(node["upstream"]),
+            node["workflow"],
+            states[label],
+            node["chain"],
+            (groups or {}).get(label, ""),
+        )
+        for label, node in nodes.items()
+    ]
+
+
+def convert_diagram_to_json(items: Sequence[DiagramNode]) -> dict[str, Any]:
+    """Return a graph as JSON: each node with its state, and each edge from what gives to what takes."""
+    names = {item.name for item in items}
+    return {
+        "nodes": [
+            {
+                "node": item.name,
+                "workflow": item.workflow,
+                "function": item.function,
+                "state": item.state,
+                "chain": item.chain,
+                "group": item.group,
+            }
+            for item in items
+        ],
+        "edges": [
+            {"from": other, "to": item.name}
+            for item in items
+            for other in item.upstream
+            if other in names
+        ],
+    }
+
+
+def find_node_groups(project: Project) -> dict[str, str]:
+    """Return the task of each node that shares one with others on the cluster; see steps/grouping.py."""
+    from fftasks.pipeline.fuse import choose_grouping
+
+    labels = {(n.workflow, n.content["id"]): label for label, n in project.nodes.items()}
+    groups: dict[str, str] = {}
+    for workflow in project.workflows:
+        found = choose_grouping(
+            project, workflow, read_record(project.record_path("tasks", workflow))
+        )
+        for group in found.groups if found else ():
+            if len(group.nodes) > 1:
+                groups |= {
+                    labels[workflow, n]: group.name for n in group.nodes if (workflow, n) in labels
+                }
+    return groups
+
+
+def find_current_node_states(project: Project) -> dict[str, str]:
+    """Return what each node is now: up to date, to run, or failed when it ran last."""
+    failed = _list_failed(project)
+    return {
+        forecast.name: "up to date"
+        if not forecast.runs
+        else "failed"
+        if forecast.name in failed
+        else "will run"
+        for forecast in plan_nodes(project)
+    }
+
+
+def list_node_states_of_run(run: LocalRun, nodes: Mapping[str, Any]) -> dict[str, str]:
+    """Return what became of each node in a run: "waiting" if it was not its turn yet, or not asked for."""
+    same = {task.removeprefix("run:") for task in run.same}
+    states = {}
+    for label in nodes:
+        event = run.events.get(f"run:{label}")
+        states[label] = event.state if event else "up to date" if label in same else "waiting"
+    return states
+
+
+def read_local_diagram_nodes(project: Project, name: str) -> list[DiagramNode]:
+    """Return the items of a local run; raise StoreError if there is no such run, or it has no graph."""
+    run = read_local_run(project.folder, find_local_run(project.folder, name))
+    nodes = read_run_graph(project.folder, run)
+    if not nodes:
+        raise StoreError(f"the graph of run {run.identity!r} is gone", tip="name another run")
+    return make_diagram_nodes(nodes, list_node_states_of_run(run, nodes))
+
+
+def _list_failed(project: Project) -> set[str]:
+    """Return the nodes that failed in the last run here."""
+    try:
+        run = read_local_run(project.folder, find_local_run(project.folder))
+    except StoreError:
+        return set()
+    events = run.events.values()
+    return {event.task.removeprefix("run:") for event in events if event.state == "failed"}
+
+
+_MIN_SECRET_LENGTH = 4  # a shorter secret would hide words
+
+
+def describe_run(project: Project, name: str = "", *, cluster: bool = False) -> dict[str, Any]:
+    """Return the content of the page of a run, here or on the cluster.
+
+    name: the beginning of the name of a run here, or what `doit status` takes for one of the cluster; "" for
+        the last one
+    cluster: look there only
+    """
+    if cluster or not is_local_run(project, name):
+        return _describe_cluster_run(project, name, cluster=cluster)
+    return describe_local_run(project, name)
+
+
+def is_local_run(project: Project, name: str) -> bool:
+    """Tell whether a name is meant for a run here: the last one, or one that begins so."""
+    return not name or any(run.startswith(name) for run in list_local_runs(project.folder))
+
+
+def list_run_diagram_nodes(
+    project: Project, name: str, *, cluster: bool = False
+) -> list[DiagramNode]:
+    """Return the nodes of a run as the picture has them; name, cluster: as for describe_run."""
+    if not cluster and is_local_run(project, name):
+        return read_local_diagram_nodes(project, name)
+    from fftasks.report.cluster_run_content import list_cluster_diagram_nodes
+
+    return list_cluster_diagram_nodes(
+        project, _find_cluster_run(project, name, cluster=cluster), {}
+    )
+
+
+def _find_cluster_run(project: Project, name: str, *, cluster: bool) -> ClusterRun:
+    """Return a run on the cluster; raise ToolError, which says where else was looked."""
+    from fftasks.report.run_status import resolve_run as find_there
+
+    try:
+        return find_there(project, name)
+    except ToolError as error:
+        if cluster:
+            raise
+        last = max(list_local_runs(project.folder), default="")
+        here = f"no run here begins with {name!r}{f', the last one is {last}' if last else ''}"
+        raise type(error)(error.attempted, found=[here, *error.found], tip=error.tip) from error
+
+
+def _describe_cluster_run(project: Project, name: str, *, cluster: bool) -> dict[str, Any]:
+    from fftasks.kfp.client import get_run_url
+    from fftasks.report import cluster_run_content as there
+    from fftasks.report.cluster_run_content import add_executions, collect_node_displays
+
+    run = _find_cluster_run(project, name, cluster=cluster)
+    shown, notice = collect_node_displays(project, run)
+    run = add_executions(run)
+    name = f"{run.name} " if project.settings.report.previews else "run "
+    return make_page_content(
+        f"{project.root.name}: {name}{run.run_id[:8]}",
+        there.make_cluster_page_run(run, get_run_url(project.settings.kfp, run.run_id)),
+        there.make_cluster_page_tasks(project, run, shown),
+        items=there.list_cluster_diagram_nodes(project, run, shown),
+        render=render_svg_or_empty,
+        history=there.list_earlier_cluster_runs(project, run),
+        privacy=find_privacy(project),
+        written=there.list_cluster_literal_names(project, run),
+        notice="\n".join(filter(None, [notice, *there.list_notices(project, run)])),
+    )
+
+
+def describe_local_run(project: Project, name: str) -> dict[str, Any]:
+    """Return the content of the page of a local run, the last one for "".
+
+    Raises StoreError if there is none.
+    """
+    run = read_local_run(project.folder, find_local_run(project.folder, name))
+    past = read_earlier_local_runs(project, run.identity)
+    nodes = read_run_graph(project.folder, run)
+    states = list_node_states_of_run(run, nodes)
+    inner = {other for node in nodes.values() for other in node["upstream"]}
+    rows = [make_local_page_run(one, past[: number + 1], inner) for number, one in enumerate(past)]
+    return make_page_content(
+        f"{project.root.name}: run {run.identity}",
+        rows[-1],
+        make_local_page_tasks(project, run, past, states),
+        items=make_diagram_nodes(nodes, states),
+        render=render_svg_or_empty,
+        history=rows[::-1],
+        privacy=find_privacy(project),
+        written=list_literal_names(nodes) | list_class_names(project),
+    )
+
+
+def find_privacy(project: Project) -> Privacy:
+    """Return what the project's pages must not show."""
+    return Privacy(tuple(dict.fromkeys(_list_secrets(project))), project.settings.report.previews)
+
+
+def _list_secrets(project: Project) -> Iterator[str]:
+    settings = (secret for _, secret in list_secret_settings(project.settings))
+    yield from (secret for secret in settings if len(secret) >= _MIN_SECRET_LENGTH)
+    yield from list_secret_variables(os.environ).values()
+
+
+@functools.lru_cache(maxsize=8)  # the board asks again and again
+def render_svg_or_empty(dot: str) -> str:
+    """Return the picture as SVG, or "" where it cannot be drawn: a page is worth more than its picture."""
+    from fftasks.report.diagram import render_dot
+
+    try:
+        svg = render_dot(dot, "svg").decode()
+    except ToolError:
+        return ""
+    return svg[svg.index("<svg") :]

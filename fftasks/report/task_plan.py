@@ -1,0 +1,120 @@
+"""What a run would do, and why, before it is done. It changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from fftasks.cache.fingerprint import find_cached_record, list_fingerprint_inputs, list_node_reasons
+from fftasks.errors import FFTasksError
+from fftasks.image.builders import find_missing_images
+from fftasks.pipeline.stages import plan_stage
+from fftasks.pipeline.workflow_stages import list_references
+from fftasks.project import BUILT_TOGETHER, STAGE_NEEDS, Project
+from fftasks.records import Record, read_record
+
+STAGES = tuple(STAGE_NEEDS)
+_SHARED = STAGES[:3]
+
+
+@dataclass(frozen=True)
+class PlannedTask:
+    """What will become of one task.
+
+    name: of the task, as doit has it; runs: whether it will be made
+    reasons: why, in a sentence each
+    code, settings: for a node, what its code consists of, and what is set for it, with the place
+    """
+
+    name: str
+    runs: bool
+    reasons: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the forecast as JSON."""
+        shown = {"code": self.code, "settings": self.settings}
+        return {"task": self.name, "runs": self.runs, "reasons": self.reasons, **shown}
+
+
+def list_required_stages(wanted: Iterable[str]) -> list[str]:
+    """Return some stages and all stages that are made with them or before, in the order of NEEDS."""
+    needed = set(wanted)
+    for stage in reversed(STAGES):
+        if stage in needed:
+            needed.update(STAGE_NEEDS[stage], BUILT_TOGETHER.get(stage, ()))
+    return [stage for stage in STAGES if stage in needed]
+
+
+def plan_nodes(project: Project, wanted: set[str] | None = None) -> list[PlannedTask]:
+    """Return what will become of the nodes, upstream first; of those that are wanted, and all they need."""
+    labels = list(project.nodes) if wanted is None else project.list_needed(wanted)
+    records: dict[str, Record] = {}
+    return [_plan_node(project, label, records) for label in labels]
+
+
+def plan_stages(project: Project, *wanted: str) -> list[PlannedTask]:
+    """Return what will become of some stages and all that they need."""
+    forecasts: dict[str, PlannedTask] = {}
+    for stage in list_required_stages(wanted):
+        for workflow in ("",) if stage in _SHARED else tuple(project.workflows):
+            name = f"{stage}:{workflow}" if workflow else stage
+            forecasts[name] = _plan_stage(project, stage, workflow, forecasts)
+    return list(_check_registry(project, forecasts).values())
+
+
+def _check_registry(project: Project, forecasts: dict[str, PlannedTask]) -> dict[str, PlannedTask]:
+    """Add what submitting will find out: that images it needs are gone."""
+    for workflow in project.workflows:
+        names = [f"pins:{workflow}", f"submit:{workflow}"]
+        if [forecasts[n].runs for n in names if n in forecasts] == [False, True]:
+            references = list_references(project, workflow)
+            gone = find_missing_images(project, references, wait=False)
+            what = (
+                "image was"
+                if len(references) == 1
+                else f"{len(gone)} of {len(references)} images were"
+            )
+            reason = f"{what} removed from the registry"
+            if gone:
+                forecasts[names[0]] = PlannedTask(names[0], True, (reason,))
+    return forecasts
+
+
+def _plan_node(project: Project, label: str, records: dict[str, Record]) -> PlannedTask:
+    node = project.nodes[label]
+    code, settings = tuple(node.pieces), project.find_node_settings(node.content)
+    shown = tuple(settings.describe())
+    waiting = [other for other in node.upstream if other not in records]
+    if waiting:
+        return PlannedTask(
+            label, True, tuple(f"{other} will run" for other in waiting), code, shown
+        )
+    ids = dict(zip(node.content["upstream"], node.upstream, strict=True))
+    upstream = {identity: records[other] for identity, other in ids.items()}
+    inputs = list_fingerprint_inputs(node.content, upstream, project.data, settings)
+    record = find_cached_record(node.content, inputs, project.store, keep=False)
+    if record is not None:
+        records[label] = record
+        return PlannedTask(label, False, (), code, shown)
+    pieces = project.list_pieces(label)
+    reasons = list_node_reasons(node.content, inputs, project.store, pieces)
+    return PlannedTask(label, True, tuple(reasons), code, shown)
+
+
+def _plan_stage(
+    project: Project, stage: str, workflow: str, before: dict[str, PlannedTask]
+) -> PlannedTask:
+    name = f"{stage}:{workflow}" if workflow else stage
+    step = plan_stage(project, stage, workflow)
+    needs = [n if n in _SHARED else f"{n}:{workflow}" for n in STAGE_NEEDS[stage]]
+    waiting = [other for other in needs if before[other].runs]
+    if waiting:
+        return PlannedTask(name, True, tuple(f"{other} will run" for other in waiting))
+    try:
+        reasons = step.list_reasons(read_record(step.path))
+    except FFTasksError as error:
+        reasons = [error.attempted]
+    return PlannedTask(name, bool(reasons), tuple(reasons))

@@ -1,0 +1,235 @@
+"""The entry point, `python -m fftasks.runner`, here and in the container; start.py starts it.
+
+FFFUNCTION=<node>         run this node
+FFFUNCTION=<group>        run the nodes of --nodes
+  --executor-input JSON   inputs and outputs as Kubeflow Pipelines' launcher gives them
+  --job                   inputs and outputs from a JSON line on standard input
+--check                   look through the nodes of a file, and run none
+--try                     import all workflow files and find all nodes, as a pod would
+--show PATH               print the repr of an artifact
+  --json                  its type and value as well
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from fftasks.api.node import Node, number_inputs
+from fftasks.api.workflow_graph import Workflow, building
+from fftasks.errors import FFTasksError, WorkflowError, escape_controls
+from fftasks.runner.artifact import read_artifact
+from fftasks.runner.child_process import Tell
+from fftasks.runner.executor_input import read_job, write_outputs
+from fftasks.runner.group import NodeFailure
+from fftasks.runner.image_check import check_manifest
+from fftasks.runner.job import Job, Report, debug, describe_error, describe_result, run_job
+from fftasks.runner.pod import FAILED, IMPORTED, Failure, PodUnit, print_failure, run_pod
+from fftasks.runner.scheduler import Means, read_means
+from fftasks.runner.source import CheckedModules, add_import_paths, find_node, import_workflows
+from fftasks.runner.task import parse_members
+from fftasks.runner.worker import redirect_output, take_stdout
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run what the arguments and FFFUNCTION say; return the exit code."""
+    arguments = _parse(argv)
+    try:
+        with building():  # reading a result may import a file of the user's that starts a workflow
+            return _run(arguments)
+    except FFTasksError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m fftasks.runner", description=__doc__)
+    parser.add_argument("--root", default=".", help="the project's folder")
+    parser.add_argument("--file", default="", help="the file that builds the workflow")
+    parser.add_argument("--workflow", default="", help="the workflow's name")
+    parser.add_argument("--node", default="", help="the node's name, the same as FFFUNCTION")
+    parser.add_argument("--nodes", default="", help="the nodes of a group, see members.py")
+    parser.add_argument("--only", default="", help="of a group, a node: it, and what it needs")
+    parser.add_argument("--kept", default="", help="what the values that are kept were made for")
+    parser.add_argument("--fingerprint", default="", help="what the image must have been made for")
+    parser.add_argument("--executor-input", default="", help="Kubeflow Pipelines' ExecutorInput")
+    parser.add_argument("--pdb", action="store_true", help="debug what the node's function raises")
+    parser.add_argument("--job", action="store_true", help="read a job from standard input")
+    parser.add_argument("--check", action="store_true", help="look through the nodes of a file")
+    parser.add_argument(
+        "--try", dest="tries", action="store_true", help="import all workflows, find all nodes"
+    )
+    parser.add_argument("--show", default="", help="print the repr of an artifact")
+    parser.add_argument("--json", action="store_true", help="print what it is as JSON")
+    return parser.parse_args(argv)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    root = Path(arguments.root).resolve()
+    if arguments.show:
+        return _show(root, arguments)
+    if arguments.tries or arguments.check:
+        return _try(root) if arguments.tries else _check(root, arguments)
+    if arguments.job:
+        return _run_local(root, arguments)
+    try:
+        return _run_pod(root, arguments)
+    except FFTasksError as error:  # of what is looked at before anything is run
+        if arguments.pdb:
+            raise
+        name = arguments.node or os.environ.get("FFFUNCTION", "")
+        report = describe_error(name, error)
+        print_failure(Failure(name, report.reason), report.error)
+        return error.exit_code
+
+
+def _run_pod(root: Path, arguments: argparse.Namespace) -> int:
+    """Run what a container was started for, in a process of its own unless it is to be debugged."""
+    _print_at_once()
+    name = _get_function(arguments.node)
+    members = parse_members(arguments.nodes).nodes if arguments.nodes else (name,)
+    if arguments.fingerprint:  # before anything of the user's is imported
+        check_manifest(root, arguments.workflow, members, arguments.fingerprint)
+    run = _run_task if arguments.nodes else _run_node
+    if arguments.pdb:
+        report = run(root, arguments, lambda *_: None, Means())
+        if report.error:
+            print(report.error, file=sys.stderr)
+        return 1 if report.error else 0
+    means = read_means()
+
+    def run_in_child(tell: Tell) -> Report:
+        return run(root, arguments, tell, means)
+
+    is_group = len(members) > 1
+    shown = name if is_group else members[0]
+    unit = PodUnit(shown, run_in_child, arguments.file, is_group=is_group)
+    return run_pod(unit, means)
+
+
+def _print_at_once() -> None:
+    """Let whoever reads a pod's log see each line when it is printed, and in its place among errors."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+
+
+def _show(root: Path, arguments: argparse.Namespace) -> int:
+    add_import_paths(root, arguments.file)
+    with take_stdout() as answers, open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), 1)  # what the user's modules print when they are imported
+        result = read_artifact(Path(arguments.show))
+        text = json.dumps(describe_result(result)) if arguments.json else repr(result)
+        if answers.isatty():
+            text = escape_controls(text)
+        answers.write(text.encode("utf-8", "backslashreplace") + b"\n")
+    return 0
+
+
+def _try(root: Path) -> int:
+    from fftasks.runner.image_check import try_workflows
+
+    with take_stdout() as answers:  # what the user's modules print goes elsewhere
+        problems = try_workflows(root, os.environ.get("FFWORKFLOWS", "").split(":"))
+        answers.write(json.dumps(problems).encode())
+    return 0
+
+
+def _run_task(root: Path, arguments: argparse.Namespace, tell: Tell, means: Means) -> Report:
+    from fftasks.runner.task import Task, choose_needed, run_task
+
+    members = parse_members(arguments.nodes)
+    workflows = _import_workflows(root, arguments)
+    tell(IMPORTED)
+    chosen = [w for w in workflows if arguments.workflow in ("", w.name)]
+    nodes = {node.name: node for workflow in chosen for node in workflow.nodes}
+    for name in members.nodes:
+        if name not in nodes:  # an error that lists the names there are
+            find_node(workflows, arguments.workflow or None, name)
+    is_single = len(members.nodes) == 1
+    if arguments.only:
+        members = choose_needed(members, arguments.only, nodes)
+    group = _get_function(arguments.node)
+    task = Task(group, members, arguments.fingerprint, arguments.kept, is_single)
+    examine = (arguments.only or members.nodes[-1], debug) if arguments.pdb else None
+    try:
+        run_task(
+            task, nodes, json.loads(arguments.executor_input), means, tell=tell, examine=examine
+        )
+    except NodeFailure as failure:
+        tell(FAILED, failure.node)
+        return describe_error(group, failure)
+    return Report({})
+
+
+def _check(root: Path, arguments: argparse.Namespace) -> int:
+    from fftasks.runner.image_check import check_file  # here: no node needs it
+
+    with take_stdout() as answers, open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), 1)
+        answers.write(json.dumps(check_file(root, arguments.file)).encode())
+    return 0
+
+
+def _find_node(root: Path, arguments: argparse.Namespace) -> Node:
+    name = _get_function(arguments.node)
+    return find_node(_import_workflows(root, arguments), arguments.workflow or None, name)
+
+
+def _import_workflows(root: Path, arguments: argparse.Namespace) -> list[Workflow]:
+    # an image knows its workflow files, so that FFFUNCTION alone is enough
+    files = [arguments.file] if arguments.file else os.environ.get("FFWORKFLOWS", "").split(":")
+    if files == [""]:
+        raise WorkflowError(
+            "which file builds the workflow?", tip="--file FILE, or set FFWORKFLOWS"
+        )
+    workflow = arguments.workflow or None
+    return [found for file in files for found in import_workflows(root, file, workflow)]
+
+
+def _get_function(node: str) -> str:
+    name = os.environ.get("FFFUNCTION", "")
+    if name and node and name != node:
+        raise WorkflowError(f"FFFUNCTION is {name!r} and --node is {node!r}: they must be the same")
+    if not (name or node):
+        raise WorkflowError("which node? FFFUNCTION is not set", tip="FFFUNCTION=<name of a node>")
+    return name or node
+
+
+def _run_local(root: Path, arguments: argparse.Namespace) -> int:
+    question = json.loads(sys.stdin.buffer.readline())
+    job = Job(**question["job"])
+    checked = CheckedModules(root, question["files"])
+    with take_stdout() as answers:
+        if job.log:
+            redirect_output(job.log, is_new=not job.is_retry)
+        node = _find_node(root, arguments)
+        answers.write(json.dumps(run_job(node, job, checked)._asdict()).encode())
+    return 0
+
+
+def _run_node(root: Path, arguments: argparse.Namespace, tell: Tell, _means: Means) -> Report:
+    node = _find_node(root, arguments)
+    tell(IMPORTED)
+    if not arguments.executor_input:
+        inputs = ", ".join(number_inputs(node)) or "none"
+        raise WorkflowError(
+            f"{node.name}: --executor-input is missing", found=[f"inputs of the node: {inputs}"]
+        )
+    document = json.loads(arguments.executor_input)
+    with tempfile.TemporaryDirectory(prefix="fftasks-") as folder:
+        job = read_job(document, node)._replace(pages=folder)
+        report = run_job(node, job, examine=debug if arguments.pdb else None)
+        if report.error:  # whoever examines it has seen the rest
+            error = report.error.partition("\n")[0] if arguments.pdb else report.error
+            return Report({}, error=error, reason=report.reason)
+        write_outputs(document, node, report, Path(folder))
+    return Report({})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""Inputs that no node of ours wrote: the outputs of other people's components, as files or folders.
+
+An artifact of fftasks is known by its first bytes. What the function gets of anything else is decided by the
+annotation of its argument, and nothing is ever unpickled:
+
+annotation                        what the function gets
+pathlib.Path, os.PathLike         the path of the file or folder
+str                               the file's text, which must be UTF-8
+bytes                             the file's content
+bool, int, float, list, dict      the JSON value in the file, of this type; an int does for float
+none, Any, object                 JSON if the file is JSON, else text if it is UTF-8, else its path
+several, such as str | None       the first of them that the file has a value for
+any other                         an error: the function has to read a Path itself
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import inspect
+import json
+import os
+import pathlib
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fftasks.api.node import Node, Result, number_inputs
+from fftasks.errors import NodeError
+from fftasks.runner.artifact import MAGIC
+from fftasks.runner.artifact import MAGIC_PACK as PACK_MAGIC
+
+_OPTIONS = (
+    "annotate it as pathlib.Path, str, bytes, or a type of JSON: bool, int, float, list, dict"
+)
+_JSON: dict[Any, tuple[type, ...]] = {
+    bool: (bool,),
+    int: (int,),
+    float: (float, int),
+    list: (list,),
+    dict: (dict,),
+    collections.abc.Sequence: (list,),
+    collections.abc.MutableSequence: (list,),
+    collections.abc.Mapping: (dict,),
+    collections.abc.MutableMapping: (dict,),
+}
+_NONE = inspect.Parameter.empty  # no annotation
+_MAX_SHOWN = 60
+
+
+class _NoValueError(Exception):
+    """A file has no value of a type; the message says what was found instead."""
+
+
+def is_foreign(path: str) -> bool:
+    """Tell whether a file or folder is no artifact of fftasks; False for a path where nothing is."""
+    if os.path.isdir(path):  # noqa: PTH112 - a text
+        return True
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - a text
+            return file.read(len(MAGIC)) not in (MAGIC, PACK_MAGIC)
+    except FileNotFoundError:
+        return False
+
+
+def read_foreign(node: Node, name: str, path: str) -> Any:
+    """Return what a node's function gets for an input that is no artifact of fftasks.
+
+    Args:
+        node: Node that takes the input.
+        name: Name of the input, as number_inputs gives it.
+        path: Where KFP's launcher put the file or folder.
+
+    Returns:
+        The path, or the value in the file; see the table above.
+
+    Raises:
+        NodeError: The annotation asks for a value that the file does not have.
+    """
+    if node.after is not None and name == "self":
+        raise NodeError(
+            f"{node.name}: the object of the method {node.qualname}() must come from a component of fftasks",
+            found=[f"at {path}: {_describe(Path(path))}"],
+            tip="connect this input with the component that creates the object, or with the call before",
+        )
+    annotation = _find_annotation(node, name)
+    problems: list[str] = []
+    for kind in _list_kinds(annotation):
+        found, value = _try_kind(kind, Path(path), problems)
+        if found:
+            return value
+    raise NodeError(
+        f"{node.name}: cannot convert the file of input {name!r} to the type that the function takes",
+        found=[
+            f"the argument is annotated as {_spell(annotation)}",
+            *dict.fromkeys(problems),
+            f"at {path}: {_describe(Path(path))}",
+        ],
+        tip=f"{_OPTIONS}; without an annotation, it gets JSON, text or a path, whichever fits first",
+    )
+
+
+def _try_kind(kind: Any, path: Path, problems: list[str]) -> tuple[bool, Any]:
+    """Return whether a file has a value of a type, and the value; note the problem if it has none."""
+    try:
+        return True, _read_as(kind, path)
+    except _NoValueError as error:
+        problems.append(str(error))
+        return False, None
+
+
+def _find_annotation(node: Node, name: str) -> Any:
+    """Return the annotation of the first argument that is an input as a whole, _NONE if there is none."""
+    needed = number_inputs(node)[name]
+    for argument, value in node.arguments.items():
+        if isinstance(value, Result) and value.node is needed.node and not value.path:
+            parameter = node.find_parameter(argument)
+            return _NONE if parameter is None else _resolve(node.callee, parameter)
+    return _NONE
+
+
+def _resolve(func: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """Return an annotation as an object; one in quotes whose names are not defined stays a string."""
+    found = parameter.annotation
+    owner = inspect.unwrap(func)
+    module = sys.modules.get(getattr(owner, "__module__", ""))
+    for _ in range(2):  # a file with the future import may have quotes as well
+        if not isinstance(found, str):
+            break
+        try:
+            found = eval(found, dict(vars(module)))  # noqa: S307 - the user's own annotation
+        except Exception:  # noqa: BLE001 - what it names may be imported for type checkers only
+            break
+    return found
+
+
+def _list_kinds(annotation: Any) -> Iterator[Any]:
+    """Yield the types that an annotation stands for, without the parameters of generic ones."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        yield from _list_kinds(typing.get_args(annotation)[0])
+    elif origin in (typing.Union, types.UnionType):
+        for one in typing.get_args(annotation):
+            if one is not type(None):
+                yield from _list_kinds(one)
+    else:
+        yield annotation if origin is None else origin
+
+
+def _read_as(kind: Any, path: Path) -> Any:
+    if kind in (_NONE, Any, object):
+        return _read_freely(path)
+    if kind is os.PathLike:
+        return path
+    if isinstance(kind, type) and issubclass(kind, pathlib.PurePath):
+        return kind(path)
+    if kind is bytes:
+        return _read_bytes(path)
+    if kind is str:
+        return _read_text(path)
+    if kind not in _JSON:
+        raise _NoValueError(f"fftasks cannot create a {_spell(kind)} from a file: take a Path")
+    value = _read_json(path)
+    if type(value) not in _JSON[kind]:
+        found = f"the file has a JSON value of type {type(value).__name__}"
+        raise _NoValueError(f"{found}, expected {_spell(kind)}")
+    return float(value) if kind is float else value
+
+
+def _read_freely(path: Path) -> Any:
+    try:
+        return _read_json(path)
+    except _NoValueError:
+        pass
+    try:
+        return _read_text(path)
+    except _NoValueError:
+        return path
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(_read_text(path), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise _NoValueError(f"invalid JSON: {error}") from error
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not valid JSON")
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return _read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise _NoValueError(f"not UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def _read_bytes(path: Path) -> bytes:
+    if path.is_dir():
+        raise _NoValueError("it is a folder")
+    return path.read_bytes()
+
+
+def _describe(path: Path) -> str:
+    """Return what stands at a path: a folder with so many entries, or so many bytes and their beginning."""
+    if path.is_dir():
+        return f"a folder with {len(list(path.iterdir()))} entries"
+    with path.open("rb") as file:
+        begin = file.read(_MAX_SHOWN)
+    size = path.stat().st_size
+    return f"a file of {size} bytes" + (f" that begins with {begin!r}" if begin else "")
+
+
+def _spell(kind: Any) -> str:
+    if kind is _NONE:
+        return "nothing"
+    return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")

@@ -1,1 +1,0 @@
-"""What runs one node, here and in the container: the standard library is enough for it."""

@@ -1,0 +1,1 @@
+"""Recognition of secrets in files, settings and values."""

@@ -1,0 +1,81 @@
+"""Names of nodes on doit's command line.
+
+What nodes gave before: is it there, is it still right, what was it made with. It changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from doit.exceptions import InvalidCommand
+
+from fftasks.cache.fingerprint import find_cached_record, list_fingerprint_inputs, redact_values
+from fftasks.errors import StoreError, suggest_name
+from fftasks.project import Project
+from fftasks.records import Record, read_record
+
+_SPECIAL_CHARACTERS = re.compile("[%=*]")
+
+
+def format_task_name(label: str) -> str:
+    """Return a node's name as doit takes it.
+
+    Without "=", which makes a variable on its command line, and "*", which makes a pattern.
+    """
+    if not _SPECIAL_CHARACTERS.search(label):
+        return label
+    return _SPECIAL_CHARACTERS.sub(lambda match: f"%{ord(match[0]):02X}", label)
+
+
+def find_node_label(project: Project, name: str) -> str | None:
+    """Return the label of the node that is meant by a name on doit's command line."""
+    if name in project.nodes:
+        return name
+    return next((label for label in project.nodes if name == format_task_name(label)), None)
+
+
+def parse_node_name(project: Project, name: str) -> str:
+    """Return the label of the node that is meant; raise InvalidCommand with the nearest name if none is."""
+    label = find_node_label(project, name)
+    if label is None:
+        hint = suggest_name(name, project.nodes) or f"nodes: {', '.join(project.nodes)}"
+        raise InvalidCommand(f"there is no node {name!r}; {hint}")
+    return label
+
+
+def is_node_up_to_date(project: Project, label: str) -> bool:
+    """Tell whether a node and all that it needs are up to date."""
+    try:
+        wanted = project.list_needed({label})
+        return all(project.read_node(one)["inputs"] == project.list_inputs(one) for one in wanted)
+    except StoreError:
+        return False
+
+
+def look_up_node(project: Project, label: str) -> Record | None:
+    """Return the record of a node if a run would run nothing for it."""
+    records: dict[str, Record] = {}
+    for one in project.list_needed({label}):
+        node = project.nodes[one]
+        pairs = zip(node.content["upstream"], node.upstream, strict=True)
+        upstream = {identity: records[other] for identity, other in pairs}
+        settings = project.find_node_settings(node.content)
+        inputs = list_fingerprint_inputs(node.content, upstream, project.data, settings)
+        record = find_cached_record(node.content, inputs, project.store, keep=False)
+        if record is None:
+            return None
+        records[one] = record
+    return records[label]
+
+
+def list_differing_parameters(project: Project, label: str) -> dict[str, Any]:
+    """Return the run parameters that a result was made with, where they are others now: name -> value."""
+    chosen: dict[str, Any] = {}
+    for one in project.list_needed({label}):
+        content = project.nodes[one].content
+        record = read_record(project.store.node_path(content["slug"]))
+        now = redact_values(content["values"])
+        made = record.get("values", {}) if record else {}
+        chosen |= {name: v for name, v in made.items() if name in now and v != now[name]}
+    return chosen
