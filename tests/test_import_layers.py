@@ -1,143 +1,116 @@
-"""The floors: imports go down only, also those inside functions."""
+"""The layers of the package: imports go down only, also those inside functions and for type checkers."""
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from importlinter.api import read_configuration
 
 import fftasks
 
 PACKAGE = Path(fftasks.__file__).parent
-PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "architecture.md"
-
-FLOORS = {
-    4: (
-        "tasks", "doit", "project", "label", "recall", "steps", "plan", "data", "commands",
-        "dropin", "results", "table", "terminal", "rehearsal", "cluster", "doctor", "overview", "page",
-    ),
-    3: (
-        "ports",
-    ),
-    2: (
-        "stages",
-    ),
-    1: (
-        "settings", "graph", "values", "closure", "constant", "distribution", "record", "store",
-        "state", "picture", "paths",
-    ),
-    0: (
-        "workflow", "runtime", "errors",
-    ),
-}  # fmt: skip
-FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
-ABOVE_ALL = 5  # fftasks/__init__.py: the public names of all floors
+REPOSITORY = Path(__file__).parents[1]
+PAGE = REPOSITORY / "docs" / "explanation" / "architecture.md"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"kfp", "docker", "numpy", "requests", "pandas", "rich", "fsspec", "urllib3"}
+IN_THE_IMAGE = {"__init__", "api", "runner", "errors", "state_folder", "records"}
 
 
-def find_floor(path):
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ABOVE_ALL if parts == ("__init__",) else FLOOR_OF[parts[0]]
+def find_top(path):
+    """Return the folder or module directly below fftasks/ that contains a file."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-def list_imports(tree, *, skip_types=True):
-    """Yield (module, at_top_level); imports for type checkers only do not count."""
-    types = {
-        child
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for child in ast.walk(node)
-    }
+def list_imports(path):
+    """Yield (module, is at the top level) for each import of a file."""
+    tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
-        if node in types and skip_types:
-            continue
         if isinstance(node, ast.Import):
             yield from ((alias.name, node in tree.body) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports hide the floor"
-            files = {path.with_suffix("") for path in MODULES}
-            folder = PACKAGE.joinpath(*node.module.split(".")[1:])
-            for alias in node.names:  # a name, or a module of the package
-                is_module = node.module.startswith("fftasks") and folder / alias.name in files
-                yield f"{node.module}.{alias.name}" if is_module else node.module, node in tree.body
+            assert node.level == 0, "relative imports hide the layer"
+            yield node.module, node in tree.body
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_imports_go_down_only(path):
-    floor = find_floor(path)
-    for module, _ in list_imports(ast.parse(path.read_text())):
-        top, _, rest = module.partition(".")
-        if top == "fftasks" and rest:
-            assert FLOOR_OF[rest.split(".")[0]] <= floor, f"{module} is on a higher floor"
+def read_layers():
+    """Return the layers of pyproject.toml, highest first, each as the names in it."""
+    contracts = read_configuration(str(REPOSITORY / "pyproject.toml"))["contracts_options"]
+    (contract,) = [one for one in contracts if one["type"] == "layers"]
+    return [re.split(r" *\| *", layer) for layer in contract["layers"]]
+
+
+def test_import_linter_finds_no_import_of_a_higher_layer_and_no_cycle():
+    program = Path(sys.executable).with_name("lint-imports")
+
+    done = subprocess.run(
+        [program, "--no-cache"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_folder_and_module_has_a_layer():
+    names = [name for layer in read_layers() for name in layer]
+
+    assert sorted(names) == sorted({find_top(path) for path in MODULES} - {"__init__"})
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_heavy_packages_are_imported_where_they_are_used(path):
-    tops = {m.partition(".")[0] for m, top in list_imports(ast.parse(path.read_text())) if top}
+    tops = {module.partition(".")[0] for module, at_top in list_imports(path) if at_top}
 
     assert not tops & HEAVY
 
 
-def test_the_lowest_floor_needs_the_standard_library_only():
-    import sys
-
-    for path in MODULES:
-        if find_floor(path) == 0:
-            tops = {
-                module.partition(".")[0] for module, _ in list_imports(ast.parse(path.read_text()))
-            }
-            assert tops <= sys.stdlib_module_names | {"fftasks", "cloudpickle"}, path
-
-
-def test_only_the_upper_floor_knows_doit():
-    for path in MODULES:
-        if find_floor(path) < 4:
-            assert not any(
-                m.partition(".")[0] == "doit" for m, _ in list_imports(ast.parse(path.read_text()))
-            )
+@pytest.mark.parametrize(
+    "path",
+    [path for path in MODULES if find_top(path) in IN_THE_IMAGE - {"__init__"}],
+    ids=lambda path: path.relative_to(PACKAGE).as_posix(),
+)
+def test_what_the_image_contains_needs_the_standard_library_and_cloudpickle_only(path):
+    optional = {"numpy", "pandas", "matplotlib", "scipy", "polars", "pyarrow", "sklearn", "torch"}
+    for module, at_top in list_imports(path):
+        top, _, rest = module.partition(".")
+        if top == "fftasks":
+            assert not rest or rest.split(".")[0] in IN_THE_IMAGE
+        elif top not in optional or at_top:
+            assert top in sys.stdlib_module_names | {"cloudpickle"}
 
 
-def test_every_module_has_a_floor():
-    names = {path.relative_to(PACKAGE).with_suffix("").parts[0] for path in MODULES} - {"__init__"}
-
-    assert names == set(FLOOR_OF)
-
-
-def test_there_are_no_cycles_of_modules():
-    graph = {}
-    for path in MODULES:
-        parts = ("fftasks", *path.relative_to(PACKAGE).with_suffix("").parts)
-        name = ".".join(parts).removesuffix(".__init__")
-        imported = (m for m, top in list_imports(ast.parse(path.read_text())) if top)
-        graph[name] = {m for m in imported if m.startswith("fftasks")}
-    done = set()
-
-    def visit(name, way):
-        assert name not in way, " -> ".join([*way[way.index(name) :], name])
-        if name not in done:
-            for other in graph.get(name, ()):
-                visit(other, [*way, name])
-            done.add(name)
-
-    for name in graph:
-        visit(name, [])
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_only_the_project_and_layers_above_it_import_doit(path):
+    order = [name for layer in read_layers() for name in layer]
+    if find_top(path) in order[order.index("project") + 1 :]:
+        assert not any(module.partition(".")[0] == "doit" for module, _ in list_imports(path))
 
 
-def test_the_page_about_the_code_names_each_module_on_its_floor():
-    told = {}
-    for number, text in re.findall(r"(?ms)^### (\d):.*?\n(.*?)(?=^##)", PAGE.read_text()):
-        cells = re.findall(r"(?m)^\| (`.*?) \|", text)
-        told[int(number)] = {n.strip("/") for c in cells for n in re.findall(r"`(.*?)`", c)}
+def test_file_names_are_distinct():
+    commands = PACKAGE / "cli"
+    names = [p.name for p in MODULES if p.parent != commands and not p.name.startswith("__")]
 
-    for floor, names in FLOORS.items():
-        assert told[floor] == set(names), f"floor {floor} of {PAGE.name}"
+    assert sorted(names) == sorted(set(names))
+
+
+def test_the_page_about_the_code_shows_the_layers_in_their_order():
+    rows = re.findall(r"(?m)^\| (\d+) \| `([a-z_]+)(?:/|\.py)` \|", PAGE.read_text())
+    shown = {}
+    for number, name in rows:
+        shown.setdefault(int(number), set()).add(name)
+
+    assert [shown[n] for n in sorted(shown)] == [set(layer) for layer in reversed(read_layers())]
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(re.findall(r"`([a-z_]+/[a-z_/]*(?:\.\w+)?|\w+\.py)`", PAGE.read_text())))
+    "name",
+    sorted(
+        set(re.findall(r"`([a-z_]+/[a-z_/]*(?:\.\w+)?|\w+\.py)`", PAGE.read_text()))
+        - {"config/prod.yaml"}  # a file of a user
+    ),
 )
-def test_a_file_that_the_page_names_is_there(name):
-    paths = [root / name for root in (PACKAGE, PACKAGE.parent)]
+def test_a_file_that_the_page_names_exists(name):
+    paths = [root / name for root in (PACKAGE, REPOSITORY)]
 
     assert any(path.exists() or path.with_suffix(".py").exists() for path in paths)
