@@ -12,8 +12,8 @@ def task_test():
 
 
 def task_lint():
-    """Check the style."""
-    return {"actions": ["ruff check", "ruff format --check"], "verbosity": 2}
+    """Check the style, and that imports go down the layers."""
+    return {"actions": ["ruff check", "ruff format --check", "lint-imports"], "verbosity": 2}
 
 
 def task_types():
