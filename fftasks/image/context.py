@@ -319,7 +319,7 @@ def plan_context(project: Project) -> Stage:
     settings = project.settings.context
     folder = (project.root / settings.folder).resolve()
     path, target = project.record_path("context"), project.folder / "context"
-    log = project.folder / "logs" / "stage.txt"
+    log = project.folder / "logs" / "context.stage.txt"
 
     def make() -> Record:
         record = copy_context(folder, target, settings)
