@@ -24,13 +24,13 @@ from fftasks.api.node import Node, number_inputs
 from fftasks.api.workflow_graph import Workflow, building
 from fftasks.errors import FFTasksError, WorkflowError, escape_controls
 from fftasks.runner.artifact import read_artifact
-from fftasks.runner.child_process import Tell
+from fftasks.runner.child_process import SendMessage
 from fftasks.runner.executor_input import read_job, write_outputs
 from fftasks.runner.group import NodeFailure
 from fftasks.runner.image_check import check_manifest
-from fftasks.runner.job import Job, Report, debug, describe_error, describe_result, run_job
+from fftasks.runner.job import Job, Report, start_debugger, describe_error, describe_result, run_job
 from fftasks.runner.pod import FAILED, IMPORTED, Failure, PodUnit, print_failure, run_pod
-from fftasks.runner.scheduler import Means, read_means
+from fftasks.runner.scheduler import PodResources, read_pod_resources
 from fftasks.runner.source import CheckedModules, add_import_paths, find_node, import_workflows
 from fftasks.runner.task import parse_members
 from fftasks.runner.worker import redirect_output, take_stdout
@@ -97,13 +97,13 @@ def _run_pod(root: Path, arguments: argparse.Namespace) -> int:
         check_manifest(root, arguments.workflow, members, arguments.fingerprint)
     run = _run_task if arguments.nodes else _run_node
     if arguments.pdb:
-        report = run(root, arguments, lambda *_: None, Means())
+        report = run(root, arguments, lambda *_: None, PodResources())
         if report.error:
             print(report.error, file=sys.stderr)
         return 1 if report.error else 0
-    means = read_means()
+    means = read_pod_resources()
 
-    def run_in_child(tell: Tell) -> Report:
+    def run_in_child(tell: SendMessage) -> Report:
         return run(root, arguments, tell, means)
 
     is_group = len(members) > 1
@@ -131,15 +131,15 @@ def _show(root: Path, arguments: argparse.Namespace) -> int:
 
 
 def _try(root: Path) -> int:
-    from fftasks.runner.image_check import try_workflows
+    from fftasks.runner.image_check import find_import_errors
 
     with take_stdout() as answers:  # what the user's modules print goes elsewhere
-        problems = try_workflows(root, os.environ.get("FFWORKFLOWS", "").split(":"))
+        problems = find_import_errors(root, os.environ.get("FFWORKFLOWS", "").split(":"))
         answers.write(json.dumps(problems).encode())
     return 0
 
 
-def _run_task(root: Path, arguments: argparse.Namespace, tell: Tell, means: Means) -> Report:
+def _run_task(root: Path, arguments: argparse.Namespace, tell: SendMessage, means: PodResources) -> Report:
     from fftasks.runner.task import Task, choose_needed, run_task
 
     members = parse_members(arguments.nodes)
@@ -155,7 +155,7 @@ def _run_task(root: Path, arguments: argparse.Namespace, tell: Tell, means: Mean
         members = choose_needed(members, arguments.only, nodes)
     group = _get_function(arguments.node)
     task = Task(group, members, arguments.fingerprint, arguments.kept, is_single)
-    examine = (arguments.only or members.nodes[-1], debug) if arguments.pdb else None
+    examine = (arguments.only or members.nodes[-1], start_debugger) if arguments.pdb else None
     try:
         run_task(
             task, nodes, json.loads(arguments.executor_input), means, tell=tell, examine=examine
@@ -212,7 +212,7 @@ def _run_local(root: Path, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _run_node(root: Path, arguments: argparse.Namespace, tell: Tell, _means: Means) -> Report:
+def _run_node(root: Path, arguments: argparse.Namespace, tell: SendMessage, _means: PodResources) -> Report:
     node = _find_node(root, arguments)
     tell(IMPORTED)
     if not arguments.executor_input:
@@ -223,7 +223,7 @@ def _run_node(root: Path, arguments: argparse.Namespace, tell: Tell, _means: Mea
     document = json.loads(arguments.executor_input)
     with tempfile.TemporaryDirectory(prefix="fftasks-") as folder:
         job = read_job(document, node)._replace(pages=folder)
-        report = run_job(node, job, examine=debug if arguments.pdb else None)
+        report = run_job(node, job, examine=start_debugger if arguments.pdb else None)
         if report.error:  # whoever examines it has seen the rest
             error = report.error.partition("\n")[0] if arguments.pdb else report.error
             return Report({}, error=error, reason=report.reason)

@@ -21,7 +21,7 @@ from fftasks.runner.process import (
     describe_end,
     end_tree,
     format_message,
-    read_memory,
+    read_memory_state,
     terminate_tree,
 )
 from fftasks.runner.worker import reseed
@@ -37,8 +37,8 @@ _PATIENCE_S = (
 _LOOK_S = 0.005
 _IDLE_S = 0.2
 
-Tell = Callable[..., None]  # sends a message to the parent: a word, and what belongs to it
-Run = Callable[[Tell], Report]
+SendMessage = Callable[..., None]  # sends a message to the parent: a word, and what belongs to it
+Run = Callable[[SendMessage], Report]
 _pipes: set[int] = (
     set()
 )  # the pipes of this process to others, which its own children shall not have
@@ -74,7 +74,7 @@ class Child:
         self._report: Report | None = None
         self._line = b""
         self._look_s = _IDLE_S
-        self._memory = read_memory()
+        self._memory = read_memory_state()
         report, report_end = os.pipe()
         printed, printed_end = (-1, -1) if is_alone else os.pipe()
         sys.stdout.flush()
@@ -158,7 +158,7 @@ class Child:
         report, code = self._report, self.exit_code or 0
         if report is not None and not report.error and code == 0:
             return report
-        now = read_memory()
+        now = read_memory_state()
         memory = now.describe_kill(self._memory)
         if report is not None and report.error:
             if not now.has_killed_since(self._memory):

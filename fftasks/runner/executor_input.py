@@ -78,7 +78,7 @@ def _is_same(value: Any, template: Any) -> bool:
     return isinstance(value, str) and isinstance(template, str) and value == template
 
 
-def fit(name: str, value: Any, default: Any) -> Any:
+def restore_parameter(name: str, value: Any, default: Any) -> Any:
     """Return the value of a run parameter with the types of its default.
 
     Raises ParameterError if it is of another type.
@@ -135,7 +135,7 @@ def read_job(document: Mapping[str, Any], node: Node) -> Job:
             parameters[name] = restore(value, node.arguments[name])
             continue
         parameter = pending[name]
-        fitting = fit(parameter.name, value, parameter.default)
+        fitting = restore_parameter(parameter.name, value, parameter.default)
         if isinstance(node.arguments.get(name), Pending):
             parameters[name] = fitting
         else:
@@ -178,16 +178,16 @@ def write_outputs(document: Mapping[str, Any], node: Node, report: Report, pages
         elif file in report.pages:
             metadata["result"] |= _read_numbers(pages / file)
             print(_HINT.format(node=node.name, kind=kind))
-    write_answer(document, metadata)
+    write_output_file(document, metadata)
 
 
 def describe_value(report: Report, output: str) -> dict[str, Any]:
     """Return what metadata have of an output: its type and shape; of a result, its beginning and its time."""
-    told: dict[str, Any] = {k: shorten(v) for k, v in report.traits.get(output, {}).items()}
+    told: dict[str, Any] = {k: shorten_metadata(v) for k, v in report.traits.get(output, {}).items()}
     if output == "result":
-        told["preview"] = shorten(report.previews.get("", ""))
+        told["preview"] = shorten_metadata(report.previews.get("", ""))
         told["seconds"] = round(report.seconds, 3)
-    return hide(told)
+    return limit_metadata(told)
 
 
 def describe_digest(digest: str) -> dict[str, str]:
@@ -196,7 +196,7 @@ def describe_digest(digest: str) -> dict[str, str]:
     return {DIGEST: shorten_digest(digest)} if is_wanted else {}
 
 
-def hide(told: Mapping[str, Any]) -> dict[str, Any]:
+def limit_metadata(told: Mapping[str, Any]) -> dict[str, Any]:
     """Return as much of what is told of a value as the environment lets be told."""
     level = os.environ.get(PREVIEW, "")
     if level in (NAME_ONLY, BARE):
@@ -223,7 +223,7 @@ def _read_numbers(file: Path) -> dict[str, Any]:
     return {f"metric {name}"[:_MAX_SHOWN]: value for name, value in numbers}
 
 
-def shorten(text: str) -> str:
+def shorten_metadata(text: str) -> str:
     """Return a text for metadata: short, and without what is replaced on its way through arguments."""
     for found, harmless in (("{{", "{ {"), ("$(", "$ ("), ("$$", "$ $")):
         while found in text:
@@ -232,7 +232,7 @@ def shorten(text: str) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"
 
 
-def write_answer(document: Mapping[str, Any], metadata: Mapping[str, Mapping[str, Any]]) -> None:
+def write_output_file(document: Mapping[str, Any], metadata: Mapping[str, Mapping[str, Any]]) -> None:
     """Write outputs.outputFile, if it is asked for; metadata: of each output that there is."""
     outputs = document.get("outputs", {})
     if not outputs.get("outputFile"):
@@ -311,5 +311,5 @@ def _describe(
         # display_name: what the artifact is called in KFP's page. Little stands here, and no "{{": the
         # metadata of all inputs come back in one argument of the task that takes them, and placeholders are
         # replaced there
-        "metadata": {**metadata, "display_name": shorten(metadata["display_name"])},
+        "metadata": {**metadata, "display_name": shorten_metadata(metadata["display_name"])},
     }

@@ -14,9 +14,9 @@ from typing import Any
 from fftasks.api.node import Node, number_inputs
 from fftasks.errors import NodeError
 from fftasks.runner.artifact import Place, Value
-from fftasks.runner.child_process import Child, Run, Tell
-from fftasks.runner.job import Examine, Job, Report, list_outputs, run_job
-from fftasks.runner.scheduler import FailedError, Means, Schedule
+from fftasks.runner.child_process import Child, Run, SendMessage
+from fftasks.runner.job import OnError, Job, Report, list_outputs, run_job
+from fftasks.runner.scheduler import FailedError, PodResources, Schedule
 
 _MAX_NAMES = 20
 # what is said of a group and of its nodes, which cluster/outcome.py and cluster/account.py read
@@ -30,7 +30,7 @@ Values = dict[tuple[str, str], Value]  # node and output -> value
 
 
 @dataclass(frozen=True)
-class Made:
+class GroupResults:
     """What the nodes of a group gave: values, what each reported, and the folders with what they show."""
 
     values: Values = field(default_factory=dict)
@@ -68,18 +68,18 @@ class Group:
         nodes: Sequence[Node],
         given: Mapping[tuple[str, str], Value],
         folder: Path,
-        means: Means,
+        means: PodResources,
         parameters: Mapping[str, Any],
         *,
-        tell: Tell,
+        tell: SendMessage,
     ) -> None:
         self.nodes, self.folder, self.means, self.parameters = nodes, folder, means, parameters
         self.values = dict(given)
-        self.made = Made()
+        self.made = GroupResults()
         self._tell = tell
         self._begun = 0
 
-    def run(self) -> Made:
+    def run(self) -> GroupResults:
         """Run all nodes; raise NodeFailure for the first one that fails, with those that finished."""
         names = {node.name for node in self.nodes}
         units = [_NodeUnit(self, node, names) for node in self.nodes]
@@ -89,7 +89,7 @@ class Group:
             raise self._describe_failure(failed.unit.name, failed.report) from None
         return self.made
 
-    def run_here(self, node: Node, examine: Examine | None = None) -> Made:
+    def run_here(self, node: Node, examine: OnError | None = None) -> GroupResults:
         """Run one more node in this process, when all others are done; raise NodeFailure if it fails.
 
         Args:
@@ -166,11 +166,11 @@ class _NodeUnit:
         pass
 
     def take(self, child: Child, report: Report) -> None:
-        child.say(SAYS_DONE.format(spell_seconds(report.seconds)))
+        child.say(SAYS_DONE.format(format_duration(report.seconds)))
         self._group.take(self._node, self._job, report)
 
 
-def spell_seconds(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return seconds in three digits, or as a whole number."""
     return f"{seconds:.3g}" if seconds < _WHOLE else f"{seconds:.0f}"
 

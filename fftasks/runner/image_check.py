@@ -91,7 +91,7 @@ def _find_problem(value: Any) -> str:
     return ""
 
 
-def try_workflows(root: Path, files: Sequence[str]) -> list[dict[str, Any]]:
+def find_import_errors(root: Path, files: Sequence[str]) -> list[dict[str, Any]]:
     """Return what is wrong, as JSON: "file", "error", and of a module that is missing "module" and "where".
 
     root: the folder with the code; files: those that build workflows

@@ -177,10 +177,10 @@ def _take(load: Load, values: Mapping[str, Any]) -> Callable[[Pending], Any]:
     return take
 
 
-Examine = Callable[[Exception], None]
+OnError = Callable[[Exception], None]
 
 
-def debug(error: Exception) -> None:
+def start_debugger(error: Exception) -> None:
     """Show an error, and let whoever sits at the terminal look at its frames."""
     import pdb  # noqa: T100 - it is what was asked for
 

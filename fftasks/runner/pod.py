@@ -22,7 +22,7 @@ from typing import Any
 from fftasks.runner.child_process import Child, Run
 from fftasks.runner.group import DONE
 from fftasks.runner.job import Report
-from fftasks.runner.scheduler import FailedError, Means, Schedule
+from fftasks.runner.scheduler import FailedError, PodResources, Schedule
 
 PREFIX = "-- failed: "
 
@@ -143,7 +143,7 @@ class PodUnit:
         return Failure(self.failed, reason, tuple(self.done))
 
 
-def run_pod(unit: PodUnit, means: Means) -> int:
+def run_pod(unit: PodUnit, means: PodResources) -> int:
     """Run the task of a pod; return the exit code."""
     _stop_at_signals(unit)
     try:

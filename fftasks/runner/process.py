@@ -154,7 +154,7 @@ _STEP = 1024
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryState:
     """The state of the memory controller.
 
     Attributes:
@@ -165,18 +165,18 @@ class Memory:
     limit_bytes: int | None = None
     kills: int | None = None
 
-    def has_killed_since(self, before: Memory) -> bool:
+    def has_killed_since(self, before: MemoryState) -> bool:
         """Tell whether the kernel has counted a kill since the state was `before`."""
         return self.kills is not None and before.kills is not None and self.kills > before.kills
 
-    def describe_kill(self, before: Memory) -> str:
+    def describe_kill(self, before: MemoryState) -> str:
         """Return what SIGKILL means for a process that was started when the state was `before`.
 
         Returns:
             "out of memory" where the kernel has counted a kill since, "out of memory?" where it does not
             count, both with the limit; "" where it has counted none.
         """
-        limit = "" if self.limit_bytes is None else f"memory limit {spell_bytes(self.limit_bytes)}"
+        limit = "" if self.limit_bytes is None else f"memory limit {format_bytes(self.limit_bytes)}"
         if self.kills is None or before.kills is None:
             return f"out of memory? {limit}".rstrip()
         if self.has_killed_since(before):
@@ -184,9 +184,9 @@ class Memory:
         return ""
 
 
-def read_memory(
+def read_memory_state(
     membership: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
-) -> Memory:
+) -> MemoryState:
     """Return the state of the memory controller of this process, cgroup v1 or v2.
 
     Args:
@@ -197,11 +197,11 @@ def read_memory(
         kills = _read_kills(folder / events)
         limit_bytes = _read_limit(folder / limit)
         if kills is not None or limit_bytes is not None:
-            return Memory(limit_bytes, kills)
-    return Memory()
+            return MemoryState(limit_bytes, kills)
+    return MemoryState()
 
 
-def spell_bytes(number: int) -> str:
+def format_bytes(number: int) -> str:
     """Return a number of bytes with a unit in which it is short: "256 MiB", "1.5 GiB"."""
     size, unit = float(number), _UNITS[0]
     for unit in _UNITS:

@@ -32,7 +32,7 @@ _MAX_EXPONENT = 64  # beyond it, every wait is the longest one, and floats overf
 
 
 @dataclass(frozen=True)
-class Means:
+class PodResources:
     """What the nodes of a pod are run with.
 
     Attributes:
@@ -63,18 +63,18 @@ class Means:
         return float(min(wait_s, self.max_wait_s))
 
 
-def format_means(means: Means) -> str:
+def format_pod_resources(means: PodResources) -> str:
     """Return the value of the environment variable, "" where all is as without it."""
     given = {
         field.name: getattr(means, field.name)
-        for field in dataclasses.fields(Means)
+        for field in dataclasses.fields(PodResources)
         if getattr(means, field.name) != field.default
     }
     return json.dumps(given, separators=(",", ":")) if given else ""
 
 
-def _parse(text: str) -> Means:
-    fields = {field.name: field.default for field in dataclasses.fields(Means)}
+def _parse(text: str) -> PodResources:
+    fields = {field.name: field.default for field in dataclasses.fields(PodResources)}
     try:
         given = dict(json.loads(text))
     except (ValueError, TypeError) as error:
@@ -87,10 +87,10 @@ def _parse(text: str) -> Means:
                 found=[f"known, with their defaults: {json.dumps(fields)}"],
                 tip="run `doit submit` again, so that image and pipeline are of the same version",
             )
-    return Means(**given)
+    return PodResources(**given)
 
 
-def read_means() -> Means:
+def read_pod_resources() -> PodResources:
     """Return what the environment of this pod says.
 
     A pod that Kubernetes has started again tries each node once: tries would be multiplied otherwise.
@@ -154,7 +154,7 @@ class Schedule:
         is_alone: Whether the processes have the standard streams of this one; see Child.
     """
 
-    def __init__(self, units: Sequence[Unit], means: Means, *, is_alone: bool = False) -> None:
+    def __init__(self, units: Sequence[Unit], means: PodResources, *, is_alone: bool = False) -> None:
         self._means, self._is_alone = means, is_alone
         self._needs = {unit.name: set(unit.needs) for unit in units}
         self._followers: dict[str, list[Unit]] = {unit.name: [] for unit in units}

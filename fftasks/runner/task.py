@@ -40,19 +40,19 @@ from fftasks.runner.artifact import (
     read_pack,
     write_pack,
 )
-from fftasks.runner.child_process import Tell
+from fftasks.runner.child_process import SendMessage
 from fftasks.runner.display_files import is_page, list_values, write_shown
 from fftasks.runner.executor_input import (
     describe_digest,
     describe_value,
-    fit,
-    hide,
+    restore_parameter,
+    limit_metadata,
     locate_all,
-    write_answer,
+    write_output_file,
 )
-from fftasks.runner.group import SAYS_KEPT, Group, Values, spell_seconds
-from fftasks.runner.job import Examine, Report, list_outputs, number_parameters
-from fftasks.runner.scheduler import Means
+from fftasks.runner.group import SAYS_KEPT, Group, Values, format_duration
+from fftasks.runner.job import OnError, Report, list_outputs, number_parameters
+from fftasks.runner.scheduler import PodResources
 
 _MAX_PLAIN = 1000
 _MAX_BYTES = 1 << 24  # a workflow of 100,000 nodes needs less
@@ -123,7 +123,7 @@ KEPT = ("kept", "kept_inner")
 MAX_DESCRIBED, MAX_DIGESTED = 100, 200
 _MAX_BYTES_TASK = 8192  # of each of the two texts in which the nodes of a task are told of
 
-Told = Mapping[str, Mapping[str, Any]]  # node -> "seconds", "preview", …; "kept": it did not run
+NodeMetadata = Mapping[str, Mapping[str, Any]]  # node -> "seconds", "preview", …; "kept": it did not run
 
 
 @dataclass(frozen=True)
@@ -157,10 +157,10 @@ def run_task(  # noqa: PLR0913 - what a task is run with
     task: Task,
     nodes: Mapping[str, Node],
     document: Mapping[str, Any],
-    means: Means,
+    means: PodResources,
     *,
-    tell: Tell,
-    examine: tuple[str, Examine] | None = None,
+    tell: SendMessage,
+    examine: tuple[str, OnError] | None = None,
 ) -> None:
     """Run the nodes of a task, and write what it gives.
 
@@ -204,7 +204,7 @@ def run_task(  # noqa: PLR0913 - what a task is run with
         }
         for name in outputs
     }
-    write_answer(document, metadata)
+    write_output_file(document, metadata)
 
 
 def choose_needed(members: Members, only: str, nodes: Mapping[str, Node]) -> Members:
@@ -224,12 +224,12 @@ def choose_needed(members: Members, only: str, nodes: Mapping[str, Node]) -> Mem
 
 
 def _describe_outputs(
-    task: Task, outputs: Mapping[str, str], reports: Mapping[str, Report], told: Told
+    task: Task, outputs: Mapping[str, str], reports: Mapping[str, Report], told: NodeMetadata
 ) -> dict[str, dict[str, Any]]:
     """Return what metadata have of outputs: of the pack for all nodes, or of each one of a node alone."""
     nodes = task.members.nodes
     if "inner" in outputs:
-        return {"inner": {"nodes": format_told(told), "seconds": format_seconds(nodes, told)}}
+        return {"inner": {"nodes": format_node_metadata(told), "seconds": format_durations(nodes, told)}}
     return {
         output: describe_value(report, output)
         for report in (reports.values() if len(nodes) == 1 else ())
@@ -237,7 +237,7 @@ def _describe_outputs(
     }
 
 
-def describe_nodes(reports: Mapping[str, Report]) -> Told:
+def describe_nodes(reports: Mapping[str, Report]) -> NodeMetadata:
     """Return what is told of nodes that share a task: seconds, type and beginning of each result."""
     return {
         node: {"seconds": round(report.seconds, 3), **describe_value(report, "result")}
@@ -245,7 +245,7 @@ def describe_nodes(reports: Mapping[str, Report]) -> Told:
     }
 
 
-def format_told(told: Told) -> str:
+def format_node_metadata(told: NodeMetadata) -> str:
     """Return what is told of nodes as JSON, of those only that find room.
 
     It stands in an argument of the task that takes the old values.
@@ -260,7 +260,7 @@ def format_told(told: Told) -> str:
     return json.dumps(found)
 
 
-def format_seconds(nodes: Sequence[str], told: Told) -> str:
+def format_durations(nodes: Sequence[str], told: NodeMetadata) -> str:
     """Return how long each node took, in their order, of the first that find room.
 
     For the many of which nothing else is told. "-" where it is not known; "=" is before one that is kept.
@@ -271,13 +271,13 @@ def format_seconds(nodes: Sequence[str], told: Told) -> str:
 
 
 def _spell(told: Mapping[str, Any]) -> str:
-    seconds = spell_seconds(told["seconds"]) if "seconds" in told else "-"
+    seconds = format_duration(told["seconds"]) if "seconds" in told else "-"
     return f"={seconds}" if told.get("kept") else seconds
 
 
 def _take_kept(
     task: Task, nodes: Mapping[str, Node], inputs: Mapping[str, str]
-) -> tuple[Values, Told]:
+) -> tuple[Values, NodeMetadata]:
     """Return the values that are taken from the last time, and what was told of their nodes."""
     packs = [read_pack(inputs[name]) for name in KEPT if name in inputs]
     old: Values = {}
@@ -302,7 +302,7 @@ def _take_kept(
 
 def _keep_told(told: Mapping[str, Any]) -> dict[str, Any]:
     seconds = {key: told[key] for key in ("seconds",) if key in told}  # they give nothing away
-    return {**hide(told), **seconds, "kept": True}
+    return {**limit_metadata(told), **seconds, "kept": True}
 
 
 def _take_given(
@@ -334,10 +334,10 @@ def _read_parameters(document: Mapping[str, Any], nodes: Sequence[Node]) -> dict
     """Return the values of run parameters, with the types of their defaults."""
     values = document.get("inputs", {}).get("parameterValues", {})
     known = {p.name: p.default for node in nodes for p in number_parameters(node).values()}
-    return {name: fit(name, value, known[name]) for name, value in values.items() if name in known}
+    return {name: restore_parameter(name, value, known[name]) for name, value in values.items() if name in known}
 
 
-def _write(task: Task, values: Values, told: Told, outputs: Mapping[str, str]) -> dict[str, str]:
+def _write(task: Task, values: Values, told: NodeMetadata, outputs: Mapping[str, str]) -> dict[str, str]:
     """Write the outputs that have values; return the digests of their files."""
     for path in outputs.values():
         Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ from fftasks.state_folder import open_empty, open_in_place, open_new
 _MUCH_BYTES = 1 << 26
 
 
-def give_back() -> None:
+def trim_malloc() -> None:
     """Return what was freed to the system, if the process is large: a fork copies an entry for each page.
 
     A file with long literals, or one that reads tables while it is imported, leaves several times what is
@@ -147,7 +147,7 @@ class _Nursery:
         """Start jobs and reap them, until the input ends."""
         install_hook()
         _rehearse(self._checked)
-        give_back()
+        trim_malloc()
         gc.freeze()  # a child that collects garbage would copy every page that it looks at
         while not questions.ended:
             ready, _, _ = select.select([0, self._woken], [], [], self._end_late())
