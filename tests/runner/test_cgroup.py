@@ -2,7 +2,7 @@
 
 import pytest
 
-from fftasks.runner.process import MemoryState, read_memory_state, format_bytes
+from fftasks.runner.process import MemoryState, format_bytes, read_memory_state
 
 V1 = "9:name=systemd:/x\n4:memory:/kubepods/pod1/abc\n3:cpu,cpuacct:/\n"
 V2 = "0::/kubepods/pod1/abc\n"
