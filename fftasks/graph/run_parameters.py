@@ -14,7 +14,7 @@ from typing import Any
 
 from fftasks.api.parameter import KINDS
 from fftasks.errors import ParameterError, suggest_name
-from fftasks.runner.executor_input import fit
+from fftasks.runner.executor_input import restore_parameter
 
 # KFP's numbers are doubles
 _MAX_INTEGER = 2**53
@@ -126,7 +126,7 @@ _TIPS = {
 
 def check_parameter(name: str, value: Any, default: Any) -> Any:
     """Return a parameter's value with the types of its default; raise ParameterError if it is none."""
-    fitting = fit(name, value, default)
+    fitting = restore_parameter(name, value, default)
     if name_kfp_type(fitting) is None:
         raise ParameterError(
             f"parameter {name!r} was given {value!r}",

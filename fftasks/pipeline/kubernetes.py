@@ -20,7 +20,7 @@ from typing import Any
 from fftasks.config.node_settings import NodeSettings
 from fftasks.errors import SettingsError
 from fftasks.pipeline.ir_yaml import load_pipeline_spec_module, locate_module
-from fftasks.runner.scheduler import VARIABLE, Means, format_means
+from fftasks.runner.scheduler import VARIABLE, PodResources, format_pod_resources
 
 
 def make_pod_settings(settings: NodeSettings, nodes: int) -> NodeSettings:
@@ -34,14 +34,14 @@ def make_pod_settings(settings: NodeSettings, nodes: int) -> NodeSettings:
     """
     means = make_pod_resources(settings)
     is_group = nodes > 1
-    text = format_means(means if is_group else replace(means, cpu=1))
+    text = format_pod_resources(means if is_group else replace(means, cpu=1))
     env = {**settings.env, **({VARIABLE: text} if text else {})}
     return replace(settings, env=env, display_name="" if is_group else settings.display_name)
 
 
-def make_pod_resources(settings: NodeSettings) -> Means:
+def make_pod_resources(settings: NodeSettings) -> PodResources:
     """Return what the entry point has to know of the settings of its nodes."""
-    means = Means(cpu=count_parallel_nodes(settings), timeout_s=settings.timeout_s)
+    means = PodResources(cpu=count_parallel_nodes(settings), timeout_s=settings.timeout_s)
     if not settings.retries:
         return means
     return replace(

@@ -16,7 +16,7 @@ from fftasks.pipeline.kubernetes import (
     make_resources,
     make_retry_policy,
 )
-from fftasks.runner.scheduler import VARIABLE, Means
+from fftasks.runner.scheduler import VARIABLE, PodResources
 
 _RESOURCES = {
     "resourceCpuRequest": "cpu",
@@ -115,7 +115,7 @@ def _list_pod_settings(text: str) -> Iterator[tuple[str, str]]:
     except ValueError:
         return
     for key, value in means.items():
-        if key in _POD_SETTINGS and value != getattr(Means(), key):
+        if key in _POD_SETTINGS and value != getattr(PodResources(), key):
             yield _POD_SETTINGS[key], str(value)
 
 

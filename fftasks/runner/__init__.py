@@ -1,1 +1,1 @@
-"""Execution of a node or of a group of nodes, here and in the pod: entry point, worker, artifact format and executor input of KFP."""
+"""Execution of a node or a group of nodes, in local runs and in pods."""

@@ -1,13 +1,13 @@
-"""The entry point, `python -m fftasks.runner`, here and in the container; start.py starts it.
+"""Entry point `python -m fftasks.runner`, for local runs and in the container; start.py starts it.
 
 FFFUNCTION=<node>         run this node
 FFFUNCTION=<group>        run the nodes of --nodes
-  --executor-input JSON   inputs and outputs as Kubeflow Pipelines' launcher gives them
+  --executor-input JSON   inputs and outputs as Kubeflow Pipelines' launcher passes them
   --job                   inputs and outputs from a JSON line on standard input
---check                   look through the nodes of a file, and run none
+--check                   check the nodes of a file without running them
 --try                     import all workflow files and find all nodes, as a pod would
 --show PATH               print the repr of an artifact
-  --json                  its type and value as well
+  --json                  print its type, shape and value too, as JSON
 """
 
 from __future__ import annotations
@@ -24,62 +24,68 @@ from fftasks.api.node import Node, number_inputs
 from fftasks.api.workflow_graph import Workflow, building
 from fftasks.errors import FFTasksError, WorkflowError, escape_controls
 from fftasks.runner.artifact import read_artifact
-from fftasks.runner.child_process import Tell
+from fftasks.runner.child_process import SendMessage
 from fftasks.runner.executor_input import read_job, write_outputs
 from fftasks.runner.group import NodeFailure
 from fftasks.runner.image_check import check_manifest
-from fftasks.runner.job import Job, Report, debug, describe_error, describe_result, run_job
+from fftasks.runner.job import Job, Report, describe_error, describe_result, run_job, start_debugger
 from fftasks.runner.pod import FAILED, IMPORTED, Failure, PodUnit, print_failure, run_pod
-from fftasks.runner.scheduler import Means, read_means
+from fftasks.runner.scheduler import PodResources, read_pod_resources
 from fftasks.runner.source import CheckedModules, add_import_paths, find_node, import_workflows
 from fftasks.runner.task import parse_members
 from fftasks.runner.worker import redirect_output, take_stdout
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run what the arguments and FFFUNCTION say; return the exit code."""
-    arguments = _parse(argv)
+    """Run the command that the arguments and FFFUNCTION describe; return the exit code.
+
+    Args:
+        argv: The arguments; None for those of this process.
+    """
+    arguments = _parse_arguments(argv)
     try:
         with building():  # reading a result may import a file of the user's that starts a workflow
-            return _run(arguments)
+            return _run_command(arguments)
     except FFTasksError as error:
         print(error, file=sys.stderr)
         return error.exit_code
 
 
-def _parse(argv: list[str] | None) -> argparse.Namespace:
+def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m fftasks.runner", description=__doc__)
     parser.add_argument("--root", default=".", help="the project's folder")
     parser.add_argument("--file", default="", help="the file that builds the workflow")
     parser.add_argument("--workflow", default="", help="the workflow's name")
-    parser.add_argument("--node", default="", help="the node's name, the same as FFFUNCTION")
-    parser.add_argument("--nodes", default="", help="the nodes of a group, see members.py")
-    parser.add_argument("--only", default="", help="of a group, a node: it, and what it needs")
-    parser.add_argument("--kept", default="", help="what the values that are kept were made for")
-    parser.add_argument("--fingerprint", default="", help="what the image must have been made for")
+    parser.add_argument("--node", default="", help="the node's name; the same as FFFUNCTION")
+    parser.add_argument("--nodes", default="", help="the nodes of a group, see task.py")
+    parser.add_argument("--only", default="", help="a node of the group: run it and what it needs")
+    parser.add_argument("--kept", default="", help="fingerprint of the reused values")
+    parser.add_argument("--fingerprint", default="", help="expected fingerprint of the image")
     parser.add_argument("--executor-input", default="", help="Kubeflow Pipelines' ExecutorInput")
-    parser.add_argument("--pdb", action="store_true", help="debug what the node's function raises")
+    parser.add_argument("--pdb", action="store_true", help="debug an error of the node's function")
     parser.add_argument("--job", action="store_true", help="read a job from standard input")
-    parser.add_argument("--check", action="store_true", help="look through the nodes of a file")
+    parser.add_argument("--check", action="store_true", help="check the nodes of a file")
     parser.add_argument(
-        "--try", dest="tries", action="store_true", help="import all workflows, find all nodes"
+        "--try", dest="checks_imports", action="store_true", help="import all workflow files"
     )
     parser.add_argument("--show", default="", help="print the repr of an artifact")
-    parser.add_argument("--json", action="store_true", help="print what it is as JSON")
+    parser.add_argument("--json", action="store_true", help="print its description as JSON")
     return parser.parse_args(argv)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run_command(arguments: argparse.Namespace) -> int:
     root = Path(arguments.root).resolve()
     if arguments.show:
-        return _show(root, arguments)
-    if arguments.tries or arguments.check:
-        return _try(root) if arguments.tries else _check(root, arguments)
+        return _show_artifact(root, arguments)
+    if arguments.checks_imports:
+        return _check_imports(root)
+    if arguments.check:
+        return _check_file(root, arguments)
     if arguments.job:
-        return _run_local(root, arguments)
+        return _run_local_job(root, arguments)
     try:
         return _run_pod(root, arguments)
-    except FFTasksError as error:  # of what is looked at before anything is run
+    except FFTasksError as error:  # from a check before the child process was started
         if arguments.pdb:
             raise
         name = arguments.node or os.environ.get("FFFUNCTION", "")
@@ -89,39 +95,35 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _run_pod(root: Path, arguments: argparse.Namespace) -> int:
-    """Run what a container was started for, in a process of its own unless it is to be debugged."""
-    _print_at_once()
+    """Run the task of a container in a child process, or in this process if it is to be debugged."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # so that the pod's log has each line as soon as it is printed, in the right order among errors
+        sys.stdout.reconfigure(line_buffering=True)
     name = _get_function(arguments.node)
     members = parse_members(arguments.nodes).nodes if arguments.nodes else (name,)
-    if arguments.fingerprint:  # before anything of the user's is imported
+    if arguments.fingerprint:  # before any code of the user is imported
         check_manifest(root, arguments.workflow, members, arguments.fingerprint)
     run = _run_task if arguments.nodes else _run_node
     if arguments.pdb:
-        report = run(root, arguments, lambda *_: None, Means())
+        report = run(root, arguments, lambda *_: None, PodResources())
         if report.error:
             print(report.error, file=sys.stderr)
         return 1 if report.error else 0
-    means = read_means()
+    resources = read_pod_resources()
 
-    def run_in_child(tell: Tell) -> Report:
-        return run(root, arguments, tell, means)
+    def run_in_child(send: SendMessage) -> Report:
+        return run(root, arguments, send, resources)
 
     is_group = len(members) > 1
     shown = name if is_group else members[0]
     unit = PodUnit(shown, run_in_child, arguments.file, is_group=is_group)
-    return run_pod(unit, means)
+    return run_pod(unit, resources)
 
 
-def _print_at_once() -> None:
-    """Let whoever reads a pod's log see each line when it is printed, and in its place among errors."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
-
-
-def _show(root: Path, arguments: argparse.Namespace) -> int:
+def _show_artifact(root: Path, arguments: argparse.Namespace) -> int:
     add_import_paths(root, arguments.file)
-    with take_stdout() as answers, open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-        os.dup2(nowhere.fileno(), 1)  # what the user's modules print when they are imported
+    with take_stdout() as answers, open(os.devnull, "wb") as devnull:  # noqa: PTH123
+        os.dup2(devnull.fileno(), 1)  # for output of the user's modules when they are imported
         result = read_artifact(Path(arguments.show))
         text = json.dumps(describe_result(result)) if arguments.json else repr(result)
         if answers.isatty():
@@ -130,47 +132,49 @@ def _show(root: Path, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _try(root: Path) -> int:
-    from fftasks.runner.image_check import try_workflows
+def _check_imports(root: Path) -> int:
+    from fftasks.runner.image_check import find_import_errors
 
-    with take_stdout() as answers:  # what the user's modules print goes elsewhere
-        problems = try_workflows(root, os.environ.get("FFWORKFLOWS", "").split(":"))
+    with take_stdout() as answers:  # output of the user's modules goes to stderr
+        problems = find_import_errors(root, os.environ.get("FFWORKFLOWS", "").split(":"))
         answers.write(json.dumps(problems).encode())
     return 0
 
 
-def _run_task(root: Path, arguments: argparse.Namespace, tell: Tell, means: Means) -> Report:
+def _run_task(
+    root: Path, arguments: argparse.Namespace, send: SendMessage, resources: PodResources
+) -> Report:
+    """Run the nodes of --nodes in the child process of a pod."""
     from fftasks.runner.task import Task, choose_needed, run_task
 
     members = parse_members(arguments.nodes)
     workflows = _import_workflows(root, arguments)
-    tell(IMPORTED)
+    send(IMPORTED)
     chosen = [w for w in workflows if arguments.workflow in ("", w.name)]
     nodes = {node.name: node for workflow in chosen for node in workflow.nodes}
     for name in members.nodes:
-        if name not in nodes:  # an error that lists the names there are
+        if name not in nodes:  # raises an error that lists the existing names
             find_node(workflows, arguments.workflow or None, name)
     is_single = len(members.nodes) == 1
     if arguments.only:
         members = choose_needed(members, arguments.only, nodes)
     group = _get_function(arguments.node)
     task = Task(group, members, arguments.fingerprint, arguments.kept, is_single)
-    examine = (arguments.only or members.nodes[-1], debug) if arguments.pdb else None
+    debugged = (arguments.only or members.nodes[-1]) if arguments.pdb else ""
     try:
-        run_task(
-            task, nodes, json.loads(arguments.executor_input), means, tell=tell, examine=examine
-        )
+        document = json.loads(arguments.executor_input)
+        run_task(task, nodes, document, resources, send=send, debugged=debugged)
     except NodeFailure as failure:
-        tell(FAILED, failure.node)
+        send(FAILED, failure.node)
         return describe_error(group, failure)
     return Report({})
 
 
-def _check(root: Path, arguments: argparse.Namespace) -> int:
-    from fftasks.runner.image_check import check_file  # here: no node needs it
+def _check_file(root: Path, arguments: argparse.Namespace) -> int:
+    from fftasks.runner.image_check import check_file  # deferred, because no node needs it
 
-    with take_stdout() as answers, open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-        os.dup2(nowhere.fileno(), 1)
+    with take_stdout() as answers, open(os.devnull, "wb") as devnull:  # noqa: PTH123
+        os.dup2(devnull.fileno(), 1)
         answers.write(json.dumps(check_file(root, arguments.file)).encode())
     return 0
 
@@ -181,11 +185,11 @@ def _find_node(root: Path, arguments: argparse.Namespace) -> Node:
 
 
 def _import_workflows(root: Path, arguments: argparse.Namespace) -> list[Workflow]:
-    # an image knows its workflow files, so that FFFUNCTION alone is enough
+    # the environment of an image lists its workflow files, so that FFFUNCTION alone is enough
     files = [arguments.file] if arguments.file else os.environ.get("FFWORKFLOWS", "").split(":")
     if files == [""]:
         raise WorkflowError(
-            "which file builds the workflow?", tip="--file FILE, or set FFWORKFLOWS"
+            "the file that builds the workflow is not given", tip="--file FILE, or set FFWORKFLOWS"
         )
     workflow = arguments.workflow or None
     return [found for file in files for found in import_workflows(root, file, workflow)]
@@ -196,14 +200,15 @@ def _get_function(node: str) -> str:
     if name and node and name != node:
         raise WorkflowError(f"FFFUNCTION is {name!r} and --node is {node!r}: they must be the same")
     if not (name or node):
-        raise WorkflowError("which node? FFFUNCTION is not set", tip="FFFUNCTION=<name of a node>")
+        raise WorkflowError("FFFUNCTION is not set", tip="FFFUNCTION=<name of a node>")
     return name or node
 
 
-def _run_local(root: Path, arguments: argparse.Namespace) -> int:
-    question = json.loads(sys.stdin.buffer.readline())
-    job = Job(**question["job"])
-    checked = CheckedModules(root, question["files"])
+def _run_local_job(root: Path, arguments: argparse.Namespace) -> int:
+    """Run a job from standard input in this process, and write the report to standard output."""
+    request = json.loads(sys.stdin.buffer.readline())
+    job = Job(**request["job"])
+    checked = CheckedModules(root, request["files"])
     with take_stdout() as answers:
         if job.log:
             redirect_output(job.log, is_new=not job.is_retry)
@@ -212,9 +217,12 @@ def _run_local(root: Path, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _run_node(root: Path, arguments: argparse.Namespace, tell: Tell, _means: Means) -> Report:
+def _run_node(
+    root: Path, arguments: argparse.Namespace, send: SendMessage, _resources: PodResources
+) -> Report:
+    """Run the node of FFFUNCTION in the child process of a pod."""
     node = _find_node(root, arguments)
-    tell(IMPORTED)
+    send(IMPORTED)
     if not arguments.executor_input:
         inputs = ", ".join(number_inputs(node)) or "none"
         raise WorkflowError(
@@ -223,8 +231,8 @@ def _run_node(root: Path, arguments: argparse.Namespace, tell: Tell, _means: Mea
     document = json.loads(arguments.executor_input)
     with tempfile.TemporaryDirectory(prefix="fftasks-") as folder:
         job = read_job(document, node)._replace(pages=folder)
-        report = run_job(node, job, examine=debug if arguments.pdb else None)
-        if report.error:  # whoever examines it has seen the rest
+        report = run_job(node, job, on_error=start_debugger if arguments.pdb else None)
+        if report.error:  # the debugger has shown the traceback already
             error = report.error.partition("\n")[0] if arguments.pdb else report.error
             return Report({}, error=error, reason=report.reason)
         write_outputs(document, node, report, Path(folder))

@@ -1,4 +1,6 @@
-"""The file format of results: what a node returned, readable without a copy.
+"""The file formats of results: the artifact of one value, and the pack of a group's artifacts.
+
+An artifact can be read without a copy:
 
     bytes      what
     0-7        b"fftasks1"
@@ -8,19 +10,20 @@
 
 Arrays, data frames and Arrow tables are out-of-band buffers: written once, mapped when read.
 
-The digest of a file of up to 16 MiB is its sha256; of a bigger one, the sha256 of the sha256 of each 16 MiB
-of it, so that all cores can take part: one of them hashes half as fast as memory is written to a file.
+The digest of a file of up to 16 MiB is its sha256. The digest of a larger file is the sha256 of the sha256
+digests of its 16 MiB chunks, so that all cores can hash: one core hashes half as fast as memory is written
+to a file.
 
-The file format of a group's values: many artifacts in one file, each readable without the others.
+A pack contains many artifacts, each readable without the others:
 
     bytes      what
     0-7        b"fftaskpk"
     8-15       n, the length of the index, little-endian
     16-        the index, as JSON: {"group": …, "key": …, "told": {node: …},
                "values": {node: {output: [offset, length, digest]}}}
-    ...        artifacts as in artifact.py, each at a multiple of 64; their offsets count from the first one
+    ...        artifacts, each at a multiple of 64; their offsets count from the first one
 
-One file, and not a folder: an object store takes as long for a small object as for a page of them.
+A pack is a file, not a folder, because an object store takes as long for a small object as for a listing.
 """
 
 from __future__ import annotations
@@ -49,21 +52,31 @@ _ALIGNMENT = 64
 _CHUNK = 1 << 24
 _SHORT_DIGEST = len("sha256:") + 32
 _PAGE = 1 << 12
-_STEP = 1 << 18  # what stays in a core's cache between hashing and writing
+_STEP = 1 << 18  # bytes that stay in a core's cache between hashing and writing
+MAGIC_PACK = b"fftaskpk"
+_COPY_BYTES = 1 << 24
 _Bytes = bytes | memoryview
 
 
 def write_artifact(path: Path, value: Any) -> str:
-    """Write value to path and return the file's digest, "sha256:<64 hex>".
+    """Write a value to a file.
 
-    Raises what pickling raises if the value cannot be stored, and OSError if the disk is full; the file is
-    then not complete, so write to a temporary name and rename.
+    Args:
+        path: Path of the file. It is incomplete after an error, so write to a temporary name and rename.
+        value: The value.
+
+    Returns:
+        The digest of the file, "sha256:<64 hex digits>".
+
+    Raises:
+        OSError: The file cannot be written.
+        Exception: The value cannot be pickled; the error is that of pickle, cloudpickle or the value's class.
     """
     return write_parts(path, dump(value))
 
 
 def write_parts(path: Path | str, parts: Sequence[_Bytes]) -> str:
-    """Do the same with what dump gave."""
+    """Write the parts that dump returned to a file, and return its digest; see write_artifact."""
     pieces = _lay_out(parts)
     # no file object: a trivial node would spend more on it than on its data
     descriptor = open_new(path)
@@ -76,7 +89,7 @@ def write_parts(path: Path | str, parts: Sequence[_Bytes]) -> str:
 
 
 def digest_artifact(path: Path | str) -> str:
-    """Return the current digest of an artifact file; raise OSError if it is not a regular file."""
+    """Return the digest of an artifact file or pack; raise OSError if it is not a regular file."""
     descriptor = open_regular(path)
     try:
         size = os.fstat(descriptor).st_size
@@ -96,12 +109,20 @@ def shorten_digest(digest: str) -> str:
 
 
 def read_artifact(path: Path | str, offset: int = 0, length: int = -1) -> Any:
-    """Return the value in an artifact file, or in a part of a file; length -1: to its end.
+    """Return the value of an artifact file, or of an artifact in a pack.
 
-    Its buffers are mapped copy-on-write: nothing is read before it is used, and a function may change
-    what it was given without harm to the file. Raises StoreError if the file is no artifact.
+    The buffers are mapped copy-on-write: they are read when they are used, and a function may change its
+    arguments without changing the file.
+
+    Args:
+        path: Path of the file.
+        offset: Start of the artifact in the file, in bytes.
+        length: Length of the artifact in bytes; -1 for the rest of the file.
+
+    Raises:
+        StoreError: The file is not an artifact.
     """
-    # no file object: see write_parts
+    # no file object, for speed: see write_parts
     descriptor = os.open(path, os.O_RDONLY)
     try:
         content = _map(descriptor)
@@ -115,13 +136,13 @@ def read_artifact(path: Path | str, offset: int = 0, length: int = -1) -> Any:
 
 def _map(descriptor: int) -> memoryview:
     content = os.read(descriptor, _PAGE)
-    if len(content) < _PAGE:  # to map it takes longer than to read it
+    if len(content) < _PAGE:  # reading a small file is faster than mapping it
         return memoryview(bytearray(content))
     return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY))
 
 
 def _lay_out(parts: Sequence[_Bytes]) -> list[_Bytes]:
-    """Return what stands in the file, piece by piece."""
+    """Return the content of an artifact file as a list of pieces: the table, then padding and parts."""
     table, offset = [], len(MAGIC) + 8 + 16 * len(parts)
     pieces: list[_Bytes] = []
     for part in parts:
@@ -149,7 +170,7 @@ def _cut(pieces: Sequence[_Bytes]) -> Iterator[tuple[int, list[memoryview]]]:
 
 
 def _digest(hashes: Iterable[Callable[[], bytes]]) -> str:
-    """Return the digest of a file from the calls that give the hash of each of its chunks."""
+    """Return the digest of a file; each call returns the hash of one chunk."""
     calls = list(hashes)
     if len(calls) == 1:
         return "sha256:" + calls[0]().hex()
@@ -161,11 +182,11 @@ def _digest(hashes: Iterable[Callable[[], bytes]]) -> str:
 
 
 def _write(descriptor: int, offset: int, parts: Sequence[memoryview]) -> bytes:
-    """Write a chunk to its place and return its hash."""
+    """Write a chunk at its offset and return its hash."""
     hasher = hashlib.sha256()
     for part in parts:
-        for begin in range(0, len(part), _STEP):
-            left = part[begin : begin + _STEP]
+        for start in range(0, len(part), _STEP):
+            left = part[start : start + _STEP]
             hasher.update(left)
             while left:
                 written = os.pwrite(descriptor, left, offset)
@@ -182,25 +203,28 @@ def _hash(descriptor: int, offset: int) -> bytes:
 
 
 def dump(value: Any) -> Sequence[bytes | memoryview]:
-    """Return the parts of an artifact: a pickle and its out-of-band buffers; raise what pickling raises."""
+    """Return the parts of an artifact: a pickle and its out-of-band buffers; raise errors of pickling."""
     buffers: list[pickle.PickleBuffer] = []
     try:
         stream = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     except (pickle.PicklingError, AttributeError, TypeError):
         buffers.clear()
-        stream = _dump_further(value, protocol=5, buffer_callback=buffers.append)
+        stream = _dump_with_cloudpickle(value, protocol=5, buffer_callback=buffers.append)
     return [stream, *map(pickle.PickleBuffer.raw, buffers)]
 
 
-def _dump_further(value: Any, **options: Any) -> bytes:
-    """Pickle also what pickle cannot find by its name, such as a lambda or a class inside a function."""
+def _dump_with_cloudpickle(value: Any, **options: Any) -> bytes:
+    """Pickle objects that pickle cannot find by name too, such as a lambda or a class inside a function."""
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, value: Any) -> Any:
-            # by name, as any other: by value, the bytes would be others in each process
-            if isinstance(value, type | FunctionType) and _find_undecorated(*_name(value)) is value:
-                return _find_undecorated, _name(value)
+            # What @workflow decorates is pickled by name, like any other function. Pickled by value, its
+            # bytes would differ in each process.
+            if isinstance(value, type | FunctionType):
+                name = str(value.__module__), value.__qualname__
+                if _find_undecorated(*name) is value:
+                    return _find_undecorated, name
             return super().reducer_override(value)
 
     stream = io.BytesIO()
@@ -208,12 +232,8 @@ def _dump_further(value: Any, **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def _name(value: type | FunctionType) -> tuple[str, str]:
-    return str(value.__module__), value.__qualname__
-
-
 def _find_undecorated(module: str, qualname: str) -> Any:
-    """Return what @workflow decorated, by its name; None if there is nothing of the kind."""
+    """Return the function or class that @workflow decorated, by its name; None if it was not found."""
     try:
         found: Any = importlib.import_module(module)
         for part in qualname.split("."):
@@ -224,6 +244,7 @@ def _find_undecorated(module: str, qualname: str) -> Any:
 
 
 def _split(content: memoryview) -> list[memoryview]:
+    """Return the parts of an artifact; raise ValueError or struct.error if its table is invalid."""
     magic, count = struct.unpack_from("<8sQ", content)
     if magic != MAGIC:
         raise ValueError(f"it begins with {magic!r}, not with {MAGIC!r}")
@@ -246,26 +267,32 @@ def _split(content: memoryview) -> list[memoryview]:
     return parts
 
 
-MAGIC_PACK = b"fftaskpk"
-_ALIGNMENT_PACK = 64
-_STEP_PACK = 1 << 24
-
-
 class Place(NamedTuple):
-    """Where an artifact is: in a file, from an offset on; length -1: to its end."""
+    """The location of an artifact.
+
+    Attributes:
+        path: Path of the file or pack.
+        offset: Start of the artifact in bytes.
+        length: Length of the artifact in bytes; -1 for the rest of the file.
+    """
 
     path: str
     offset: int = 0
     length: int = -1
 
     def read(self) -> Any:
-        """Return the value."""
+        """Read the artifact and return its value."""
         return read_artifact(Path(self.path), self.offset, self.length)
 
 
 @dataclass(frozen=True)
 class Value:
-    """A value of a group: where its artifact is, and the artifact's digest."""
+    """A value of a group.
+
+    Attributes:
+        place: Location of its artifact.
+        digest: Digest of the artifact; "" if it is not known.
+    """
 
     place: Place
     digest: str
@@ -276,10 +303,13 @@ Values = Mapping[tuple[str, str], Value]  # node and output -> value
 
 @dataclass(frozen=True)
 class Pack:
-    """What a pack holds.
+    """The content of a pack.
 
-    group: the group's name; key: what its values were made for, see combine in manifest.py
-    told: node -> what is told of it, as JSON; see describe_nodes in task.py
+    Attributes:
+        group: Name of the group.
+        key: Fingerprint of the group's nodes, see combine in image_check.py.
+        values: Node and output -> value.
+        told: Node -> its metadata as JSON, see describe_nodes in task.py.
     """
 
     group: str
@@ -289,38 +319,58 @@ class Pack:
 
 
 def write_pack(path: Path, pack: Pack) -> None:
-    """Write a pack; its values are copied from where they are."""
+    """Write a pack; the artifacts are copied from their places."""
     table: dict[str, dict[str, tuple[int, int, str]]] = {}
     lengths, offset = [], 0
     for (node, output), value in pack.values.items():
-        length = _measure(value.place)
+        place = value.place
+        length = place.length if place.length >= 0 else os.path.getsize(place.path) - place.offset  # noqa: PTH202
         table.setdefault(node, {})[output] = offset, length, value.digest
         lengths.append(length)
-        offset += length + -length % _ALIGNMENT_PACK
+        offset += length + -length % _ALIGNMENT
     head = {"group": pack.group, "key": pack.key, "told": pack.told, "values": table}
     index = json.dumps(head, separators=(",", ":")).encode()
-    index += b" " * (-(16 + len(index)) % _ALIGNMENT_PACK)
+    index += b" " * (-(16 + len(index)) % _ALIGNMENT)
     with path.open("wb") as file:
         file.write(struct.pack("<8sQ", MAGIC_PACK, len(index)) + index)
         for value, length in zip(pack.values.values(), lengths, strict=True):
             _copy(value.place, length, file)
-            file.write(bytes(-length % _ALIGNMENT_PACK))
+            file.write(bytes(-length % _ALIGNMENT))
 
 
 def is_pack(path: Path | str) -> bool:
-    """Tell whether a file is a pack; another one is an artifact by itself."""
-    with open(path, "rb") as file:  # noqa: PTH123 - for many inputs
+    """Return whether a file is a pack and not a single artifact."""
+    with open(path, "rb") as file:  # noqa: PTH123 - faster, for many inputs
         return file.read(8) == MAGIC_PACK
 
 
 def read_pack(path: Path | str) -> Pack:
-    """Return what a pack on this machine holds; no value is read. Raises StoreError if it is none."""
+    """Read the index of a pack; values are not read.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The content of the pack, with the places of its values.
+
+    Raises:
+        StoreError: The file is not a pack.
+    """
     try:
         with open(path, "rb") as file:  # noqa: PTH123
             size = os.fstat(file.fileno()).st_size
             length = _read_length(file.read(16), size)
             head = json.loads(file.read(length))
-        values = dict(_list_values(head["values"], str(path), 16 + length))
+        values = {
+            (node, output): Value(
+                Place(
+                    str(path), 16 + length + operator.index(offset), operator.index(size_of_value)
+                ),
+                str(digest),
+            )
+            for node, outputs in head["values"].items()
+            for output, (offset, size_of_value, digest) in outputs.items()
+        }
         _check_places([value.place for value in values.values()], 16 + length, size)
         return Pack(str(head["group"]), str(head["key"]), values, dict(head.get("told", {})))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
@@ -336,15 +386,6 @@ def _read_length(head: bytes, size: int) -> int:
     return int(length)
 
 
-def _list_values(
-    table: Mapping[str, Mapping[str, tuple[int, int, str]]], name: str, start: int
-) -> Iterator[tuple[tuple[str, str], Value]]:
-    for node, outputs in table.items():
-        for output, (offset, length, digest) in outputs.items():
-            place = Place(name, start + operator.index(offset), operator.index(length))
-            yield (node, output), Value(place, str(digest))
-
-
 def _check_places(places: Sequence[Place], start: int, size: int) -> None:
     """Raise ValueError if values overlap, or are not between the index and the end of the file."""
     end = start
@@ -356,15 +397,11 @@ def _check_places(places: Sequence[Place], start: int, size: int) -> None:
         raise ValueError("it is shorter than its index says")
 
 
-def _measure(place: Place) -> int:
-    return place.length if place.length >= 0 else os.path.getsize(place.path) - place.offset  # noqa: PTH202
-
-
 def _copy(place: Place, length: int, target: IO[bytes]) -> None:
     with open(place.path, "rb") as source:  # noqa: PTH123
         source.seek(place.offset)
         while length:
-            piece = source.read(min(length, _STEP_PACK))
+            piece = source.read(min(length, _COPY_BYTES))
             if not piece:
                 raise StoreError(f"{place.path} is shorter than it was")
             target.write(piece)

@@ -13,23 +13,21 @@ page.html            html            the page, or all pages, figures and picture
 A figure is a matplotlib figure. A picture is an object with `_repr_png_`, such as an image of Pillow, or
 bytes that begin like a PNG, JPEG or GIF file. page.html contains both as data: URLs.
 
-Draw figures, pictures, matrices and curves as HTML, with the standard library only.
+A task of several nodes has one file of each kind, joined from those of its nodes:
 
-What a task of several nodes shows: the pages of its nodes, joined, one file of each kind.
-
-kind             joined
+kind             joined file
 metrics          "<node> <name>": number, for each number of each node
-classification   the first node's; those of others are drawn in the page of HTML
-markdown         behind each other, each below the node's name
-html             the same
+classification   the first node's; those of the other nodes are drawn in the HTML page
+markdown         all texts, each below the node's name
+html             all pages, each below the node's name
 
-In the pack of inner values they are kept apart as well: a node that does not run again shows what it did.
+The pack of inner values also contains the file of each node, so that a node that is reused in a later run
+displays the same.
 """
 
 from __future__ import annotations
 
 import base64
-import html
 import io
 import json
 import math
@@ -56,20 +54,37 @@ _MAGIC = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif"}
 _PNG_HEADER, _PNG_END = b"\0\0\0\rIHDR", b"\0\0\0\0IEND\xae\x42\x60\x82"
 _GIF_HEADER = 13  # bytes
 _PAGES, _FIGURES = "fftasks.api.display", "matplotlib.figure"
-NAMES = frozenset({*FILES.values(), "classification.html"})
+_DRAWN_CLASSIFICATION = "classification.html"
+NAMES = frozenset({*FILES.values(), _DRAWN_CLASSIFICATION})
 _MAX_VISITED = 100_000
-_MAX_VISITED_FOR_PICTURES = 1000  # of a result that can have no page and no figure: it takes 0.1 ms
+_MAX_VISITED_FOR_PICTURES = 1000  # if the result cannot contain a page or a figure; takes 0.1 ms
 _PLAIN = frozenset({int, float, bool, str, complex, type(None)})  # exact types, not subclasses
 _CONTAINERS: tuple[Any, ...] = (dict, list, tuple, set, frozenset)
-_MAX_POINTS = 200  # of a curve: they are stored with the run, and a screen is not wider
+_MAX_POINTS = 200  # of a curve: they are stored with the run, and a screen shows no more
+_MAX_PICTURE_BYTES = 1_500_000
+_MAX_PICTURES = 24  # of one result
+_MAX_PICTURES_LENGTH = 20_000_000  # characters of the pictures of one result
+_PICTURE = '<img alt="picture" '
+_MAX_PIXELS = 4_000_000  # compressing them takes about 0.3 s
+_HEAD = (
+    '<!doctype html><meta charset="utf-8"><style>body{font:14px sans-serif;margin:1em}'
+    "table{border-collapse:collapse}td,th{padding:.3em .6em;text-align:right}img{max-width:100%}"
+    "iframe{border:0;width:100%;height:80vh}</style>\n"
+)
+_OUTPUT_PREFIX = "page "  # of the name of a display file among a node's outputs in a pack
+_MAX_METRICS = 500  # of a task: the metadata store has a row for each
+_METADATA_KINDS = ("metrics", "classification")  # kinds that KFP displays from metadata
+
+Values = Mapping[tuple[str, str], Value]  # node and output -> value
+_Texts = Mapping[str, str]  # name of a file -> its text
 
 
 class Found(NamedTuple):
-    """A value to be shown.
+    """A value of a result that can be displayed.
 
     Attributes:
         label: Path to the value in the result: "" for the result itself, "train", "0 scores".
-        page: The value.
+        page: The value: a page of fftasks, a figure or a picture.
     """
 
     label: str
@@ -105,8 +120,8 @@ def find_pages(result: Any) -> list[Found]:
     return list(_walk(result, _MAX_VISITED if can_have_pages else _MAX_VISITED_FOR_PICTURES))
 
 
-def _walk(result: Any, most: int) -> Iterator[Found]:
-    """Yield the values that can be displayed; containers are skipped after `most` values.
+def _walk(result: Any, max_visited: int) -> Iterator[Found]:
+    """Yield the values that can be displayed; containers are skipped after `max_visited` values.
 
     Containers are read with the methods of the built-in types, because those of a subclass may do anything.
     """
@@ -116,20 +131,20 @@ def _walk(result: Any, most: int) -> Iterator[Found]:
     while queue:
         keys, value = queue.pop()
         if find_kind(value):
-            yield Found(_spell_label(keys), value)
+            yield Found(_make_label(keys), value)
             continue
         base = next((kind for kind in _CONTAINERS if issubclass(type(value), kind)), None)
         if base is None or id(value) in seen:
             continue
         seen.add(id(value))
         visited += base.__len__(value)
-        if visited > most:
+        if visited > max_visited:
             continue  # a container this large is data, not a collection of values to display
         items = dict.items(value) if base is dict else enumerate(base.__iter__(value))
         queue += reversed([((*keys, k), item) for k, item in items if type(item) not in _PLAIN])
 
 
-def _spell_label(keys: Sequence[Any]) -> str:
+def _make_label(keys: Sequence[Any]) -> str:
     try:
         return " ".join(map(str, keys)).strip()
     except Exception as error:  # noqa: BLE001 - the __str__ of the user's key may raise anything
@@ -162,7 +177,7 @@ def _is_figure(value: Any) -> bool:
 def find_image_type(content: bytes) -> str | None:
     """Return "png", "jpeg" or "gif" for bytes with the structure of such a file; None for others.
 
-    Looked at are the header with the size of the picture, and the mark at the end.
+    The function checks the header with the size of the picture, and the end marker.
     """
     kind = next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), None)
     if kind == "png":
@@ -179,6 +194,7 @@ def find_image_type(content: bytes) -> str | None:
 
 
 def _make_files(found: Sequence[Found]) -> Iterator[tuple[str, str]]:
+    """Yield name and text of the files that display the values found in a result."""
     makers: dict[str, Callable[[Sequence[Found]], Iterator[tuple[str, str]]]] = {
         "metrics": _make_metrics,
         "classification": _make_classification,
@@ -200,7 +216,7 @@ def _make_metrics(found: Sequence[Found]) -> Iterator[tuple[str, str]]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a number or text that JSON has; KFP shows nan and inf as texts."""
+    """Return a value as a JSON number or string; nan and inf become strings."""
     value = value.item() if hasattr(value, "item") else value
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
@@ -208,25 +224,24 @@ def _plain(value: Any) -> Any:
 
 
 def _make_classification(found: Sequence[Found]) -> Iterator[tuple[str, str]]:
-    pass
     from fftasks.api.display import ConfusionMatrix
 
     matrices = [each for each in found if isinstance(each.page, ConfusionMatrix)]
     curves = [each for each in found if not isinstance(each.page, ConfusionMatrix)]
-    for what, several in (("confusion matrices", matrices), ("ROC curves", curves)):
-        if len(several) > 1:
-            print(f"{len(several)} {what}: Kubeflow Pipelines' page shows the first of a node")
+    for what, pages in (("confusion matrices", matrices), ("ROC curves", curves)):
+        if len(pages) > 1:
+            print(f"{len(pages)} {what}: Kubeflow Pipelines' page shows the first of a node")
     content: dict[str, Any] = {}
     if matrices:
         content["confusionMatrix"] = describe_matrix(matrices[0].page)
     if curves:
         content["confidenceMetrics"] = describe_curve(curves[0].page)
     yield FILES["classification"], json.dumps(content, indent=1)
-    yield "classification.html", draw_classification(found)
+    yield _DRAWN_CLASSIFICATION, draw_classification(found)
 
 
 def describe_matrix(page: Any) -> dict[str, Any]:
-    """Return a confusion matrix as kfp's ClassificationMetrics has it."""
+    """Return a confusion matrix in the format of kfp's ClassificationMetrics."""
     return {
         "annotationSpecs": [{"displayName": label} for label in page.labels],
         "rows": [{"row": list(map(_plain, row))} for row in page.rows],
@@ -234,12 +249,12 @@ def describe_matrix(page: Any) -> dict[str, Any]:
 
 
 def describe_curve(page: Any) -> list[dict[str, float]]:
-    """Return an ROC curve as kfp's ClassificationMetrics has it; of a long one, some of its points."""
+    """Return an ROC curve in the format of kfp's ClassificationMetrics, with at most about 200 points."""
     points = list(
         zip(page.thresholds, page.true_positive_rate, page.false_positive_rate, strict=True)
     )
     step = max(1, math.ceil(len(points) / _MAX_POINTS))
-    kept = [*points[::step], *(points[-1:] if (len(points) - 1) % step else [])]
+    sampled = [*points[::step], *(points[-1:] if (len(points) - 1) % step else [])]
     finite = [threshold for threshold, *_ in points if math.isfinite(threshold)]
     highest = max(finite, default=0.0) + 1  # scikit-learn's first threshold is infinite
     return [
@@ -248,7 +263,7 @@ def describe_curve(page: Any) -> list[dict[str, float]]:
             "recall": recall,
             "falsePositiveRate": rate,
         }
-        for threshold, recall, rate in kept
+        for threshold, recall, rate in sampled
     ]
 
 
@@ -258,31 +273,15 @@ def _make_markdown(found: Sequence[Found]) -> Iterator[tuple[str, str]]:
 
 
 def _make_html(found: Sequence[Found]) -> Iterator[tuple[str, str]]:
-    pass
-
     if text := join_pages(found):
         yield FILES["html"], text
 
 
-_MAX_PICTURE_BYTES = 1_500_000
-_MAX_PICTURES = 24  # of one result
-_MAX_PICTURES_LENGTH = 20_000_000  # characters of the pictures of one result
-_PICTURE = '<img alt="picture" '
-_MAX_PIXELS = 4_000_000  # compressing them takes about 0.3 s
-_HEAD = (
-    '<!doctype html><meta charset="utf-8"><style>body{font:14px sans-serif;margin:1em}'
-    "table{border-collapse:collapse}td,th{padding:.3em .6em;text-align:right}img{max-width:100%}"
-    "iframe{border:0;width:100%;height:80vh}</style>\n"
-)
-
-
 def join_pages(found: Sequence[Found]) -> str:
-    """Return one page with all pieces of HTML, figures and pictures.
+    """Return one HTML page with all pieces of HTML, figures and pictures.
 
     A single complete page is returned unchanged. If nothing can be drawn, the result is "".
     """
-    pass
-
     parts: list[tuple[str, str]] = []
     left, pictures, dropped = _MAX_PICTURES_LENGTH, 0, 0
     for label, page in found:
@@ -320,9 +319,7 @@ def draw_classification(found: Sequence[Found]) -> str:
 
 
 def _embed(page: Any) -> str:
-    """Return HTML, a figure or a picture as a piece of a page; "" for a picture that is not shown."""
-    pass
-
+    """Return HTML for a piece of HTML, a figure or a picture; "" for a picture without an image."""
     if isinstance(page, str):
         return str(page)
     if is_picture(page):
@@ -331,31 +328,29 @@ def _embed(page: Any) -> str:
     try:
         # without the version of matplotlib in it, equal figures are equal files
         page.savefig(content, format="png", bbox_inches="tight", metadata={"Software": None})
-    except Exception as error:  # noqa: BLE001 - the border to the user's figure
+    except Exception as error:  # noqa: BLE001 - any error of the user's figure
         print(f"a figure cannot be drawn: {type(error).__name__}: {error}")
         return f"<p>the figure cannot be drawn: {escape(f'{type(error).__name__}: {error}')}</p>"
     return _format_image("figure", "png", content.getvalue())
 
 
 def _embed_picture(value: Any) -> str:
-    """Return a picture as an <img>; if it is not shown, the reason; "" if it has no image."""
-    pass
-
+    """Return a picture as an <img>, or the reason why it is not shown; "" if it has no image."""
     try:
         content = value if type(value) is bytes else _read_image(value)
     except _TooLargeError as error:
-        return _tell(str(error))
-    except Exception as error:  # noqa: BLE001 - the border to the user's object
-        return _tell(f"a picture cannot be drawn: {type(error).__name__}: {error}")
+        return _report_problem(str(error))
+    except Exception as error:  # noqa: BLE001 - any error of the user's object
+        return _report_problem(f"a picture cannot be drawn: {type(error).__name__}: {error}")
     if len(content) > _MAX_PICTURE_BYTES:
-        return _tell(
+        return _report_problem(
             f"a picture of {len(content):,} bytes is not shown: pages take {_MAX_PICTURE_BYTES:,}"
         )
     kind = find_image_type(content)
     return _format_image("picture", kind, content) if kind else ""
 
 
-def _tell(problem: str) -> str:
+def _report_problem(problem: str) -> str:
     """Print why a picture is not shown, and return it as a piece of the page."""
     print(problem)
     return f"<p>{escape(problem)}</p>"
@@ -366,7 +361,7 @@ class _TooLargeError(Exception):
 
 
 def _read_image(value: Any) -> bytes:
-    """Return the PNG of an object with _repr_png_, b"" if it has none."""
+    """Return the PNG file of an object with _repr_png_; b"" if the method returns none."""
     size = getattr(value, "size", None)  # Pillow: width and height
     if isinstance(size, tuple) and len(size) == 2 and size[0] * size[1] > _MAX_PIXELS:  # noqa: PLR2004
         problem = (
@@ -419,111 +414,102 @@ def _draw_curve(page: Roc) -> str:
     )
 
 
-_MARK = "page "  # begins the name of a file in a pack, where those of outputs stand
-_MOST_NUMBERS = 500  # of a task: the metadata store has a row for each
-_JSON = ("metrics", "classification")  # what Kubeflow Pipelines looks for in metadata
-_DRAWN = "classification.html"
-
-Files = Mapping[str, str]  # name of a file -> text
-Values = Mapping[tuple[str, str], Value]
-
-
 def list_values(pages: Mapping[str, Path]) -> dict[tuple[str, str], Value]:
-    """Return the files in which nodes show their results as values of a pack; pages: node -> folder."""
+    """Return the display files of nodes as values for a pack.
+
+    Args:
+        pages: Node -> folder with its files.
+    """
     return {
-        (node, _MARK + file.name): Value(Place(str(file)), "")
+        (node, _OUTPUT_PREFIX + file.name): Value(Place(str(file)), "")
         for node, folder in pages.items()
         for file in sorted(folder.iterdir())
     }
 
 
 def is_page(output: str) -> bool:
-    """Tell whether a value of a pack is a file that is shown, by what it is called there."""
-    return output.startswith(_MARK)
+    """Return whether an output in a pack is a display file; its name says so."""
+    return output.startswith(_OUTPUT_PREFIX)
 
 
-def write_shown(
+def write_display_files(
     nodes: Sequence[str], values: Values, outputs: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """Write what nodes show to the outputs that are for it; return the metadata of each of these.
+    """Write the outputs of a task that display the results of its nodes.
 
-    outputs: path of each output of the task
+    Args:
+        nodes: The nodes of the task.
+        values: Node and output -> value, display files included.
+        outputs: Output of the task -> path. Outputs that are not display files are ignored.
+
+    Returns:
+        Output -> its metadata.
     """
-    files = {node: _read_files(node, values) for node in nodes}
-    files = {node: found for node, found in files.items() if found}
-    join = _join if len(nodes) > 1 else _take
+    texts: dict[str, dict[str, str]] = {node: {} for node in nodes}  # node -> file -> text
+    for (node, output), value in values.items():
+        if node in texts and is_page(output):
+            with Path(value.place.path).open("rb") as file:
+                file.seek(value.place.offset)
+                text = file.read(value.place.length).decode("utf-8", "replace")
+            texts[node][output.removeprefix(_OUTPUT_PREFIX)] = text
+    texts = {node: found for node, found in texts.items() if found}
     metadata: dict[str, dict[str, Any]] = {}
-    for kind in (kind for kind in FILES if kind in outputs):
-        text = join(kind, files) or "The functions returned nothing to be shown here.\n"
+    for kind, name in FILES.items():
+        if kind not in outputs:
+            continue
+        if len(nodes) > 1:
+            text = _join_texts(kind, texts)
+        else:
+            text = next((found.get(name, "") for found in texts.values()), "")
+        text = text or "The functions returned nothing to be shown here.\n"
         Path(outputs[kind]).write_text(text, "utf-8")
-        metadata[kind] = json.loads(text) if text.startswith("{") and kind in _JSON else {}
+        is_json = text.startswith("{") and kind in _METADATA_KINDS
+        metadata[kind] = json.loads(text) if is_json else {}
         if kind == "classification" and metadata[kind]:
-            node = next(node for node, found in files.items() if FILES[kind] in found)
+            node = next(node for node, found in texts.items() if name in found)
             metadata[kind]["display_name"] = f"{node} ({kind})"
     return metadata
 
 
-def _read_files(node: str, values: Values) -> dict[str, str]:
-    return {
-        output.removeprefix(_MARK): _read(value.place)
-        for (owner, output), value in values.items()
-        if owner == node and is_page(output)
-    }
+def _join_texts(kind: str, texts: Mapping[str, _Texts]) -> str:
+    """Return the display file of a kind for several nodes; "" if no node has one."""
+    if kind == "metrics":
+        return _join_metrics(texts)
+    if kind == "html":
+        return _join_html(texts)
+    of_kind = _list_texts(FILES[kind], texts)
+    if kind == "classification":
+        return of_kind[0][1] if of_kind else ""
+    return "\n\n".join(f"## {node}\n\n{text}" for node, text in of_kind)
 
 
-def _read(place: Place) -> str:
-    with Path(place.path).open("rb") as file:
-        file.seek(place.offset)
-        return file.read(place.length).decode("utf-8", "replace")
+def _list_texts(name: str, texts: Mapping[str, _Texts]) -> list[tuple[str, str]]:
+    """Return the nodes that have a file, with its text."""
+    return [(node, found[name]) for node, found in texts.items() if name in found]
 
 
-def _take(kind: str, files: Mapping[str, Files]) -> str:
-    return next((found.get(FILES[kind], "") for found in files.values()), "")
-
-
-def _join(kind: str, files: Mapping[str, Files]) -> str:
-    joiners: dict[str, Callable[[Mapping[str, Files]], str]] = {
-        "metrics": _join_metrics,
-        "classification": lambda files: next(_list_texts("classification.json", files), ("", ""))[
-            1
-        ],
-        "markdown": _join_markdown,
-        "html": _join_html,
-    }
-    return joiners[kind](files)
-
-
-def _list_texts(name: str, files: Mapping[str, Files]) -> Iterator[tuple[str, str]]:
-    yield from ((node, found[name]) for node, found in files.items() if name in found)
-
-
-def _join_metrics(files: Mapping[str, Files]) -> str:
-    numbers = {
+def _join_metrics(texts: Mapping[str, _Texts]) -> str:
+    metrics = {
         f"{node} {name}": value
-        for node, text in _list_texts(FILES["metrics"], files)
+        for node, text in _list_texts(FILES["metrics"], texts)
         for name, value in json.loads(text).items()
     }
-    if len(numbers) > _MOST_NUMBERS:
-        print(f"{len(numbers)} metrics: Kubeflow Pipelines' page shows the first {_MOST_NUMBERS}")
-    return json.dumps(dict(list(numbers.items())[:_MOST_NUMBERS]), indent=1) if numbers else ""
+    if len(metrics) > _MAX_METRICS:
+        print(f"{len(metrics)} metrics: Kubeflow Pipelines' page shows the first {_MAX_METRICS}")
+    return json.dumps(dict(list(metrics.items())[:_MAX_METRICS]), indent=1) if metrics else ""
 
 
-def _join_markdown(files: Mapping[str, Files]) -> str:
-    texts = _list_texts(FILES["markdown"], files)
-    return "\n\n".join(f"## {node}\n\n{text}" for node, text in texts)
-
-
-def _join_html(files: Mapping[str, Files]) -> str:
-    """Return one page: each node's own is whole, with a style of its own, so that it is in a frame."""
-    several = len(list(_list_texts(_DRAWN, files))) > 1
+def _join_html(texts: Mapping[str, _Texts]) -> str:
+    """Return one page with a frame for each node's page, because each page has its own style."""
+    several = len(_list_texts(_DRAWN_CLASSIFICATION, texts)) > 1
     parts = [
         (node, found[name])
-        for node, found in files.items()
-        for name in (FILES["html"], *((_DRAWN,) if several else ()))
+        for node, found in texts.items()
+        for name in (FILES["html"], *((_DRAWN_CLASSIFICATION,) if several else ()))
         if name in found
     ]
     return "\n".join(
-        f'<h2>{html.escape(node)}</h2>\n<iframe style="border:0;width:100%;height:80vh" '
-        f'srcdoc="{html.escape(text)}"></iframe>'
+        f'<h2>{escape(node)}</h2>\n<iframe style="border:0;width:100%;height:80vh" '
+        f'srcdoc="{escape(text)}"></iframe>'
         for node, text in parts
     )

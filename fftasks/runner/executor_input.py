@@ -1,14 +1,14 @@
-"""Values that were carried as JSON, where every number is a double: given their Python types again.
+"""Translate KFP's ExecutorInput into a job, restore parameter types, and write the output file for KFP.
 
-KFP's ExecutorInput, the one argument of a task in the container: read as a job, answered with a file.
+The ExecutorInput is a JSON argument of the container. KFP's launcher, or kfp.local, fills it in:
 
-Standard library only. What stands in the JSON is decided by KFP's launcher, or by kfp.local:
+    inputs.artifacts.<input>.artifacts[0].uri       location of an upstream result; see name_object
+    inputs.parameterValues.<argument>               a constant, or the value that the user set instead
+    inputs.parameterValues.<name>                   a run parameter, named by number_parameters
+    outputs.artifacts.<output>.artifacts[0].uri     location from which the launcher uploads a result
+    outputs.outputFile                              path of the file with the metadata of the outputs
 
-    inputs.artifacts.<input>.artifacts[0].uri       where the launcher put an upstream result; see name_object
-    inputs.parameterValues.<argument>               a constant, or what somebody set instead
-    inputs.parameterValues.<name>                   a run parameter, named as number_parameters names it
-    outputs.artifacts.<output>.artifacts[0].uri     where the launcher takes a result from
-    outputs.outputFile                              where it looks for what is to be known about them
+JSON carries every number as a double. The values in the graph tell which type a parameter had.
 """
 
 from __future__ import annotations
@@ -27,21 +27,39 @@ from fftasks.runner.artifact import shorten_digest
 from fftasks.runner.display_files import FILES
 from fftasks.runner.job import Job, Report, list_outputs, number_parameters
 
-_MAX_EXACT = 2**53
+_MAX_EXACT = 2**53  # larger doubles do not represent every integer
+_OBJECT = "self"
+_MOUNTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
+_WORKSPACE = "/kfp-workspace/.artifacts"
+_MAX_SHOWN = 100  # characters of a text in metadata
+_MAX_METRICS = 10  # in the metadata of a result
+# Environment variable that limits the metadata of an artifact. Not set: all metadata; "type": no value;
+# "name": the name and the digest only; "bare": the name only.
+PREVIEW, NO_VALUE, NAME_ONLY, BARE = "FFPREVIEW", "type", "name", "bare"
+# Property of the metadata with which `doit result` and `doit replay` verify a downloaded file.
+DIGEST = "digest"
+_HINT = (
+    "hint: {node} returned a result that Kubeflow Pipelines' page could show, but its component does not"
+    ' declare it: write @workflow(shows=["{kind}"])'
+)
 
 
 def restore(value: Any, template: Any) -> Any:
-    """Return a parameter that KFP carried as JSON with the types of the constant in the graph.
+    """Convert a parameter that KFP passed as JSON to the types of the constant in the graph.
 
     value                             template      result
     equal to the template             any           the template itself (-0.0 stays -0.0)
     4.0 (a double on the way)         3             4
     3 (3.0, as Go writes it)          2.5           3.0
-    [3, 4.0, 5.0]                     [1, 2]        [3, 4, 5]: what was added is like the last item
+    [3, 4.0, 5.0]                     [1, 2]        [3, 4, 5]: added items are like the last one
     {"a": 1.0, "new": 2.0}            {"a": 3}      {"a": 1, "new": 2}
-    3.5, "x", True                    3             as it is: somebody chose another type
+    3.5, "x", True                    3             unchanged: the user chose another type
 
-    A number that no template speaks for is an int if it is whole.
+    A number without a template becomes an int if it is whole.
+
+    Args:
+        value: The value from JSON.
+        template: The constant in the graph.
     """
     if _is_same(value, template):
         return template
@@ -78,10 +96,16 @@ def _is_same(value: Any, template: Any) -> bool:
     return isinstance(value, str) and isinstance(template, str) and value == template
 
 
-def fit(name: str, value: Any, default: Any) -> Any:
-    """Return the value of a run parameter with the types of its default.
+def restore_parameter(name: str, value: Any, default: Any) -> Any:
+    """Convert the value of a run parameter to the type of its default.
 
-    Raises ParameterError if it is of another type.
+    Args:
+        name: Name of the parameter, for the message.
+        value: The value from JSON.
+        default: The default.
+
+    Raises:
+        ParameterError: The value has another type.
     """
     restored = restore(value, default)
     if type(restored) is type(default):
@@ -92,28 +116,20 @@ def fit(name: str, value: Any, default: Any) -> Any:
     )
 
 
-_OBJECT = "self"
-_MOUNTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
-_WORKSPACE = "/kfp-workspace/.artifacts"
-_MAX_SHOWN = 100
-_MAX_NUMBERS = 10
-# Environment variable that limits the metadata of an artifact. Not set: all metadata; "type": no value;
-# "name": the name and the digest only; "bare": the name only.
-PREVIEW, NO_VALUE, NAME_ONLY, BARE = "FFPREVIEW", "type", "name", "bare"
-DIGEST = (
-    "digest"  # the property that `doit result` and `doit replay` compare with a downloaded file
-)
-_HINT = (
-    "hint: {node} returned what Kubeflow Pipelines' page could show, and its component does not say so: "
-    'write @workflow(shows=["{kind}"])'
-)
-
-
 def read_job(document: Mapping[str, Any], node: Node) -> Job:
-    """Return the job that an ExecutorInput describes, and make the folders of its outputs.
+    """Return the job that an ExecutorInput describes, and create the folders of its outputs.
 
-    Raises WorkflowError if it was made for another version of the node, ParameterError for a run parameter of
-    another type, and ToolError for a URI that the launcher puts nowhere.
+    Args:
+        document: The ExecutorInput.
+        node: The node that the container runs.
+
+    Returns:
+        The job.
+
+    Raises:
+        WorkflowError: The ExecutorInput was made for another version of the node.
+        ParameterError: A run parameter has another type than its default.
+        ToolError: A URI has no path in the container.
     """
     given = document.get("inputs", {})
     inputs = locate_all(given.get("artifacts", {}))
@@ -135,7 +151,7 @@ def read_job(document: Mapping[str, Any], node: Node) -> Job:
             parameters[name] = restore(value, node.arguments[name])
             continue
         parameter = pending[name]
-        fitting = fit(parameter.name, value, parameter.default)
+        fitting = restore_parameter(parameter.name, value, parameter.default)
         if isinstance(node.arguments.get(name), Pending):
             parameters[name] = fitting
         else:
@@ -144,10 +160,15 @@ def read_job(document: Mapping[str, Any], node: Node) -> Job:
 
 
 def name_object(taken: Collection[str]) -> str:
-    """Return the input of a component under which a method call takes its object, which is "self" elsewhere.
+    """Return the component's name for the input "self", the object of a method call.
 
-    kfp's SDK cannot be given that one: components are called, and Python takes it for their own.
-    taken: the names of the node's inputs, arguments and parameters
+    kfp's SDK calls components with their inputs as keyword arguments, and "self" cannot be one of them.
+
+    Args:
+        taken: Names of the node's inputs, arguments and parameters.
+
+    Returns:
+        "object", with underscores behind it if the name is taken.
     """
     name = "object"
     while name in taken:
@@ -156,9 +177,13 @@ def name_object(taken: Collection[str]) -> str:
 
 
 def write_outputs(document: Mapping[str, Any], node: Node, report: Report, pages: Path) -> None:
-    """Write outputs.outputFile, what KFP is to know about the outputs, and the outputs that its page shows.
+    """Write the metadata of the outputs to outputs.outputFile, and the outputs that KFP's page displays.
 
-    pages: the folder with what is shown of the result
+    Args:
+        document: The ExecutorInput.
+        node: The node.
+        report: Its report.
+        pages: Folder with the files that display the result.
     """
     outputs = document.get("outputs", {}).get("artifacts", {})
     metadata: dict[str, dict[str, Any]] = {
@@ -176,36 +201,44 @@ def write_outputs(document: Mapping[str, Any], node: Node, report: Report, pages
                 **_move_page(pages / file, Path(locate(outputs[kind]["artifacts"][0]))),
             }
         elif file in report.pages:
-            metadata["result"] |= _read_numbers(pages / file)
+            if kind == "metrics":
+                metrics = list(json.loads((pages / file).read_bytes()).items())[:_MAX_METRICS]
+                metadata["result"] |= {
+                    f"metric {name}"[:_MAX_SHOWN]: value for name, value in metrics
+                }
             print(_HINT.format(node=node.name, kind=kind))
-    write_answer(document, metadata)
+    write_output_file(document, metadata)
 
 
 def describe_value(report: Report, output: str) -> dict[str, Any]:
-    """Return what metadata have of an output: its type and shape; of a result, its beginning and its time."""
-    told: dict[str, Any] = {k: shorten(v) for k, v in report.traits.get(output, {}).items()}
+    """Return the metadata of an output: type and shape, and for a result its preview and duration."""
+    traits = report.traits.get(output, {})
+    metadata: dict[str, Any] = {name: shorten_metadata(text) for name, text in traits.items()}
     if output == "result":
-        told["preview"] = shorten(report.previews.get("", ""))
-        told["seconds"] = round(report.seconds, 3)
-    return hide(told)
+        metadata["preview"] = shorten_metadata(report.previews.get("", ""))
+        metadata["seconds"] = round(report.seconds, 3)
+    return limit_metadata(metadata)
 
 
 def describe_digest(digest: str) -> dict[str, str]:
-    """Return the metadata that verify a download of an artifact; {} if there is no room for them."""
+    """Return the metadata with which a download is verified; {} if FFPREVIEW excludes them."""
     is_wanted = digest and os.environ.get(PREVIEW, "") != BARE
     return {DIGEST: shorten_digest(digest)} if is_wanted else {}
 
 
-def hide(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return as much of what is told of a value as the environment lets be told."""
+def limit_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a value's metadata that the environment variable FFPREVIEW allows."""
     level = os.environ.get(PREVIEW, "")
     if level in (NAME_ONLY, BARE):
         return {}
-    return {name: one for name, one in told.items() if name != "preview" or level != NO_VALUE}
+    allowed = dict(metadata)
+    if level == NO_VALUE:
+        allowed.pop("preview", None)
+    return allowed
 
 
 def _move_page(file: Path, target: Path) -> dict[str, Any]:
-    """Put a file where the launcher takes it from; return the metadata in which KFP looks for it."""
+    """Move a display file to the path of its output; return the metadata from which KFP displays it."""
     if not file.exists():
         target.write_text("The function returned nothing to be shown here.\n", "utf-8")
         return {}
@@ -216,15 +249,8 @@ def _move_page(file: Path, target: Path) -> dict[str, Any]:
     return content
 
 
-def _read_numbers(file: Path) -> dict[str, Any]:
-    if file.name != FILES["metrics"]:
-        return {}
-    numbers = list(json.loads(file.read_bytes()).items())[:_MAX_NUMBERS]
-    return {f"metric {name}"[:_MAX_SHOWN]: value for name, value in numbers}
-
-
-def shorten(text: str) -> str:
-    """Return a text for metadata: short, and without what is replaced on its way through arguments."""
+def shorten_metadata(text: str) -> str:
+    """Shorten a text for metadata, and break up placeholders that Argo or Kubernetes would replace."""
     for found, harmless in (("{{", "{ {"), ("$(", "$ ("), ("$$", "$ $")):
         while found in text:
             text = text.replace(found, harmless)
@@ -232,13 +258,20 @@ def shorten(text: str) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"
 
 
-def write_answer(document: Mapping[str, Any], metadata: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write outputs.outputFile, if it is asked for; metadata: of each output that there is."""
+def write_output_file(
+    document: Mapping[str, Any], metadata: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Write the metadata of outputs to outputs.outputFile, if the ExecutorInput has one.
+
+    Args:
+        document: The ExecutorInput.
+        metadata: Output -> its metadata.
+    """
     outputs = document.get("outputs", {})
     if not outputs.get("outputFile"):
         return
     artifacts = {
-        name: {"artifacts": [_describe(name, metadata[name], listed["artifacts"][0])]}
+        name: {"artifacts": [_describe_artifact(name, metadata[name], listed["artifacts"][0])]}
         for name, listed in outputs.get("artifacts", {}).items()
         if name in metadata
     }
@@ -250,7 +283,7 @@ def write_answer(document: Mapping[str, Any], metadata: Mapping[str, Mapping[str
 
 
 def locate(artifact: Mapping[str, Any]) -> str:
-    """Return the path at which KFP's launcher has an artifact, input or output.
+    """Return the path in the container of an artifact, input or output.
 
     artifact                        path
     customPath /any/where           /any/where
@@ -261,7 +294,13 @@ def locate(artifact: Mapping[str, Any]) -> str:
     s3://bucket/key in a workspace  /kfp-workspace/.artifacts/s3/bucket/key
     /any/where                      /any/where (kfp.local)
 
-    Raises ToolError for any other URI. Source: LocalPathForURI in kubeflow/pipelines, launcher_v2.go.
+    Args:
+        artifact: The artifact in the ExecutorInput.
+
+    Raises:
+        ToolError: The artifact has any other URI.
+
+    Source: LocalPathForURI in kubeflow/pipelines, launcher_v2.go.
     """
     uri = str(artifact.get("uri", ""))
     if artifact.get("customPath"):
@@ -276,14 +315,14 @@ def locate(artifact: Mapping[str, Any]) -> str:
             in_workspace = artifact.get("metadata", {}).get("_kfp_workspace") is True
             return _WORKSPACE + path if in_workspace else path
     raise ToolError(
-        f"Kubeflow Pipelines gave an artifact at {uri!r}, which is no path in a container",
+        f"Kubeflow Pipelines gave an artifact at {uri!r}, which has no path in a container",
         found=[f"known: {', '.join([*_MOUNTS, 'oci://'])} and absolute paths"],
-        tip="look at the pipeline root that the run was started with",
+        tip="check the pipeline root with which the run was started",
     )
 
 
 def locate_all(artifacts: Mapping[str, Any]) -> dict[str, str]:
-    """Return the path of each artifact of an ExecutorInput's inputs or outputs, by its name."""
+    """Return the paths of an ExecutorInput's input or output artifacts, by name."""
     return {
         name: locate(listed["artifacts"][0])
         for name, listed in artifacts.items()
@@ -302,14 +341,13 @@ def _check_names(node: Node, what: str, names: set[str], problem: str) -> None:
         )
 
 
-def _describe(
+def _describe_artifact(
     output: str, metadata: Mapping[str, Any], artifact: Mapping[str, Any]
 ) -> dict[str, Any]:
     return {
         "name": artifact.get("name", output),
         "uri": artifact.get("uri", ""),
-        # display_name: what the artifact is called in KFP's page. Little stands here, and no "{{": the
-        # metadata of all inputs come back in one argument of the task that takes them, and placeholders are
-        # replaced there
-        "metadata": {**metadata, "display_name": shorten(metadata["display_name"])},
+        # KFP's page shows display_name. Metadata must be short and without "{{": one argument of a downstream
+        # task contains the metadata of all its inputs, and placeholders are replaced there.
+        "metadata": {**metadata, "display_name": shorten_metadata(metadata["display_name"])},
     }

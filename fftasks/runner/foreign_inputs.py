@@ -1,7 +1,7 @@
-"""Inputs that no node of ours wrote: the outputs of other people's components, as files or folders.
+"""Read foreign inputs: files or folders that a component outside fftasks wrote.
 
-An artifact of fftasks is known by its first bytes. What the function gets of anything else is decided by the
-annotation of its argument, and nothing is ever unpickled:
+An artifact of fftasks is recognized by its first bytes. For any other input, the annotation of the argument
+decides which value the function gets. Foreign data are never unpickled:
 
 annotation                        what the function gets
 pathlib.Path, os.PathLike         the path of the file or folder
@@ -9,10 +9,8 @@ str                               the file's text, which must be UTF-8
 bytes                             the file's content
 bool, int, float, list, dict      the JSON value in the file, of this type; an int does for float
 none, Any, object                 JSON if the file is JSON, else text if it is UTF-8, else its path
-several, such as str | None       the first of them that the file has a value for
-any other                         an error: the function has to read a Path itself
-
-Standard library only.
+several, such as str | None       the first of them that the file can be converted to
+any other                         an error: the function must take a Path and read it itself
 """
 
 from __future__ import annotations
@@ -53,33 +51,33 @@ _MAX_SHOWN = 60
 
 
 class _NoValueError(Exception):
-    """A file has no value of a type; the message says what was found instead."""
+    """A file cannot be converted to a type; the message says what was found instead."""
 
 
 def is_foreign(path: str) -> bool:
-    """Tell whether a file or folder is no artifact of fftasks; False for a path where nothing is."""
-    if os.path.isdir(path):  # noqa: PTH112 - a text
+    """Return whether a path is a folder, or a file other than an artifact; False if it does not exist."""
+    if os.path.isdir(path):  # noqa: PTH112 - a string
         return True
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - a text
+        with open(path, "rb") as file:  # noqa: PTH123 - a string
             return file.read(len(MAGIC)) not in (MAGIC, PACK_MAGIC)
     except FileNotFoundError:
         return False
 
 
 def read_foreign(node: Node, name: str, path: str) -> Any:
-    """Return what a node's function gets for an input that is no artifact of fftasks.
+    """Return the value that a node's function gets for a foreign input.
 
     Args:
-        node: Node that takes the input.
-        name: Name of the input, as number_inputs gives it.
-        path: Where KFP's launcher put the file or folder.
+        node: Node that has the input.
+        name: Name of the input, as number_inputs returns it.
+        path: Path at which KFP's launcher has put the file or folder.
 
     Returns:
         The path, or the value in the file; see the table above.
 
     Raises:
-        NodeError: The annotation asks for a value that the file does not have.
+        NodeError: The file cannot be converted to the annotated type.
     """
     if node.after is not None and name == "self":
         raise NodeError(
@@ -89,10 +87,11 @@ def read_foreign(node: Node, name: str, path: str) -> Any:
         )
     annotation = _find_annotation(node, name)
     problems: list[str] = []
-    for kind in _list_kinds(annotation):
-        found, value = _try_kind(kind, Path(path), problems)
-        if found:
-            return value
+    for kind in _list_types(annotation):
+        try:
+            return _read_as(kind, Path(path))
+        except _NoValueError as error:  # noqa: PERF203 - the next type may fit
+            problems.append(str(error))
     raise NodeError(
         f"{node.name}: cannot convert the file of input {name!r} to the type that the function takes",
         found=[
@@ -104,31 +103,22 @@ def read_foreign(node: Node, name: str, path: str) -> Any:
     )
 
 
-def _try_kind(kind: Any, path: Path, problems: list[str]) -> tuple[bool, Any]:
-    """Return whether a file has a value of a type, and the value; note the problem if it has none."""
-    try:
-        return True, _read_as(kind, path)
-    except _NoValueError as error:
-        problems.append(str(error))
-        return False, None
-
-
 def _find_annotation(node: Node, name: str) -> Any:
-    """Return the annotation of the first argument that is an input as a whole, _NONE if there is none."""
+    """Return the annotation of the first argument that is the whole input; _NONE if there is none."""
     needed = number_inputs(node)[name]
     for argument, value in node.arguments.items():
         if isinstance(value, Result) and value.node is needed.node and not value.path:
             parameter = node.find_parameter(argument)
-            return _NONE if parameter is None else _resolve(node.callee, parameter)
+            return _NONE if parameter is None else _evaluate(node.callee, parameter)
     return _NONE
 
 
-def _resolve(func: Callable[..., Any], parameter: inspect.Parameter) -> Any:
-    """Return an annotation as an object; one in quotes whose names are not defined stays a string."""
+def _evaluate(func: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """Return an annotation as an object; a string with undefined names remains a string."""
     found = parameter.annotation
     owner = inspect.unwrap(func)
     module = sys.modules.get(getattr(owner, "__module__", ""))
-    for _ in range(2):  # a file with the future import may have quotes as well
+    for _ in range(2):  # with the future import, a quoted annotation is a string in a string
         if not isinstance(found, str):
             break
         try:
@@ -138,15 +128,15 @@ def _resolve(func: Callable[..., Any], parameter: inspect.Parameter) -> Any:
     return found
 
 
-def _list_kinds(annotation: Any) -> Iterator[Any]:
-    """Yield the types that an annotation stands for, without the parameters of generic ones."""
+def _list_types(annotation: Any) -> Iterator[Any]:
+    """Yield the types of an annotation, both of `str | int`, without the parameters of generic types."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
-        yield from _list_kinds(typing.get_args(annotation)[0])
+        yield from _list_types(typing.get_args(annotation)[0])
     elif origin in (typing.Union, types.UnionType):
         for one in typing.get_args(annotation):
             if one is not type(None):
-                yield from _list_kinds(one)
+                yield from _list_types(one)
     else:
         yield annotation if origin is None else origin
 
@@ -207,13 +197,13 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _describe(path: Path) -> str:
-    """Return what stands at a path: a folder with so many entries, or so many bytes and their beginning."""
+    """Describe a path for a message: number of entries of a folder, or size and first bytes of a file."""
     if path.is_dir():
         return f"a folder with {len(list(path.iterdir()))} entries"
     with path.open("rb") as file:
-        begin = file.read(_MAX_SHOWN)
+        start = file.read(_MAX_SHOWN)
     size = path.stat().st_size
-    return f"a file of {size} bytes" + (f" that begins with {begin!r}" if begin else "")
+    return f"a file of {size} bytes" + (f" that begins with {start!r}" if start else "")
 
 
 def _spell(kind: Any) -> str:

@@ -1,6 +1,6 @@
-"""Run the nodes of a group in one container: each in a process of its own, as many at a time as it may.
+"""Run the nodes of a group in one container, each node in a child process, several in parallel.
 
-The first node that fails ends the group: Kubeflow Pipelines keeps nothing of a task that fails.
+The first node that fails ends the group: Kubeflow Pipelines stores no output of a task that fails.
 """
 
 from __future__ import annotations
@@ -14,24 +14,30 @@ from typing import Any
 from fftasks.api.node import Node, number_inputs
 from fftasks.errors import NodeError
 from fftasks.runner.artifact import Place, Value
-from fftasks.runner.child_process import Child, Run, Tell
-from fftasks.runner.job import Examine, Job, Report, list_outputs, run_job
-from fftasks.runner.scheduler import FailedError, Means, Schedule
+from fftasks.runner.child_process import Child, Run, SendMessage
+from fftasks.runner.job import Job, OnError, Report, list_outputs, run_job
+from fftasks.runner.scheduler import FailedError, PodResources, Schedule
 
 _MAX_NAMES = 20
-# what is said of a group and of its nodes, which cluster/outcome.py and cluster/account.py read
+# lines of a group's log; kfp/pod_log.py searches for them
 AT_END = "the other lines of its log begin with {!r}"
-DONE = "done"  # message of the process that runs the nodes: one has finished
 SAYS_DONE = "-- done in {} s"
 SAYS_KEPT = "-- unchanged, kept from the last run"
-_WHOLE = 100  # seconds, from which on they have no fraction
+DONE = "done"  # kind of the message that a node of the group has finished
+_WHOLE_SECONDS = 100  # seconds from which on a duration is shown without a fraction
 
 Values = dict[tuple[str, str], Value]  # node and output -> value
 
 
 @dataclass(frozen=True)
-class Made:
-    """What the nodes of a group gave: values, what each reported, and the folders with what they show."""
+class GroupResults:
+    """The results of the nodes of a group that have finished.
+
+    Attributes:
+        values: Node and output -> value.
+        reports: Node -> its report.
+        pages: Node -> folder with the files that display its result.
+    """
 
     values: Values = field(default_factory=dict)
     reports: dict[str, Report] = field(default_factory=dict)
@@ -43,7 +49,7 @@ class NodeFailure(NodeError):  # noqa: N818 - one kind of NodeError
 
     Attributes:
         node: Its name.
-        reason: One line without its name.
+        reason: The error in one line, without the name.
     """
 
     def __init__(self, attempted: str, *, node: str = "", reason: str = "", **more: Any) -> None:
@@ -52,15 +58,15 @@ class NodeFailure(NodeError):  # noqa: N818 - one kind of NodeError
 
 
 class Group:
-    """Nodes that run in one container, each when those that it needs are done.
+    """Nodes that run in one container, in the order of their dependencies.
 
     Args:
-        nodes: Each behind those that it needs.
-        given: The values that are there already.
-        folder: Takes the artifacts.
-        means: How many run at a time, how long, and how often they are tried.
-        parameters: The values of run parameters.
-        tell: Is called with "done" and the name of each node that has finished.
+        nodes: Nodes in topological order.
+        given: Values that exist already: node and output -> value.
+        folder: Folder for the artifacts.
+        resources: Parallelism, time limit and retries.
+        parameters: Run parameter -> value, where it differs from the default.
+        send: Function that is called with DONE and the name of each node that has finished.
     """
 
     def __init__(  # noqa: PLR0913
@@ -68,45 +74,67 @@ class Group:
         nodes: Sequence[Node],
         given: Mapping[tuple[str, str], Value],
         folder: Path,
-        means: Means,
+        resources: PodResources,
         parameters: Mapping[str, Any],
         *,
-        tell: Tell,
+        send: SendMessage,
     ) -> None:
-        self.nodes, self.folder, self.means, self.parameters = nodes, folder, means, parameters
+        self.nodes, self.folder, self.parameters = nodes, folder, parameters
+        self.resources = resources
         self.values = dict(given)
-        self.made = Made()
-        self._tell = tell
-        self._begun = 0
+        self.results = GroupResults()
+        self._send = send
+        self._jobs = 0  # number of jobs so far, for the names of their files
 
-    def run(self) -> Made:
-        """Run all nodes; raise NodeFailure for the first one that fails, with those that finished."""
+    def run(self) -> GroupResults:
+        """Run all nodes.
+
+        Raises:
+            NodeFailure: A node failed. The error names the nodes that had finished.
+        """
         names = {node.name for node in self.nodes}
         units = [_NodeUnit(self, node, names) for node in self.nodes]
         try:
-            Schedule(units, self.means).run()
+            Schedule(units, self.resources).run()
         except FailedError as failed:
-            raise self._describe_failure(failed.unit.name, failed.report) from None
-        return self.made
+            node, report = failed.unit.name, failed.report
+            headline, _, rest = report.error.partition("\n")
+            done = [other.name for other in self.nodes if other.name in self.results.reports]
+            counted = f"{len(done)} of {len(self.nodes)} nodes have finished"
+            raise NodeFailure(
+                headline,
+                node=node,
+                reason=report.reason,
+                found=[*([rest] if rest else []), f"of its group, {counted}: {_join_names(done)}"],
+                tip=AT_END.format(node),
+            ) from None
+        return self.results
 
-    def run_here(self, node: Node, examine: Examine | None = None) -> Made:
-        """Run one more node in this process, when all others are done; raise NodeFailure if it fails.
+    def run_in_this_process(self, node: Node, on_error: OnError | None = None) -> GroupResults:
+        """Run one more node, without a child process; call this after run().
 
         Args:
             node: The node.
-            examine: Is shown what its function raises.
+            on_error: Called with the error of the node's function; it shows the error to the user.
+
+        Returns:
+            The results of all nodes so far.
+
+        Raises:
+            NodeFailure: The node failed.
         """
         job = self.make_job(node)
-        report = run_job(node, job, examine=examine)
-        if report.error:  # whoever examines it has seen the rest
-            error = report.error.partition("\n")[0] if examine else report.error
+        report = run_job(node, job, on_error=on_error)
+        if report.error:
+            # on_error has shown the traceback already
+            error = report.error.partition("\n")[0] if on_error else report.error
             raise NodeFailure(error, node=node.name, reason=report.reason)
-        self.take(node, job, report)
-        return self.made
+        self.add_result(node, job, report)
+        return self.results
 
     def make_job(self, node: Node) -> Job:
-        """Return the job of one try of a node, with paths of its own for all that it writes."""
-        self._begun += 1
+        """Return the job for one try of a node; it writes to paths that no other job uses."""
+        self._jobs += 1
         return Job(
             workflow="",
             node=node.name,
@@ -115,38 +143,25 @@ class Group:
                 for name, needed in number_inputs(node).items()
             },
             outputs={
-                output: str(self.folder / f"{self._begun}.{output}")
-                for output in list_outputs(node)
+                output: str(self.folder / f"{self._jobs}.{output}") for output in list_outputs(node)
             },
             values=self.parameters,
-            pages=str(self.folder / f"{self._begun}.pages"),
+            pages=str(self.folder / f"{self._jobs}.pages"),
         )
 
-    def take(self, node: Node, job: Job, report: Report) -> None:
-        """Note what a node has given."""
+    def add_result(self, node: Node, job: Job, report: Report) -> None:
+        """Store the result of a node that has finished, and send the message that it is done."""
         for output, digest in report.outputs.items():
             self.values[node.name, output] = Value(Place(job.outputs[output]), digest)
-            self.made.values[node.name, output] = self.values[node.name, output]
-        self.made.reports[node.name] = report
+            self.results.values[node.name, output] = self.values[node.name, output]
+        self.results.reports[node.name] = report
         if report.pages:
-            self.made.pages[node.name] = Path(job.pages)
-        self._tell(DONE, node.name)
-
-    def _describe_failure(self, node: str, report: Report) -> NodeFailure:
-        headline, _, rest = report.error.partition("\n")
-        done = [other.name for other in self.nodes if other.name in self.made.reports]
-        counted = f"{len(done)} of {len(self.nodes)} nodes have finished"
-        return NodeFailure(
-            headline,
-            node=node,
-            reason=report.reason,
-            found=[*([rest] if rest else []), f"of its group, {counted}: {_list(done)}"],
-            tip=AT_END.format(node),
-        )
+            self.results.pages[node.name] = Path(job.pages)
+        self._send(DONE, node.name)
 
 
 class _NodeUnit:
-    """A node of a group, as the schedule runs it."""
+    """A node of a group as a unit of the schedule."""
 
     may_retry, where = True, ""
 
@@ -157,24 +172,24 @@ class _NodeUnit:
         self._job: Job
 
     def prepare(self) -> Run:
-        # the inputs are numbered here, as each process would have to copy the memory that it touches
+        # number_inputs is called in the parent: a child would have to copy the memory pages that it touches
         self._job, inputs = self._group.make_job(self._node), number_inputs(self._node)
         run = functools.partial(run_job, self._node, self._job, None, inputs)
-        return lambda _tell: run()
+        return lambda _send: run()
 
-    def note(self, child: Child, message: tuple[Any, ...]) -> None:
+    def handle_message(self, child: Child, message: tuple[Any, ...]) -> None:
         pass
 
-    def take(self, child: Child, report: Report) -> None:
-        child.say(SAYS_DONE.format(spell_seconds(report.seconds)))
-        self._group.take(self._node, self._job, report)
+    def handle_report(self, child: Child, report: Report) -> None:
+        child.print_lines(SAYS_DONE.format(format_duration(report.seconds)))
+        self._group.add_result(self._node, self._job, report)
 
 
-def spell_seconds(seconds: float) -> str:
-    """Return seconds in three digits, or as a whole number."""
-    return f"{seconds:.3g}" if seconds < _WHOLE else f"{seconds:.0f}"
+def format_duration(seconds: float) -> str:
+    """Return seconds with three digits, or as a whole number if there are more digits before the point."""
+    return f"{seconds:.3g}" if seconds < _WHOLE_SECONDS else f"{seconds:.0f}"
 
 
-def _list(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_MAX_NAMES]) or "none"
     return f"{shown} and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else shown

@@ -1,15 +1,11 @@
-"""The fingerprints that an image was made for: a file in it, which the entry point looks at.
+"""Check an image or a workflow file without running nodes: fingerprints, imports, and constants.
 
-A task may run an older image than its neighbours: the one in which its nodes last changed. Should the two
-ever be mixed up, the task must not start: its result would be filed under what it is not.
+An image contains a file with the fingerprints of the nodes that it was built for. A task may run an older
+image than other tasks of its pipeline: the one in which its nodes last changed. If a task got the wrong
+image, its result would be stored under a wrong fingerprint, so the entry point compares fingerprints first.
 
-PROTOCOL counts changes of the entry point's arguments that an older image would not understand.
-
-Look through the nodes of a file as a pod would find them, without running any.
-
-Try in a new image what each pod will do first: import the files that build workflows, and find the nodes.
-
-Standard library only: it runs in the image. What was found goes to standard output, as one line of JSON.
+The other checks are those of a new image (import the workflow files and find the nodes, as each pod does
+first), and of a file's nodes before a submission.
 """
 
 from __future__ import annotations
@@ -26,12 +22,18 @@ from fftasks.errors import WorkflowError
 from fftasks.runner.artifact import dump
 from fftasks.runner.source import import_workflows
 
+# Version of the entry point's arguments; increased by changes that an older image would not understand.
 PROTOCOL = 2
-FILE = ".fftasks/fingerprints.json"  # in the image beside the code; no context has this folder
+FILE = (
+    ".fftasks/fingerprints.json"  # in the image beside the code; the context excludes this folder
+)
 
 
 def combine(fingerprints: Sequence[str]) -> str:
-    """Return one fingerprint for the nodes of a task: of a single node its own; "" if one has none."""
+    """Return one fingerprint for all nodes of a task; "" if a node has none.
+
+    A single fingerprint is returned unchanged.
+    """
     if not all(fingerprints):
         return ""
     if len(fingerprints) == 1:
@@ -41,15 +43,25 @@ def combine(fingerprints: Sequence[str]) -> str:
 
 
 def format_manifest(workflows: Mapping[str, Mapping[str, str]]) -> bytes:
-    """Return the content of FILE: workflow -> name of a node -> its fingerprint, "" if it has none."""
+    """Return the content of FILE.
+
+    Args:
+        workflows: Workflow -> node -> fingerprint; "" for a node without a fingerprint.
+    """
     return json.dumps(workflows, sort_keys=True, indent=0, ensure_ascii=True).encode() + b"\n"
 
 
 def check_manifest(root: Path, workflow: str, nodes: Sequence[str], expected: str) -> None:
-    """Compare what a task was given with what the image was made for.
+    """Check that the image was built for the fingerprint of a task.
 
-    root: the folder with the code; expected: as `combine` gives it
-    Raises WorkflowError if it is not the same, or if the image does not say.
+    Args:
+        root: Folder with the code.
+        workflow: Name of the workflow.
+        nodes: The nodes of the task.
+        expected: Fingerprint of the task, as `combine` returns it.
+
+    Raises:
+        WorkflowError: The image was built for another fingerprint, or contains none for a node.
     """
     try:
         known = json.loads((root / FILE).read_bytes()).get(workflow, {})
@@ -68,33 +80,41 @@ def check_manifest(root: Path, workflow: str, nodes: Sequence[str], expected: st
 
 
 def check_file(root: Path, file: str) -> dict[str, Any]:
-    """Return how many nodes a file has, and which of their constants cannot be pickled.
+    """Check the constants in the nodes of a file.
 
-    Raises WorkflowError if it cannot be imported.
+    Args:
+        root: The project's folder.
+        file: The file, relative to it.
+
+    Returns:
+        {"nodes": number of nodes, "problems": one message for each constant that cannot be pickled}.
+
+    Raises:
+        WorkflowError: The file cannot be imported.
     """
     nodes = {id(node): node for w in import_workflows(root, file) for node in w.nodes}.values()
-    return {"nodes": len(nodes), "problems": [p for node in nodes for p in _list_problems(node)]}
+    return {"nodes": len(nodes), "problems": [p for node in nodes for p in _check_constants(node)]}
 
 
-def _list_problems(node: Node) -> Iterator[str]:
+def _check_constants(node: Node) -> Iterator[str]:
+    """Yield a message for each constant of a node that cannot be pickled."""
     for name, value in node.arguments.items():
-        problem = _find_problem(value)
-        if problem:
+        try:
+            dump(replace_pending(value, lambda _pending: None))
+        except Exception as error:  # noqa: BLE001, PERF203 - any error of a class of the user's
+            problem = f"{type(error).__name__}: {error}".splitlines()[0]
             yield f"constant {name} of {node.name} cannot be pickled: {problem}"
 
 
-def _find_problem(value: Any) -> str:
-    try:
-        dump(replace_pending(value, lambda _pending: None))
-    except Exception as error:  # noqa: BLE001 - whatever a class of the user's raises
-        return f"{type(error).__name__}: {error}".splitlines()[0]
-    return ""
+def find_import_errors(root: Path, files: Sequence[str]) -> list[dict[str, Any]]:
+    """Import the workflow files of an image, and find the nodes that it was built for.
 
+    Args:
+        root: Folder with the code.
+        files: The files that build workflows, relative to it.
 
-def try_workflows(root: Path, files: Sequence[str]) -> list[dict[str, Any]]:
-    """Return what is wrong, as JSON: "file", "error", and of a module that is missing "module" and "where".
-
-    root: the folder with the code; files: those that build workflows
+    Returns:
+        One JSON object for each problem: "file", "error", and for a missing module "module" and "where".
     """
     found: dict[str, set[str]] = {}
     problems = []
@@ -102,26 +122,29 @@ def try_workflows(root: Path, files: Sequence[str]) -> list[dict[str, Any]]:
         try:
             for workflow in import_workflows(root, file):
                 found.setdefault(workflow.name, set()).update(n.name for n in workflow.nodes)
-        except WorkflowError as error:  # noqa: PERF203 - each file is tried
-            problems.append({"file": file, "error": str(error), **_describe(root, error.__cause__)})
-    return problems or list(_compare(root, found))
+        except WorkflowError as error:  # noqa: PERF203 - the other files are checked too
+            problems.append(
+                {"file": file, "error": str(error), **_locate_import(root, error.__cause__)}
+            )
+    return problems or list(_find_missing_nodes(root, found))
 
 
-def _describe(root: Path, cause: BaseException | None) -> dict[str, str]:
+def _locate_import(root: Path, cause: BaseException | None) -> dict[str, str]:
+    """Return the missing module, and the line of the user's code that imports it."""
     if not isinstance(cause, ModuleNotFoundError) or not cause.name:
         return {}
     frames = traceback.extract_tb(cause.__traceback__)
-    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(root)]
-    if not ours:
+    users = [frame for frame in frames if Path(frame.filename).is_relative_to(root)]
+    if not users:
         return {"module": cause.name}
-    place = Path(ours[-1].filename).relative_to(root).as_posix()
-    return {"module": cause.name, "where": f"{place}:{ours[-1].lineno}"}
+    file = Path(users[-1].filename).relative_to(root).as_posix()
+    return {"module": cause.name, "where": f"{file}:{users[-1].lineno}"}
 
 
-def _compare(root: Path, found: dict[str, set[str]]) -> Iterator[dict[str, str]]:
+def _find_missing_nodes(root: Path, found: dict[str, set[str]]) -> Iterator[dict[str, str]]:
     path = root / FILE
-    wanted = json.loads(path.read_bytes()) if path.exists() else {}
-    for workflow, nodes in wanted.items():
+    expected = json.loads(path.read_bytes()) if path.exists() else {}
+    for workflow, nodes in expected.items():
         missing = sorted(set(nodes) - found.get(workflow, set()))
         if missing:
             error = f"workflow {workflow!r} is built without {', '.join(missing[:5])}"

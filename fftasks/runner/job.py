@@ -1,8 +1,6 @@
-"""Call a node's function with the values that its arguments stand for.
+"""Run one node in this process: read its inputs, call its function, write its outputs, and report the result.
 
-Python's debugger at the place where a node's function has raised.
-
-Jobs: run one node with paths of files, in this process; the same here and in the container.
+Local runs and pods use the same code.
 """
 
 from __future__ import annotations
@@ -15,10 +13,7 @@ import os
 import reprlib
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, cast
 
 from fftasks.api.node import (
@@ -40,24 +35,36 @@ from fftasks.errors import FFTasksError, NodeError
 from fftasks.runner.artifact import dump, read_artifact, write_parts
 from fftasks.runner.display_files import write_pages
 from fftasks.runner.process import describe_end
-from fftasks.runner.source import CheckedModules, observe_files
+from fftasks.runner.source import (
+    CheckedModules,
+    find_user_traceback,
+    format_user_traceback,
+    observe_files,
+)
 from fftasks.state_folder import remove
 
-_PACKAGE = str(Path(__file__).resolve().parents[1])
-
-
-Load = Callable[[Input], Any]
+Load = Callable[[Input], Any]  # reads an upstream artifact
+OnError = Callable[[Exception], None]  # called with an error of the user's function
+_TIPS = {
+    errno.ENOSPC: "free space on the disk, and run again",
+    errno.ENOENT: "the folder was deleted while the node ran: run again",
+}
+_MAX_REASON = 500
+_SHORT, _MAX_SHORT = (
+    (int, float, bool, type(None)),
+    40,
+)  # reprlib returns the repr of these unchanged
 
 
 def number_parameters(node: Node) -> dict[str, Parameter]:
-    """Return the run parameters that reach a node: a name for each place that takes one.
+    """Return the run parameters in a node's arguments, under the names that the node's component uses.
 
-    The names are the same in every process, and none of number_inputs:
+    The names are the same in every process, and differ from those of number_inputs:
 
     name           call
-    rate           f(rate=Parameter("alpha", 1)): the argument's
-    alpha          f(rates=[Parameter("alpha", 1), 2]): the parameter's, also if it stands there twice
-    alpha_         the same, where the function has an argument alpha or the node an input alpha
+    rate           f(rate=Parameter("alpha", 1)): name of the argument
+    alpha          f(rates=[Parameter("alpha", 1), 2]): name of the parameter, also if it occurs twice
+    alpha_         the same, if the function has an argument alpha or the node an input alpha
     """
     if not find_parameters((node.args, node.kwargs)):
         return {}
@@ -75,7 +82,7 @@ def number_parameters(node: Node) -> dict[str, Parameter]:
 
 
 def list_outputs(node: Node) -> tuple[str, ...]:
-    """Return the names of what a node gives: its result and, behind a method call, the object."""
+    """Return the names of a node's outputs: its result and, for a method call, the object after the call."""
     return OUTPUTS[node.kind]
 
 
@@ -102,37 +109,6 @@ def call_node(
     Raises:
         NodeError: An item of an upstream value does not exist. Errors of the function itself are not caught.
     """
-    load = _load_once(load)
-    args, kwargs = _take_arguments(node, _take(load, values or {}), parameters or {})
-    if node.after is None:
-        with calling():
-            if node.plugin is not None:
-                initialize(node.plugin, node.name)
-            return {"result": node.func(*args, **kwargs)}
-    state = load(_find_object(node.after))
-    with calling():
-        if node.plugin is not None:
-            initialize(node.plugin, node.name)
-        result = getattr(state, cast("CallNode", node).method)(*args, **kwargs)
-    return {"result": result, "state": state}
-
-
-def format_user_traceback(error: BaseException) -> str:
-    """Return the traceback of an error, beginning in the user's code."""
-    lines = traceback.format_exception(type(error), error, find_user_traceback(error))
-    return "".join(lines).rstrip()
-
-
-def find_user_traceback(error: BaseException) -> TracebackType | None:
-    """Return the traceback of an error from the user's code on; all of it if no code of theirs is in it."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
-        trace = trace.tb_next
-    return trace or error.__traceback__
-
-
-def _load_once(load: Load) -> Load:
-    """Return a function that keeps what `load` returned for each input."""
     loaded: dict[Input, Any] = {}
 
     def load_once(needed: Input) -> Any:
@@ -140,79 +116,77 @@ def _load_once(load: Load) -> Load:
             loaded[needed] = load(needed)
         return loaded[needed]
 
-    return load_once
+    def resolve(pending: Pending) -> Any:
+        if isinstance(pending, Parameter):  # a copy, because the function may change it
+            return copy.deepcopy((values or {}).get(pending.name, pending.default))
+        result = cast("Result", pending)
+        return _find_item(result, load_once(Input(result.node, "result")))
 
-
-def _take_arguments(
-    node: Node, take: Callable[[Pending], Any], parameters: Mapping[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    args: Sequence[Any]
     if parameters:
-        values = {**node.arguments, **parameters}
-        return node.replace_arguments({k: replace_pending(v, take) for k, v in values.items()})
-    args = tuple([replace_pending(value, take) for value in node.args])
-    if not node.kwargs:
-        return args, {}
-    return args, {name: replace_pending(value, take) for name, value in node.kwargs.items()}
+        given = {**node.arguments, **parameters}
+        args, kwargs = node.replace_arguments(
+            {name: replace_pending(value, resolve) for name, value in given.items()}
+        )
+    else:
+        args = [replace_pending(value, resolve) for value in node.args]
+        kwargs = {name: replace_pending(value, resolve) for name, value in node.kwargs.items()}
+    if node.after is None:
+        with calling():
+            if node.plugin is not None:
+                initialize(node.plugin, node.name)
+            return {"result": node.func(*args, **kwargs)}
+    state = load_once(_find_object(node.after))
+    with calling():
+        if node.plugin is not None:
+            initialize(node.plugin, node.name)
+        result = getattr(state, cast("CallNode", node).method)(*args, **kwargs)
+    return {"result": result, "state": state}
 
 
-def _take(load: Load, values: Mapping[str, Any]) -> Callable[[Pending], Any]:
-    def take(pending: Pending) -> Any:
-        if isinstance(pending, Parameter):  # a copy: the function may change it
-            return copy.deepcopy(values.get(pending.name, pending.default))
-        return take_item(cast("Result", pending))
-
-    def take_item(result: Result) -> Any:
-        value = load(Input(result.node, "result"))
-        for depth, index in enumerate(result.path):
-            try:
-                value = value[index]
-            except (LookupError, TypeError) as error:  # noqa: PERF203 - says at which depth it failed
-                place = f"{result.node!r}{format_path(result.path[:depth])}"
-                raise NodeError(
-                    f"cannot take {result!r}: {place} is a {type(value).__name__}",
-                    found=[f"{type(error).__name__}: {error}"],
-                ) from error
-        return value
-
-    return take
+def _find_item(result: Result, value: Any) -> Any:
+    """Return the item of an upstream value that a result such as x[0]["a"] means."""
+    for depth, index in enumerate(result.path):
+        try:
+            value = value[index]
+        except (LookupError, TypeError) as error:  # noqa: PERF203 - the message names the depth
+            place = f"{result.node!r}{format_path(result.path[:depth])}"
+            raise NodeError(
+                f"cannot take {result!r}: {place} is a {type(value).__name__}",
+                found=[f"{type(error).__name__}: {error}"],
+            ) from error
+    return value
 
 
-Examine = Callable[[Exception], None]
-
-
-def debug(error: Exception) -> None:
-    """Show an error, and let whoever sits at the terminal look at its frames."""
-    import pdb  # noqa: T100 - it is what was asked for
+def start_debugger(error: Exception) -> None:
+    """Print the traceback of an error, and start Python's debugger at the frame that raised it."""
+    import pdb  # noqa: T100 - the user has asked for it
 
     print(format_user_traceback(error), file=sys.stderr, flush=True)
     pdb.post_mortem(find_user_traceback(error))
 
 
-_TIPS = {
-    errno.ENOSPC: "make room on the disk, and run again",
-    errno.ENOENT: "the folder was deleted while the node ran: run again",
-}
-
-_MAX_REASON = 500
-_SHORT, _MAX_SHORT = (int, float, bool, type(None)), 40  # what reprlib would give as repr does
-
-
 class Job(NamedTuple):
-    """Which node to run, and where its inputs are and its outputs go.
+    """The node to run, its inputs, and the paths of its outputs.
 
-    inputs: input name -> path of an artifact, or a Place in a file; outputs: output name -> path to write
-    parameters: argument name -> value that replaces the constant in the graph
-    values: run parameter -> its value, where it is not the default
-    items: paths of items that are wanted, such as "[0]", to be shown
-    log: file that takes what the node prints; "" leaves it where it goes
-    env: environment that its process is started with
-    timeout_s: seconds after which it is killed; 0: never
-    is_retry: it has failed before, and its log goes on
-    pages: folder that takes what is shown of the result, see show.py; "" if nobody wants it
-    foreign: inputs may be files or folders that no node wrote, see foreign.py
-    reported_bytes: an output of up to so many bytes is in the report, for whoever reads it to write
+    Job and Report are tuples because a process that lives a millisecond creates a tuple faster than another
+    object.
 
-    A tuple, as is the report: a process that lives a millisecond makes one faster than an object.
+    Attributes:
+        workflow: Name of the workflow; "" where the node is known already.
+        node: Name of the node.
+        inputs: Input name -> path of an artifact, or the Place of an artifact in a pack.
+        outputs: Output name -> path to write.
+        parameters: Argument name -> value that replaces the constant in the graph.
+        items: Items of the result to preview, such as "[0]".
+        log: File for the output of the node; "" leaves the standard streams as they are.
+        env: Environment variables of the process that runs the node.
+        timeout_s: Time limit in seconds; 0 for no limit.
+        is_retry: Whether the node has failed before, so that its log is continued.
+        values: Run parameter -> value, where it differs from the default.
+        pages: Folder for the files that display the result, see display_files.py; "" for no files.
+        reported_bytes: An output of up to this many bytes is not written, but returned in the report.
+        foreign: Whether inputs may be files or folders that no node wrote, see foreign_inputs.py.
     """
 
     workflow: str
@@ -232,17 +206,19 @@ class Job(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What came of a job: the outputs' digests, or the error.
+    """The result of a job: the digests of the outputs, or the error.
 
-    outputs: output name -> digest of its artifact; empty if it failed
-    previews: path of an item ("" for the whole result) -> a short text that shows it
-    seconds: how long the function took, without reading and writing
-    error: what went wrong, in the user's words; "" if nothing did
-    read, written: files of the project that the function opened, as far as they were seen
-    traits: what is known of each output: "python_type", and "shape" where it has one
-    pages: names of the files that were written to be shown
-    unwritten: output name -> its pickle, which is still to be written; see write_outputs
-    reason: the error in one line, without the node's name: "ValueError: bad value"
+    Attributes:
+        outputs: Output name -> digest of its artifact; empty if the node failed.
+        previews: Item ("" for the whole result) -> short text that shows it.
+        seconds: Duration of the function call in seconds, without reading and writing.
+        error: Message for the user, in several lines; "" if the node succeeded.
+        read: Files of the project that the function opened for reading, as far as they were observed.
+        written: Files of the project that the function opened for writing, as far as they were observed.
+        traits: Output name -> "python_type", and "shape" if the value has one.
+        pages: Names of the files that display the result.
+        unwritten: Output name -> its artifact, which the receiver writes; see write_outputs.
+        reason: The error in one line, without the node's name: "ValueError: bad value".
     """
 
     outputs: Mapping[str, str]
@@ -262,13 +238,20 @@ def run_job(
     job: Job,
     checked: CheckedModules | None = None,
     inputs: Mapping[str, Input] | None = None,
-    examine: Callable[[Exception], None] | None = None,
+    on_error: OnError | None = None,
 ) -> Report:
-    """Call the node's function and write its outputs; nothing is raised, the report says it all.
+    """Call the node's function and write its outputs. Errors are returned in the report, not raised.
 
-    checked: refuses modules of the project that are not what the graph record saw
-    inputs: as number_inputs gives them, for whoever has them already
-    examine: is shown what the user's function raises, while its frames are there
+    Args:
+        node: Node to run.
+        job: Its inputs and outputs.
+        checked: Checks that the project's modules have not changed since the graph record was made. None
+            skips the check, and does not observe which files the function opens.
+        inputs: Result of number_inputs(node), if the caller has it already.
+        on_error: Called with an error of the user's function before it is reported, for a debugger.
+
+    Returns:
+        The report.
     """
     try:
         inputs = number_inputs(node) if inputs is None else inputs
@@ -279,16 +262,16 @@ def run_job(
             report = _run(node, job, names)
         if observed.imported:  # a function may import when it runs
             checked.check()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the border to the user's code
-        if examine is not None and not isinstance(error, (FFTasksError, SystemExit)):
-            examine(error)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - any error of the user's code is reported
+        if on_error is not None and not isinstance(error, (FFTasksError, SystemExit)):
+            on_error(error)
         return describe_error(node.name, error)
     read, written = sorted(observed.read), sorted(observed.written)
     return report._replace(read=read, written=written)
 
 
 def describe_error(node: str, error: BaseException) -> Report:
-    """Return the report of a node that raised, or whose arguments or result cannot be read or stored."""
+    """Return the report of an error: of the node's function, or in reading inputs or storing results."""
     if isinstance(error, FFTasksError):
         attempted = error.attempted.removeprefix(f"{node}: ").removeprefix(f"{node} ")
         found = "; ".join(text.strip().rpartition("\n")[2] for text in error.found)
@@ -303,12 +286,12 @@ def describe_error(node: str, error: BaseException) -> Report:
 
 
 def describe_timeout(node: str, timeout_s: int, where: str = "") -> Report:
-    """Return the report of a node that was killed because one try took too long.
+    """Return the report of a node that was killed because one try exceeded the time limit.
 
     Args:
-        node: Its name.
-        timeout_s: The limit.
-        where: What it was doing, such as "while wf.py was imported".
+        node: Name of the node.
+        timeout_s: Time limit in seconds.
+        where: What the process was doing, such as "while wf.py was imported"; "" for the node's function.
     """
     error = f"{node} was killed after {timeout_s} s, with all that it had started"
     reason = f"took longer than timeout_s: {timeout_s}"
@@ -318,20 +301,27 @@ def describe_timeout(node: str, timeout_s: int, where: str = "") -> Report:
 
 
 def _describe_exit(code: object) -> str:
-    """Return in words what sys.exit was called with; a text is an exit code of 1, as for Python."""
+    """Describe the argument of sys.exit; a string means exit code 1, as in Python."""
     if code is None or isinstance(code, int):
         return describe_end(abs(int(code or 0)))
     return f"{describe_end(1)}: {code}"
 
 
 def _describe_exception(error: BaseException) -> str:
-    kind = type(error)
-    module = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
+    """Return "ValueError: bad value", with the module of a class that is not a builtin."""
+    kind = _name_type(error)
     try:
         text = str(error)
     except Exception as another:  # noqa: BLE001 - the user's __str__
         text = f"(its __str__ raised {type(another).__name__})"
-    return f"{module}{kind.__qualname__}: {text}" if text else f"{module}{kind.__qualname__}"
+    return f"{kind}: {text}" if text else kind
+
+
+def _name_type(value: object) -> str:
+    """Return the name of a value's type, with its module unless it is a builtin or of the main module."""
+    kind = type(value)
+    module = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
+    return f"{module}{kind.__qualname__}"
 
 
 def _shorten(reason: str) -> str:
@@ -340,9 +330,18 @@ def _shorten(reason: str) -> str:
 
 
 def write_outputs(node: str, job: Job, report: Report) -> Report:
-    """Write the outputs that a report has in itself, and return it without them.
+    """Write the outputs that a report contains, and return the report with their digests instead.
 
-    For a process that has written others before: it takes a new one a third of a millisecond.
+    A process that has written files before does this faster: the first file costs a new process a third of a
+    millisecond.
+
+    Args:
+        node: Name of the node.
+        job: The job, with the paths of the outputs.
+        report: The report.
+
+    Returns:
+        The report without unwritten outputs; a report with the error if an output cannot be written.
     """
     if not report.unwritten:
         return report
@@ -357,7 +356,7 @@ def write_outputs(node: str, job: Job, report: Report) -> Report:
 
 
 def preview_value(value: Any) -> str:
-    """Return value as one short line; never raises."""
+    """Return a short text for a value, in one line. An error of the value's repr is shown in the text."""
     if type(value) in _SHORT and len(text := repr(value)) <= _MAX_SHORT:
         return text
     short = reprlib.Repr()
@@ -369,12 +368,11 @@ def preview_value(value: Any) -> str:
 
 
 def describe_type(value: Any) -> dict[str, str]:
-    """Return a value's Python type and, for what has one, its shape: "1797x64 float64", "3 items"."""
+    """Return a value's "python_type" and, if it has one, its "shape": "1797x64 float64", "3 items"."""
     kind = type(value)
     if kind in _SHORT:
         return {"python_type": kind.__name__}
-    module = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
-    described = {"python_type": f"{module}{kind.__qualname__}"}
+    described = {"python_type": _name_type(value)}
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple) and all(isinstance(n, int) for n in shape):
         dtype = getattr(value, "dtype", None)
@@ -387,17 +385,21 @@ def describe_type(value: Any) -> dict[str, str]:
 
 
 def describe_result(value: Any) -> dict[str, Any]:
-    """Return a result for tools: its type, its repr, and itself where JSON gives it back as it is."""
+    """Describe a result as JSON: type, shape, preview, repr, and "value" if JSON can represent it exactly."""
     described = {**describe_type(value), "preview": preview_value(value), "repr": repr(value)}
-    with contextlib.suppress(Exception):  # what JSON has no word for, and the user's own ==
+    with contextlib.suppress(
+        Exception
+    ):  # values that JSON cannot represent, and errors of the user's ==
         if json.loads(json.dumps(value, allow_nan=False)) == value:
             described["value"] = value
     return described
 
 
 def _run(node: Node, job: Job, names: Mapping[Input, str]) -> Report:
+    """Call the node's function and write its outputs; `names` are the names of the node's inputs."""
+
     def load(needed: Input) -> Any:
-        # one object per input, not per file: equal results of two nodes are one file in the local store, and
+        # one object per input, not per file: equal results of two nodes are one file in the local store, but
         # two objects in Python
         name = names[needed]
         given = job.inputs[name]
@@ -418,9 +420,15 @@ def _run(node: Node, job: Job, names: Mapping[Input, str]) -> Report:
         else:
             outputs[name] = _write(node.name, name, job.outputs[name], parts)
     result = given["result"]
+    previews = {"": preview_value(result)}
+    for path in job.items:
+        # format_path made the path from the user's indices; one that needs more than literals, such as an
+        # enum, is not shown
+        with contextlib.suppress(Exception):
+            previews[path] = preview_value(eval(f"result{path}", {"result": result}))  # noqa: S307
     return Report(
         outputs,
-        _preview(result, job.items),
+        previews,
         seconds,
         traits=traits,
         pages=write_pages(result, job.pages) if job.pages else (),
@@ -429,8 +437,8 @@ def _run(node: Node, job: Job, names: Mapping[Input, str]) -> Report:
 
 
 def _read_pod_input(node: Node, name: str, path: str) -> Any:
-    """Return the value of an input of a pod, which may come from another component than ours."""
-    from fftasks.runner.foreign_inputs import is_foreign, read_foreign  # no run here needs it
+    """Return the value of an input in a pod; it may come from a component that is not of fftasks."""
+    from fftasks.runner.foreign_inputs import is_foreign, read_foreign  # local runs do not need it
 
     if is_foreign(path):
         return read_foreign(node, name, path)
@@ -442,16 +450,6 @@ def _read_pod_input(node: Node, name: str, path: str) -> Any:
             found=[f"nothing is at {path}"],
             tip="the component upstream has to write a file or folder to the path of its output",
         ) from error
-
-
-def _preview(result: Any, items: Sequence[str]) -> dict[str, str]:
-    previews = {"": preview_value(result)}
-    for path in items:
-        # the path was made by format_path from the user's own indices; one that needs more than
-        # literals, such as an enum, is not shown
-        with contextlib.suppress(Exception):
-            previews[path] = preview_value(eval(f"result{path}", {"result": result}))  # noqa: S307
-    return previews
 
 
 def _dump(node: Node, output: str, value: Any) -> Sequence[bytes | memoryview]:
@@ -469,7 +467,7 @@ def _write(node: str, output: str, path: str, parts: Sequence[bytes | memoryview
         raise NodeError(
             f"{node} ran, and its {output} cannot be written to {path}",
             found=[os.strerror(error.errno) if error.errno else str(error)],
-            tip=_TIPS.get(error.errno or 0, "look at the folder .fftasks, and run again"),
+            tip=_TIPS.get(error.errno or 0, "check the folder .fftasks, and run again"),
         ) from error
 
 
@@ -491,12 +489,12 @@ def _describe_unstorable(node: Node, output: str, value: Any, error: Exception) 
 
 
 def _find_unstorable(value: Any) -> str:
-    """Return the first attribute of an object that cannot be stored by itself, or ""."""
+    """Return the name of the first attribute of an object that cannot be stored by itself; "" if none."""
     slots = {name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())}
     names: list[str] = [*getattr(value, "__dict__", {}), *sorted(slots)]
     for name in names:
         try:
             dump(getattr(value, name, None))
-        except Exception:  # noqa: BLE001, PERF203 - the border to the user's code
+        except Exception:  # noqa: BLE001, PERF203 - any error of the user's code
             return name
     return ""

@@ -1,12 +1,10 @@
-"""The last line of a failed pod's log: it names the node that failed and the reason.
+"""Run the task of a pod in a child process, and write the cause of a failure as the last line of the log.
 
-The entry point prints the line, and the commands that show a run on the cluster look for it in the log,
-because Kubeflow Pipelines hands over neither an exit code nor a text. Standard library only.
+The parent process imports no code of the user. So it can report how the child ended in every case: it
+exited, was killed, hung in C code while the user's file was imported, or was terminated with its pod.
 
-Run the task of a pod in a child process, and say at the end of the log why it failed.
-
-This process imports nothing of the user's, so that it can tell how the child has ended whatever that did:
-it exited, was killed, hangs in C code while the user's file is imported, or is terminated with its pod.
+The commands that show a run on the cluster search the log for the last line, because Kubeflow Pipelines
+passes on neither the exit code nor a message.
 """
 
 from __future__ import annotations
@@ -22,18 +20,30 @@ from typing import Any
 from fftasks.runner.child_process import Child, Run
 from fftasks.runner.group import DONE
 from fftasks.runner.job import Report
-from fftasks.runner.scheduler import FailedError, Means, Schedule
+from fftasks.runner.scheduler import FailedError, PodResources, Schedule
 
 PREFIX = "-- failed: "
+REPLAY = "FFREPLAY"  # environment variable; `doit replay` sets it to omit the line for commands
+# messages from the child to the parent
+IMPORTED = "imported"  # the user's file is imported
+FAILED = "failed"  # the given node of a group has failed
+
+_TERMINATED = (
+    "was terminated with its pod (SIGTERM): the run was canceled, "
+    "or the pod was evicted or its machine drained"
+)
+_TERMINATED_EXIT_CODE = 128 + signal.SIGTERM
+# Kubernetes stores the content of this file as the container's termination message
+_MESSAGE_FILE = "/dev/termination-log"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a pod failed.
+    """The cause of a pod's failure.
 
     Attributes:
-        node: The node that failed; for a group that was stopped from outside, the name of the group.
-        reason: One line in the user's words, such as "ValueError: bad value".
+        node: The node that failed; the name of the group if the whole group was stopped from outside.
+        reason: One line for the user, such as "ValueError: bad value".
         finished: In a group, the nodes that had finished before.
     """
 
@@ -59,11 +69,10 @@ def find_failure(log: str) -> Failure | None:
     """Return the failure that a log ends with, or None.
 
     Args:
-        log: A log or the end of one. Other programs may have written lines before and behind the line.
+        log: A log or the end of one. Other programs may have written lines before and after the line.
 
     Returns:
-        What the last line that begins with the prefix and can be parsed says, so that a node that prints
-        something similar does no harm.
+        The content of the last valid line with the prefix. So a node that prints a similar line does no harm.
     """
     for line in reversed(log.split("\n")):
         if line.startswith(PREFIX) and (failure := _parse(line.removeprefix(PREFIX))):
@@ -87,29 +96,15 @@ def _parse(text: str) -> Failure | None:
     return Failure(node, reason, tuple(names))
 
 
-REPLAY = "FFREPLAY"  # set by `doit replay`: leave out the line for commands
-# what the child tells this process
-IMPORTED = "imported"  # the user's file is imported
-FAILED = "failed"  # this node of a group has failed
-
-_TERMINATED = (
-    "was terminated with its pod (SIGTERM): the run was canceled, "
-    "or the pod was evicted or its machine drained"
-)
-_EXIT_CODE = 128 + signal.SIGTERM
-# Kubernetes keeps what stands in this file as the container's termination message
-_MESSAGE_FILE = "/dev/termination-log"
-
-
 class PodUnit:
-    """The task of a pod, as the schedule runs it.
+    """The task of a pod as the only unit of a schedule.
 
     Args:
-        name: The node, or the group.
-        run: What the child process calls.
-        file: The user's file, which it imports first.
-        is_group: Whether there are several nodes. Time limit and retries hold for each of them then, and for
-            the import; of a node alone they hold for import and function together.
+        name: Name of the node or of the group.
+        run: Function that the child process calls.
+        file: The user's file, which the child imports first.
+        is_group: Whether the task has several nodes. If so, time limit and retries apply to the import and
+            then to each node. Otherwise they apply to import and function together.
     """
 
     def __init__(self, name: str, run: Run, file: str, *, is_group: bool) -> None:
@@ -120,11 +115,11 @@ class PodUnit:
         self.failed, self.done = name, list[str]()
 
     def prepare(self) -> Run:
-        """Return what the child process calls."""
+        """Return the function that the child process calls."""
         return self._run
 
-    def note(self, child: Child, message: tuple[Any, ...]) -> None:
-        """Take what the child tells."""
+    def handle_message(self, child: Child, message: tuple[Any, ...]) -> None:
+        """Note that the file is imported, or that a node of the group is done or has failed."""
         kind, *names = message
         if kind == IMPORTED:
             child.where = ""
@@ -135,36 +130,44 @@ class PodUnit:
         elif kind == FAILED:
             (self.failed,) = names
 
-    def take(self, child: Child, report: Report) -> None:
+    def handle_report(self, child: Child, report: Report) -> None:
         """Do nothing: the child has written its outputs itself."""
 
-    def blame(self, reason: str) -> Failure:
-        """Return why the pod has failed."""
+    def make_failure(self, reason: str) -> Failure:
+        """Return the failure of the pod, with the nodes that have finished."""
         return Failure(self.failed, reason, tuple(self.done))
 
 
-def run_pod(unit: PodUnit, means: Means) -> int:
-    """Run the task of a pod; return the exit code."""
-    _stop_at_signals(unit)
+def run_pod(unit: PodUnit, resources: PodResources) -> int:
+    """Run the task of a pod, and print the failure if there is one.
+
+    Args:
+        unit: The task.
+        resources: Its time limit and retries.
+
+    Returns:
+        The exit code of the container.
+    """
+    _handle_signals(unit)
     try:
-        Schedule([unit], replace(means, cpu=1), is_alone=True).run()
+        Schedule([unit], replace(resources, cpu=1), inherits_streams=True).run()
     except FailedError as failed:
-        print_failure(unit.blame(failed.report.reason), failed.report.error)
+        print_failure(unit.make_failure(failed.report.reason), failed.report.error)
         return failed.exit_code if failed.exit_code > 0 else 1
     except OSError as error:  # fork has failed, for example for lack of memory
         reason = f"could not be started: {error.strerror}"
-        print_failure(unit.blame(reason), f"{unit.name} {reason}")
+        print_failure(unit.make_failure(reason), f"{unit.name} {reason}")
         return 1
     except _TerminatedError:
-        return _EXIT_CODE
+        return _TERMINATED_EXIT_CODE
     return 0
 
 
 def print_failure(failure: Failure, text: str) -> None:
-    """Print an error, and the line that tools look for; leave the latter to Kubernetes as well.
+    """Print an error and the line for commands, and write the line to Kubernetes' termination message.
 
     Args:
-        failure: Why the pod fails.
+        failure: The cause of the failure.
         text: The error for people, in several lines.
     """
     line = "" if os.environ.get(REPLAY) else f"{format_failure(failure)}\n"
@@ -177,28 +180,25 @@ def print_failure(failure: Failure, text: str) -> None:
     except OSError:  # the reader of stderr has ended
         pass
     finally:
-        _leave_message(format_failure(replace(failure, finished=())))
-
-
-def _leave_message(text: str) -> None:
-    try:
-        file = os.open(_MESSAGE_FILE, os.O_WRONLY | os.O_NONBLOCK)
-        if stat.S_ISREG(os.fstat(file).st_mode):
-            os.ftruncate(file, 0)
-            os.write(file, text.encode())
-        os.close(file)
-    except OSError:  # not in a pod, or the file cannot be written
-        pass
+        message = format_failure(replace(failure, finished=()))
+        try:
+            file = os.open(_MESSAGE_FILE, os.O_WRONLY | os.O_NONBLOCK)
+            if stat.S_ISREG(os.fstat(file).st_mode):
+                os.ftruncate(file, 0)
+                os.write(file, message.encode())
+            os.close(file)
+        except OSError:  # not in a pod, or the file cannot be written
+            pass
 
 
 class _TerminatedError(BaseException):
-    """The pod is being terminated; not an Exception, as nothing but run_pod may catch it."""
+    """The pod is being terminated. Not an Exception, because only run_pod may catch it."""
 
 
-def _stop_at_signals(unit: PodUnit) -> None:
-    """End the child at SIGTERM, SIGINT and SIGHUP, and say so at once.
+def _handle_signals(unit: PodUnit) -> None:
+    """At SIGTERM, SIGINT and SIGHUP, print the failure at once and end the child.
 
-    The launcher, and the log with it, may end first.
+    At once, because KFP's launcher, and the log with it, may end before the child.
     """
     own = os.getpid()
 
@@ -208,7 +208,7 @@ def _stop_at_signals(unit: PodUnit) -> None:
         signal.signal(number, signal.SIG_IGN)
         name = signal.Signals(number).name
         reason = _TERMINATED if number == signal.SIGTERM else f"was stopped with its pod by {name}"
-        print_failure(unit.blame(reason), f"{unit.name} {reason}")
+        print_failure(unit.make_failure(reason), f"{unit.name} {reason}")
         raise _TerminatedError
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

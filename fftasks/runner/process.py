@@ -1,10 +1,7 @@
-"""Messages between processes, through a pipe: four bytes of length, and marshal.
+"""Work with other processes: exchange messages, end process trees, and describe how a process ended.
 
-JSON's encoder would be a lot to copy for a process that was forked and lives a millisecond.
-
-End a process and all that it has started, and say how one has ended.
-
-What the kernel says about the memory of this container: its limit, and how often it was exceeded.
+A message is four bytes of length, and a value in the format of marshal. JSON's encoder would touch many
+memory pages, which a forked process that lives a millisecond would have to copy.
 """
 
 from __future__ import annotations
@@ -20,51 +17,56 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_LENGTH = struct.Struct("<I")  # of a message, before it
+_LENGTH = struct.Struct("<I")  # length of a message, in front of it
+_WAIT_STEP_S = 0.02
+# cgroup v1 contains a number of about this size if there is no limit
+_UNLIMITED_BYTES = 1 << 60
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+_UNIT_FACTOR = 1024
 
 
 class Messages:
-    """The messages that another process writes to a pipe.
+    """Reader of the messages that another process writes to a pipe.
 
     Attributes:
-        ended: Whether the pipe was closed at its other end.
+        ended: Whether the write end of the pipe is closed.
     """
 
     def __init__(self, descriptor: int) -> None:
         self.ended = False
         self._descriptor = descriptor
-        self._left = bytearray()
+        self._buffer = bytearray()
 
     def read(self) -> Iterator[Any]:
-        """Wait for one piece of data, and yield the messages that are complete with it.
+        """Wait for data, read once, and yield the messages that are complete now.
+
+        Yields:
+            The messages in the order in which they were written.
 
         Raises:
-            ValueError, EOFError, TypeError: The data are no message; nothing can be read after that.
+            ValueError, EOFError, TypeError: The data are not a message. Nothing can be read after that.
         """
-        piece = os.read(self._descriptor, 1 << 16)
-        if not piece:
+        data = os.read(self._descriptor, 1 << 16)
+        if not data:
             self.ended = True
-        self._left += piece
-        while len(self._left) >= _LENGTH.size:
-            end = _LENGTH.size + _LENGTH.unpack_from(self._left)[0]
-            if end > len(self._left):
+        self._buffer += data
+        while len(self._buffer) >= _LENGTH.size:
+            end = _LENGTH.size + _LENGTH.unpack_from(self._buffer)[0]
+            if end > len(self._buffer):
                 break
-            message = marshal.loads(bytes(self._left[_LENGTH.size : end]))
-            del self._left[:end]
+            message = marshal.loads(bytes(self._buffer[_LENGTH.size : end]))
+            del self._buffer[:end]
             yield message
 
 
 def format_message(message: Any) -> bytes:
-    """Return a message as it goes through a pipe."""
+    """Return the bytes of a message: its length and its content."""
     data = marshal.dumps(message)
     return _LENGTH.pack(len(data)) + data
 
 
-_LOOK_S = 0.02
-
-
 def end_tree(pid: int) -> None:
-    """Kill a process, what it has started, and its process group if it leads one."""
+    """Kill a process, its descendants, and its process group if it leads one."""
     tree = [pid, *_list_descendants(pid)]
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if os.getpgid(pid) == pid:
@@ -73,25 +75,25 @@ def end_tree(pid: int) -> None:
 
 
 def terminate_tree(pid: int, has_ended: Callable[[], bool], grace_s: float) -> None:
-    """Send SIGTERM to a process and all that it has started, and kill what is left of them later.
+    """Send SIGTERM to a process and its descendants, and SIGKILL after a grace period.
 
     Args:
         pid: The process.
-        has_ended: Tells whether it has ended, and does not wait.
-        grace_s: How long to wait in seconds until all of them have ended.
+        has_ended: Returns whether the process has ended, without waiting.
+        grace_s: Seconds between the two signals; less if all processes end earlier.
     """
     tree = [pid, *_list_descendants(pid)]
     _signal_all(tree, signal.SIGTERM)
-    late = time.monotonic() + grace_s
-    while not (has_ended() and _have_ended(tree[1:])) and time.monotonic() < late:
-        time.sleep(_LOOK_S)
+    end = time.monotonic() + grace_s
+    while not (has_ended() and _have_ended(tree[1:])) and time.monotonic() < end:
+        time.sleep(_WAIT_STEP_S)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)  # a group outlives its leader
     _signal_all(tree, signal.SIGKILL)
 
 
 def end_session(leader: int) -> None:
-    """Kill what is left of the session of a process that has ended; its group where there is no /proc."""
+    """Kill the remaining processes of a session whose leader has ended; only its group without /proc."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
     for pid, fields in _list_processes():
@@ -112,30 +114,30 @@ def _have_ended(pids: Sequence[int]) -> bool:
 
 
 def _list_descendants(pid: int) -> list[int]:
-    """Return the processes below one; only its group is known where there is no /proc."""
+    """Return the descendants of a process; none on systems without /proc."""
     children: dict[int, list[int]] = {}
     for child, fields in _list_processes():
         children.setdefault(int(fields[1]), []).append(child)
     found = [pid]
-    for one in found:
-        found += children.get(one, [])
+    for parent in found:
+        found += children.get(parent, [])
     return found[1:]
 
 
 def _list_processes() -> Iterator[tuple[int, list[bytes]]]:
-    """Yield each process, and what the system says behind its name: state, parent, group, session, …"""
+    """Yield each process id with the fields of /proc/PID/stat from the state on: state, parent, group, …"""
     for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended since
-            # the name, in brackets, may hold anything
+        with contextlib.suppress(OSError):  # the process has ended
+            # the name, in brackets, may contain any character
             yield int(path.parent.name), path.read_bytes().rpartition(b")")[2].split()
 
 
 def describe_end(code: int | str, memory: str = "out of memory?") -> str:
-    """Return in words how a process ended that gave no result.
+    """Describe the end of a process that gave no result, such as "was killed by SIGKILL (out of memory?)".
 
     Args:
-        code: Its exit code, a signal as -code, or these words themselves.
-        memory: What is added to SIGKILL, which is how the kernel ends a process for lack of memory.
+        code: Its exit code; -N if signal N ended it; a string is returned unchanged.
+        memory: Remark behind SIGKILL, with which the kernel ends a process for lack of memory; "" for none.
     """
     if isinstance(code, str):
         return code
@@ -148,35 +150,30 @@ def describe_end(code: int | str, memory: str = "out of memory?") -> str:
     return f"was killed by {name}" + (f" ({memory})" if memory and name == "SIGKILL" else "")
 
 
-_UNLIMITED_BYTES = 1 << 60  # cgroup v1 has a number of about this size where there is no limit
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
-_STEP = 1024
-
-
 @dataclass(frozen=True)
-class Memory:
-    """The state of the memory controller.
+class MemoryState:
+    """The state of the memory controller of this container.
 
     Attributes:
-        limit_bytes: The memory limit; None if there is none or it cannot be read.
-        kills: How many processes the kernel has killed for lack of memory; None if it cannot be read.
+        limit_bytes: Memory limit in bytes; None if there is none or it cannot be read.
+        kills: Number of processes that the kernel has killed for lack of memory; None if it cannot be read.
     """
 
     limit_bytes: int | None = None
     kills: int | None = None
 
-    def has_killed_since(self, before: Memory) -> bool:
-        """Tell whether the kernel has counted a kill since the state was `before`."""
+    def has_killed_since(self, before: MemoryState) -> bool:
+        """Return whether the kernel has killed a process for lack of memory since the state `before`."""
         return self.kills is not None and before.kills is not None and self.kills > before.kills
 
-    def describe_kill(self, before: Memory) -> str:
-        """Return what SIGKILL means for a process that was started when the state was `before`.
+    def describe_kill(self, before: MemoryState) -> str:
+        """Return the probable cause of a SIGKILL that a process got since the state `before`.
 
         Returns:
-            "out of memory" where the kernel has counted a kill since, "out of memory?" where it does not
-            count, both with the limit; "" where it has counted none.
+            "out of memory" if the kernel has counted a kill since then, "out of memory?" if the count cannot
+            be read, both with the limit; "" if the kernel has counted none.
         """
-        limit = "" if self.limit_bytes is None else f"memory limit {spell_bytes(self.limit_bytes)}"
+        limit = "" if self.limit_bytes is None else f"memory limit {format_bytes(self.limit_bytes)}"
         if self.kills is None or before.kills is None:
             return f"out of memory? {limit}".rstrip()
         if self.has_killed_since(before):
@@ -184,38 +181,41 @@ class Memory:
         return ""
 
 
-def read_memory(
+def read_memory_state(
     membership: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
-) -> Memory:
-    """Return the state of the memory controller of this process, cgroup v1 or v2.
+) -> MemoryState:
+    """Read the state of the memory controller of this process, cgroup v1 or v2.
 
     Args:
-        membership: The file that names the cgroups of the process.
-        mount: Where the cgroup file systems are mounted.
+        membership: File that names the cgroups of the process.
+        mount: Folder at which the cgroup file systems are mounted.
+
+    Returns:
+        The state; without values if no file of the controller can be read.
     """
-    for folder, limit, events in _list_places(membership, mount):
+    for folder, limit, events in _list_cgroups(membership, mount):
         kills = _read_kills(folder / events)
         limit_bytes = _read_limit(folder / limit)
         if kills is not None or limit_bytes is not None:
-            return Memory(limit_bytes, kills)
-    return Memory()
+            return MemoryState(limit_bytes, kills)
+    return MemoryState()
 
 
-def spell_bytes(number: int) -> str:
-    """Return a number of bytes with a unit in which it is short: "256 MiB", "1.5 GiB"."""
+def format_bytes(number: int) -> str:
+    """Return a number of bytes with a suitable unit: "256 MiB", "1.5 GiB"."""
     size, unit = float(number), _UNITS[0]
     for unit in _UNITS:
-        if size < _STEP or unit == _UNITS[-1]:
+        if size < _UNIT_FACTOR or unit == _UNITS[-1]:
             break
-        size /= _STEP
+        size /= _UNIT_FACTOR
     return f"{size:.4g} {unit}"
 
 
-def _list_places(membership: Path, mount: Path) -> Iterator[tuple[Path, str, str]]:
-    """Yield each folder that may be that of this container, with the names of its files.
+def _list_cgroups(membership: Path, mount: Path) -> Iterator[tuple[Path, str, str]]:
+    """Yield each possible folder of this container's cgroup, with the names of its limit and events files.
 
-    In a container, the mount usually shows the container's own cgroup as its root, while the path of the
-    cgroup is that on the machine, or "/".
+    In a container, the root of the mount usually is the container's own cgroup, while the membership file
+    contains the path on the machine, or "/".
     """
     try:
         lines = membership.read_text("utf-8", "replace").splitlines()
@@ -236,7 +236,7 @@ def _list_places(membership: Path, mount: Path) -> Iterator[tuple[Path, str, str
 def _read_limit(file: Path) -> int | None:
     try:
         number = int(file.read_text("ascii"))
-    except (OSError, ValueError):  # there is none, or it is "max"
+    except (OSError, ValueError):  # the file does not exist, or contains "max"
         return None
     return number if number < _UNLIMITED_BYTES else None
 

@@ -1,11 +1,9 @@
-"""Execution settings of a pod: number of parallel nodes, time limit, retries. Standard library only.
+"""Run units of work in child processes, in the order of their dependencies, with time limits and retries.
 
-The values travel in an environment variable, which is not part of the cache key of Kubeflow Pipelines: a
-change of retries or of a time limit invalidates no result.
+The entry point of a pod and the process that runs the nodes of a group both use this scheduler.
 
-Run units of work in processes of their own, in the order of their needs: time limits and retries.
-
-Both the entry point of a pod and the process that runs the nodes of a group use it.
+The settings for it (number of parallel nodes, time limit, retries) travel in an environment variable. The
+environment is not part of the cache key of Kubeflow Pipelines, so a change of them invalidates no result.
 """
 
 from __future__ import annotations
@@ -25,23 +23,22 @@ from fftasks.runner.child_process import Child, Run
 from fftasks.runner.job import Report
 
 VARIABLE = "FFMEANS"
-_RETRY_INDEX = (
-    "KFP_RETRY_INDEX"  # how often Kubernetes has started the pod again; from KFP 2.16.1 on
-)
+# how often Kubernetes has already restarted the pod; KFP sets it from 2.16.1 on
+_RETRY_INDEX = "KFP_RETRY_INDEX"
 _MAX_EXPONENT = 64  # beyond it, every wait is the longest one, and floats overflow
 
 
 @dataclass(frozen=True)
-class Means:
-    """What the nodes of a pod are run with.
+class PodResources:
+    """Parallelism, time limit and retries for the nodes of a pod.
 
     Attributes:
-        cpu: How many nodes of a group run at a time.
-        timeout_s: Seconds after which one try is killed; 0 for no limit.
-        retries: How often a node that failed is tried again.
-        wait_s: Seconds before the first retry.
-        factor: By how much each further wait is longer than the one before.
-        max_wait_s: The longest wait in seconds.
+        cpu: Number of nodes of a group that run at the same time.
+        timeout_s: Time limit of one try in seconds; 0 for no limit.
+        retries: Number of further tries of a node that failed.
+        wait_s: Wait before the first retry in seconds.
+        factor: Factor by which each further wait is longer than the one before.
+        max_wait_s: Longest wait in seconds.
     """
 
     cpu: int = 1
@@ -52,7 +49,7 @@ class Means:
     max_wait_s: float = 3600.0
 
     def plan_wait(self, failures: int) -> float | None:
-        """Return the seconds before the next try, or None if there is none.
+        """Return the seconds before the next try, or None if there is no further try.
 
         Args:
             failures: How often the node has failed, at least 1.
@@ -63,57 +60,59 @@ class Means:
         return float(min(wait_s, self.max_wait_s))
 
 
-def format_means(means: Means) -> str:
-    """Return the value of the environment variable, "" where all is as without it."""
+def format_pod_resources(resources: PodResources) -> str:
+    """Return the value of the environment variable; "" if all fields have their defaults."""
     given = {
-        field.name: getattr(means, field.name)
-        for field in dataclasses.fields(Means)
-        if getattr(means, field.name) != field.default
+        field.name: getattr(resources, field.name)
+        for field in dataclasses.fields(PodResources)
+        if getattr(resources, field.name) != field.default
     }
     return json.dumps(given, separators=(",", ":")) if given else ""
 
 
-def _parse(text: str) -> Means:
-    fields = {field.name: field.default for field in dataclasses.fields(Means)}
+def read_pod_resources() -> PodResources:
+    """Read the settings from the environment of this pod.
+
+    If Kubernetes has restarted the pod, retries are 0: Otherwise the retries inside the pod and those of the
+    pod would multiply.
+
+    Raises:
+        WorkflowError: The variable is not a JSON object, or has an unknown name or an invalid value.
+    """
+    text = os.environ.get(VARIABLE) or "{}"
+    defaults = {field.name: field.default for field in dataclasses.fields(PodResources)}
     try:
         given = dict(json.loads(text))
     except (ValueError, TypeError) as error:
         raise WorkflowError(f"{VARIABLE} is not a JSON object", found=[str(error), text]) from error
     for name, value in given.items():
-        is_fit = type(value) in ((int, float) if isinstance(fields.get(name), float) else (int,))
-        if name not in fields or not is_fit:
+        kinds = (int, float) if isinstance(defaults.get(name), float) else (int,)
+        if name not in defaults or type(value) not in kinds:  # not isinstance: a bool is an int
             raise WorkflowError(
                 f"{VARIABLE} has an invalid value: {name}: {value!r}",
-                found=[f"known, with their defaults: {json.dumps(fields)}"],
+                found=[f"known names, with their defaults: {json.dumps(defaults)}"],
                 tip="run `doit submit` again, so that image and pipeline are of the same version",
             )
-    return Means(**given)
+    resources = PodResources(**given)
+    restarts = os.environ.get(_RETRY_INDEX, "")
+    if restarts.isdecimal() and int(restarts) > 0:
+        return dataclasses.replace(resources, retries=0)
+    return resources
 
 
-def read_means() -> Means:
-    """Return what the environment of this pod says.
-
-    A pod that Kubernetes has started again tries each node once: tries would be multiplied otherwise.
-    """
-    means = _parse(os.environ.get(VARIABLE) or "{}")
-    index = os.environ.get(_RETRY_INDEX, "")
-    if index.isdecimal() and int(index) > 0:
-        return dataclasses.replace(means, retries=0)
-    return means
-
-
-_LONGEST_S = 3600.0  # that poll is asked to wait, which takes no more than some weeks
-_poll = select.poll  # before code of the user's can replace it
+_MAX_POLL_S = 3600.0  # poll accepts a timeout of some weeks at most
+_poll = select.poll  # bound before the user's code can replace it
 
 
 class Unit(Protocol):
-    """What is run in a process of its own.
+    """A unit of work that runs in a child process.
 
     Attributes:
-        name: What the log calls it.
-        needs: The names of the units that have to be done before.
-        may_retry: Whether another try is of use; may change while it runs.
-        where: What its process does first, for a timeout: "while wf.py was imported"; "" for nothing special.
+        name: Name of the unit in the log.
+        needs: Names of the units that must finish before this one starts.
+        may_retry: Whether another try can help; may change while the unit runs.
+        where: What the child does first, for the message of a timeout, such as "while wf.py was imported";
+            "" for the unit's own work.
     """
 
     name: str
@@ -122,22 +121,22 @@ class Unit(Protocol):
     where: str
 
     def prepare(self) -> Run:
-        """Return what a new process is to run; called before each try."""
+        """Return the function that the child process calls. The scheduler calls this before each try."""
 
-    def note(self, child: Child, message: tuple[Any, ...]) -> None:
-        """Take a message that the process has sent."""
+    def handle_message(self, child: Child, message: tuple[Any, ...]) -> None:
+        """Process a message that the child process has sent."""
 
-    def take(self, child: Child, report: Report) -> None:
-        """Take the report of a try that went well."""
+    def handle_report(self, child: Child, report: Report) -> None:
+        """Process the report of a successful try."""
 
 
 class FailedError(Exception):
-    """A unit has failed, and is not tried again.
+    """A unit failed, and it is not tried again.
 
     Attributes:
         unit: The unit.
-        report: What its last try has reported.
-        exit_code: The exit code of the last process, or a signal as -code.
+        report: Report of its last try.
+        exit_code: Exit code of the last child process; -N if signal N ended it.
     """
 
     def __init__(self, unit: Unit, report: Report, exit_code: int) -> None:
@@ -146,33 +145,36 @@ class FailedError(Exception):
 
 
 class Schedule:
-    """Units that run when those that they need are done, `means.cpu` at a time.
+    """Execution of units in the order of their dependencies, `resources.cpu` of them in parallel.
 
     Args:
-        units: Each behind those that it needs.
-        means: How many run at a time, how long, and how often they are tried.
-        is_alone: Whether the processes have the standard streams of this one; see Child.
+        units: Units in topological order.
+        resources: Parallelism, time limit and retries.
+        inherits_streams: Whether the children use the standard streams of this process; see Child.
     """
 
-    def __init__(self, units: Sequence[Unit], means: Means, *, is_alone: bool = False) -> None:
-        self._means, self._is_alone = means, is_alone
+    def __init__(
+        self, units: Sequence[Unit], resources: PodResources, *, inherits_streams: bool = False
+    ) -> None:
+        self._resources, self._inherits_streams = resources, inherits_streams
         self._needs = {unit.name: set(unit.needs) for unit in units}
-        self._followers: dict[str, list[Unit]] = {unit.name: [] for unit in units}
+        self._dependents: dict[str, list[Unit]] = {unit.name: [] for unit in units}
         for unit in units:
             for name in unit.needs:
-                self._followers[name].append(unit)
+                self._dependents[name].append(unit)
+        # pairs of a unit and the number of its failed tries
         self._ready = collections.deque((unit, 0) for unit in units if not unit.needs)
-        self._later: list[tuple[float, Unit, int]] = []  # when to try again
+        self._retries: list[tuple[float, Unit, int]] = []  # the same, behind the time of the retry
         self._running: dict[Child, Unit] = {}
 
     def run(self) -> None:
         """Run all units.
 
         Raises:
-            FailedError: One has failed; those that ran beside it were killed.
+            FailedError: A unit failed. The units that ran in parallel were killed.
         """
         try:
-            while self._ready or self._later or self._running:
+            while self._ready or self._retries or self._running:
                 self._start()
                 self._wait()
         except (FailedError, KeyboardInterrupt):
@@ -185,62 +187,66 @@ class Schedule:
             raise
 
     def _start(self) -> None:
+        """Start units that are ready, as many as may run in parallel."""
         now = time.monotonic()
-        self._ready.extendleft((unit, tries) for due, unit, tries in self._later if due <= now)
-        self._later = [one for one in self._later if one[0] > now]
-        while self._ready and len(self._running) < self._means.cpu:
+        self._ready.extendleft((unit, tries) for due, unit, tries in self._retries if due <= now)
+        self._retries = [retry for retry in self._retries if retry[0] > now]
+        while self._ready and len(self._running) < self._resources.cpu:
             unit, tries = self._ready.popleft()
-            timeout_s = self._means.timeout_s
             child = Child(
-                unit.name, unit.prepare(), timeout_s=timeout_s, tries=tries, is_alone=self._is_alone
+                unit.name,
+                unit.prepare(),
+                timeout_s=self._resources.timeout_s,
+                tries=tries,
+                inherits_streams=self._inherits_streams,
             )
             child.where = unit.where
             self._running[child] = unit
 
     def _wait(self) -> None:
-        """Wait until something can be done, and do it."""
+        """Wait for output, messages, ends and deadlines of the children, and process them."""
         reading = {d: child for child in self._running for d in child.descriptors}
         poll = _poll()
         for descriptor in reading:
             poll.register(descriptor, select.POLLIN)
-        for descriptor, _ in poll.poll(self._plan_pause() * 1000):
+        # the next time at which something may happen without data in a pipe
+        due = [child.deadline for child in self._running] + [retry[0] for retry in self._retries]
+        intervals = [child.next_poll_interval() for child in self._running]
+        pause_s = max(min(min(due) - time.monotonic(), *intervals, _MAX_POLL_S), 0.0)
+        for descriptor, _ in poll.poll(pause_s * 1000):
             child = reading[descriptor]
             child.read(descriptor)
             for message in child.take_messages():
-                self._running[child].note(child, message)
+                self._running[child].handle_message(child, message)
         now = time.monotonic()
         for child in list(self._running):
             if child.has_ended():
-                self._settle(child, child.end())
+                self._finish(child, child.end())
             elif child.deadline <= now:
-                self._settle(child, child.kill())
+                self._finish(child, child.kill())
 
-    def _plan_pause(self) -> float:
-        """Return the seconds until there may be something to do that no pipe tells."""
-        due = [child.deadline for child in self._running] + [one[0] for one in self._later]
-        looks = [child.plan_look() for child in self._running]
-        return max(min(min(due) - time.monotonic(), *looks, _LONGEST_S), 0.0)
-
-    def _settle(self, child: Child, report: Report) -> None:
+    def _finish(self, child: Child, report: Report) -> None:
+        """Process the report of a child that has ended: success, retry or failure."""
         unit = self._running.pop(child)
         for message in child.take_messages():
-            unit.note(child, message)
+            unit.handle_message(child, message)
         if report.error:
-            self._try_again(unit, child, report)
+            self._retry(unit, child, report)
             return
-        unit.take(child, report)
-        for follower in self._followers[unit.name]:
-            self._needs[follower.name].discard(unit.name)
-            if not self._needs[follower.name]:
-                self._ready.append((follower, 0))
+        unit.handle_report(child, report)
+        for dependent in self._dependents[unit.name]:
+            self._needs[dependent.name].discard(unit.name)
+            if not self._needs[dependent.name]:
+                self._ready.append((dependent, 0))
 
-    def _try_again(self, unit: Unit, child: Child, report: Report) -> None:
+    def _retry(self, unit: Unit, child: Child, report: Report) -> None:
+        """Plan the next try of a unit that failed; raise FailedError if there is none."""
         tries = child.tries + 1
-        wait_s = self._means.plan_wait(tries) if unit.may_retry else None
+        wait_s = self._resources.plan_wait(tries) if unit.may_retry else None
         if wait_s is None:
             if tries > 1:
                 report = report._replace(reason=f"{report.reason}, at the last of {tries} tries")
             raise FailedError(unit, report, child.exit_code or 0)
-        child.say(report.error)
-        child.say(f"-- {report.reason}; again in {wait_s:g} s")
-        self._later.append((time.monotonic() + wait_s, unit, tries))
+        child.print_lines(report.error)
+        child.print_lines(f"-- {report.reason}; again in {wait_s:g} s")
+        self._retries.append((time.monotonic() + wait_s, unit, tries))

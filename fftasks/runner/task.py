@@ -1,19 +1,18 @@
-"""Which nodes a task runs, as one argument of its container: in the arguments, as KFP's cache looks at them.
+"""Run the task of a group: read its inputs, reuse old values, run the other nodes, and write its outputs.
 
-{"nodes": […], "gives": [[0, "result"], …], "keeps": [1, …]}: JSON while it is short, and beyond
-"zlib:" and the same, compressed, in base64.
+One argument of the container lists the nodes of the task, because KFP's cache key contains the arguments:
+{"nodes": […], "gives": [[0, "result"], …], "keeps": [1, …]}, as JSON if it is short, and otherwise as "zlib:"
+and the compressed JSON in base64.
 
-A task of several nodes: what Kubeflow Pipelines gives it, and what it gives back.
+input                    content
+g<digest>                pack of another group
+n<digest>                artifact of a node that has a task of its own, see name_input
+kept, kept_inner         packs that this task wrote in an earlier run
 
-inputs                   what
-g<digest>                the pack of another group
-n<digest>                the artifact of a node that has a task of its own, see name_input
-kept, kept_inner         the packs that this task gave last time
-
-outputs                  what
-values                   a pack of what is needed elsewhere, or is a leaf
-inner                    a pack of the rest, for the next time
-metrics, html, …         what its nodes show, as far as any of them may; see shared_pages.py
+output                   content
+values                   pack of the values that other tasks need, and of leaves
+inner                    pack of all other values, for reuse in a later run
+metrics, html, …         files that display the results of the nodes, see display_files.py
 """
 
 from __future__ import annotations
@@ -40,31 +39,41 @@ from fftasks.runner.artifact import (
     read_pack,
     write_pack,
 )
-from fftasks.runner.child_process import Tell
-from fftasks.runner.display_files import is_page, list_values, write_shown
+from fftasks.runner.child_process import SendMessage
+from fftasks.runner.display_files import is_page, list_values, write_display_files
 from fftasks.runner.executor_input import (
     describe_digest,
     describe_value,
-    fit,
-    hide,
+    limit_metadata,
     locate_all,
-    write_answer,
+    restore_parameter,
+    write_output_file,
 )
-from fftasks.runner.group import SAYS_KEPT, Group, Values, spell_seconds
-from fftasks.runner.job import Examine, Report, list_outputs, number_parameters
-from fftasks.runner.scheduler import Means
+from fftasks.runner.group import SAYS_KEPT, Group, Values, format_duration
+from fftasks.runner.job import Report, list_outputs, number_parameters, start_debugger
+from fftasks.runner.scheduler import PodResources
 
-_MAX_PLAIN = 1000
-_MAX_BYTES = 1 << 24  # a workflow of 100,000 nodes needs less
+_MAX_PLAIN = 1000  # characters; a longer list of nodes is compressed
+_MAX_BYTES = 1 << 24  # of a decompressed list of nodes; a workflow of 100,000 nodes needs less
+PACKS = ("values", "inner")
+KEPT = ("kept", "kept_inner")
+# Maximum numbers of inputs whose metadata fit into an argument: with types and previews, with digests only.
+MAX_DESCRIBED, MAX_DIGESTED = 100, 200
+_MAX_METADATA_BYTES = 8192  # of each of the two texts that describe the nodes of a task
+
+NodeMetadata = Mapping[
+    str, Mapping[str, Any]
+]  # node -> "seconds", "preview", …; "kept": it was reused
 
 
 @dataclass(frozen=True)
 class Members:
     """The nodes of a task.
 
-    nodes: their names, each behind those that it needs
-    gives: node and output of each value that is needed elsewhere, or is a leaf
-    keeps: nodes whose values are taken from what the task gave last time
+    Attributes:
+        nodes: Names of the nodes in topological order.
+        gives: Node and output of each value that another task needs or that is a leaf.
+        keeps: Nodes whose values are reused from an earlier run of the task.
     """
 
     nodes: tuple[str, ...]
@@ -73,7 +82,7 @@ class Members:
 
 
 def format_members(members: Members) -> str:
-    """Return the argument."""
+    """Return the members as an argument of the container."""
     numbers = {node: number for number, node in enumerate(members.nodes)}
     content = {
         "nodes": members.nodes,
@@ -90,11 +99,15 @@ def parse_members(argument: str) -> Members:
     """Parse the argument that format_members wrote.
 
     Raises:
-        WorkflowError: The argument is invalid, as it can be in the document of another program's run.
+        WorkflowError: The argument is invalid, for example because another program has created the run.
     """
     try:
         if argument.startswith("zlib:"):
-            argument = _decompress(base64.b64decode(argument.removeprefix("zlib:"))).decode()
+            decompressor = zlib.decompressobj()
+            content = base64.b64decode(argument.removeprefix("zlib:"))
+            argument = decompressor.decompress(content, _MAX_BYTES).decode()
+            if not decompressor.eof:
+                raise ValueError(f"it is truncated, or has more than {_MAX_BYTES} bytes")
         content = json.loads(argument)
         nodes = tuple(map(str, content["nodes"]))
         return Members(
@@ -109,29 +122,16 @@ def parse_members(argument: str) -> Members:
         raise WorkflowError("--nodes: invalid list of nodes", found=[str(error)]) from error
 
 
-def _decompress(content: bytes) -> bytes:
-    decompressor = zlib.decompressobj()
-    text = decompressor.decompress(content, _MAX_BYTES)
-    if not decompressor.eof:
-        raise ValueError(f"it is truncated, or has more than {_MAX_BYTES} bytes")
-    return text
-
-
-PACKS = ("values", "inner")
-KEPT = ("kept", "kept_inner")
-# maximum numbers of inputs for which a task's argument has room: with types and previews, and with digests
-MAX_DESCRIBED, MAX_DIGESTED = 100, 200
-_MAX_BYTES_TASK = 8192  # of each of the two texts in which the nodes of a task are told of
-
-Told = Mapping[str, Mapping[str, Any]]  # node -> "seconds", "preview", …; "kept": it did not run
-
-
 @dataclass(frozen=True)
 class Task:
-    """What a container was started for.
+    """The task of a container.
 
-    group: its name; key: what its values are made for; kept_key: the same, of the last time
-    is_single: whether it is one node, which has a task of its own, and takes something from groups
+    Attributes:
+        group: Name of the group.
+        members: The nodes.
+        key: Fingerprint of the nodes, which is stored with their values.
+        kept_key: Fingerprint that reused values must have.
+        is_single: Whether the task has a single node that reads values of groups.
     """
 
     group: str
@@ -142,73 +142,85 @@ class Task:
 
 
 def name_input(node: str, output: str) -> str:
-    """Return the input under which a task of several nodes takes what a node gives."""
+    """Return the name of a task's input for the artifact of a node that has a task of its own."""
     return (
         "n" + hashlib.sha256(f"{output}\0{node}".encode("utf-8", "surrogatepass")).hexdigest()[:10]
     )
 
 
 def name_group_input(group: str) -> str:
-    """Return the input under which a task takes the pack of another group."""
+    """Return the name of a task's input for the pack of another group."""
     return "g" + hashlib.sha256(group.encode("utf-8", "surrogatepass")).hexdigest()[:10]
 
 
-def run_task(  # noqa: PLR0913 - what a task is run with
+def run_task(  # noqa: PLR0913 - the parts of a task's execution
     task: Task,
     nodes: Mapping[str, Node],
     document: Mapping[str, Any],
-    means: Means,
+    resources: PodResources,
     *,
-    tell: Tell,
-    examine: tuple[str, Examine] | None = None,
+    send: SendMessage,
+    debugged: str = "",
 ) -> None:
-    """Run the nodes of a task, and write what it gives.
+    """Run the nodes of a task, and write its outputs.
+
+    The node of a single task runs in this process, the nodes of a group in child processes.
 
     Args:
-        task: What the container was started for. A node alone runs in this process, others in their own.
+        task: The task.
         nodes: All nodes of the workflow, by name.
         document: The ExecutorInput.
-        means: How many nodes run at a time, how long, and how often they are tried.
-        tell: Is called with "done" and the name of each node that has finished.
-        examine: The last node, which runs in this process, and what is shown what it raises.
+        resources: Parallelism, time limit and retries.
+        send: Function that is called with DONE and the name of each node that has finished.
+        debugged: Name of a node that runs last, in this process, with a debugger at its error; "" for none.
 
     Raises:
-        NodeFailure: A node fails.
+        NodeFailure: A node failed.
         WorkflowError: An input is missing.
     """
     inputs = locate_all(document.get("inputs", {}).get("artifacts", {}))
     outputs = locate_all(document.get("outputs", {}).get("artifacts", {}))
     members = [nodes[name] for name in task.members.nodes]
-    kept, told = _take_kept(task, nodes, inputs)
-    rest = [node for node in members if (node.name, list_outputs(node)[0]) not in kept]
-    given = _take_given(rest, set(task.members.nodes), inputs)
-    here = rest if task.is_single else [n for n in rest if examine and n.name == examine[0]]
+    reused, reused_metadata = _read_reused_values(task, nodes, inputs)
+    to_run = [node for node in members if (node.name, list_outputs(node)[0]) not in reused]
+    given = _find_given_values(to_run, set(task.members.nodes), inputs)
+    in_this_process = to_run if task.is_single else [n for n in to_run if n.name == debugged]
     with tempfile.TemporaryDirectory(prefix="fftasks-") as folder:
-        parameters = _read_parameters(document, rest)
-        others = [node for node in rest if node not in here]
-        group = Group(others, {**given, **kept}, Path(folder), means, parameters, tell=tell)
-        made = group.run()
-        for node in here:
-            group.run_here(node, examine[1] if examine else None)
-        values = {**kept, **made.values, **list_values(made.pages)}
-        told = {**describe_nodes(made.reports), **told}
-        digests = _write(task, values, told, outputs)
-        shown = write_shown(task.members.nodes, values, outputs)
+        parameters = _read_parameters(document, to_run)
+        in_children = [node for node in to_run if node not in in_this_process]
+        known = {**given, **reused}
+        group = Group(in_children, known, Path(folder), resources, parameters, send=send)
+        results = group.run()
+        for node in in_this_process:
+            group.run_in_this_process(node, start_debugger if debugged else None)
+        values = {**reused, **results.values, **list_values(results.pages)}
+        node_metadata = {**describe_nodes(results.reports), **reused_metadata}
+        digests = _write_values(task, values, node_metadata, outputs)
+        described = write_display_files(task.members.nodes, values, outputs)
         if len(inputs) <= MAX_DESCRIBED:
-            shown |= _describe_outputs(task, outputs, made.reports, told)
+            described |= _describe_outputs(task, outputs, results.reports, node_metadata)
     metadata = {
         name: {
             "display_name": f"{task.group} ({name})",
-            **shown.get(name, {}),
+            **described.get(name, {}),
             **describe_digest(digests.get(name, "")),
         }
         for name in outputs
     }
-    write_answer(document, metadata)
+    write_output_file(document, metadata)
 
 
 def choose_needed(members: Members, only: str, nodes: Mapping[str, Node]) -> Members:
-    """Return what a task must run for one of its nodes: it, and what it needs of the others."""
+    """Return the part of a task that is needed to run one of its nodes.
+
+    Args:
+        members: The nodes of the task.
+        only: Name of the node. It is not reused.
+        nodes: All nodes of the workflow, by name.
+
+    Returns:
+        The node and the nodes of the task that it depends on.
+    """
     needed: set[str] = set()
     waiting, own = [only], set(members.nodes)
     while waiting:
@@ -218,18 +230,26 @@ def choose_needed(members: Members, only: str, nodes: Mapping[str, Node]) -> Mem
             waiting += [parent.name for parent in nodes[name].parents]
     return Members(
         nodes=tuple(name for name in members.nodes if name in needed),
-        gives=tuple(one for one in members.gives if one[0] in needed),
+        gives=tuple(value for value in members.gives if value[0] in needed),
         keeps=tuple(name for name in members.keeps if name in needed and name != only),
     )
 
 
 def _describe_outputs(
-    task: Task, outputs: Mapping[str, str], reports: Mapping[str, Report], told: Told
+    task: Task,
+    outputs: Mapping[str, str],
+    reports: Mapping[str, Report],
+    node_metadata: NodeMetadata,
 ) -> dict[str, dict[str, Any]]:
-    """Return what metadata have of outputs: of the pack for all nodes, or of each one of a node alone."""
+    """Return metadata of the pack for all nodes, or of each output of a single node."""
     nodes = task.members.nodes
     if "inner" in outputs:
-        return {"inner": {"nodes": format_told(told), "seconds": format_seconds(nodes, told)}}
+        return {
+            "inner": {
+                "nodes": format_node_metadata(node_metadata),
+                "seconds": format_durations(nodes, node_metadata),
+            }
+        }
     return {
         output: describe_value(report, output)
         for report in (reports.values() if len(nodes) == 1 else ())
@@ -237,96 +257,97 @@ def _describe_outputs(
     }
 
 
-def describe_nodes(reports: Mapping[str, Report]) -> Told:
-    """Return what is told of nodes that share a task: seconds, type and beginning of each result."""
+def describe_nodes(reports: Mapping[str, Report]) -> NodeMetadata:
+    """Return the metadata of nodes that share a task: duration, type and preview of each result."""
     return {
         node: {"seconds": round(report.seconds, 3), **describe_value(report, "result")}
         for node, report in reports.items()
     }
 
 
-def format_told(told: Told) -> str:
-    """Return what is told of nodes as JSON, of those only that find room.
+def format_node_metadata(node_metadata: NodeMetadata) -> str:
+    """Return the metadata of the first nodes as JSON, as many as fit into the limit of 8 KiB.
 
-    It stands in an argument of the task that takes the old values.
+    The limit exists because an argument of the task that reuses the values contains this text.
     """
-    found: dict[str, Any] = {}
-    left = _MAX_BYTES_TASK
-    for node, one in told.items():
-        left -= len(json.dumps({node: one}))
+    fitting: dict[str, Any] = {}
+    left = _MAX_METADATA_BYTES
+    for node, metadata in node_metadata.items():
+        left -= len(json.dumps({node: metadata}))
         if left < 0:
             break
-        found[node] = one
-    return json.dumps(found)
+        fitting[node] = metadata
+    return json.dumps(fitting)
 
 
-def format_seconds(nodes: Sequence[str], told: Told) -> str:
-    """Return how long each node took, in their order, of the first that find room.
+def format_durations(nodes: Sequence[str], node_metadata: NodeMetadata) -> str:
+    """Return the durations of the first nodes in seconds, as many as fit into the limit of 8 KiB.
 
-    For the many of which nothing else is told. "-" where it is not known; "=" is before one that is kept.
+    A large group has room for more durations than for other metadata. "-" is an unknown duration, and "=" in
+    front marks a node that was reused.
     """
-    words = (_spell(told.get(node, {})) for node in nodes)
+    words = []
+    for node in nodes:
+        metadata = node_metadata.get(node, {})
+        seconds = format_duration(metadata["seconds"]) if "seconds" in metadata else "-"
+        words.append(f"={seconds}" if metadata.get("kept") else seconds)
     text = " ".join(words)
-    return text if len(text) <= _MAX_BYTES_TASK else text[:_MAX_BYTES_TASK].rpartition(" ")[0]
+    if len(text) <= _MAX_METADATA_BYTES:
+        return text
+    return text[:_MAX_METADATA_BYTES].rpartition(" ")[0]
 
 
-def _spell(told: Mapping[str, Any]) -> str:
-    seconds = spell_seconds(told["seconds"]) if "seconds" in told else "-"
-    return f"={seconds}" if told.get("kept") else seconds
-
-
-def _take_kept(
+def _read_reused_values(
     task: Task, nodes: Mapping[str, Node], inputs: Mapping[str, str]
-) -> tuple[Values, Told]:
-    """Return the values that are taken from the last time, and what was told of their nodes."""
+) -> tuple[Values, NodeMetadata]:
+    """Return the values that are reused from an earlier run, and the metadata of their nodes."""
     packs = [read_pack(inputs[name]) for name in KEPT if name in inputs]
     old: Values = {}
-    told: dict[str, Mapping[str, Any]] = {}
+    old_metadata: dict[str, Mapping[str, Any]] = {}
     for pack in packs:
         if pack.key == task.kept_key:
             old.update(pack.values)
-            told.update(pack.told)
+            old_metadata.update(pack.told)
         else:
-            print(f"{pack.group} | -- its old values were made for something else: none is kept")
-    found: Values = {}
-    kept: dict[str, Mapping[str, Any]] = {}
+            print(f"{pack.group} | -- no values are reused: they have another fingerprint")
+    reused: Values = {}
+    reused_metadata: dict[str, Mapping[str, Any]] = {}
     for name in task.members.keeps:
         wanted = [(name, output) for output in list_outputs(nodes[name])]
-        if all(one in old for one in wanted):
-            pages = [one for one in old if one[0] == name and is_page(one[1])]
-            found |= {one: old[one] for one in (*wanted, *pages)}
-            kept[name] = _keep_told(told.get(name, {}))
+        if all(value in old for value in wanted):
+            pages = [value for value in old if value[0] == name and is_page(value[1])]
+            reused |= {value: old[value] for value in (*wanted, *pages)}
+            metadata = old_metadata.get(name, {})
+            # a duration contains no private data, so it is not limited
+            seconds = {"seconds": metadata["seconds"]} if "seconds" in metadata else {}
+            reused_metadata[name] = {**limit_metadata(metadata), **seconds, "kept": True}
             print(f"{name} | {SAYS_KEPT}")
-    return found, kept
+    return reused, reused_metadata
 
 
-def _keep_told(told: Mapping[str, Any]) -> dict[str, Any]:
-    seconds = {key: told[key] for key in ("seconds",) if key in told}  # they give nothing away
-    return {**hide(told), **seconds, "kept": True}
-
-
-def _take_given(
+def _find_given_values(
     nodes: Sequence[Node], members: set[str], inputs: Mapping[str, str]
 ) -> dict[tuple[str, str], Value]:
+    """Return the values of other tasks that the nodes need; raise WorkflowError if one is missing."""
     given: Values = {}
     for name, path in inputs.items():
         if name not in KEPT and is_pack(path):
             given.update(read_pack(path).values)
     for node in nodes:
         for needed in number_inputs(node).values():
-            one = needed.node.name, needed.output
-            if needed.node.name in members or one in given:
+            value = needed.node.name, needed.output
+            if needed.node.name in members or value in given:
                 continue
-            name = name_input(*one)
+            name = name_input(*value)
             if name not in inputs:
                 raise WorkflowError(
                     f"{node.name}: the {needed.output} of {needed.node.name} is missing",
                     found=[
-                        "the task was made for another version of the graph than that in the image"
+                        "the task was made for another version of the graph than the one in the image"
                     ],
                     tip="run `doit submit` again",
                 )
-            given[one] = Value(Place(inputs[name]), "")
+            given[value] = Value(Place(inputs[name]), "")
     return given
 
 
@@ -334,14 +355,20 @@ def _read_parameters(document: Mapping[str, Any], nodes: Sequence[Node]) -> dict
     """Return the values of run parameters, with the types of their defaults."""
     values = document.get("inputs", {}).get("parameterValues", {})
     known = {p.name: p.default for node in nodes for p in number_parameters(node).values()}
-    return {name: fit(name, value, known[name]) for name, value in values.items() if name in known}
+    return {
+        name: restore_parameter(name, value, known[name])
+        for name, value in values.items()
+        if name in known
+    }
 
 
-def _write(task: Task, values: Values, told: Told, outputs: Mapping[str, str]) -> dict[str, str]:
-    """Write the outputs that have values; return the digests of their files."""
+def _write_values(
+    task: Task, values: Values, node_metadata: NodeMetadata, outputs: Mapping[str, str]
+) -> dict[str, str]:
+    """Write the packs of a group, or the artifacts of a single node; return the digests of the files."""
     for path in outputs.values():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    if "values" not in outputs:  # a node alone
+    if "values" not in outputs:  # a single node
         digests = {}
         for (_, output), value in values.items():
             if not is_page(output):
@@ -349,10 +376,10 @@ def _write(task: Task, values: Values, told: Told, outputs: Mapping[str, str]) -
                 digests[output] = value.digest
         return digests
     gives = set(task.members.gives)
-    own = {one: value for one, value in values.items() if one[0] in task.members.nodes}
-    given = {one: value for one, value in own.items() if one in gives}
-    inner = {one: value for one, value in own.items() if one not in gives}
+    own = {key: value for key, value in values.items() if key[0] in task.members.nodes}
+    given = {key: value for key, value in own.items() if key in gives}
+    inner = {key: value for key, value in own.items() if key not in gives}
     write_pack(Path(outputs["values"]), Pack(task.group, task.key, given))
     if "inner" in outputs:
-        write_pack(Path(outputs["inner"]), Pack(task.group, task.key, inner, told))
+        write_pack(Path(outputs["inner"]), Pack(task.group, task.key, inner, node_metadata))
     return {name: digest_artifact(outputs[name]) for name in PACKS if name in outputs}

@@ -1,20 +1,20 @@
-"""Memory of a process that is about to be forked many times.
-
-A warm worker: imports the user's file once, and forks for each node.
+"""A warm worker: imports the user's file once, then forks a child process for each job.
 
     python -m fftasks.runner.worker ROOT FILE
 
-It reads jobs from its standard input, and forks for each at once: how many run at a time is for whoever
-sends them. Each node has a process of its own, so that one that crashes, leaks or changes
-globals harms no other. That process answers with its report itself; the worker says how it ended. It ends
-when its input ends; nodes that are then running are killed, for nobody waits for them.
+The worker reads jobs from its standard input and starts each one at once; the sender limits how many run in
+parallel. Each node runs in a child of its own, so that a node that crashes, leaks memory or changes globals
+does not affect others. The child itself sends its report; the worker sends how the child ended. The worker
+ends when its input ends, and kills the nodes that are still running: no process would read their reports.
 
-Questions and answers are those of messages.py. For the sake of processes that live a millisecond, nothing
-is imported here that not each node needs.
+Requests and responses are messages as in process.py:
 
-question            answer
+request             response
 {path: digest}      {"forks": …} or {"error": …}; the project's files as the graph record saw them
-(number, job)       (number, report), and (number, exit code) when its process has ended
+(number, job)       (number, report), and (number, exit code) when the child has ended
+
+A child lives about a millisecond for a trivial node. Therefore this module imports only what every node
+needs, and does work before the fork rather than after it.
 """
 
 from __future__ import annotations
@@ -39,16 +39,20 @@ from fftasks.runner.process import Messages, end_tree, format_message
 from fftasks.runner.source import CheckedModules, import_workflows, install_hook
 from fftasks.state_folder import open_empty, open_in_place, open_new
 
-_MUCH_BYTES = 1 << 26
+_MIN_BYTES_TO_TRIM = 1 << 26
+# The C function: Python's wrapper around it touches 70 memory pages, each of which a child would copy.
+_set_handler = getattr(signal.signal, "__wrapped__", signal.signal)
+_WARM_UP_RUNS = 20  # Python has specialised the bytecode after eight
+_SIGCHLD = int(signal.SIGCHLD)
 
 
-def give_back() -> None:
-    """Return what was freed to the system, if the process is large: a fork copies an entry for each page.
+def trim_malloc() -> None:
+    """Return freed memory to the system if this process is large: a fork copies an entry for each page.
 
-    A file with long literals, or one that reads tables while it is imported, leaves several times what is
-    still in use. To a small process loading what is needed for it would cost more than it saves.
+    A file with long literals, or one that reads tables while it is imported, leaves several times as much
+    freed memory as memory in use. In a small process, importing ctypes would cost more than it saves.
     """
-    if _measure_bytes() < _MUCH_BYTES:
+    if _measure_bytes() < _MIN_BYTES_TO_TRIM:
         return
     import ctypes
 
@@ -58,7 +62,7 @@ def give_back() -> None:
 
 
 def _measure_bytes() -> int:
-    """Return how much memory this process holds; 0 where the system does not say."""
+    """Return the resident memory of this process in bytes; 0 on systems without /proc."""
     try:
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     except FileNotFoundError:
@@ -66,51 +70,62 @@ def _measure_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-# the function in C: what Python wraps around it touches 70 pages, each of which a child has to copy
-_set_handler = getattr(signal.signal, "__wrapped__", signal.signal)
-_REHEARSALS = 20  # Python takes eight to be done with what it does to fast code
-_SIGCHLD = int(signal.SIGCHLD)
-
-
 def serve(root: Path, file: str) -> int:
-    """Import the file, say so, and run jobs until the input ends.
+    """Import the file, send the first response, and run jobs until the input ends.
 
-    The first answer is {"forks": true}, or {"error": "…"} if the file cannot be imported or is another one
-    now. "forks" is false where forking is not safe, since the user's file started threads.
+    The first response is {"forks": true}, or {"error": "…"} if the file cannot be imported or has changed
+    since the graph record was made. "forks" is false if the user's file has started threads, because a fork
+    is not safe then.
+
+    Args:
+        root: The project's folder.
+        file: The user's file, relative to it.
+
+    Returns:
+        The exit code of the worker.
     """
     with take_stdout() as stream:
-        return _serve(root, file, stream.fileno())
-
-
-def _serve(root: Path, file: str, answers: int) -> int:
-    questions = Messages(0)
-    while not (first := list(questions.read())):
-        if questions.ended:
-            return 0
-    checked = CheckedModules(root, first[0])
-    try:
-        workflows = import_workflows(root, file)
-        checked.check()
-    except FFTasksError as error:
-        _answer(answers, {"error": str(error)})
-        return error.exit_code
-    forks = not _has_threads()
-    _answer(answers, {"forks": forks})
-    if forks:
-        nodes = {(w.name, node.name): node for w in workflows for node in w.nodes}
-        _Nursery(answers, nodes, checked).serve(questions)
+        responses = stream.fileno()
+        requests = Messages(0)
+        while not (first := list(requests.read())):
+            if requests.ended:
+                return 0
+        checked = CheckedModules(root, first[0])
+        try:
+            workflows = import_workflows(root, file)
+            checked.check()
+        except FFTasksError as error:
+            _send(responses, {"error": str(error)})
+            return error.exit_code
+        # threading is not imported for this check, because its work after each fork takes a fifth of a
+        # trivial node's time
+        threading = sys.modules.get("threading")
+        forks = threading is None or threading.active_count() == 1
+        _send(responses, {"forks": forks})
+        if forks:
+            nodes = {(w.name, node.name): node for w in workflows for node in w.nodes}
+            _JobRunner(responses, nodes, checked).serve(requests)
     return 0
 
 
 def take_stdout() -> IO[bytes]:
-    """Return the standard output for answers alone; what the user's code prints goes to stderr."""
-    answers = os.fdopen(os.dup(1), "wb")
+    """Reserve the standard output for responses, and redirect the output of the user's code to stderr.
+
+    Returns:
+        A binary file that writes to the original standard output.
+    """
+    responses = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    return answers
+    return responses
 
 
 def redirect_output(log: str, *, is_new: bool = True) -> None:
-    """Send all that this process prints to a file, also what C code prints."""
+    """Redirect all output of this process, including that of C code, to a file.
+
+    Args:
+        log: Path of the file.
+        is_new: Whether the file is emptied first; otherwise output is appended.
+    """
     sys.stdout.flush()
     descriptor = open_empty(log) if is_new else open_in_place(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(descriptor, 1)
@@ -118,44 +133,38 @@ def redirect_output(log: str, *, is_new: bool = True) -> None:
     os.close(descriptor)
 
 
-def _has_threads() -> bool:
-    # not imported for this alone: what it does behind each fork costs a trivial node a fifth of its time
-    threading = sys.modules.get("threading")
-    return threading is not None and threading.active_count() > 1
-
-
-class _Nursery:
-    """The processes of the nodes that are running."""
+class _JobRunner:
+    """The loop of the worker, and the child processes of the nodes that are running."""
 
     def __init__(
-        self, answers: int, nodes: Mapping[tuple[str, str], Node], checked: CheckedModules
+        self, responses: int, nodes: Mapping[tuple[str, str], Node], checked: CheckedModules
     ) -> None:
-        self._answers, self._checked = answers, checked
-        # here: each child would have to copy the memory that it touches
+        self._responses, self._checked = responses, checked
+        # number_inputs is called before the fork: each child would copy the memory pages that it touches
         self._nodes = {key: (node, number_inputs(node)) for key, node in nodes.items()}
-        self._children: dict[int, int] = {}  # process -> number of its job
-        self._deadlines: dict[int, tuple[float, Job]] = {}  # of those that have one
-        self._nowhere = os.open(os.devnull, os.O_RDONLY)
-        self._woken, waking = os.pipe()
-        os.set_blocking(self._woken, False)
-        os.set_blocking(waking, False)
-        # the end of a child is told by a byte in a pipe: nothing is done in a handler
-        self._before = _set_handler(_SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
+        self._children: dict[int, int] = {}  # process id -> number of its job
+        self._deadlines: dict[int, tuple[float, Job]] = {}  # process id -> end of its time limit
+        self._devnull = os.open(os.devnull, os.O_RDONLY)
+        # The end of a child writes a byte into a pipe, so that no Python code runs in a signal handler.
+        self._wakeup, write_end = os.pipe()
+        os.set_blocking(self._wakeup, False)
+        os.set_blocking(write_end, False)
+        self._old_handler = _set_handler(_SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
 
-    def serve(self, questions: Messages) -> None:
-        """Start jobs and reap them, until the input ends."""
+    def serve(self, requests: Messages) -> None:
+        """Start jobs and reap their processes until the input ends."""
         install_hook()
-        _rehearse(self._checked)
-        give_back()
+        _warm_up(self._checked)
+        trim_malloc()
         gc.freeze()  # a child that collects garbage would copy every page that it looks at
-        while not questions.ended:
-            ready, _, _ = select.select([0, self._woken], [], [], self._end_late())
-            if self._woken in ready:
-                os.read(self._woken, 1 << 12)
+        while not requests.ended:
+            ready, _, _ = select.select([0, self._wakeup], [], [], self._kill_overdue())
+            if self._wakeup in ready:
+                os.read(self._wakeup, 1 << 12)
                 self._reap()
             if 0 in ready:
-                for number, job in questions.read():
+                for number, job in requests.read():
                     self._start(number, Job(*job))
         for child in self._children:
             end_tree(child)
@@ -164,85 +173,87 @@ class _Nursery:
         try:
             child = os.fork()
         except OSError as error:
-            _answer(self._answers, (number, f"could not be started: {error.strerror}"))
+            _send(self._responses, (number, f"could not be started: {error.strerror}"))
             return
         if child == 0:
-            self._live(number, job)
+            self._run_in_child(number, job)
         self._children[child] = number
         if job.timeout_s:
             self._deadlines[child] = time.monotonic() + job.timeout_s, job
 
-    def _end_late(self) -> float | None:
-        """Kill what has taken too long; return the seconds until there may be more of it, if at all."""
+    def _kill_overdue(self) -> float | None:
+        """Kill children beyond their time limits; return the seconds until the next limit, None if none."""
         if not self._deadlines:
             return None
         now = time.monotonic()
         for child in [c for c, (deadline, _) in self._deadlines.items() if deadline <= now]:
             _, job = self._deadlines.pop(child)
             end_tree(child)
-            _answer(
-                self._answers,
-                (self._children[child], tuple(describe_timeout(job.node, job.timeout_s))),
-            )
+            report = describe_timeout(job.node, job.timeout_s)
+            _send(self._responses, (self._children[child], tuple(report)))
         return max(0.0, min((d for d, _ in self._deadlines.values()), default=now) - now) or None
 
-    def _live(self, number: int, job: Job) -> NoReturn:
+    def _run_in_child(self, number: int, job: Job) -> NoReturn:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
-            _set_handler(_SIGCHLD, self._before)
+            _set_handler(_SIGCHLD, self._old_handler)
             if job.timeout_s:
-                os.setpgid(0, 0)  # so that what has lost its parent is found as well
-            os.dup2(self._nowhere, 0)
+                os.setpgid(0, 0)  # so that descendants without a parent can be killed as well
+            os.dup2(self._devnull, 0)
             reseed()
             if job.log:
                 redirect_output(job.log, is_new=not job.is_retry)
             node, inputs = self._nodes[job.workflow, job.node]
             report = run_job(node, job, self._checked, inputs)
             sys.stdout.flush()
-            _answer(self._answers, (number, tuple(report)), job.outputs["result"])
+            _send(self._responses, (number, tuple(report)), job.outputs["result"])
             code = 0
         finally:
-            # never back into the loop that serves jobs, and no exit handlers of the parent's
+            # never return into the parent's loop, and do not run the parent's exit handlers
             os._exit(code)
 
     def _reap(self) -> None:
+        """Send the exit codes of the children that have ended."""
         for child in list(self._children):  # not any child: the user's file may have its own
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 number = self._children.pop(child)
                 self._deadlines.pop(child, None)
-                _answer(self._answers, (number, os.waitstatus_to_exitcode(status)))
+                _send(self._responses, (number, os.waitstatus_to_exitcode(status)))
 
 
-def _rehearse(checked: CheckedModules) -> None:
-    """Run a node of no use some times, with all that comes with it.
+def _warm_up(checked: CheckedModules) -> None:
+    """Run a dummy node several times so that forked children inherit specialised bytecode and caches.
 
-    What Python and the system find out when something is done for the first time, each child would find out
-    for itself otherwise: it would take half as long again.
+    Without it, each child would do this work itself and take half as long again.
     """
     node = Node(_do_nothing, (0, [None]), {}, Site("", 0))
     job = Job("", node.name, {}, {"result": ""}, reported_bytes=1 << 10)
-    nowhere = os.open(os.devnull, os.O_RDWR | os.O_APPEND, 0o666)
-    for number in range(_REHEARSALS):
+    devnull = os.open(os.devnull, os.O_RDWR | os.O_APPEND, 0o666)
+    for number in range(_WARM_UP_RUNS):
         report = run_job(node, job, checked, {})
         sys.stdout.flush()
-        _answer(nowhere, (number, tuple(report)), job.outputs["result"])
-    os.close(nowhere)
+        _send(devnull, (number, tuple(report)), job.outputs["result"])
+    os.close(devnull)
 
 
 def _do_nothing(value: int, _upstream: object) -> int:
     return value
 
 
-def _answer(descriptor: int, message: Any, beside: str = "") -> None:
-    """Write a message in one piece, as other processes write beside this one.
+def _send(descriptor: int, message: Any, output: str = "") -> None:
+    """Write a message atomically, because several processes write to the same pipe.
 
-    beside: a path; what does not fit into one piece is put into a file in the same folder
+    Args:
+        descriptor: The pipe.
+        message: Any value that marshal can write.
+        output: Path of an output. A message that is too long for an atomic write goes to a file in the same
+            folder, and the path of that file is sent instead. "" if the message must go through the pipe.
     """
     data = format_message(message)
-    if beside and len(data) > select.PIPE_BUF:
-        path = f"{os.path.dirname(beside)}/.report.{os.getpid()}"  # noqa: PTH120
+    if output and len(data) > select.PIPE_BUF:
+        path = f"{os.path.dirname(output)}/.report.{os.getpid()}"  # noqa: PTH120
         with open(open_new(path), "wb") as file:  # noqa: PTH123 - a descriptor
             marshal.dump(message, file)
         data = format_message(path)
@@ -251,22 +262,23 @@ def _answer(descriptor: int, message: Any, beside: str = "") -> None:
 
 
 def reseed() -> None:
-    """Give each node random numbers of its own, as in a process of its own.
+    """Seed numpy's global random generator in a forked child, as in a process of its own.
 
-    Python does it for `random`; numpy's global generator would be the same in all children. One that the
-    user's file seeded with a number is left: there, the first word of the state is the seed.
+    Python itself does it for `random`; the state of numpy's generator would be the same in all children. A
+    generator that the user's file has seeded with a number is left alone: there, the first word of the state
+    is the seed.
     """
     numpy = sys.modules.get("numpy")
     if numpy is None:
         return
     _, words, position, *_ = numpy.random.get_state()
-    unseeded = 0x80000000, 624  # what the generator's own start leaves there
+    unseeded = 0x80000000, 624  # the values that numpy's own start leaves
     if (int(words[0]), position) == unseeded:
         numpy.random.seed()
 
 
 def main(root: str, file: str) -> int:
-    """Serve; return the exit code."""
+    """Run the worker; return the exit code."""
     try:
         with building():  # reading a result may import a file of the user's that starts a workflow
             return serve(Path(root).resolve(), file)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fftasks.runner.process import Memory, read_memory, spell_bytes
+from fftasks.runner.process import MemoryState, format_bytes, read_memory_state
 
 V1 = "9:name=systemd:/x\n4:memory:/kubepods/pod1/abc\n3:cpu,cpuacct:/\n"
 V2 = "0::/kubepods/pod1/abc\n"
@@ -21,47 +21,47 @@ def write(folder, files):
         # the mount shows the container's own cgroup, as in most containers
         (V1, {"memory/memory.limit_in_bytes": "268435456\n",
               "memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"},
-         Memory(1 << 28, 2)),
+         MemoryState(1 << 28, 2)),
         (V2, {"memory.max": "268435456\n", "memory.events": "low 0\nhigh 0\nmax 9\noom 1\noom_kill 1\n"},
-         Memory(1 << 28, 1)),
+         MemoryState(1 << 28, 1)),
         ("0::/\n", {"memory.max": "max\n", "memory.events": "oom 0\noom_kill 0\noom_group_kill 0\n"},
-         Memory(None, 0)),
+         MemoryState(None, 0)),
         # it shows the machine's
         (V1, {"memory/kubepods/pod1/abc/memory.limit_in_bytes": "9223372036854771712\n",
               "memory/kubepods/pod1/abc/memory.oom_control": "oom_kill 0\n",
               "memory/memory.limit_in_bytes": "1\n"},
-         Memory(None, 0)),
+         MemoryState(None, 0)),
         (V2, {"kubepods/pod1/abc/memory.max": "1048576\n", "kubepods/pod1/abc/memory.events": "oom_kill 3\n"},
-         Memory(1 << 20, 3)),
+         MemoryState(1 << 20, 3)),
         # both versions, the memory with v1
-        (V1 + "0::/\n", {"memory/memory.limit_in_bytes": "4096\n", "cgroup.procs": ""}, Memory(4096)),
+        (V1 + "0::/\n", {"memory/memory.limit_in_bytes": "4096\n", "cgroup.procs": ""}, MemoryState(4096)),
         # a kernel that does not count, files that are not there or not understood
         (V1, {"memory/memory.limit_in_bytes": "4096\n", "memory/memory.oom_control": "under_oom 0\n"},
-         Memory(4096)),
-        (V2, {"memory.max": "?\n", "memory.events": "oom_kill\n"}, Memory()),
-        (V2, {}, Memory()),
-        ("", {"memory.max": "1\n"}, Memory()),
+         MemoryState(4096)),
+        (V2, {"memory.max": "?\n", "memory.events": "oom_kill\n"}, MemoryState()),
+        (V2, {}, MemoryState()),
+        ("", {"memory.max": "1\n"}, MemoryState()),
     ],
 )  # fmt: skip
 def test_limit_and_kills_are_read(tmp_path, membership, files, memory):
     (tmp_path / "cgroup").write_text(membership)
     write(tmp_path / "mount", files)
 
-    assert read_memory(tmp_path / "cgroup", tmp_path / "mount") == memory
+    assert read_memory_state(tmp_path / "cgroup", tmp_path / "mount") == memory
 
 
 def test_nothing_is_known_where_there_are_no_cgroups(tmp_path):
-    assert read_memory(tmp_path / "cgroup", tmp_path) == Memory()
+    assert read_memory_state(tmp_path / "cgroup", tmp_path) == MemoryState()
 
 
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        (Memory(1 << 28, 0), Memory(1 << 28, 1), "out of memory, memory limit 256 MiB"),
-        (Memory(None, 4), Memory(None, 5), "out of memory"),
-        (Memory(1 << 28, 1), Memory(1 << 28, 1), ""),
-        (Memory(1 << 28), Memory(1 << 28), "out of memory? memory limit 256 MiB"),
-        (Memory(), Memory(), "out of memory?"),
+        (MemoryState(1 << 28, 0), MemoryState(1 << 28, 1), "out of memory, memory limit 256 MiB"),
+        (MemoryState(None, 4), MemoryState(None, 5), "out of memory"),
+        (MemoryState(1 << 28, 1), MemoryState(1 << 28, 1), ""),
+        (MemoryState(1 << 28), MemoryState(1 << 28), "out of memory? memory limit 256 MiB"),
+        (MemoryState(), MemoryState(), "out of memory?"),
     ],
 )
 def test_kill_is_explained_as_surely_as_the_kernel_says(before, after, said):
@@ -74,4 +74,4 @@ def test_kill_is_explained_as_surely_as_the_kernel_says(before, after, said):
      (1 << 52, "4096 TiB")],
 )  # fmt: skip
 def test_bytes_are_spelled_with_a_unit(number, spelled):
-    assert spell_bytes(number) == spelled
+    assert format_bytes(number) == spelled

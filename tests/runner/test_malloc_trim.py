@@ -8,16 +8,16 @@ import pytest
 
 _PROGRAM = """
 import sys
-from fftasks.runner import memory
+from fftasks.runner import worker
 
 def measure():
-    return memory._measure_bytes() >> 20
+    return worker._measure_bytes() >> 20
 
 garbage = [bytes(2000) for _ in range(100_000)]
 kept = bytes(2000)  # above them: what is freed below stays with the process
 del garbage
 before = measure()
-memory.give_back()
+worker.trim_malloc()
 print(before, measure(), "ctypes" in sys.modules)
 """
 

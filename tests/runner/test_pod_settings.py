@@ -3,13 +3,13 @@
 import pytest
 
 from fftasks.errors import WorkflowError
-from fftasks.runner.scheduler import Means, read_means
+from fftasks.runner.scheduler import PodResources, read_pod_resources
 
 
 def test_without_the_variable_all_is_as_by_default(monkeypatch):
     monkeypatch.delenv("FFMEANS", raising=False)
 
-    assert read_means() == Means()
+    assert read_pod_resources() == PodResources()
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_a_value_that_cannot_be_read_is_an_error_that_names_it(text, problem, mo
     monkeypatch.setenv("FFMEANS", text)
 
     with pytest.raises(WorkflowError, match="FFMEANS") as caught:
-        read_means()
+        read_pod_resources()
 
     assert problem in str(caught.value)
 
@@ -35,4 +35,4 @@ def test_a_value_that_cannot_be_read_is_an_error_that_names_it(text, problem, mo
 def test_numbers_may_be_whole_where_fractions_are_allowed(monkeypatch):
     monkeypatch.setenv("FFMEANS", '{"wait_s": 2, "factor": 1.5}')
 
-    assert read_means() == Means(wait_s=2, factor=1.5)
+    assert read_pod_resources() == PodResources(wait_s=2, factor=1.5)

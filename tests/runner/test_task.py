@@ -20,14 +20,14 @@ from fftasks.runner.artifact import (
     read_pack,
     write_artifact,
 )
-from fftasks.runner.group import spell_seconds
+from fftasks.runner.group import format_duration
 from fftasks.runner.job import Report
 from fftasks.runner.task import (
     Members,
     describe_nodes,
+    format_durations,
     format_members,
-    format_seconds,
-    format_told,
+    format_node_metadata,
     name_group_input,
     name_input,
     parse_members,
@@ -223,14 +223,14 @@ def test_a_group_tells_type_and_beginning_of_each_result(pod):
     [(0.01234, "0.0123"), (9.996, "10"), (99.96, "100"), (999.6, "1000"), (86_400.4, "86400")],
 )
 def test_seconds_are_spelled_in_three_digits_and_never_with_an_exponent(seconds, spelled):
-    assert float(spell_seconds(seconds)) == float(spelled)
-    assert "e" not in spell_seconds(seconds)
+    assert float(format_duration(seconds)) == float(spelled)
+    assert "e" not in format_duration(seconds)
 
 
 def test_of_many_nodes_those_are_told_that_find_room_and_the_seconds_of_more():
     told = describe_nodes({f"node {i}": Report({}, {"": "x" * 90}, 0.5) for i in range(3000)})
 
-    text, seconds = format_told(told), format_seconds(["other", *told], told)
+    text, seconds = format_node_metadata(told), format_durations(["other", *told], told)
 
     assert 50 < len(json.loads(text)) < 100
     assert len(text) < 9000
@@ -393,7 +393,7 @@ def test_what_was_made_for_something_else_is_not_kept(pod):
 
     printed = pod.run("a+", Members(nodes, gives, ("a",)), inputs, kept="sha256:other")
 
-    assert "none is kept" in printed
+    assert "no values are reused" in printed
     assert pod.ran == ["a", "b"]
 
 
