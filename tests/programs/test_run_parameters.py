@@ -7,8 +7,8 @@ import pytest
 
 import fftasks
 from fftasks.errors import ParameterError
-from fftasks.functionfuse.local import LocalWorkflow
-from fftasks.functionfuse.storage import FileStorage
+from fftasks import LocalWorkflow
+from fftasks.api.functionfuse import FileStorage
 from tests.sample import Sample
 
 WORKFLOW = """
@@ -113,7 +113,7 @@ def test_a_default_that_no_cluster_carries_is_refused(sample):
     assert "could not carry the default of Parameter('alpha', default=nan)" in sample.doit(code=3)
 
 
-@fftasks.api
+@fftasks.workflow
 def multiply(a, b):
     return a * b
 
