@@ -1,1 +1,1 @@
-"""Drop-in replacements for FunctionFuse: LocalWorkflow, KFPWorkflow and storages."""
+"""What runs the workflows of `fftasks.api.functionfuse`, and reads and writes their storages."""

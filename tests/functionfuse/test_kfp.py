@@ -7,7 +7,7 @@ import pytest
 
 from fftasks import KFPWorkflow, workflow
 from fftasks.errors import WorkflowError
-from fftasks.functionfuse.kfp import find_root
+from fftasks.functionfuse.kfp import find_root, list_settings
 
 HIDDEN = """
 from fftasks import KFPWorkflow, workflow
@@ -27,7 +27,7 @@ def step(x):
 
 
 def test_credentials_have_known_keys():
-    with pytest.raises(WorkflowError, match="registry_credentials has no 'user'"):
+    with pytest.raises(WorkflowError, match="unknown key in registry_credentials: 'user'"):
         KFPWorkflow(step(1), workflow_name="w", registry_credentials={"user": "me"})
 
 
@@ -37,7 +37,7 @@ def test_what_a_script_sets_beats_config_and_is_on_no_command_line():
     flow.set_kfp_host("http://kfp.test")
     flow.set_registry_credentials({"server": "registry.test", "password": "secret"})
 
-    assert flow._list_settings("flows/wf.py") == {
+    assert list_settings(flow, "flows/wf.py") == {
         "FFTASKS_WORKFLOWS": '["flows/wf.py"]',
         "FFTASKS_IMAGE__BASE": "python:3.12",
         "FFTASKS_KFP__HOST": "http://kfp.test",
@@ -76,5 +76,5 @@ def test_a_graph_that_no_container_would_find_is_not_submitted(tmp_path):
     )
 
     assert done.returncode == 1
-    assert "wf.py:9: a container could not find workflow 'w'" in done.stderr
+    assert "wf.py:9: a container that imports the file does not find workflow 'w'" in done.stderr
     assert "build the graph where the file is imported" in done.stderr

@@ -7,8 +7,8 @@ import pytest
 
 import fftasks
 from fftasks.errors import ParameterError
-from fftasks.functionfuse.local import LocalWorkflow
-from fftasks.functionfuse.storage import FileStorage
+from fftasks import LocalWorkflow
+from fftasks.api.functionfuse import FileStorage
 from tests.sample import Sample
 
 WORKFLOW = """

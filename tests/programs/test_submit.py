@@ -366,7 +366,7 @@ def test_a_script_submits_itself(
     )
 
     if not works:
-        assert "a container could not find workflow 'sums'" in completed.stderr
+        assert "a container that imports the file does not find workflow 'sums'" in completed.stderr
         return
     assert completed.returncode == 0, completed.stderr
     run_id, url = completed.stdout.splitlines()[-1].split()
