@@ -14,8 +14,6 @@ of the recipe.
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import posixpath
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -26,6 +24,7 @@ from typing import Any, Protocol
 from fftasks.errors import SettingsError, ToolError
 from fftasks.image.layers import Blob, LayerCache, LayerEntry, make_file_entry, split_into_layers
 from fftasks.image.requirements import collect_requirement_files
+from fftasks.image.runtime import list_runtime
 from fftasks.records import Record, digest_json, format_json
 from fftasks.runner.image_check import FILE, format_manifest
 from fftasks.runner.start import MODULE
@@ -105,7 +104,6 @@ CONTAINER_COMMAND = ("python3", f"/{RUNTIME_FOLDER}/fftasks/runner/start.py", MO
 
 _DEFAULT_REQUIREMENTS = "requirements.txt"
 _IMAGE_ENVIRONMENT = ("base", "platform", "requirements", "runtime", "build_env")
-_EXCLUDED_FROM_RUNTIME = frozenset({"template", "tests", "__pycache__"})
 
 
 @dataclass(frozen=True)
@@ -127,6 +125,7 @@ class ImageRecipe:
     base: str
     platform: str
     workflows: tuple[str, ...]
+    runtime: str = field(kw_only=True)
     requirements: str = _DEFAULT_REQUIREMENTS
     build_env: Mapping[str, str] = field(default_factory=dict, repr=False)
     ca_cert: Path | None = None
@@ -183,7 +182,7 @@ def build_image(recipe: ImageRecipe, *, build: BuildImage, log: Path) -> Record:
     return {
         "stage": "image",
         "version": IMAGE_VERSION,
-        "inputs": _name_inputs(recipe, layers.requirements, layers.runtime),
+        "inputs": _name_inputs(recipe, layers.requirements),
         "output": built.image,
         "base": built.base,
         "builder": built.builder,
@@ -192,7 +191,7 @@ def build_image(recipe: ImageRecipe, *, build: BuildImage, log: Path) -> Record:
 
 def list_image_inputs(recipe: ImageRecipe) -> dict[str, str]:
     """Return the inputs that a record of this recipe would have; touches no engine."""
-    return _name_inputs(recipe, _collect_requirements(recipe), list_runtime())
+    return _name_inputs(recipe, _collect_requirements(recipe))
 
 
 def describe_image_inputs(inputs: Mapping[str, str]) -> dict[str, str]:
@@ -238,19 +237,6 @@ def _collect_requirements(recipe: ImageRecipe) -> tuple[LayerEntry, ...]:
     return tuple(_make_file(recipe, files[path]) for path in paths)
 
 
-@functools.cache
-def list_runtime() -> tuple[LayerEntry, ...]:
-    """Return the modules that a container needs to run a node, in order; read once in a process."""
-    files = {
-        f"{package}/{path.relative_to(folder).as_posix()}": path.read_bytes()
-        for package in ("fftasks", "cloudpickle")
-        for folder in [_find_package(package)]
-        for path in folder.rglob("*.py")
-        if _EXCLUDED_FROM_RUNTIME.isdisjoint(path.relative_to(folder).parts)
-    }
-    return tuple(make_file_entry(path, content) for path, content in sorted(files.items()))
-
-
 def make_container_environment(recipe: ImageRecipe) -> dict[str, str]:
     """Return the environment that every container of the image has, besides PYTHONPATH."""
     return {"FFWORKFLOWS": ":".join(recipe.workflows)}
@@ -268,23 +254,17 @@ def describe_build_env(build_env: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _name_inputs(
-    recipe: ImageRecipe, requirements: Iterable[LayerEntry], runtime: Iterable[LayerEntry]
-) -> dict[str, str]:
+def _name_inputs(recipe: ImageRecipe, requirements: Iterable[LayerEntry]) -> dict[str, str]:
     return {
         "context": recipe.context["output"],
         "base": recipe.resolved.image if recipe.resolved else recipe.base,
         "platform": recipe.platform,
-        "requirements": _digest(requirements),
-        "runtime": _digest(runtime),
+        "requirements": digest_json([[entry.path, entry.digest] for entry in requirements]),
+        "runtime": recipe.runtime,
         "workflows": ":".join(recipe.workflows),
         "build_env": digest_json(describe_build_env(recipe.build_env)),
         "fingerprints": digest_json(recipe.fingerprints),
     }
-
-
-def _digest(entries: Iterable[LayerEntry]) -> str:
-    return digest_json([[entry.path, entry.digest] for entry in entries])
 
 
 def _list_code(recipe: ImageRecipe) -> list[LayerEntry]:
@@ -305,14 +285,6 @@ def _make_manifest(recipe: ImageRecipe) -> list[LayerEntry]:
     if not recipe.fingerprints:
         return []
     return [make_file_entry(FILE, format_manifest(recipe.fingerprints))]
-
-
-def _find_package(name: str) -> Path:
-    # without importing it: looking at what would be built must stay fast
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(name)
-    return Path(spec.submodule_search_locations[0])
 
 
 def _check_workflows(recipe: ImageRecipe, paths: Collection[str]) -> None:

@@ -69,7 +69,9 @@ class Project:
         copy = self.folder / ".fftasks/context"
         record = context.copy_context(self.folder, copy)
         named = {"name": f"{self.repository}:local", **fields}
-        return ImageRecipe(record, copy, self.base, "linux/amd64", ("sums.py",), **named)
+        return ImageRecipe(
+            record, copy, self.base, "linux/amd64", ("sums.py",), runtime="", **named
+        )
 
     def build(self, **fields) -> dict:
         resolved = self.builder.resolve(

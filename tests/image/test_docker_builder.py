@@ -51,7 +51,12 @@ def log(folder) -> Path:
 def make_recipe(folder, engine, base_image):
     def make(**fields) -> ImageRecipe:
         copy = folder / ".fftasks/context"
-        settings = {"base": base_image, "platform": "linux/amd64", "workflows": ("sums.py",)}
+        settings = {
+            "base": base_image,
+            "platform": "linux/amd64",
+            "workflows": ("sums.py",),
+            "runtime": "",
+        }
         return ImageRecipe(context.copy_context(folder, copy), copy, **{**settings, **fields})
 
     return make
@@ -245,7 +250,12 @@ def test_another_folder_and_another_day_give_the_same_image(
     try:
         copy = other / ".fftasks/context"
         recipe = ImageRecipe(
-            context.copy_context(other, copy), copy, base_image, "linux/amd64", ("sums.py",)
+            context.copy_context(other, copy),
+            copy,
+            base_image,
+            "linux/amd64",
+            ("sums.py",),
+            runtime="",
         )
         second = image.build_image(recipe, build=DockerBuilder().build, log=log)["output"]
     finally:

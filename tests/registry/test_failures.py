@@ -60,7 +60,7 @@ def test_messages(message, meaning, passing):
     found = refusal.classify_failure(message)
 
     assert meaning in found.meaning
-    assert found.passing == passing
+    assert found.is_transient == passing
 
 
 @pytest.mark.parametrize(("message", "meaning", "passing"), _MESSAGES)
