@@ -224,4 +224,4 @@ def test_edit_of_the_package_that_pods_do_not_see_leaves_nothing_to_do(submitted
     plan = sample.doit("plan", "submit")
 
     assert plan != nothing
-    assert "runtime" in plan
+    assert "one  fftasks changed" in plan
