@@ -13,8 +13,9 @@ from pathlib import Path
 from fftasks.cache.cluster_fingerprint import ClusterFingerprint, compute_cluster_fingerprints
 from fftasks.errors import StoreError, WorkflowError
 from fftasks.image import context
+from fftasks.image.base import read_base_record
 from fftasks.image.builders import find_image_repository
-from fftasks.image.recipe import ImageRecipe, digest_image_environment, read_base_record
+from fftasks.image.recipe import ImageRecipe, digest_image_environment
 from fftasks.image.runtime import digest_runtime
 from fftasks.project import Project
 from fftasks.records import Record, digest_json, read_record

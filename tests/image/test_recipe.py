@@ -13,7 +13,8 @@ import pytest
 from fftasks.errors import SettingsError
 from fftasks.image import context
 from fftasks.image import recipe as image
-from fftasks.image.recipe import BaseImage, BuiltImage, ImageRecipe
+from fftasks.image.base import BaseImage
+from fftasks.image.recipe import BuiltImage, ImageRecipe
 
 IMAGE, BASE = "sha256:" + "ab" * 32, "sha256:" + "cd" * 32
 
