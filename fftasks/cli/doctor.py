@@ -25,6 +25,7 @@ from fftasks.cli.command import JSON_OPTION, ClusterCommand
 from fftasks.config.tree import KFPSettings
 from fftasks.errors import FFTasksError, ToolError
 from fftasks.http.origin import parse_origin
+from fftasks.image.base import ARCHITECTURES
 from fftasks.image.builders import (
     choose_builder,
     find_image_repository,
@@ -87,7 +88,6 @@ def make_error_finding(check: str, error: FFTasksError, level: str = FAIL) -> Fi
 
 
 _NO_REGISTRY = "not looked at: registry.server is not set"
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def check_engine(project: Project) -> Iterator[Finding]:
@@ -105,7 +105,7 @@ def check_engine(project: Project) -> Iterator[Finding]:
     with open_engine() as client, wrap_engine_errors("docker: the engine does not say what it is"):
         version = client.version()
         address = str(client.base_url)
-    architecture = _ARCHITECTURES.get(version["Arch"], version["Arch"])
+    architecture = ARCHITECTURES.get(version["Arch"], version["Arch"])
     here = f"{version['Os']}/{architecture}"
     yield Finding("engine", OK, f"{version['Version']}, {here}")
     if address.startswith("http://") and not parse_origin(address).is_protected:

@@ -1,8 +1,8 @@
 """Decide where credentials may be sent: only to the origin that they belong to, and only over TLS.
 
 An origin is a scheme, a host and a port (RFC 6454). Plain HTTP is allowed where it does not leave the
-machine or the cluster: to loopback addresses and to names of Kubernetes services. Every client in `ports/`
-asks this module before it attaches a password, a token, a cookie or a certificate to a request.
+machine or the cluster: to loopback addresses and to names of Kubernetes services. Every client calls this
+module before it attaches a password, a token, a cookie or a certificate to a request.
 """
 
 from __future__ import annotations

@@ -35,11 +35,11 @@ class ResponseTimeoutError(Exception):
     """An answer that was not complete in time.
 
     Attributes:
-        seconds: The time that it had.
+        seconds: The time limit.
     """
 
     def __init__(self, seconds: float) -> None:
-        """Keep the time that it had."""
+        """Create the error for a time limit in seconds."""
         super().__init__(f"the answer was not complete after {seconds:g} s")
         self.seconds = seconds
 
@@ -47,12 +47,12 @@ class ResponseTimeoutError(Exception):
 class ResponseTimer:
     """Limit the total time of an answer, from the end of the request to the end of the body.
 
-    The time limit of a socket begins again with each byte. So a timer shuts the socket down. It is for one
-    request at a time.
+    The timeout of a socket starts again with each byte, so a timer shuts the socket down. A ResponseTimer is
+    for one request at a time.
     """
 
     def __init__(self) -> None:
-        """Create a watch without a time limit; see limit()."""
+        """Create a timer without a time limit; see limit()."""
         self._seconds = 0.0
         self._timer: threading.Timer | None = None
         self._is_over = False
@@ -62,7 +62,7 @@ class ResponseTimer:
         """Limit the time of the answer to the request that is sent inside.
 
         Raises:
-            TooLongError: The answer was not complete in time.
+            ResponseTimeoutError: The answer was not complete in time.
         """
         self._seconds, self._is_over = seconds, False
         try:
@@ -75,11 +75,11 @@ class ResponseTimer:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-        if self._is_over:  # without a length, an answer that was cut looks complete
+        if self._is_over:  # without a length, a truncated answer looks complete
             raise ResponseTimeoutError(seconds)
 
     def begin(self, connected: socket.socket | None) -> None:
-        """Start the time: the request was sent on this socket."""
+        """Start the timer: the request was sent on this socket."""
         if connected is None:
             return
         self._timer = threading.Timer(self._seconds, self._end, [connected])
@@ -89,12 +89,12 @@ class ResponseTimer:
     def _end(self, connected: socket.socket) -> None:
         self._is_over = True
         with suppress(OSError):  # closed meanwhile
-            # not the method of SSLSocket, which would let the thread that reads go on without TLS
+            # not the method of SSLSocket, after which the reading thread would continue without TLS
             socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
 def time_pools(manager: urllib3.PoolManager, watch: ResponseTimer) -> None:
-    """Make new connections of a PoolManager start the timer of a Watch."""
+    """Let new connections of a PoolManager start a ResponseTimer."""
 
     def make(pool: Any) -> Any:
         return type(
@@ -106,7 +106,7 @@ def time_pools(manager: urllib3.PoolManager, watch: ResponseTimer) -> None:
 
 
 def make_timed_connection(connection: Any, watch: ResponseTimer) -> Any:
-    """Return a subclass of a class of connections, of http.client's kind, that starts the time of a Watch."""
+    """Return a subclass of an http.client connection class that starts a ResponseTimer."""
 
     def getresponse(self: Any) -> Any:
         watch.begin(self.sock)
@@ -116,17 +116,17 @@ def make_timed_connection(connection: Any, watch: ResponseTimer) -> Any:
 
 
 def read_body(response: Any, most: int = MAX_RESPONSE_BYTES) -> tuple[bytes, bool]:
-    """Return the content of a response of urllib3 that was not read yet.
+    """Read the content of a response of urllib3.
 
     Args:
-        response: The response.
-        most: Number of bytes to read at most, after decompression.
+        response: A response that was not read yet.
+        most: Maximum number of bytes, after decompression.
 
     Returns:
-        The content, and whether it was cut.
+        The content, and whether it was truncated.
 
     Raises:
-        UnreadableError: The answer is compressed in a way that was not asked for.
+        UnreadableResponseError: The answer has a compression that was not requested, or is damaged.
     """
     pieces, size = [], 0
     for piece in _decode(response):
@@ -161,7 +161,7 @@ def _decode(response: Any) -> Iterator[bytes]:
 
 
 def parse_json(text: bytes | str) -> Any:
-    """Return the value of JSON that a server has sent.
+    """Parse JSON from a server.
 
     Raises:
         ValueError: The text is not JSON, or is nested more deeply than 100 levels.
@@ -189,16 +189,16 @@ def parse_json(text: bytes | str) -> Any:
 
 
 def filter_by_type(value: Any, shape: Any) -> Any:
-    """Return a value without what does not have the type that a shape describes.
+    """Remove the parts of a JSON value that do not have the expected type.
 
     Args:
         value: JSON.
-        shape: What is read of it: a type (float for any number, object for anything); a list of one shape;
-            or a mapping from keys to shapes, where the key `...` stands for all keys that are not named.
-            Keys that it does not name are kept as they are.
+        shape: The expected type: a type (float for any number, object for anything); a list of one shape; or
+            a mapping from keys to shapes, where the key `...` is for all other keys. Without `...`, other keys
+            are kept unchanged.
 
     Returns:
-        The value; None if it has another type itself. Of lists and mappings, a copy without the items that
+        The value; None if it has another type itself. Lists and mappings are copied without the items that
         have another type.
     """
     if isinstance(shape, list):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fftasks.image.base import ResolveBase, resolve_base
 from fftasks.image.builders import choose_builder, make_builder
 from fftasks.image.project_recipe import make_project_recipe
 from fftasks.image.recipe import (
     IMAGE_VERSION,
-    ResolveBase,
     build_image,
     describe_image_inputs,
     list_image_inputs,
-    resolve_base,
 )
 from fftasks.project import Project
 from fftasks.records import Record, write_record

@@ -232,8 +232,6 @@ def _check_without_engine(
     project: Project, recipe: ImageRecipe, image: str, sources: list[Path]
 ) -> None:
     """Say what may be missing in an image that cannot be run here."""
-    pass
-
     modules = list_requirement_modules(project.folder / "layers", image)
     unknown = find_unknown_modules(recipe.context, sources, modules)
     if unknown:
@@ -247,7 +245,6 @@ def _check_without_engine(
 
 
 def _check_in_container(project: Project, image: str, log: Path) -> None:
-    pass
 
     check_imports(
         image,

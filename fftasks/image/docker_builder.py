@@ -1,11 +1,8 @@
-"""The base of an image in the engine: looked up there, fetched where it is not, and checked.
+"""The builder "docker": resolves bases, builds images and pushes them with a container engine.
 
-The container engine, through the docker package: it builds images and pushes them.
-
-The classic builder does the last part, from a context of our own making: a Dockerfile, and one
-archive per layer. pip runs before that, in a container that becomes the image below. Had it run in
-the Dockerfile, its secrets would stand there as ARG, or in a layer, and in `docker history`; a
-process that is started in a running container leaves neither its environment nor its files.
+No Dockerfile is involved. pip runs in a container of the base, and the layers are loaded into the engine as
+an archive (see docker_layers.py). In a Dockerfile, the secrets of pip would be readable as ARG, in a layer or
+in `docker history`; a process in a running container leaves neither its environment nor its files.
 """
 
 from __future__ import annotations
@@ -18,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fftasks.errors import SettingsError, ToolError
+from fftasks.http.retry import call_with_retries
+from fftasks.image.base import BaseImage, describe_origin, make_platform_error, matches_platform
 from fftasks.image.build_log import BuildLog, add_log_to_errors, open_build_log, wrap_disk_errors
 from fftasks.image.docker_layers import add_top_layers, install_requirements
 from fftasks.image.engine import (
@@ -28,29 +27,23 @@ from fftasks.image.engine import (
     read_stream_error,
     wrap_engine_errors,
 )
-from fftasks.image.recipe import (
-    BaseImage,
-    BuiltImage,
-    ImageNotFoundError,
-    ImageRecipe,
-    LayerContents,
-    describe_origin,
-)
-from fftasks.registry.failures import classify_failure, make_registry_error
+from fftasks.image.recipe import BuiltImage, ImageNotFoundError, ImageRecipe, LayerContents
+from fftasks.registry.failures import find_transient_failure, make_registry_error
 from fftasks.registry.registry_auth import RegistryLogin, find_engine_auth
 
 if TYPE_CHECKING:
     from docker import APIClient
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-
 
 @dataclass(frozen=True)
 class BaseRequest:
-    """A base that is looked for.
+    """A base that the engine is asked for.
 
-    name: as people write it; platform: "os/architecture[/variant]", "" is any
-    origin: where the name was set; login: for its registry, if it is that of the settings
+    Attributes:
+        name: A reference as users write it, such as "python:3.11-slim".
+        platform: "os/architecture[/variant]"; "" for any.
+        origin: File and line where the name was set.
+        login: The login of the settings; it is used only if the base is in that registry.
     """
 
     name: str
@@ -62,27 +55,36 @@ class BaseRequest:
 def find_engine_base(
     client: APIClient, wanted: BaseRequest, log: BuildLog, *, update: bool = False
 ) -> dict[str, Any]:
-    """Return what the engine knows of the base; fetch it if it is not there.
+    """Return the engine's description of the base, and pull the base first if the engine lacks it.
 
-    update: fetch it also if it is there; if that fails, what is there is taken, and the log says so
+    Args:
+        client: Connection with the engine.
+        wanted: The base.
+        log: Receives the progress of the pull.
+        update: Whether to pull although the engine has an image with this name. If the pull fails, that
+            image is used, and the log contains the error.
 
-    Raises ToolError if it is neither here nor to be had, and SettingsError if its name is none.
+    Raises:
+        ToolError: The base cannot be pulled, or is not for the platform.
+        SettingsError: The name is invalid.
     """
     here = _inspect(client, wanted)
-    if here is not None and _matches_platform(here, wanted.platform) and not update:
+    if here is not None and _is_for(here, wanted.platform) and not update:
         return here
     message = _pull(client, wanted, log)
     found = _inspect(client, wanted)
-    if found is not None and _matches_platform(found, wanted.platform):
+    if found is not None and _is_for(found, wanted.platform):
         log.write(f"{message}\n" if message else "")
         return found
-    where = describe_origin(wanted.origin)
     if found is not None:
-        raise ToolError(
-            f"image: the base {wanted.name!r} is not made for image.platform {wanted.platform}",
-            found=[f"it is for {found['Os']}/{found['Architecture']}", message],
-            tip=f"set image.base{where} to an image that has this platform, or image.platform",
+        raise make_platform_error(
+            wanted.name,
+            wanted.platform,
+            [f"{found['Os']}/{found['Architecture']}"],
+            origin=wanted.origin,
+            message=message,
         )
+    where = describe_origin(wanted.origin)
     raise ToolError(
         f"image: the base {wanted.name!r} is not here and cannot be fetched",
         found=[message],
@@ -93,40 +95,49 @@ def find_engine_base(
 def fetch_engine_base(
     client: APIClient, base: BaseImage, wanted: BaseRequest, log: BuildLog
 ) -> dict[str, Any]:
-    """Return what the engine knows of a base that was resolved before; fetch it if it is not there.
+    """Return the engine's description of a base that was resolved before; pull it if necessary.
 
-    Raises ToolError if the image is not to be had any more.
+    Args:
+        client: Connection with the engine.
+        base: The resolved base.
+        wanted: Its name, platform and login.
+        log: Receives the progress of the pull.
+
+    Raises:
+        ToolError: The image is not available any more.
     """
     here = inspect_image(client, base.image)
-    message = "only the engine had it"
+    message = "it was in no registry, only in the engine"
     if here is None and base.reference:
         named = BaseRequest(base.reference, wanted.platform, wanted.origin, wanted.login)
         message = _pull(client, named, log)
         here = inspect_image(client, base.image)
     if here is None:
         raise ToolError(
-            f"image: the base {wanted.name!r} is not what it was, and what it was is gone",
+            f"image: the recorded base of {wanted.name!r} was not found any more",
             found=[f"it was {base.reference or base.image}", message],
-            tip="run `doit image --update-base` to build upon what it is now",
+            tip="run `doit image --update-base` to build on the current image of this name",
         )
     return here
 
 
 def make_base_image(image: Mapping[str, Any], name: str) -> BaseImage:
-    """Return the base that the engine's description of an image is.
+    """Return a base from the engine's description of an image.
 
-    name: under which it was looked for, so that the reference is in the same repository.
+    Args:
+        image: The description.
+        name: The name that the image was found by. The reference is in the same repository.
     """
     from docker.utils import parse_repository_tag
 
     repository = parse_repository_tag(name)[0]
     references = image.get("RepoDigests") or []
-    fitting = [one for one in references if one.partition("@")[0] == repository]
-    return BaseImage(str(image["Id"]), fitting[0] if fitting else "")
+    matching = [one for one in references if one.partition("@")[0] == repository]
+    return BaseImage(str(image["Id"]), matching[0] if matching else "")
 
 
 def _pull(client: APIClient, wanted: BaseRequest, log: BuildLog) -> str:
-    """Try to fetch the base; return what went wrong, or ""."""
+    """Pull the base; return the error message, "" if there was none."""
     from docker.errors import APIError
     from docker.utils import parse_repository_tag
 
@@ -134,7 +145,7 @@ def _pull(client: APIClient, wanted: BaseRequest, log: BuildLog) -> str:
     try:
         auth = find_engine_auth(_find_host(repository), wanted.login)
     except ToolError as exc:
-        auth = {}  # most bases are there for everybody
+        auth = {}  # most bases can be pulled without a login
         log.write(f"{exc}\n")
     log.write(f"fetching {wanted.name} for {wanted.platform or 'the engine'}\n")
     try:
@@ -155,14 +166,13 @@ def _pull(client: APIClient, wanted: BaseRequest, log: BuildLog) -> str:
     return ""
 
 
-def _matches_platform(image: Mapping[str, Any], platform: str) -> bool:
-    """Return whether an image is for a platform ("os/architecture[/variant]", "" is any)."""
-    if not platform:
-        return True
-    wanted = [_ARCHITECTURES.get(part, part) for part in platform.lower().split("/")]
-    is_same = [image["Os"], image["Architecture"]] == wanted[:2]
-    variant = image.get("Variant") or ""
-    return is_same and (len(wanted) < 3 or not variant or variant == wanted[2])  # noqa: PLR2004
+def _is_for(image: Mapping[str, Any], platform: str) -> bool:
+    return matches_platform(
+        platform,
+        system=image["Os"],
+        architecture=image["Architecture"],
+        variant=image.get("Variant"),
+    )
 
 
 def _find_host(repository: str) -> str:
@@ -177,25 +187,21 @@ def _inspect(client: APIClient, wanted: BaseRequest) -> dict[str, Any] | None:
     try:
         return inspect_image(client, wanted.name)
     except APIError as exc:
-        if exc.status_code != 400:  # noqa: PLR2004  (the engine's word for what is no name)
+        if exc.status_code != 400:  # noqa: PLR2004 - the engine's answer to an invalid name
             raise
         raise SettingsError(
-            f"image: image.base {wanted.name!r} is no image's name",
+            f"image: invalid value of image.base: {wanted.name!r}",
             found=[read_engine_error(exc)],
             tip=f"correct it in {wanted.origin or 'config/'}",
         ) from exc
 
 
-_WAITS_S = (1.0, 4.0)
+class _PushFailedError(Exception):
+    """The engine or the registry refused a push; the message is theirs."""
 
 
 class DockerBuilder:
-    """A container engine; `resolve`, `build` and `push` are what stages base, image and push ask for.
-
-    login: for the registry of the settings; for any other, and without one, Docker's own is used
-    say: takes a sentence for the user; pause: waits for seconds
-    It connects when it is first used.
-    """
+    """Builds and pushes images with a container engine; it connects for each call."""
 
     def __init__(
         self,
@@ -204,6 +210,14 @@ class DockerBuilder:
         say: Callable[[str], None] = print,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
+        """Create a builder.
+
+        Args:
+            login: Login for the registry of the settings. For other registries, and if it is None, the
+                logins of Docker's own configuration are used.
+            say: Shows one line to the user.
+            pause: Waits for a number of seconds.
+        """
         self._login = login
         self._say = say
         self._pause = pause
@@ -211,28 +225,45 @@ class DockerBuilder:
     def resolve(
         self, name: str, platform: str, *, origin: str, log: Path, update: bool
     ) -> BaseImage:
-        """Return the image that a base's name stands for; a stages.base.Resolve."""
+        """Resolve the name of a base; see `fftasks.image.base.resolve_base`."""
         attempted = f"image: the base {name!r} cannot be looked up"
         with self._work(attempted, log, {}) as (client, lines):
             wanted = BaseRequest(name, platform, origin, self._login)
             return make_base_image(find_engine_base(client, wanted, lines, update=update), name)
 
     def build(self, recipe: ImageRecipe, layers: LayerContents, *, log: Path) -> BuiltImage:
-        """Build an image; what the engine and pip say goes into the log as they say it.
+        """Build an image.
 
-        Raises SettingsError for a base that cannot be one, StoreError if the disk does not take
-        what is sent to the engine, ToolError for all else.
+        Args:
+            recipe: The inputs.
+            layers: The files.
+            log: File for the output of the engine and of pip, written while they run.
+
+        Raises:
+            SettingsError: The base cannot be used.
+            StoreError: The disk is full.
+            ToolError: The engine or pip failed.
         """
         with wrap_disk_errors():
             return self._build(recipe, layers, log)
 
     def push(self, image: str, repository: str, tags: Sequence[str]) -> str:
-        """Push an image under each tag and return the digest of its manifest in the registry.
+        """Push an image under each tag; transient failures are retried.
 
-        A refusal that may pass is tried again, a few times and with a word.
+        Args:
+            image: Its id in the engine.
+            repository: "host[:port]/path".
+            tags: At least one tag.
+
+        Returns:
+            The digest of its manifest in the registry.
+
+        Raises:
+            ImageNotFoundError: The engine does not have the image.
+            ToolError: The registry refused the push, or does not have the image afterwards.
         """
         auth = find_engine_auth(repository.partition("/")[0], self._login)
-        attempted = f"push: the push to {repository} broke off"
+        attempted = f"push: the push to {repository} failed"
         with open_engine() as client, wrap_engine_errors(attempted):
             for tag in tags:
                 _tag(client, image, repository, tag)
@@ -241,7 +272,7 @@ class DockerBuilder:
         return digests[-1]
 
     def _build(self, recipe: ImageRecipe, layers: LayerContents, log: Path) -> BuiltImage:
-        attempted = f"image: the build on base {recipe.base!r} broke off"
+        attempted = f"image: the build on base {recipe.base!r} failed"
         with self._work(attempted, log, recipe.build_env) as (client, lines):
             base = self._find_base(client, recipe, lines)
             below = install_requirements(client, recipe, layers, base, lines)
@@ -258,7 +289,7 @@ class DockerBuilder:
     def _work(
         self, attempted: str, log: Path, build_env: Mapping[str, str]
     ) -> Iterator[tuple[APIClient, BuildLog]]:
-        """Give the engine and a log that is written anew; errors name the log, and show no secrets."""
+        """Open the engine and an empty log; errors name the log file and contain no secrets."""
         with (
             open_engine() as client,
             open_build_log(log, list_build_secrets(client, build_env)) as lines,
@@ -268,18 +299,25 @@ class DockerBuilder:
             yield client, lines
 
     def _push_tag(self, client: APIClient, repository: str, tag: str, auth: dict[str, str]) -> str:
-        for wait_s in (*_WAITS_S, None):
+        def push() -> str:
             digest, message = _push_once(client, repository, tag, auth)
-            if digest:
-                return digest
-            if wait_s is None or not classify_failure(message).is_transient:
-                break
-            self._say(f"push: {classify_failure(message).meaning}; trying again in {wait_s:g} s")
-            self._pause(wait_s)
-        raise self._refuse(f"push: {repository}:{tag} was not taken", message, repository)
+            if not digest:
+                raise _PushFailedError(message)
+            return digest
+
+        try:
+            return call_with_retries(
+                push,
+                lambda error: find_transient_failure("push", str(error)),
+                say=self._say,
+                pause=self._pause,
+            )
+        except _PushFailedError as error:
+            attempted = f"push: the registry did not accept {repository}:{tag}"
+            raise self._make_error(attempted, str(error), repository) from None
 
     def _verify(self, client: Any, repository: str, digest: str, auth: dict[str, str]) -> None:
-        """Ask the registry whether it has what it took."""
+        """Check that the registry has what it accepted."""
         from docker.errors import APIError
 
         reference = f"{repository}@{digest}"
@@ -287,11 +325,11 @@ class DockerBuilder:
             client.inspect_distribution(reference, auth_config=auth)
         except APIError as exc:
             if exc.status_code in (401, 403):
-                return  # a login that may write and not read
-            attempted = f"push: {reference} was taken, and is not found in the registry"
-            raise self._refuse(attempted, read_engine_error(exc), repository) from exc
+                return  # the login may be allowed to write but not to read
+            attempted = f"push: {reference} is not found in the registry after the push"
+            raise self._make_error(attempted, read_engine_error(exc), repository) from exc
 
-    def _refuse(self, attempted: str, message: str, repository: str) -> ToolError:
+    def _make_error(self, attempted: str, message: str, repository: str) -> ToolError:
         host = repository.partition("/")[0]
         ours = self._login is not None and self._login.host == host
         username = self._login.username if self._login and ours else ""
@@ -299,9 +337,13 @@ class DockerBuilder:
 
 
 def list_build_secrets(client: APIClient, build_env: Mapping[str, str]) -> dict[str, str]:
-    """Return what a log must not show, with a name for it.
+    """Return the values that a log must not contain, by the names to show instead.
 
-    Of pip's own variables only those with a URL, which may hold a password anywhere.
+    Of the variables PIP_… only URLs are secret, because they may contain a password.
+
+    Args:
+        client: Connection with the engine, whose proxies may have passwords.
+        build_env: Setting image.build_env.
     """
     env = {**find_proxies(client), **build_env}
     return {n: v for n, v in env.items() if "://" in v or not n.startswith("PIP_")}
@@ -314,7 +356,7 @@ def _tag(client: APIClient, image: str, repository: str, tag: str) -> None:
         client.tag(image, repository, tag, force=True)
     except ImageNotFound as exc:
         raise ImageNotFoundError(
-            f"push: the image {image[:19]} is not in the engine any more",
+            f"push: the image {image[:19]} was not found in the engine",
             found=[read_engine_error(exc)],
             tip="`doit image` builds it again",
         ) from exc
@@ -323,7 +365,10 @@ def _tag(client: APIClient, image: str, repository: str, tag: str) -> None:
 def _push_once(
     client: APIClient, repository: str, tag: str, auth: dict[str, str]
 ) -> tuple[str, str]:
-    """Return the digest and "", or "" and what went wrong; docker-py raises for neither."""
+    """Push once; return the digest and "", or "" and the error message.
+
+    docker-py does not raise for errors of the registry: they are events of the stream.
+    """
     from docker.errors import APIError
 
     digest = ""
@@ -334,4 +379,4 @@ def _push_once(
             digest = (event.get("aux") or {}).get("Digest", digest)
     except APIError as exc:
         return "", read_engine_error(exc)
-    return digest, "" if digest else "the engine ended without a digest"
+    return digest, "" if digest else "the engine reported no digest"

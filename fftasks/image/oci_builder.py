@@ -17,16 +17,15 @@ from typing import Any
 
 from fftasks.errors import ToolError
 from fftasks.image.archive import list_members
+from fftasks.image.base import DEFAULT_PLATFORM, BaseImage, make_platform_error, matches_platform
 from fftasks.image.build_log import BuildLog, add_log_to_errors, open_build_log, wrap_disk_errors
 from fftasks.image.layers import Blob, LayerCache
 from fftasks.image.recipe import (
-    BaseImage,
     BuiltImage,
     ImageNotFoundError,
     ImageRecipe,
     LayerContents,
     ParentImage,
-    describe_origin,
     make_image_configuration,
     make_top_layers,
 )
@@ -41,7 +40,6 @@ from fftasks.records import (
 from fftasks.registry.oci_registry import ImageManifest, Registry
 from fftasks.registry.reference import ImageReference, parse_reference
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _PYTHON = re.compile(r"(?:\./)?(?:usr/|usr/local/|opt/[^/]+/)?bin/python(3\.[0-9]+)")
 _MUSL = re.compile(r"(?:\./)?lib/ld-musl-")
 
@@ -85,6 +83,7 @@ def read_remote_base(
 
     Raises ToolError if it is not there, or only for other platforms.
     """
+    shown = f"{name.host}/{name.repository}"
     manifest = registry.read_manifest(name.repository, name.reference)
     content = json.loads(manifest.content)
     if "manifests" in content:
@@ -93,13 +92,13 @@ def read_remote_base(
             found = sorted(
                 {_format_platform(one.get("platform") or {}) for one in content["manifests"]}
             )
-            raise _refuse(name, platform, found, origin)
+            raise make_platform_error(shown, platform, found, origin=origin)
         manifest = registry.read_manifest(name.repository, chosen)
         content = json.loads(manifest.content)
     configuration = registry.read_blob(name.repository, content["config"]["digest"])
     value = json.loads(configuration)
-    if not _matches_platform(value, platform):
-        raise _refuse(name, platform, [_format_platform(value)], origin)
+    if not _is_for(value, platform):
+        raise make_platform_error(shown, platform, [_format_platform(value)], origin=origin)
     return RemoteBase(name, manifest, configuration)
 
 
@@ -140,15 +139,17 @@ def _list_paths(registry: Registry, repository: str, digest: str) -> Iterator[st
 
 def _choose(manifests: list[dict[str, Any]], platform: str) -> str | None:
     """Return the digest of the first image in an index that is for a platform."""
-    fitting = (one for one in manifests if _matches_platform(one.get("platform") or {}, platform))
+    fitting = (one for one in manifests if _is_for(one.get("platform") or {}, platform))
     return next((str(one["digest"]) for one in fitting), None)
 
 
-def _matches_platform(found: Mapping[str, Any], platform: str) -> bool:
-    wanted = [_ARCHITECTURES.get(part, part) for part in platform.lower().split("/")]
-    is_same = [found.get("os"), found.get("architecture")] == wanted[:2]
-    variant = found.get("variant") or ""
-    return is_same and (len(wanted) < 3 or not variant or variant == wanted[2])  # noqa: PLR2004
+def _is_for(found: Mapping[str, Any], platform: str) -> bool:
+    return matches_platform(
+        platform,
+        system=found.get("os"),
+        architecture=found.get("architecture"),
+        variant=found.get("variant"),
+    )
 
 
 def _format_platform(found: Mapping[str, Any]) -> str:
@@ -156,17 +157,6 @@ def _format_platform(found: Mapping[str, Any]) -> str:
     return "/".join(str(part) for part in parts if part)
 
 
-def _refuse(name: ImageReference, platform: str, found: list[str], origin: str) -> ToolError:
-    where = describe_origin(origin)
-    shown = f"{name.host}/{name.repository}"
-    return ToolError(
-        f"image: the base {shown!r} is not made for image.platform {platform}",
-        found=[f"it is for {', '.join(found)}"],
-        tip=f"set image.base{where} to an image that has this platform, or image.platform",
-    )
-
-
-_PLATFORM = "linux/amd64"
 _OCI = "application/vnd.oci.image.manifest.v1+json"
 _TYPES = {  # manifest -> configuration, layer
     _OCI: (
@@ -206,7 +196,9 @@ class OciBuilder:
     ) -> BaseImage:
         """Return the image that a base's name stands for in its registry."""
         parsed = parse_reference(name, origin)
-        remote = read_remote_base(self._connect(parsed.host), parsed, platform or _PLATFORM, origin)
+        remote = read_remote_base(
+            self._connect(parsed.host), parsed, platform or DEFAULT_PLATFORM, origin
+        )
         self._save_base(remote)
         return remote.base
 
@@ -298,7 +290,7 @@ class OciBuilder:
         base = recipe.resolved
         if base is None:
             parsed = parse_reference(recipe.base, recipe.base_origin)
-            platform = recipe.platform or _PLATFORM
+            platform = recipe.platform or DEFAULT_PLATFORM
             return read_remote_base(
                 self._connect(parsed.host), parsed, platform, recipe.base_origin
             )
@@ -311,7 +303,7 @@ class OciBuilder:
         known = self._lookup_base(name, base)
         if known is not None:
             return known
-        platform = recipe.platform or _PLATFORM
+        platform = recipe.platform or DEFAULT_PLATFORM
         remote = read_remote_base(self._connect(name.host), name, platform, recipe.base_origin)
         if remote.base.image != base.image:
             raise ToolError(
@@ -346,7 +338,7 @@ class OciBuilder:
         version, is_musl = self._python, False
         if not version:
             version, is_musl = find_python(self._connect(remote.name.host), remote)
-        target = WheelTarget(image, recipe.platform or _PLATFORM, version, is_musl)
+        target = WheelTarget(image, recipe.platform or DEFAULT_PLATFORM, version, is_musl)
         return install_wheels(recipe, layers, target, self._blobs, log)
 
     def _ensure_base_layer(

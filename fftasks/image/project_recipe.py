@@ -13,8 +13,10 @@ from pathlib import Path
 from fftasks.cache.cluster_fingerprint import ClusterFingerprint, compute_cluster_fingerprints
 from fftasks.errors import StoreError, WorkflowError
 from fftasks.image import context
+from fftasks.image.base import read_base_record
 from fftasks.image.builders import find_image_repository
-from fftasks.image.recipe import ImageRecipe, digest_image_environment, read_base_record
+from fftasks.image.recipe import ImageRecipe, digest_image_environment
+from fftasks.image.runtime import digest_runtime
 from fftasks.project import Project
 from fftasks.records import Record, digest_json, read_record
 
@@ -140,6 +142,7 @@ def _make_bare_recipe(project: Project, record: Record) -> ImageRecipe:
         base=settings.base,
         platform=settings.platform,
         workflows=project.settings.workflows,
+        runtime=digest_runtime(project.folder),
         requirements=settings.requirements,
         build_env=settings.build_env,
         ca_cert=ca_cert,

@@ -14,8 +14,6 @@ of the recipe.
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import posixpath
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -24,79 +22,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fftasks.errors import SettingsError, ToolError
+from fftasks.image.base import BaseImage
 from fftasks.image.layers import Blob, LayerCache, LayerEntry, make_file_entry, split_into_layers
 from fftasks.image.requirements import collect_requirement_files
+from fftasks.image.runtime import list_runtime
 from fftasks.records import Record, digest_json, format_json
 from fftasks.runner.image_check import FILE, format_manifest
 from fftasks.runner.start import MODULE
-
-BASE_VERSION = 1
-
-
-@dataclass(frozen=True)
-class BaseImage:
-    """An image to build upon.
-
-    image: its id, the digest of its configuration: that names all of its layers, and is the same in
-        an engine and in a registry, however they are compressed
-    reference: "repository@sha256:…" where a registry has it; "" if only the engine has
-    """
-
-    image: str
-    reference: str = ""
-
-
-class ResolveBase(Protocol):
-    """Looks up the image that a name stands for on a platform; see make()."""
-
-    def __call__(
-        self, name: str, platform: str, *, origin: str, log: Path, update: bool
-    ) -> BaseImage: ...
-
-
-def resolve_base(  # noqa: PLR0913 - they are what it takes
-    name: str, platform: str, *, resolve: ResolveBase, origin: str, log: Path, update: bool = False
-) -> Record:
-    """Look up the base and return its record; output is the image's id.
-
-    name: as in setting image.base; platform: "os/architecture[/variant]"
-    origin: where the name was set, for errors; log: takes what a tool says on the way
-    update: ask where the name comes from, also if an image of that name is here already
-    Raises SettingsError for what is no name, ToolError for a base that is nowhere, or that is made
-    for another platform.
-    """
-    if not name.strip():
-        raise SettingsError("image: image.base is empty", tip="name an image that has Python")
-    found = resolve(name, platform, origin=origin, log=log, update=update)
-    return {
-        "stage": "base",
-        "version": BASE_VERSION,
-        "inputs": list_base_inputs(name, platform),
-        "output": found.image,
-        "reference": found.reference,
-    }
-
-
-def describe_origin(origin: str) -> str:
-    """Return where image.base was set, for a message: " (set in config/prod.yaml:3)"."""
-    if origin == "default":
-        return " (the built-in default)"
-    return f" (set in {origin})" if origin else ""
-
-
-def list_base_inputs(name: str, platform: str) -> dict[str, str]:
-    """Return the inputs that a record of this base would have."""
-    return {"base": name, "platform": platform}
-
-
-def read_base_record(record: Record | None, name: str, platform: str) -> BaseImage | None:
-    """Return the base that a record gives for a name and a platform; None if it is for others."""
-    if record is None or record.get("version") != BASE_VERSION:
-        return None
-    if record.get("inputs") != list_base_inputs(name, platform):
-        return None
-    return BaseImage(record["output"], record.get("reference", ""))
-
 
 IMAGE_VERSION = 3
 CODE_FOLDER = "ffrun"
@@ -105,7 +37,6 @@ CONTAINER_COMMAND = ("python3", f"/{RUNTIME_FOLDER}/fftasks/runner/start.py", MO
 
 _DEFAULT_REQUIREMENTS = "requirements.txt"
 _IMAGE_ENVIRONMENT = ("base", "platform", "requirements", "runtime", "build_env")
-_EXCLUDED_FROM_RUNTIME = frozenset({"template", "tests", "__pycache__"})
 
 
 @dataclass(frozen=True)
@@ -127,6 +58,7 @@ class ImageRecipe:
     base: str
     platform: str
     workflows: tuple[str, ...]
+    runtime: str = field(kw_only=True)
     requirements: str = _DEFAULT_REQUIREMENTS
     build_env: Mapping[str, str] = field(default_factory=dict, repr=False)
     ca_cert: Path | None = None
@@ -183,7 +115,7 @@ def build_image(recipe: ImageRecipe, *, build: BuildImage, log: Path) -> Record:
     return {
         "stage": "image",
         "version": IMAGE_VERSION,
-        "inputs": _name_inputs(recipe, layers.requirements, layers.runtime),
+        "inputs": _name_inputs(recipe, layers.requirements),
         "output": built.image,
         "base": built.base,
         "builder": built.builder,
@@ -192,7 +124,7 @@ def build_image(recipe: ImageRecipe, *, build: BuildImage, log: Path) -> Record:
 
 def list_image_inputs(recipe: ImageRecipe) -> dict[str, str]:
     """Return the inputs that a record of this recipe would have; touches no engine."""
-    return _name_inputs(recipe, _collect_requirements(recipe), list_runtime())
+    return _name_inputs(recipe, _collect_requirements(recipe))
 
 
 def describe_image_inputs(inputs: Mapping[str, str]) -> dict[str, str]:
@@ -238,19 +170,6 @@ def _collect_requirements(recipe: ImageRecipe) -> tuple[LayerEntry, ...]:
     return tuple(_make_file(recipe, files[path]) for path in paths)
 
 
-@functools.cache
-def list_runtime() -> tuple[LayerEntry, ...]:
-    """Return the modules that a container needs to run a node, in order; read once in a process."""
-    files = {
-        f"{package}/{path.relative_to(folder).as_posix()}": path.read_bytes()
-        for package in ("fftasks", "cloudpickle")
-        for folder in [_find_package(package)]
-        for path in folder.rglob("*.py")
-        if _EXCLUDED_FROM_RUNTIME.isdisjoint(path.relative_to(folder).parts)
-    }
-    return tuple(make_file_entry(path, content) for path, content in sorted(files.items()))
-
-
 def make_container_environment(recipe: ImageRecipe) -> dict[str, str]:
     """Return the environment that every container of the image has, besides PYTHONPATH."""
     return {"FFWORKFLOWS": ":".join(recipe.workflows)}
@@ -268,23 +187,17 @@ def describe_build_env(build_env: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _name_inputs(
-    recipe: ImageRecipe, requirements: Iterable[LayerEntry], runtime: Iterable[LayerEntry]
-) -> dict[str, str]:
+def _name_inputs(recipe: ImageRecipe, requirements: Iterable[LayerEntry]) -> dict[str, str]:
     return {
         "context": recipe.context["output"],
         "base": recipe.resolved.image if recipe.resolved else recipe.base,
         "platform": recipe.platform,
-        "requirements": _digest(requirements),
-        "runtime": _digest(runtime),
+        "requirements": digest_json([[entry.path, entry.digest] for entry in requirements]),
+        "runtime": recipe.runtime,
         "workflows": ":".join(recipe.workflows),
         "build_env": digest_json(describe_build_env(recipe.build_env)),
         "fingerprints": digest_json(recipe.fingerprints),
     }
-
-
-def _digest(entries: Iterable[LayerEntry]) -> str:
-    return digest_json([[entry.path, entry.digest] for entry in entries])
 
 
 def _list_code(recipe: ImageRecipe) -> list[LayerEntry]:
@@ -305,14 +218,6 @@ def _make_manifest(recipe: ImageRecipe) -> list[LayerEntry]:
     if not recipe.fingerprints:
         return []
     return [make_file_entry(FILE, format_manifest(recipe.fingerprints))]
-
-
-def _find_package(name: str) -> Path:
-    # without importing it: looking at what would be built must stay fast
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(name)
-    return Path(spec.submodule_search_locations[0])
 
 
 def _check_workflows(recipe: ImageRecipe, paths: Collection[str]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fftasks.errors import SettingsError, ToolError
+from fftasks.image.base import ARCHITECTURES
 from fftasks.image.build_log import BuildLog
 from fftasks.image.layers import Blob, LayerCache, LayerEntry, make_file_entry
 from fftasks.image.recipe import ImageRecipe, LayerContents, describe_build_env
@@ -26,7 +27,11 @@ from fftasks.runner.start import make_command
 WHEELS_VERSION = 1
 REQUIREMENTS_FOLDER = "opt/requirements"
 
-_ARCHITECTURES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
+_MACHINES = {
+    name: machine
+    for machine, architecture in ARCHITECTURES.items()
+    for name in (machine, architecture)
+}
 # what pip is told, in uv's words; the two know the same values
 _UV_VARIABLES = {
     "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
@@ -148,7 +153,7 @@ def _find_uv() -> str:
 
 def _name_platform(target: WheelTarget) -> str:
     system, _, architecture = target.platform.lower().partition("/")
-    machine = _ARCHITECTURES.get(architecture.partition("/")[0])
+    machine = _MACHINES.get(architecture.partition("/")[0])
     if system != "linux" or machine is None:
         raise SettingsError(
             f"image: requirements for {target.platform} cannot be found without an engine",

@@ -1,7 +1,4 @@
-"""What a registry's refusal means, as the engine or the registry itself words it.
-
-What a registry answered, or why it did not: in words that ports/refusal.py knows.
-"""
+"""Explain failed requests to a registry: classify messages of registries, engines and the network."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fftasks.errors import ToolError
 from fftasks.http.response import ResponseTimeoutError, parse_json
+from fftasks.http.retry import TransientFailure
 
 if TYPE_CHECKING:
     from requests import Response
@@ -20,9 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FailureKind:
-    """One kind of refusal.
+    """One kind of failure.
 
-    passing: the same request may well succeed a moment later; tip: with {server} and {login}
+    Attributes:
+        pattern: Regular expression that is searched in the message, case-insensitive.
+        meaning: What happened, for the first line of the error.
+        tip: The suggested fix; {server} and {login} are replaced.
+        is_transient: Whether the same request may succeed later.
     """
 
     pattern: str
@@ -31,32 +33,32 @@ class FailureKind:
     is_transient: bool = False
 
 
-# the first row whose sign is found holds
+# the first row that matches is used
 _FAILURES = (
     FailureKind(
         "server gave HTTP response to HTTPS client",
-        "the registry speaks plain http",
+        "the registry uses plain http",
         'add "{server}" to "insecure-registries" in the daemon.json of the engine, and restart it',
     ),
     FailureKind(
         "wrong.version.number|record.layer.failure",
-        "the registry speaks plain http",
-        "check the port in registry.server; if it is meant so, set registry.insecure: true",
+        "the registry uses plain http",
+        "check the port in registry.server; if this is intended, set registry.insecure: true",
     ),
     FailureKind(
         "HTTP request to an HTTPS server|HTTP request was sent to HTTPS",
-        "the registry speaks https",
+        "the registry uses https",
         "set registry.insecure: false, and registry.ca_cert to the CA of its certificate",
     ),
     FailureKind(
         "tunnel connection failed|unable to connect to proxy|proxyconnect",
-        "the proxy on the way to the registry does not let it through",
+        "no connection to the registry through the proxy",
         "check HTTPS_PROXY, and name the registry in NO_PROXY if it needs no proxy",
     ),
     FailureKind(
         "certificate has expired|not yet valid",
-        "the registry's certificate is out of date",
-        "have it renewed, and check the clock of this machine",
+        "the registry's certificate has expired or is not valid yet",
+        "renew it, and check the clock of this machine",
     ),
     FailureKind(
         "hostname mismatch|ip address mismatch",
@@ -65,12 +67,12 @@ _FAILURES = (
     ),
     FailureKind(
         "certificate.verify.failed",
-        "nobody here knows the CA of the registry's certificate",
+        "the CA of the registry's certificate is not trusted here",
         "set registry.ca_cert to a file with that CA",
     ),
     FailureKind(
         "not a registry's answer",
-        "what answers there is no registry",
+        "the server is not a registry",
         "check registry.server, and whether a proxy or a login page is in the way",
     ),
     FailureKind(
@@ -81,12 +83,12 @@ _FAILURES = (
     FailureKind(
         "no such host|server misbehaving|name resolution|lookup .* timeout|name or service not known"
         "|nodename nor servname|no address associated",
-        "there is no such host",
+        "the host was not found",
         "check registry.server, and that the engine's machine can resolve it",
     ),
     FailureKind(
         "toomanyrequests|too many requests|HTTP status: 429",
-        "the registry is asked too often",
+        "the registry's rate limit is reached",
         "run it again later",
         is_transient=True,
     ),
@@ -98,90 +100,113 @@ _FAILURES = (
     ),
     FailureKind(
         "denied|forbidden|insufficient_scope|HTTP status: 403",
-        "the registry does not allow it",
-        "ask for the right to it, or set registry.repository to one that is yours ({login})",
+        "permission denied by the registry",
+        "ask for permission, or set registry.repository to one of your own ({login})",
     ),
     FailureKind(
         "name unknown|name_unknown|repository .* (not found|does not exist)",
-        "the registry has no such repository and does not make one",
-        "make it there first, or check registry.repository",
+        "the repository was not found, and the registry does not create it",
+        "create it there first, or check registry.repository",
     ),
     FailureKind(
         "no space left|quota|HTTP status: 507",
         "the registry has no space left",
-        "make room there; what has been sent is not sent again",
+        "free some space there; layers that were sent are not sent again",
     ),
     FailureKind(
         "HTTP status: 413|entity too large",
-        "something that is sent is too large for the registry, or for a proxy before it",
+        "the request is too large for the registry, or for a proxy in front of it",
         "raise its limit (nginx: client_max_body_size)",
     ),
     FailureKind(
-        "plain http",
-        "the registry leads from https to plain http",
-        "have the registry's own address set to https in its configuration",
+        "from https to plain http",
+        "the registry redirects from https to plain http",
+        "set the external URL of the registry to https in its configuration",
     ),
     FailureKind(
         "connection refused",
-        "nothing answers there",
-        "check registry.server, and that the registry runs",
+        "connection refused",
+        "check registry.server, and that the registry is running",
         is_transient=True,
     ),
     FailureKind(
         "HTTP status: (5..|408)|EOF|connection reset|broken pipe|timeout|timed out|blob upload"
         "|unreachable|use of closed network connection|TLS handshake|closed connection|aborted"
         "|incomplete ?read|connection broken",
-        "the registry broke off",
-        "run it again: what has been sent is not sent again; else look at the registry's log",
+        "the registry did not complete the request",
+        "run it again: layers that were sent are not sent again; else look at the registry's log",
         is_transient=True,
     ),
     FailureKind(
         "manifest.unknown|blob.unknown|HTTP status: 404",
-        "the registry does not have it",
+        "not found in the registry",
         "check the name, and whether it was deleted there; {login}",
     ),
 )
-_UNKNOWN_FAILURE = FailureKind("", "the registry refused", "look at the registry's log")
+_UNKNOWN_FAILURE = FailureKind("", "the registry refused the request", "look at the registry's log")
 
 
 def classify_failure(message: str) -> FailureKind:
-    """Return the kind of a refusal."""
+    """Return the kind of failure that a message describes."""
     return next(
-        (r for r in _FAILURES if re.search(r.pattern, message, re.IGNORECASE)), _UNKNOWN_FAILURE
+        (kind for kind in _FAILURES if re.search(kind.pattern, message, re.IGNORECASE)),
+        _UNKNOWN_FAILURE,
     )
 
 
-def make_registry_error(attempted: str, message: str, *, server: str, username: str) -> ToolError:
-    """Return the error for a refusal.
+def find_transient_failure(
+    stage: str, message: str, retry_after_s: float = 0.0
+) -> TransientFailure | None:
+    """Return how to announce a retry; None if the failure is permanent.
 
-    username: that of the login that was used, "" for Docker's own, or none.
+    Args:
+        stage: First word of the announcement, such as "push".
+        message: The message of the failure.
+        retry_after_s: Delay in seconds that the registry asked for; 0 if it did not.
     """
-    refusal = classify_failure(message)
+    kind = classify_failure(message)
+    if not kind.is_transient:
+        return None
+    return TransientFailure(f"{stage}: {kind.meaning}", retry_after_s)
+
+
+def make_registry_error(attempted: str, message: str, *, server: str, username: str) -> ToolError:
+    """Return the error for a failed request.
+
+    Args:
+        attempted: The first words of the error: what failed.
+        message: The message of the failure.
+        server: Host and port of the registry.
+        username: User name of the login from the settings; "" if another login or none was used.
+    """
+    kind = classify_failure(message)
     login = (
         f"check registry.username ({username!r}) and registry.password"
         if username
         else f"set registry.username and registry.password, or run `docker login {server}`"
     )
     return ToolError(
-        f"{attempted}: {refusal.meaning}",
+        f"{attempted}: {kind.meaning}",
         found=[message],
-        tip=refusal.tip.format(server=server, login=login),
+        tip=kind.tip.format(server=server, login=login),
     )
 
 
 _ADDRESS = re.compile(r"[a-z]+://[^\s'\"]+", re.IGNORECASE)
-_LONGEST_WAIT_S = 60.0
 _NGINX_TLS = "plain HTTP request was sent to HTTPS port"
 _UNKNOWN_API = "not a registry's answer"
 
 
 class RequestFailedError(Exception):
-    """One request that was refused, or got no answer; the owner of the connection explains it.
+    """A request that was refused or not answered; RegistryConnection turns it into a ToolError.
 
-    message: without addresses, since an address may hold a key
-    status: of HTTP, 0 if there was no answer; wait_s: what the registry asked to wait, 0 if nothing
-    is_page: the answer was made for people, so maybe by no registry
-    host, username: who was asked, and as whom
+    Attributes:
+        message: The reason, without URLs, because a URL may contain a key.
+        status: The HTTP status; 0 if there was no answer.
+        wait_s: Delay in seconds that the registry asked for (Retry-After); 0 if it did not.
+        is_page: Whether the answer was a web page, which a registry would not send.
+        host: The registry that was asked.
+        username: User name of the login that was used.
     """
 
     def __init__(
@@ -197,36 +222,40 @@ class RequestFailedError(Exception):
 
 
 def check_response(answer: Response) -> None:
-    """Raise RequestFailedError unless this is a registry's answer, and a yes."""
+    """Check that an answer is a registry's, and reports success.
+
+    Raises:
+        RequestFailedError: It is an error or a web page.
+    """
     is_page = answer.headers.get("Content-Type", "").startswith("text/html")
-    if answer.status_code >= 300:  # noqa: PLR2004  (a redirect is followed before)
+    if answer.status_code >= 300:  # noqa: PLR2004 - redirects were followed before
         status = answer.status_code
         message = f"HTTP status: {status} {answer.reason}{_read_errors(answer)}"
         raise RequestFailedError(
             message, status=status, wait_s=_read_retry_after(answer), is_page=is_page
         )
     if is_page:
-        raise make_invalid_response_error("a web page came")
+        raise make_invalid_response_error("it is a web page")
 
 
 def make_invalid_response_error(found: str) -> RequestFailedError:
-    """Return the error for an answer that no registry gives."""
+    """Return the error for an answer that a registry would not send."""
     return RequestFailedError(f"{_UNKNOWN_API}: {found}")
 
 
 def parse_json_object(content: bytes) -> dict[str, Any]:
-    """Return the JSON object that content holds; raise RequestFailedError if it is none."""
+    """Parse a JSON object; raise RequestFailedError if the content is anything else."""
     try:
         value = parse_json(content)
     except ValueError as exc:
-        raise make_invalid_response_error("it is no JSON") from exc
+        raise make_invalid_response_error("it is not JSON") from exc
     if not isinstance(value, dict):
-        raise make_invalid_response_error("it is no JSON object")
+        raise make_invalid_response_error("it is not a JSON object")
     return value
 
 
 def find_root_cause(exc: BaseException) -> str:
-    """Return the innermost reason of an exception of requests; the outer ones show addresses."""
+    """Return the innermost message of an exception of requests; the outer ones contain URLs."""
     from requests.exceptions import ProxyError
 
     prefix = "unable to connect to proxy: " if isinstance(exc, ProxyError) else ""
@@ -240,32 +269,31 @@ def find_root_cause(exc: BaseException) -> str:
 
 
 def _find_inner_exception(exc: BaseException) -> BaseException | None:
-    # not __context__: that may be what a caller was busy with
+    # not __context__, which may be an unrelated exception that a caller was handling
     candidates = (getattr(exc, "reason", None), *exc.args, exc.__cause__)
     return next((c for c in candidates if isinstance(c, BaseException)), None)
 
 
 def _read_retry_after(answer: Response) -> float:
-    """Return the seconds of a Retry-After, which may be a number or a date; a minute at most."""
+    """Return the delay in seconds of the header Retry-After, which may be a number or a date."""
     from urllib3 import Retry
     from urllib3.exceptions import InvalidHeader
 
     try:
-        wait_s = Retry().parse_retry_after(answer.headers.get("Retry-After", "0"))
+        return Retry().parse_retry_after(answer.headers.get("Retry-After", "0"))
     except InvalidHeader:
         return 0.0
-    return min(wait_s, _LONGEST_WAIT_S)
 
 
 def _read_errors(answer: Response) -> str:
-    """Return ": " and what the answer says went wrong, or "" if it says nothing to print."""
+    """Return ": " and the error messages in an answer; "" if there are none."""
     kind = answer.headers.get("Content-Type", "")
     if kind.startswith("text/plain"):
         return f": {answer.text.strip()}" if answer.text.strip() else ""
     try:
         content = parse_json_object(answer.content)
     except RequestFailedError:
-        # the one thing in nginx's pages that is not in the status
+        # the only information in nginx's error pages that the status does not contain
         return f": {_NGINX_TLS}" if _NGINX_TLS.encode() in answer.content else ""
     errors = content.get("errors")
     known = [e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else [content]
@@ -273,14 +301,14 @@ def _read_errors(answer: Response) -> str:
 
 
 def _read_error(error: dict[str, Any]) -> str:
-    # a token server has details, or OAuth2's error and error_description
+    # a token server sends details, or error and error_description of OAuth2
     names = ("code", "message", "details", "error", "error_description")
     texts = [error[name] for name in names if isinstance(error.get(name), str)]
     return ": ".join(text for text in (*texts, _read_detail(error.get("detail"))) if text)
 
 
 def _read_detail(detail: Any) -> str:
-    """Return what a registry's disk said; not the path in it, which has the repository's name."""
+    """Return the message of the registry's disk without the path, which contains the repository."""
     enclosed = detail.get("Enclosed") if isinstance(detail, dict) else None
     number = enclosed.get("Err") if isinstance(enclosed, dict) else None
     if number == errno.ENOSPC:

@@ -1,8 +1,6 @@
-"""Blobs on their way into a registry: read piece by piece, sent in one request.
+"""Client of an OCI registry: manifests, blobs and tags, without a container engine.
 
-A registry of images, without an engine: manifests and blobs in the OCI distribution's protocol.
-
-Many tags of one repository: looked up and added, several at a time.
+Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 """
 
 from __future__ import annotations
@@ -37,13 +35,17 @@ from fftasks.state_folder import open_regular
 
 
 class BlobStream:
-    """A stream and its length, which is all that requests asks of a body.
-
-    read: returns up to so many bytes; name: for the error if they end too early, else the registry
-    would wait for the rest
-    """
+    """A stream of known length, as requests needs it for the body of a request."""
 
     def __init__(self, read: Callable[[int], bytes], size: int, name: str) -> None:
+        """Create a stream.
+
+        Args:
+            read: Returns at most the given number of bytes.
+            size: Length in bytes.
+            name: Name of the blob for the error about a stream that is too short. Without the error, the
+                registry would wait for the remaining bytes.
+        """
         self._read = read
         self._size = self._left = size
         self._name = name
@@ -51,12 +53,12 @@ class BlobStream:
     def __len__(self) -> int:
         return self._size
 
-    def __iter__(self) -> Iterator[bytes]:  # pragma: no cover  (urllib3 calls read() instead)
-        # what has this is a stream for requests
+    def __iter__(self) -> Iterator[bytes]:  # pragma: no cover - urllib3 calls read()
+        # requests regards only iterable objects as streams
         return iter(lambda: self.read(io.DEFAULT_BUFFER_SIZE), b"")
 
     def read(self, count: int) -> bytes:
-        """Return the next bytes; raise StoreError if they are fewer than the length says."""
+        """Return the next bytes; raise StoreError if the stream ends before its length."""
         data = self._read(min(count, self._left))
         if self._left and not data:
             raise _make_blob_error(self._name, f"{self._left} bytes are missing at its end")
@@ -67,10 +69,18 @@ class BlobStream:
 def upload_blob(
     connection: RegistryConnection, repository: str, digest: str, body: bytes | OpenRequestBody
 ) -> int:
-    """Send a blob and return its size in bytes.
+    """Send a blob in one request, and return its size in bytes.
 
-    In one request, from its beginning: registry 2.8 drops an upload that broke off, so that there
-    is nothing to go on with, and pieces of a blob would only be more requests.
+    An upload is not resumed: registry 2.8 drops interrupted uploads, so chunks would only be more requests.
+
+    Args:
+        connection: The registry.
+        repository: Path of the repository.
+        digest: Digest of the blob.
+        body: Its content, or a function that opens it.
+
+    Raises:
+        RequestFailedError: The registry refused the blob.
     """
     scopes = (format_scope(repository, "pull,push"),)
     with connection.request("POST", f"/v2/{repository}/blobs/uploads/", scopes) as answer:
@@ -82,7 +92,10 @@ def upload_blob(
 
 
 def open_blob_file(path: Path) -> OpenRequestBody:
-    """Return what opens a file as a body; StoreError if it cannot be read, or gets shorter."""
+    """Return a function that opens a file as the body of a request.
+
+    The function raises StoreError if the file cannot be read; so does the stream if the file gets shorter.
+    """
 
     @contextmanager
     def open_body() -> Iterator[BlobStream | bytes]:
@@ -97,7 +110,7 @@ def open_blob_file(path: Path) -> OpenRequestBody:
 
 
 def open_remote_blob(source: RegistryConnection, repository: str, digest: str) -> OpenRequestBody:
-    """Return what opens a blob of another registry as a body."""
+    """Return a function that opens a blob of another registry as the body of a request."""
 
     @contextmanager
     def open_body() -> Iterator[BlobStream | bytes]:
@@ -107,7 +120,7 @@ def open_remote_blob(source: RegistryConnection, repository: str, digest: str) -
         ) as answer:
             size = answer.headers.get("Content-Length", "")
             if not size.isdigit():
-                raise make_invalid_response_error("it does not say how long the blob is")
+                raise make_invalid_response_error("it has no valid header Content-Length")
 
             def read(count: int) -> bytes:
                 with wrap_network_errors():
@@ -119,7 +132,7 @@ def open_remote_blob(source: RegistryConnection, repository: str, digest: str) -
 
 
 def _make_body(read: Callable[[int], bytes], size: int, name: str) -> BlobStream | bytes:
-    # requests sends a stream without bytes as one of unknown length
+    # requests would send an empty stream as one of unknown length
     return BlobStream(read, size, name) if size else b""
 
 
@@ -127,7 +140,7 @@ def _make_blob_error(name: str, found: str) -> StoreError:
     return StoreError(
         f"registry: the blob {name} cannot be sent",
         found=[found],
-        tip="run it again: it is made anew",
+        tip="run it again: the blob is created again",
     )
 
 
@@ -142,7 +155,13 @@ _ACCEPT = {"Accept": ", ".join(_MANIFESTS)}
 
 @dataclass(frozen=True)
 class ImageManifest:
-    """A manifest or an index as a registry keeps it, byte by byte."""
+    """A manifest or an index.
+
+    Attributes:
+        media_type: Its media type.
+        content: The bytes that the digest is computed from.
+        digest: "sha256:<64 hex>".
+    """
 
     media_type: str
     content: bytes
@@ -150,21 +169,17 @@ class ImageManifest:
 
 
 class Registry:
-    """One registry. It connects when it is first used, and stays connected; for one thread.
+    """Client of one registry; it connects with the first request and must be used by one thread at a time.
 
-    host: "registry.example.com:5000"; docker.io is Docker's own
-    login: from the settings; for another host, and without one, Docker's own is used
-    insecure: speak plain http, as is done with localhost; ca_cert: trust this CA as well, and
-    speak https also with localhost; REQUESTS_CA_BUNDLE is honoured for other hosts
-    say: takes a sentence for the user; pause: waits for seconds
-    token_server: host of a token server in another domain that may receive the password
+    In all methods, `repository` is a path without the host, such as "team/project", and `digest` is
+    "sha256:<64 hex>". All methods raise ToolError if a request fails; transient failures are retried first
+    (see fftasks.http.retry). Blobs that were sent before an error need not be sent again.
 
-    repository: everywhere without the host, "team/project"; digest: "sha256:<64 hex>".
-    Every method raises ToolError if the registry does not do it; what may pass is tried again
-    before, three times and with a word. What was sent before an error is not sent again after it.
+    Attributes:
+        host: Host and port of the registry.
     """
 
-    def __init__(  # noqa: PLR0913  (each is a setting of its own)
+    def __init__(  # noqa: PLR0913 - each is a setting of its own
         self,
         host: str,
         login: RegistryLogin | None = None,
@@ -175,6 +190,19 @@ class Registry:
         pause: Callable[[float], None] = time.sleep,
         token_server: str = "",
     ) -> None:
+        """Create a client.
+
+        Args:
+            host: Such as "registry.example.com:5000"; "docker.io" is Docker Hub.
+            login: Login from the settings. For other hosts, and if it is None, the logins of Docker's own
+                configuration are used.
+            insecure: Whether to use plain http; localhost is always contacted by plain http.
+            ca_cert: File with CA certificates (PEM) to trust; with it, localhost is contacted by https. For
+                other hosts, REQUESTS_CA_BUNDLE is used too.
+            say: Shows one line to the user.
+            pause: Waits for a number of seconds.
+            token_server: Host of a token server in another domain that may receive the password.
+        """
         self._connection = RegistryConnection(
             host,
             login,
@@ -187,7 +215,7 @@ class Registry:
         self.host = self._connection.host
 
     def read_manifest(self, repository: str, reference: str) -> ImageManifest:
-        """Return the manifest, or the index, of a tag or a digest; a digest is checked."""
+        """Return the manifest or index of a tag or digest; the content is checked against a digest."""
         name = self._name(repository, reference)
         scopes = (format_scope(repository, "pull"),)
 
@@ -204,7 +232,7 @@ class Registry:
         return manifest
 
     def find_digest(self, repository: str, reference: str) -> str | None:
-        """Return the digest of a tag's manifest, or a digest that is there; None if it is not."""
+        """Return the digest of the manifest of a tag or digest; None if it was not found."""
         name = self._name(repository, reference)
         scopes = (format_scope(repository, "pull"),)
 
@@ -216,12 +244,12 @@ class Registry:
         is_there, digest = self._connection.retry_request(
             f"registry: {name} cannot be looked up", find
         )
-        if is_there and not digest:  # not every registry says it
+        if is_there and not digest:  # the header is optional
             return self.read_manifest(repository, reference).digest
         return digest or None
 
     def list_tags(self, repository: str) -> list[str]:
-        """Return all tags of a repository; none if there is no such repository yet."""
+        """Return all tags of a repository; [] if the repository was not found."""
         scopes = (format_scope(repository, "pull"),)
         tags: list[str] = []
 
@@ -249,7 +277,7 @@ class Registry:
         return tags
 
     def read_blob(self, repository: str, digest: str) -> bytes:
-        """Return a blob that fits into memory, checked against its digest."""
+        """Return a small blob after a check of its digest."""
         name = self._name(repository, digest)
         scopes = (format_scope(repository, "pull"),)
 
@@ -263,7 +291,7 @@ class Registry:
 
     @contextmanager
     def open_blob(self, repository: str, digest: str) -> Iterator[Any]:
-        """Give a file from which a blob can be read while it comes; nothing is tried again then."""
+        """Open a blob as a file that is read while it is received; it is not retried."""
         name = self._name(repository, digest)
         opened = open_remote_blob(self._connection, repository, digest)
         with self._connection.explain(f"registry: {name} cannot be read"), opened() as body:
@@ -280,7 +308,7 @@ class Registry:
         return self._connection.retry_request(f"registry: {name} cannot be looked up", look)
 
     def check_write(self, repository: str) -> None:
-        """Start an upload and end it again; raise ToolError if the registry does not let us."""
+        """Check the permission to push: start an upload and cancel it; raise ToolError if it is refused."""
         scopes = (format_scope(repository, "pull,push"),)
 
         def start() -> str:
@@ -294,7 +322,7 @@ class Registry:
         )
 
     def is_public(self, repository: str, tag: str) -> bool:
-        """Tell whether this login may look up a tag, whether it is there or not."""
+        """Return whether this login has permission to look up a tag, which need not exist."""
         scopes = (format_scope(repository, "pull"),)
 
         def look() -> bool:
@@ -310,9 +338,16 @@ class Registry:
         return self._connection.retry_request(f"registry: {name} cannot be looked up", look)
 
     def mount_blob(self, repository: str, digest: str, source: str) -> bool:
-        """Give a repository a blob that another one of this registry has; no byte is sent.
+        """Link a blob of another repository of this registry, so that it need not be sent.
 
-        Return whether that was done; a registry need not, and a login may not read the source.
+        Args:
+            repository: The repository that gets the blob.
+            digest: Digest of the blob.
+            source: The repository that has the blob.
+
+        Returns:
+            Whether it was linked. A registry need not support this, and the login may not be allowed to
+            read the source.
         """
         name = self._name(repository, digest)
         scopes = (format_scope(repository, "pull,push"), format_scope(source, "pull"))
@@ -321,7 +356,7 @@ class Registry:
         def mount() -> bool:
             try:
                 with self._connection.request("POST", url, scopes) as answer:
-                    is_done = answer.status_code == 201  # noqa: PLR2004  (202: send it yourself)
+                    is_done = answer.status_code == 201  # noqa: PLR2004 - 202: an upload was started instead
                     upload = "" if is_done else self._connection.locate(answer)
             except RequestFailedError as exc:
                 if exc.status in {400, 401, 403, 404, 405}:
@@ -332,13 +367,22 @@ class Registry:
             return is_done
 
         return self._connection.retry_request(
-            f"registry: {name} cannot be taken from {source}", mount
+            f"registry: {name} cannot be linked from {source}", mount
         )
 
     def send_blob(self, repository: str, digest: str, blob: Path | bytes) -> int:
-        """Send a blob unless it is there; return how many bytes were sent, 0 if it was.
+        """Send a blob if the repository lacks it; a file is read while it is sent.
 
-        A file is read while it is sent. Raises StoreError if it cannot be read.
+        Args:
+            repository: The repository.
+            digest: Digest of the blob.
+            blob: The content, or the file that has it.
+
+        Returns:
+            The number of bytes that were sent; 0 if the repository has the blob.
+
+        Raises:
+            StoreError: The file cannot be read.
         """
         body = blob if isinstance(blob, bytes) else open_blob_file(blob)
         name = self._name(repository, digest)
@@ -347,9 +391,16 @@ class Registry:
     def copy_blob(
         self, repository: str, digest: str, source: Registry, source_repository: str
     ) -> int:
-        """Send a blob from another registry unless it is there; return how many bytes were sent.
+        """Copy a blob from another registry in pieces, if the repository lacks it.
 
-        It goes from one to the other piece by piece.
+        Args:
+            repository: The repository that gets the blob.
+            digest: Digest of the blob.
+            source: The other registry.
+            source_repository: Repository in the other registry.
+
+        Returns:
+            The number of bytes that were sent; 0 if the repository has the blob.
         """
         body = open_remote_blob(source._connection, source_repository, digest)
         there = source._name(source_repository, digest)
@@ -357,9 +408,12 @@ class Registry:
         return self._send(attempted, repository, digest, body)
 
     def write_manifest(self, repository: str, reference: str, manifest: ImageManifest) -> str:
-        """Put a manifest under a tag or its digest, and return its digest.
+        """Push a manifest and return its digest; the blobs that it names must be in the repository.
 
-        What it names must be there already.
+        Args:
+            repository: The repository.
+            reference: A tag, or the digest of the manifest.
+            manifest: The manifest.
         """
         name = self._name(repository, reference)
         scopes = (format_scope(repository, "pull,push"),)
@@ -373,7 +427,7 @@ class Registry:
             ) as answer:
                 return answer.headers.get("Docker-Content-Digest", digest)
 
-        taken = self._connection.retry_request(f"registry: {name} was not taken", write)
+        taken = self._connection.retry_request(f"registry: {name} was not accepted", write)
         if taken != digest:
             raise _make_digest_error(f"registry: {name} was changed by the registry", taken, digest)
         return digest
@@ -381,18 +435,18 @@ class Registry:
     def _send(
         self, attempted: str, repository: str, digest: str, body: bytes | OpenRequestBody
     ) -> int:
-        # the scopes of the sending itself, so that one token does for both
+        # the scopes of the upload, so that one token is used for both requests
         scopes = (format_scope(repository, "pull,push"),)
 
-        def act() -> int:
+        def send() -> int:
             if self._connection.look(_blob_url(repository, digest), scopes) is not None:
                 return 0
             return upload_blob(self._connection, repository, digest, body)
 
-        return self._connection.retry_request(attempted, act)
+        return self._connection.retry_request(attempted, send)
 
     def _abandon(self, upload: str, scopes: tuple[str, ...]) -> None:
-        """End an upload that was started and is not wanted; registries forget it anyway, later."""
+        """Cancel an upload; errors are ignored because registries remove old uploads by themselves."""
         with suppress(RequestFailedError), self._connection.request("DELETE", upload, scopes):
             pass
 
@@ -415,7 +469,7 @@ def _digest(content: bytes) -> str:
 def _check_digest(name: str, digest: str, content: bytes) -> None:
     if _digest(content) != digest:
         raise _make_digest_error(
-            f"registry: {name} came as something else", _digest(content), digest
+            f"registry: {name} has a different digest", _digest(content), digest
         )
 
 
@@ -423,30 +477,29 @@ def _make_digest_error(attempted: str, found: str, wanted: str) -> ToolError:
     return ToolError(
         attempted,
         found=[f"{found} instead of {wanted}"],
-        tip="look at the registry's storage, and at the proxies before it",
+        tip="check the registry's storage, and the proxies in front of it",
     )
 
 
 T = TypeVar("T")
 
 _WORKERS = 8
-_MAX_SINGLE_LOOKUPS = (
-    16  # so many are looked up one by one, where a list of all tags may have thousands
-)
+# More tags are looked up in the list of all tags, which may have thousands of entries.
+_MAX_SINGLE_LOOKUPS = 16
 
 
 class RepositoryTags:
-    """The tags of a repository; `find` is a stages.pins.FindTags, `add` a stages.pins.AddTags.
+    """Looks up and adds many tags of one repository, with several connections at a time.
 
-    open_registry: gives the registry of a host; a connection is for one thread
-    Both raise ToolError if the registry does not do it.
+    In the methods, `repository` is "host[:port]/path". They raise ToolError if a request fails.
     """
 
     def __init__(self, open_registry: Callable[[str], Registry]) -> None:
+        """Create it; `open_registry` returns a new client for a host."""
         self._open = open_registry
 
     def find(self, repository: str, tags: Sequence[str]) -> dict[str, str]:
-        """Return the digest of each tag that is there."""
+        """Return the digests of those tags that exist."""
         host, _, path = repository.partition("/")
         if len(tags) > _MAX_SINGLE_LOOKUPS:
             there = set(self._open(host).list_tags(path))
@@ -455,7 +508,7 @@ class RepositoryTags:
         return {tag: digest for tag, digest in zip(tags, digests, strict=True) if digest}
 
     def add(self, repository: str, digest: str, tags: Sequence[str]) -> None:
-        """Give an image more tags."""
+        """Add tags to the image with a digest."""
         host, _, path = repository.partition("/")
         manifest = self._open(host).read_manifest(path, digest)
         self._map(host, lambda registry, tag: registry.write_manifest(path, tag, manifest), tags)

@@ -1,4 +1,4 @@
-"""Put the image into the registry, and say under which reference it is there."""
+"""Names of images and repositories: parse, validate and format them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _LONGEST = 255
 
 
 def list_push_inputs(image: Record, repository: str, tag: str) -> dict[str, str]:
-    """Return the inputs that a record of this push would have."""
+    """Return the inputs of the record of a push."""
     return {"image": image["output"], "repository": repository, "tag": tag}
 
 
 def describe_push_inputs(inputs: Mapping[str, str]) -> dict[str, str]:
-    """Return the same inputs by the settings that they come from."""
+    """Return the inputs by the names of the settings that determine them."""
     server, _, path = inputs["repository"].partition("/")
     return {
         "image": inputs["image"],
@@ -37,10 +37,15 @@ def describe_push_inputs(inputs: Mapping[str, str]) -> dict[str, str]:
 
 
 def format_repository(server: str, repository: str) -> str:
-    """Return "host[:port]/path", the name of a repository, from the two settings.
+    """Return the name of a repository, "host[:port]/path".
 
-    server: "" is Docker's own registry; "https://" before it and slashes around it do not matter,
-    and it may have a path. Raises SettingsError for what no registry takes.
+    Args:
+        server: Setting registry.server; "" for Docker Hub. A scheme and surrounding slashes are removed, and
+            it may contain a path.
+        repository: Setting registry.repository.
+
+    Raises:
+        SettingsError: The result is not a valid name.
     """
     host, _, path = re.sub(r"^https?://", "", server.strip()).strip("/").partition("/")
     host = host or DOCKER_HUB
@@ -51,12 +56,12 @@ def format_repository(server: str, repository: str) -> str:
 
 
 def check_docker_hub_owner(repository: str) -> None:
-    """Raise SettingsError for a repository of Docker's own registry that is nobody's; others have such."""
+    """Raise SettingsError for a repository of Docker Hub without an owner; other registries allow it."""
     host, _, path = repository.partition("/")
     if host in (DOCKER_HUB, f"index.{DOCKER_HUB}") and "/" not in path:
         raise SettingsError(
-            f"push: {DOCKER_HUB}/{path} is not yours to push to",
-            found=["registry.server is not set, so the image would go to Docker's own registry"],
+            f"push: invalid value of registry.repository: {DOCKER_HUB}/{path} has no owner",
+            found=["registry.server is not set, so the image would be pushed to Docker Hub"],
             tip=f"set registry.server, or registry.repository to <your name there>/{path}",
         )
 
@@ -67,10 +72,10 @@ def _check_host(host: str, server: str) -> None:
         small = host.lower()
         problem = f"write {small}" if _HOST.fullmatch(small) else "write a host, and :port if any"
     elif not re.search(r"[.:]", host) and host != "localhost":
-        # Docker takes a first part without a dot or a port for a folder of its own registry
+        # Docker regards a first part without a dot or a port as a path on Docker Hub
         problem = f"add the domain or the port, as in {host}:5000"
     if problem:
-        raise SettingsError(f"push: registry.server {server!r} is no server's name", tip=problem)
+        raise SettingsError(f"push: invalid value of registry.server: {server!r}", tip=problem)
 
 
 def _check_path(path: str) -> None:
@@ -79,15 +84,21 @@ def _check_path(path: str) -> None:
     legal = [re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in path.split("/")]
     suggestion = "/".join(part for part in legal if part)[:_LONGEST] or "fftasks"
     raise SettingsError(
-        f"push: registry.repository {path!r} is no repository's name",
-        found=["lower-case letters and digits, joined by . _ - and /"],
+        f"push: invalid value of registry.repository: {path!r}",
+        found=["allowed are lower-case letters and digits, joined by . _ - and /"],
         tip=f"write {suggestion}",
     )
 
 
 @dataclass(frozen=True)
 class ImageReference:
-    """An image's name, taken apart as Docker does; reference: a tag or a digest."""
+    """The parsed name of an image.
+
+    Attributes:
+        host: Host and port of the registry; "docker.io" is Docker Hub.
+        repository: Path of the repository.
+        reference: A tag or a digest.
+    """
 
     host: str
     repository: str
@@ -95,7 +106,15 @@ class ImageReference:
 
 
 def parse_reference(name: str, origin: str = "") -> ImageReference:
-    """Take an image's name apart; raise SettingsError for what is none."""
+    """Parse the name of an image as Docker does.
+
+    Args:
+        name: Such as "python:3.11-slim" or "registry.example.com/team/base@sha256:…".
+        origin: File and line where the name was set.
+
+    Raises:
+        SettingsError: The name is invalid.
+    """
     whole, _, digest = name.strip().partition("@")
     path, colon, tag = whole.rpartition(":")
     if not colon or "/" in tag:
@@ -105,7 +124,7 @@ def parse_reference(name: str, origin: str = "") -> ImageReference:
         host, rest = DOCKER_HUB, path if slash else f"library/{path}"
     if not re.fullmatch(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*", rest):
         raise SettingsError(
-            f"image: image.base {name!r} is no image's name",
+            f"image: invalid value of image.base: {name!r}",
             tip=f"correct it in {origin or 'config/'}",
         )
     return ImageReference(host, rest, digest or tag)

@@ -1,4 +1,4 @@
-"""Who one is at a registry: answers its challenges, and keeps the tokens that it gives."""
+"""Authentication at a registry: find the login, answer challenges, and keep the tokens."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from requests import Response
 
 _CLIENT = "fftasks"
-_TOKEN_USER = "<token>"  # noqa: S105  (Docker's name for a login whose password is a token)
+_TOKEN_USER = "<token>"  # noqa: S105  - Docker's user name for a login whose password is a token
 _VALUE = r'([a-z_]+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))'
-# some registries offer both in one header; a bearer's parameters end where the next scheme begins
+# Some registries offer both schemes in one header. The parameters of Bearer end where the next scheme begins.
 _BEARER = re.compile(rf"\bbearer\s+((?:{_VALUE}\s*,?\s*)+)", re.IGNORECASE)
 _BASIC = re.compile(r"\bbasic\b", re.IGNORECASE)
-_SHORTEST = 4  # anything shorter is no secret, and hiding it would garble the text
+_SHORTEST = 4  # shorter values are not secret, and hiding them would make the text unreadable
 
 
 class SendTokenRequest(Protocol):
-    """Sends a request without a login; raises RequestFailedError if no answer comes."""
+    """Function that sends a request without a login; it raises RequestFailedError without an answer."""
 
     def __call__(
         self, method: str, url: str, *, headers: Mapping[str, str], data: str | None
@@ -56,19 +56,13 @@ class RegistryAuth:
     """Authentication headers for one registry.
 
     The registry names the token server, and any token server could store the password. So the password is
-    sent only to a token server in the same domain (see credentials.is_same_site), or to the one in the
+    sent only to a token server in the same domain (see fftasks.http.origin.is_same_site), or to the one in the
     settings.
 
     Attributes:
-        trouble: Reason why Docker's own login could not be read.
-        withheld: Origin of a token server to which the password was not sent, "" for none.
-
-    Args:
-        host: Name of the registry in Docker's configuration.
-        login: Login from the settings; None to use Docker's own.
-        origin: "https://host"; a token server may use plain HTTP only if the registry does.
-        fetch: Sends a request to the token server.
-        token_server: HOST or HOST:PORT of a token server in another domain that may receive the password.
+        username: User name of the login from the settings, "" if another login is used.
+        login_error: The error about Docker's own login, if it could not be read.
+        untrusted_token_server: Origin of a token server to which the password was not sent; "" for none.
     """
 
     def __init__(
@@ -79,6 +73,16 @@ class RegistryAuth:
         fetch: SendTokenRequest,
         token_server: str = "",
     ) -> None:
+        """Create it; nothing is read or sent yet.
+
+        Args:
+            host: Name of the registry in Docker's configuration.
+            login: Login from the settings; None to use Docker's own.
+            origin: "https://host"; a token server may use plain HTTP only if the registry does.
+            fetch: Sends a request to the token server.
+            token_server: HOST or HOST:PORT of a token server in another domain that may receive the
+                password.
+        """
         self.username = login.username if login is not None and login.host == host else ""
         self.login_error: ToolError | None = None
         self.untrusted_token_server = ""
@@ -102,10 +106,15 @@ class RegistryAuth:
         return {"Authorization": f"Bearer {token}"} if token else {}
 
     def answer(self, challenge: str, scopes: Sequence[str], tried: Mapping[str, str]) -> bool:
-        """Take up a challenge and return whether the request is worth being sent again.
+        """Answer a challenge of the registry, and return whether the request should be sent again.
 
-        challenge: the value of WWW-Authenticate; tried: the headers that were not good enough
-        Raises RequestFailedError if the token server refuses.
+        Args:
+            challenge: The header WWW-Authenticate.
+            scopes: Scopes that the request needs.
+            tried: Authentication headers of the request that was refused.
+
+        Raises:
+            RequestFailedError: The token server refused.
         """
         if bearer := _BEARER.search(challenge):
             values = {n: a or b for n, a, b in re.findall(_VALUE, bearer[1], re.IGNORECASE)}
@@ -119,7 +128,7 @@ class RegistryAuth:
         return True
 
     def hide(self, text: str) -> str:
-        """Return text without the passwords and tokens that are known here."""
+        """Return a text in which the known passwords and tokens are replaced."""
         for secret in sorted(self._secrets, key=len, reverse=True):
             text = text.replace(secret, "<hidden>")
         return text
@@ -127,7 +136,7 @@ class RegistryAuth:
     def _find_credentials(self) -> _Credentials:
         if self._credentials is None:
             found = self._read_login()
-            # Docker's file and its helpers write the same keys in two ways
+            # Docker's file and its credential helpers spell the keys in two ways
             values = {key.lower(): value or "" for key, value in found.items()}
             username, password = values.get("username", ""), values.get("password", "")
             token = values.get("identitytoken", "")
@@ -141,21 +150,21 @@ class RegistryAuth:
         try:
             return find_engine_auth(self._host, self._login)
         except ToolError as exc:
-            self.login_error = exc  # most base images are there for everybody
+            self.login_error = exc  # most base images can be pulled without a login
             return {}
 
     def _fetch_token(self, values: Mapping[str, str], scopes: Sequence[str]) -> str:
-        """Ask the token server that a challenge names, for the scopes and for what it names."""
+        """Return a token for the scopes, and for the scopes in the challenge, from its token server."""
         realm = urljoin(self._origin, values.get("realm", ""))
         self._check_realm(realm)
-        # a registry behind a path has names of its own for what it wants
+        # a registry behind a path may use other repository names in its scopes
         others = [s for s in values.get("scope", "").split() if not _covers_scopes(scopes, [s])]
         answer = self._ask_token(realm, values.get("service", ""), [*scopes, *others])
         check_response(answer)
         content = parse_json_object(answer.content)
         token = content.get("token") or content.get("access_token")
         if not isinstance(token, str):
-            raise make_invalid_response_error("there is no token in it")
+            raise make_invalid_response_error("it contains no token")
         self._keep_secret(token, str(content.get("refresh_token") or ""))
         return token
 
@@ -164,7 +173,7 @@ class RegistryAuth:
         try:
             theirs, ours = parse_origin(realm), parse_origin(self._origin)
         except ValueError as exc:
-            raise make_invalid_response_error("the address of its token server is invalid") from exc
+            raise make_invalid_response_error("the URL of its token server is invalid") from exc
         if theirs.scheme != "https" and ours.scheme == "https":
             raise RequestFailedError("the registry names a token server at a plain-HTTP address")
 
@@ -234,29 +243,43 @@ class RegistryLogin:
     password: str = field(repr=False)
 
     def to_engine_auth(self) -> dict[str, str]:
-        """Return the form in which the engine takes it."""
+        """Return the login in the form of the engine's API (AuthConfig)."""
         address = _HUB_ADDRESS if self.host == DOCKER_HUB else self.host
         return {"username": self.username, "password": self.password, "serveraddress": address}
 
 
 def make_login(repository: str, username: str, password: str) -> RegistryLogin | None:
-    """Return the login that the settings give, or None if they leave it to Docker's own store.
+    """Return the login from the settings; None if they have none, so that Docker's own login is used.
 
-    repository: "host/path". Raises SettingsError if one of the two is missing.
+    Args:
+        repository: "host[:port]/path".
+        username: Setting registry.username.
+        password: Setting registry.password.
+
+    Raises:
+        SettingsError: Only one of the two is set.
     """
     if bool(username) != bool(password):
-        there, missing = ("username", "password") if username else ("password", "username")
+        given, missing = ("username", "password") if username else ("password", "username")
         raise SettingsError(
-            f"push: registry.{there} is set, and registry.{missing} is not",
+            f"push: registry.{given} is set, but registry.{missing} is not",
             tip="set both, or neither: then Docker's own login is used",
         )
     return RegistryLogin(repository.partition("/")[0], username, password) if username else None
 
 
 def find_engine_auth(host: str, login: RegistryLogin | None) -> dict[str, str]:
-    """Return the engine's form of a login for a host: ours if it is for it, else Docker's own.
+    """Return the login for a host in the form of the engine's API.
 
-    An empty dictionary if there is none. Raises ToolError if Docker's own cannot be read.
+    Args:
+        host: Host and port of the registry.
+        login: Login from the settings. If it is for another host, Docker's own login is used.
+
+    Returns:
+        The login; {} if there is none.
+
+    Raises:
+        ToolError: Docker's own login cannot be read.
     """
     if login is not None and login.host == host:
         return login.to_engine_auth()
@@ -264,9 +287,8 @@ def find_engine_auth(host: str, login: RegistryLogin | None) -> dict[str, str]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # docker-py warns of a helper that is missing, and raises
+            # docker-py warns about a missing credential helper, and raises as well
+            warnings.simplefilter("ignore")
             return auth.load_config().resolve_authconfig(host) or {}
     except (errors.DockerException, credentials.StoreError, ValueError) as exc:
         raise ToolError(

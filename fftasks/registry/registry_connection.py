@@ -1,9 +1,7 @@
-"""The HTTP session with a registry: whom it trusts, which proxy it takes, and that it logs in nowhere.
+"""The HTTP connection to one registry: authentication, redirects, time limits and retries.
 
-The connection to one registry: asks, says who asks, follows redirects, and tries again.
-
-It is for one thread. oras-py was looked at for this and does not hold up: it reads a layer into
-memory, has one token whatever the scope, no time limits, and waits without a word.
+It must be used by one thread at a time. oras-py is no alternative: it reads whole layers into memory, uses
+one token for all scopes, has no time limits, and does not announce its retries.
 """
 
 from __future__ import annotations
@@ -29,11 +27,12 @@ from fftasks.http.response import (
     read_body,
     time_pools,
 )
+from fftasks.http.retry import TransientFailure, call_with_retries
 from fftasks.registry.failures import (
     RequestFailedError,
     check_response,
-    classify_failure,
     find_root_cause,
+    find_transient_failure,
     make_invalid_response_error,
     make_registry_error,
 )
@@ -45,25 +44,25 @@ if TYPE_CHECKING:
 
 
 def open_session(ca_cert: Path | None, watch: ResponseTimer, *, is_local: bool) -> Session:
-    """Return a session that logs in nowhere by itself and keeps no cookies.
+    """Return a session that sends no credentials by itself and keeps no cookies.
 
     Args:
-        ca_cert: File of certificates that are trusted besides those that requests trusts.
+        ca_cert: File with CA certificates (PEM) that are trusted in addition to those of requests.
         watch: Limits the time of answers.
-        is_local_run: Whether the registry is on this machine.
+        is_local: Whether the registry is on this machine.
 
     Raises:
-        SettingsError: ca_cert holds no certificates.
+        SettingsError: ca_cert contains no certificates.
     """
     import requests
 
     session = requests.Session()
-    session.trust_env = not is_local  # a proxy has no way to this machine
-    # compressed blobs are to come as they are stored
+    session.trust_env = not is_local  # a proxy cannot reach this machine
+    # compressed blobs must arrive as they are stored
     session.headers.update({"Accept-Encoding": "identity", "User-Agent": "fftasks"})
-    # a function, else requests looks for a login in .netrc
+    # a function, because requests would otherwise look for a login in .netrc
     session.auth = _send_no_login
-    # Harbor takes a request with its cookie for a browser's, and wants a CSRF token
+    # Harbor treats a request with its cookie as a browser's, and requires a CSRF token
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.mount("http://", _make_adapter(watch))
     session.mount("https://", _make_adapter(watch, ca_cert))
@@ -75,7 +74,7 @@ def _send_no_login(request: Any) -> Any:
 
 
 def _make_adapter(watch: ResponseTimer, ca_cert: Path | None = None) -> Any:
-    """Return an adapter that limits the time of answers, and trusts a CA besides those of requests."""
+    """Return an adapter that limits the time of answers and trusts the CA of ca_cert."""
     from requests.adapters import HTTPAdapter
 
     context: dict[str, Any] = {} if ca_cert is None else {"ssl_context": _make_context(ca_cert)}
@@ -105,7 +104,7 @@ def _make_context(ca_cert: Path) -> ssl.SSLContext:
         raise SettingsError(
             f"registry: the certificates in {ca_cert} cannot be read",
             found=[str(exc)],
-            tip="set registry.ca_cert to a file with the CA in PEM form",
+            tip="set registry.ca_cert to a file with the CA certificate (PEM)",
         ) from exc
     return context
 
@@ -116,11 +115,12 @@ OpenRequestBody = Callable[[], AbstractContextManager[Any]]
 _HUB_NAMES = frozenset({DOCKER_HUB, f"index.{DOCKER_HUB}", f"registry-1.{DOCKER_HUB}"})
 _HUB_ADDRESS = f"registry-1.{DOCKER_HUB}"
 _LOCAL = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?")
-_WAITS_S = (1.0, 4.0, 9.0)
 _CONNECT_S = 10.0
 _READ_S = 60.0
-_READ_SENT_S = 300.0  # a registry checks a blob, and may move it, before it answers
-_TIMEOUT_FACTOR = 4  # times these, for an answer that keeps coming
+_READ_SENT_S = (
+    300.0  # after an upload: a registry checks a blob, and may move it, before it answers
+)
+_TIMEOUT_FACTOR = 4  # total time of an answer that keeps coming, as a multiple of these
 _OK = range(200, 300)
 _REDIRECTS = 5
 _LONGEST = 400
@@ -137,14 +137,14 @@ class _Request:
 
 
 class RegistryConnection:
-    """One host; connects when it is first asked, and stays connected.
+    """A connection to one registry, opened with the first request.
 
-    host: "registry.example.com:5000", docker.io is Docker's own. Plain http is spoken to a host
-    that is insecure, and to this machine unless there is a ca_cert.
-    Raises SettingsError when it connects if ca_cert holds no certificates.
+    Attributes:
+        host: Host and port of the registry; "docker.io" for all names of Docker Hub.
+        origin: URL of the registry without a path.
     """
 
-    def __init__(  # noqa: PLR0913  (as those of Registry)
+    def __init__(  # noqa: PLR0913 - the same as those of Registry
         self,
         host: str,
         login: RegistryLogin | None,
@@ -155,6 +155,10 @@ class RegistryConnection:
         pause: Callable[[float], None],
         token_server: str = "",
     ) -> None:
+        """Create a connection; see Registry for the arguments.
+
+        Plain http is used if `insecure` is set, and for this machine unless there is a `ca_cert`.
+        """
         self.host = DOCKER_HUB if host in _HUB_NAMES else host
         self._is_local = _LOCAL.fullmatch(host) is not None
         is_plain = insecure or (self._is_local and ca_cert is None)
@@ -167,35 +171,30 @@ class RegistryConnection:
         self._session: Session | None = None
         self._watch = ResponseTimer()
 
-    def retry_request(
-        self, attempted: str, action: Callable[[], T], retry_delays_s: Sequence[float] = _WAITS_S
-    ) -> T:
-        """Return what action returns; try again, a few times and with a word, what may pass.
+    def retry_request(self, attempted: str, action: Callable[[], T]) -> T:
+        """Return the result of an action that sends requests; transient failures are retried.
 
-        attempted: the first words of the error. Raises ToolError.
+        Args:
+            attempted: The first words of the error: what failed.
+            action: May be called several times.
+
+        Raises:
+            ToolError: A permanent failure, or one after the last retry.
         """
-        try:
-            return action()
-        except RequestFailedError as exc:
-            kind = classify_failure(exc.message)
-            if not retry_delays_s or not kind.is_transient:
-                # from None: what is below may show addresses with keys in them
-                raise self._explain(attempted, exc) from None
-            wait_s = exc.wait_s or retry_delays_s[0]
-        self._say(f"registry: {kind.meaning}; trying again in {wait_s:g} s")
-        self._pause(wait_s)
-        return self.retry_request(attempted, action, retry_delays_s[1:])
+        with self.explain(attempted):
+            return call_with_retries(action, _classify, say=self._say, pause=self._pause)
 
     @contextmanager
     def explain(self, attempted: str) -> Iterator[None]:
-        """Turn a request that failed into an error that begins with `attempted`."""
+        """Turn a RequestFailedError into a ToolError that begins with `attempted`."""
         try:
             yield
         except RequestFailedError as exc:
+            # from None: the exceptions below may contain URLs with keys
             raise self._explain(attempted, exc) from None
 
     @contextmanager
-    def request(  # noqa: PLR0913  (they are what a request consists of)
+    def request(  # noqa: PLR0913 - the parts of a request
         self,
         method: str,
         url: str,
@@ -205,30 +204,42 @@ class RegistryConnection:
         body: bytes | OpenRequestBody | None = None,
         stream: bool = False,
     ) -> Iterator[Response]:
-        """Send one request and give the answer, which is a yes.
+        """Send one request, and close the answer at the end of the `with` block.
 
-        url: absolute, or "/v2/…"; scopes: what a token must allow
-        body: bytes, or what opens it; it is opened anew if a login has to be shown first
-        stream: the answer's content is read by the caller
-        Raises RequestFailedError.
+        Args:
+            method: The HTTP method.
+            url: Absolute URL, or a path such as "/v2/…".
+            scopes: Scopes that a token must have, such as "repository:path:pull".
+            headers: HTTP headers.
+            body: The content, or a function that opens it. It is opened twice if the registry asks for
+                authentication first.
+            stream: Whether the caller reads the content of the answer.
+
+        Yields:
+            The answer; its status is 2xx.
+
+        Raises:
+            RequestFailedError: There was no answer, or it is an error.
         """
         request = _Request(method, tuple(scopes), headers or {}, body, stream)
         try:
             with self._follow(request, urljoin(self.origin, url)) as answer:
-                with wrap_network_errors():  # of a streamed answer, the refusal is read only now
+                with wrap_network_errors():  # the error of a streamed answer is only read here
                     check_response(answer)
                 yield answer
         except RequestFailedError as exc:
-            if not exc.host:  # else it is the failure of the registry that this one's body is from
+            if (
+                not exc.host
+            ):  # otherwise the request failed at the registry that the body comes from
                 exc.host, exc.username = self.host, self._auth.username
-                # cut after that: the beginning of a token is not recognized
+                # shortened after the secrets are removed: the beginning of a token would not be found
                 exc.message = self._auth.hide(exc.message)[:_LONGEST]
             raise
 
     def look(
         self, url: str, scopes: Sequence[str], headers: Mapping[str, str] | None = None
     ) -> Mapping[str, str] | None:
-        """Return the headers of what is at a url, or None if nothing is there."""
+        """Send a HEAD request; return the headers of the answer, None if the URL was not found."""
         try:
             with self.request("HEAD", url, scopes, headers=headers) as answer:
                 return answer.headers
@@ -247,7 +258,7 @@ class RegistryConnection:
         """
         location = answer.headers.get("Location")
         if not location:
-            raise make_invalid_response_error("it has no Location")
+            raise make_invalid_response_error("it has no header Location")
         return self._resolve(answer, location)
 
     def locate_next_page(self, answer: Response) -> str:
@@ -269,13 +280,13 @@ class RegistryConnection:
             url = urljoin(answer.url, reference)
             theirs, ours = parse_origin(url), parse_origin(self.origin)
         except ValueError as exc:
-            raise make_invalid_response_error("an address in it is invalid") from exc
+            raise make_invalid_response_error("it contains an invalid URL") from exc
         parts, own = urlsplit(url), urlsplit(self.origin)
         if parts.netloc.lower() == own.netloc.lower():
-            # a registry behind a proxy may not know that clients use HTTPS
+            # a registry behind a proxy may redirect to http:// although clients use HTTPS
             return parts._replace(scheme=own.scheme).geturl()
         if ours.scheme == "https" != theirs.scheme:
-            raise RequestFailedError("it leads from https to plain http")
+            raise RequestFailedError("it redirects from https to plain http")
         return url
 
     def _is_ours(self, url: str) -> bool:
@@ -285,7 +296,7 @@ class RegistryConnection:
             return False
 
     def _check_registry(self) -> None:
-        """Raise RequestFailedError if the host does not speak a registry's language at all."""
+        """Check that the host is a registry; raise RequestFailedError if it is not."""
         try:
             with self.request("GET", "/v2/"):
                 pass
@@ -302,10 +313,10 @@ class RegistryConnection:
                     yield answer
                     return
                 url = self.locate(answer)
-        raise make_invalid_response_error("it leads in a circle")
+        raise make_invalid_response_error("it redirects too often")
 
     def _authorize(self, request: _Request, url: str) -> Response:
-        """Send a request, with our login if it goes to our registry and that asks for it."""
+        """Send a request, with credentials if it goes to our registry and that asks for them."""
         is_ours = self._is_ours(url)
         tried = self._auth.make_headers(request.scopes) if is_ours else {}
         answer = self._send(request, url, tried)
@@ -337,7 +348,7 @@ class RegistryConnection:
                 data=data,
                 stream=True,
                 timeout=(_CONNECT_S, read_s),
-                allow_redirects=False,  # requests would take our login along to another port
+                allow_redirects=False,  # requests would send the login to another port too
             )
             if not request.stream or answer.status_code not in _OK:
                 _read_content(answer)
@@ -366,15 +377,24 @@ class RegistryConnection:
                 exc.message,
                 f"the login was not sent to the token server that the registry names: {server} {why}",
             ],
-            tip="the token server has to be reached by https://"
+            tip="the token server must use https://"
             if is_plain
             else "if the token server belongs to the registry, set registry.token_server to its host",
         )
 
 
+def _classify(error: Exception) -> TransientFailure | None:
+    if not isinstance(error, RequestFailedError):
+        return None
+    return find_transient_failure("registry", error.message, error.wait_s)
+
+
 @contextmanager
 def wrap_network_errors() -> Iterator[None]:
-    """Turn what requests and urllib3 raise into RequestFailedError; ValueError: no address."""
+    """Turn exceptions of requests and urllib3 into RequestFailedError.
+
+    ValueError is one of them: an invalid URL.
+    """
     from requests.exceptions import RequestException
     from urllib3.exceptions import HTTPError
 
@@ -385,13 +405,13 @@ def wrap_network_errors() -> Iterator[None]:
 
 
 def _read_content(answer: Response) -> None:
-    """Read the content of an answer up to a limit, so that requests has it without decoding it itself."""
+    """Read the content of an answer up to a limit, and replace the stream that requests would read."""
     try:
         content, is_cut = read_body(answer.raw)
     except UnreadableResponseError as exc:
         raise make_invalid_response_error(str(exc)) from exc
     if is_cut:
-        raise make_invalid_response_error(f"it has more than {MAX_RESPONSE_BYTES // 1_000_000} MB")
+        raise make_invalid_response_error(f"it is larger than {MAX_RESPONSE_BYTES // 1_000_000} MB")
     answer.raw = io.BytesIO(content)
 
 

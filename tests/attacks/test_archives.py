@@ -423,7 +423,9 @@ def test_a_hostile_wheel_reads_and_writes_nothing_of_this_machine(tmp_path, name
     (root / "wf.py").write_text("")
     (root / "requirements.txt").write_text("./wheels/tiny-1.0-py3-none-any.whl\n")
     copy, log = root / ".fftasks/context", root / ".fftasks/logs/image.txt"
-    recipe = ImageRecipe(context.copy_context(root, copy), copy, "base", "linux/amd64", ("wf.py",))
+    recipe = ImageRecipe(
+        context.copy_context(root, copy), copy, "base", "linux/amd64", ("wf.py",), runtime=""
+    )
     blobs = LayerCache(root / ".fftasks/layers")
     target = wheels.WheelTarget("base", "linux/amd64", "3.11")
     before = set(tmp_path.rglob("*escaped*"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fftasks.errors import SettingsError
-from fftasks.image import recipe as base
-from fftasks.image.recipe import BaseImage
+from fftasks.image import base
+from fftasks.image.base import BaseImage
 
 IMAGE = "sha256:" + "ab" * 32
 REFERENCE = "python@sha256:" + "cd" * 32

@@ -16,10 +16,11 @@ import requests
 from fftasks.errors import SettingsError, ToolError
 from fftasks.image import context
 from fftasks.image import recipe as image
+from fftasks.image.base import BaseImage
 from fftasks.image.docker_builder import DockerBuilder
 from fftasks.image.oci_builder import OciBuilder
 from fftasks.image.push import push_image
-from fftasks.image.recipe import BaseImage, ImageNotFoundError, ImageRecipe
+from fftasks.image.recipe import ImageNotFoundError, ImageRecipe
 from fftasks.registry.oci_registry import Registry
 from fftasks.registry.registry_auth import RegistryLogin
 from tests.image.test_docker_builder import SECRET, require_wheel, serve_index, write_wheel
@@ -69,7 +70,9 @@ class Project:
         copy = self.folder / ".fftasks/context"
         record = context.copy_context(self.folder, copy)
         named = {"name": f"{self.repository}:local", **fields}
-        return ImageRecipe(record, copy, self.base, "linux/amd64", ("sums.py",), **named)
+        return ImageRecipe(
+            record, copy, self.base, "linux/amd64", ("sums.py",), runtime="", **named
+        )
 
     def build(self, **fields) -> dict:
         resolved = self.builder.resolve(
@@ -276,7 +279,7 @@ def test_a_requirement_without_a_wheel_is_one_clear_error(oci, tmp_path):
     ("name", "platform", "said"),
     [
         ("bases/python:1", "linux/arm64", "is not made for image.platform linux/arm64"),
-        ("bases/python:nope", "linux/amd64", "does not have it"),
+        ("bases/python:nope", "linux/amd64", "not found in the registry"),
         ("bases/Upper:1", "linux/amd64", "no image's name"),
     ],
 )

@@ -20,7 +20,9 @@ BASE = ParentImage(
     "arm64",
     ("sha256:base",),
 )
-RECIPE = ImageRecipe({}, None, "python:3.11-slim", "linux/arm64", workflows=("a.py", "b.py"))
+RECIPE = ImageRecipe(
+    {}, None, "python:3.11-slim", "linux/arm64", workflows=("a.py", "b.py"), runtime=""
+)
 CODE = Blob("sha256:code", "sha256:packed", 1)
 
 

@@ -25,9 +25,10 @@ from fftasks.image import context
 from fftasks.image import docker_layers as assembly
 from fftasks.image import docker_layers as installation
 from fftasks.image import recipe as image
+from fftasks.image.base import BaseImage
 from fftasks.image.build_log import BuildLog
 from fftasks.image.docker_builder import DockerBuilder
-from fftasks.image.recipe import CONTAINER_COMMAND, BaseImage, ImageRecipe
+from fftasks.image.recipe import CONTAINER_COMMAND, ImageRecipe
 from fftasks.registry.registry_auth import RegistryLogin
 from tests.services.serving import serve
 
@@ -51,7 +52,12 @@ def log(folder) -> Path:
 def make_recipe(folder, engine, base_image):
     def make(**fields) -> ImageRecipe:
         copy = folder / ".fftasks/context"
-        settings = {"base": base_image, "platform": "linux/amd64", "workflows": ("sums.py",)}
+        settings = {
+            "base": base_image,
+            "platform": "linux/amd64",
+            "workflows": ("sums.py",),
+            "runtime": "",
+        }
         return ImageRecipe(context.copy_context(folder, copy), copy, **{**settings, **fields})
 
     return make
@@ -245,7 +251,12 @@ def test_another_folder_and_another_day_give_the_same_image(
     try:
         copy = other / ".fftasks/context"
         recipe = ImageRecipe(
-            context.copy_context(other, copy), copy, base_image, "linux/amd64", ("sums.py",)
+            context.copy_context(other, copy),
+            copy,
+            base_image,
+            "linux/amd64",
+            ("sums.py",),
+            runtime="",
         )
         second = image.build_image(recipe, build=DockerBuilder().build, log=log)["output"]
     finally:
@@ -583,7 +594,7 @@ def publish(engine, made, name, registry) -> None:
 def test_base_that_was_resolved_and_is_gone(make_recipe, log):
     recipe = make_recipe(resolved=BaseImage("sha256:" + "0" * 64))
 
-    with pytest.raises(ToolError, match="what it was is gone") as caught:
+    with pytest.raises(ToolError, match="was not found any more") as caught:
         image.build_image(recipe, build=DockerBuilder().build, log=log)
 
     assert "--update-base" in caught.value.tip

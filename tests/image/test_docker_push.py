@@ -251,7 +251,7 @@ def test_server_that_speaks_plain_http(made, registry, sender, engine):
 def test_image_that_is_gone_has_an_error_of_its_own(registry, login, sender):
     gone = {"output": "sha256:" + "0" * 64}
 
-    with pytest.raises(ImageNotFoundError, match="not in the engine any more"):
+    with pytest.raises(ImageNotFoundError, match="not found in the engine"):
         sender.push(gone, f"{registry.server}/gone", login)
 
 
@@ -265,7 +265,7 @@ def test_registry_without_space(made, proxy, through, sender):
 def test_denied(made, proxy, through, sender):
     proxy.faults.append((b"PUT /v2/denied/manifests", denied()))
 
-    with pytest.raises(ToolError, match="does not allow it"):
+    with pytest.raises(ToolError, match="permission denied by the registry"):
         sender.push(made, f"{through.host}/denied", through)
 
 
@@ -300,18 +300,18 @@ def test_failure_that_passes_is_tried_again_with_a_word(
     record = sender.push(made, f"{through.host}/again", through)
 
     assert registry.get_digest("again", "latest") == record["output"]
-    assert sender.said == ["push: the registry broke off; trying again in 1 s"]
+    assert sender.said == ["push: the registry did not complete the request; trying again in 1 s"]
 
 
 def test_failure_that_stays_is_an_error_after_a_few_times(made, proxy, through, sender):
     proxy.faults += [(b"PUT /v2/stays/manifests", http("503 Service Unavailable"))] * 10
 
-    with pytest.raises(ToolError, match="the registry broke off") as caught:
+    with pytest.raises(ToolError, match="the registry did not complete the request") as caught:
         sender.push(made, f"{through.host}/stays", through)
 
     assert "503" in str(caught.value)
-    assert len(sender.said) == 2
-    assert len(proxy.faults) == 7
+    assert len(sender.said) == 3
+    assert len(proxy.faults) == 6
 
 
 def test_break_in_the_middle_of_a_blob(made, proxy, through, sender, registry):
@@ -325,11 +325,11 @@ def test_break_in_the_middle_of_a_blob(made, proxy, through, sender, registry):
 def test_registry_that_is_down(made, registry, login, sender):
     registry.stop()
 
-    with pytest.raises(ToolError, match="nothing answers there") as caught:
+    with pytest.raises(ToolError, match="connection refused") as caught:
         sender.push(made, f"{registry.server}/down", login)
 
     assert "connection refused" in str(caught.value)
-    assert len(sender.said) == 2
+    assert len(sender.said) == 3
 
 
 def test_registry_that_comes_back(made, registry, login, sender):
@@ -339,4 +339,4 @@ def test_registry_that_comes_back(made, registry, login, sender):
     record = sender.push(made, f"{registry.server}/back", login)
 
     assert registry.get_digest("back", "latest") == record["output"]
-    assert sender.said == ["push: nothing answers there; trying again in 1 s"]
+    assert sender.said == ["push: connection refused; trying again in 1 s"]

@@ -68,7 +68,7 @@ def test_what_is_not_used_any_more_is_removed(blobs):
     kept = blobs.put(b"manifest")
     (blobs.folder / ".unfinished").write_bytes(b"")
 
-    blobs.keep([new.digest, kept])
+    blobs.remove_others([new.digest, kept])
 
     assert blobs.find("sha256:1") is None
     assert blobs.find("sha256:2") == new

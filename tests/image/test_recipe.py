@@ -13,7 +13,8 @@ import pytest
 from fftasks.errors import SettingsError
 from fftasks.image import context
 from fftasks.image import recipe as image
-from fftasks.image.recipe import BaseImage, BuiltImage, ImageRecipe
+from fftasks.image.base import BaseImage
+from fftasks.image.recipe import BuiltImage, ImageRecipe
 
 IMAGE, BASE = "sha256:" + "ab" * 32, "sha256:" + "cd" * 32
 
@@ -40,6 +41,7 @@ def make_recipe(folder: Path) -> ImageRecipe:
         "python:3.11-slim",
         "linux/amd64",
         workflows=("sums.py",),
+        runtime="sha256:" + "ef" * 32,
     )
 
 
@@ -85,6 +87,7 @@ def test_inputs_have_names(recipe):
         ({"build_env": {"PIP_INDEX_URL": "https://x/simple"}}, "build_env"),
         ({"build_env": {"TOKEN": "x"}}, "build_env"),
         ({"requirements": ""}, "requirements"),
+        ({"runtime": IMAGE}, "runtime"),
         ({"fingerprints": {"sums": {"one": IMAGE}}}, "fingerprints"),
     ],
 )
@@ -227,51 +230,13 @@ def test_workflow_that_cannot_be_found_in_the_image_is_refused(recipe, name):
         image.collect_layer_contents(replace(recipe, workflows=(name,)))
 
 
-def test_runtime_is_enough_to_be_imported_elsewhere(tmp_path):
-    for entry in image.list_runtime():
-        path = tmp_path / entry.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(entry.content)
-    program = (
-        "import fftasks, fftasks.runner, cloudpickle; print(fftasks.__file__, cloudpickle.__file__)"
-    )
-
-    # without site-packages, as in an image that has nothing else
-    answer = subprocess.run(
-        [sys.executable, "-S", "-c", program],
-        env={"PYTHONPATH": str(tmp_path)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    assert answer.stdout.split() == [
-        str(tmp_path / "fftasks/__init__.py"),
-        str(tmp_path / "cloudpickle/__init__.py"),
-    ]
-
-
-def test_runtime_has_modules_only():
-    paths = [entry.path for entry in image.list_runtime()]
-
-    assert all(path.endswith(".py") for path in paths)
-    assert not [path for path in paths if "/template/" in path or "/tests/" in path]
-    assert paths == sorted(paths)
-
-
-def test_package_that_is_not_installed_is_a_bug():
-    with pytest.raises(ModuleNotFoundError, match="nowhere"):
-        image._find_package("nowhere")
-
-
 def test_finding_inputs_imports_no_docker(folder):
     program = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
-        "from fftasks.stages import context, image, push\n"
-        "f = Path(sys.argv[2]); record = context.make(f, f / '.fftasks/context')\n"
-        "recipe = image.Recipe(record, f / '.fftasks/context', 'python', '', ('sums.py',))\n"
-        "image.find_inputs(recipe)\n"
+        "from fftasks.image import context, recipe\n"
+        "f = Path(sys.argv[2]); record = context.copy_context(f, f / '.fftasks/context')\n"
+        "made = recipe.ImageRecipe(record, f, 'python', '', ('sums.py',), runtime='')\n"
+        "recipe.list_image_inputs(made)\n"
         "print({'docker', 'requests', 'cloudpickle', 'kfp'} & set(sys.modules))"
     )
     root = Path(__file__).parents[2]

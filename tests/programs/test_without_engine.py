@@ -156,8 +156,10 @@ def test_after_a_fault_the_next_push_sends_only_what_is_missing(built, registry,
     uploads = "PUT .*/uploads/"
     refusals = {
         "registry.username": refuse(401, "UNAUTHORIZED", "authentication required"),
-        "does not allow it": refuse(403, "DENIED", "requested access to the resource is denied"),
-        "no such repository": refuse(404, "NAME_UNKNOWN", "repository name not known to registry"),
+        "permission denied by the registry": refuse(
+            403, "DENIED", "requested access to the resource is denied"
+        ),
+        "repository was not found": refuse(404, "NAME_UNKNOWN", "repository name not known to registry"),
     }
     for number, (said, fault) in enumerate(refusals.items()):
         into = {"FFTASKS_REGISTRY__REPOSITORY": f"tests/refused-{number}"}
@@ -186,8 +188,8 @@ def test_what_passes_is_waited_for_with_a_word_and_leaves_nothing_to_do(built, r
     output = built.doit("push")
 
     assert proxy.faults == []
-    assert output.count("is asked too often; trying again in 1 s") == 1
-    assert output.count("broke off; trying again in 1 s") == 3
+    assert output.count("rate limit is reached; trying again in 1 s") == 1
+    assert output.count("did not complete the request; trying again in 1 s") == 3
     check_pushed(built, registry)
     proxy.seen.clear()
     assert "-- push  up to date" in built.doit("push")
