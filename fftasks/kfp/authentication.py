@@ -1,17 +1,18 @@
-"""Who we are to Kubeflow Pipelines, where kfp.auth names somebody who says so.
+"""Access to Kubeflow Pipelines: check the address in the settings, and get credentials for it.
 
-    service-account   the token that Kubernetes puts into a pod for KFP, from a file that it renews
-    in-cluster        the same if it is there; and the address of the service in the pod's own cluster
-    kubeconfig        whatever kubectl uses: token, certificate, program; through the cluster's API server
-    iap               Google's identity-aware proxy, as a service account or as a user
-    google            Google's account of this machine, for hosts of Google only
+A token in the settings takes precedence over kfp.auth, which selects one of these authentication methods:
 
-As kfp.Client does it, and by its code where it has some, but for what it writes into ~/.config. An answer
-is kept for some minutes in this process: a run that is followed asks every few seconds.
+    service-account   the token that Kubernetes mounts into a pod for KFP, from a file that it renews
+    in-cluster        the same if the file exists; the host is KFP's service in the pod's own cluster
+    kubeconfig        the token, certificate or credential plugin that kubectl uses, through the cluster's API
+                      server
+    iap               Google's Identity-Aware Proxy, as a service account or as a user
+    google            the Google account of this machine, for hosts of Google only
 
-How to reach Kubeflow Pipelines: the settings, checked, with what stands in the files that they name.
-
-Does not import kfp. A secret is in no message and in no repr.
+kfp.Client works in the same way, and its code is used where it exists, except for the code that writes to
+~/.config. Credentials are cached for five minutes in this process, because a command that follows a run sends
+a request every few seconds. `kfp` is imported only for iap and google. Secrets never appear in a message or a
+repr.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ from fftasks.http.origin import GOOGLE_DOMAINS, is_google, is_loopback, parse_or
 if TYPE_CHECKING:
     from fftasks.config.tree import KFPSettings
 
-_KEPT_S = 300.0
-# as kfp.client has them; to import it takes half a second
+_CACHE_S = 300.0  # how long credentials are cached
+# copies of constants in kfp.client, because importing it takes half a second
 TOKEN_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105 - the name of a variable
 TOKEN_PATH = "/var/run/secrets/kubeflow/pipelines/token"  # noqa: S105 - a path
 SERVICE = "http://ml-pipeline.{}.svc.cluster.local:8888"
@@ -46,7 +47,15 @@ _PROXY = "{}/api/v1/namespaces/{}/services/ml-pipeline:http/proxy"
 
 @dataclass(frozen=True)
 class KFPCredentials:
-    """What somebody says: a token or a certificate; and the host, "" for that of the settings."""
+    """Credentials from one of the methods of kfp.auth.
+
+    Attributes:
+        token: Bearer token; "" for none.
+        host: URL of Kubeflow Pipelines; "" for kfp.host.
+        ca_cert: File with certificates to trust; "" for the system's certificates.
+        verify_ssl: Whether the certificate of the host is verified.
+        certificate: Files with the client certificate and its key; None for none.
+    """
 
     token: str = field(default="", repr=False)
     host: str = ""
@@ -55,10 +64,11 @@ class KFPCredentials:
     certificate: tuple[str, str] | None = field(default=None, repr=False)
 
 
-_kept: dict[KFPSettings | tuple[object, ...], tuple[float, KFPCredentials]] = {}
+_cache: dict[tuple[object, ...], tuple[float, KFPCredentials]] = {}
 
 
-# Raises SettingsError unless a credential, described in words, may be sent to a host; "" is kfp.host.
+# Takes the URL of a host ("" for kfp.host) and the description of a credential, and raises SettingsError
+# unless the credential may be sent to the host.
 Check = Callable[[str, str], None]
 
 
@@ -84,43 +94,58 @@ def read_credentials(settings: KFPSettings, check: Check) -> KFPCredentials:
         check(host, credential)
         return KFPCredentials(read_token(path, "kfp.auth: in-cluster"), host)
     if settings.auth == "kubeconfig":
-        found = _keep(settings, functools.partial(_ask_kubectl, check=check))
+        found = _get_cached(settings, functools.partial(_read_kubeconfig, check=check))
         if found.token:
             check(found.host, credential)
         return found
     check("", GOOGLE_TOKEN if settings.auth == "google" else credential)
-    return _keep(settings, {"iap": _ask_proxy, "google": _ask_google}[settings.auth])
+    request = {"iap": _request_iap_token, "google": _request_google_token}[settings.auth]
+    return _get_cached(settings, request)
 
 
 def read_token(path: str, key: str) -> str:
-    """Return what a file holds; raise SettingsError with the setting's name, key."""
+    """Return the text in a token file, without white space around it.
+
+    Args:
+        path: Path of the file; "~" is the home folder.
+        key: Setting to name in the error.
+
+    Raises:
+        SettingsError: The file cannot be read.
+    """
     try:
         return Path(path).expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        tip = "the token is read from this file: is its path right, seen from the project's folder?"
+        reason = getattr(error, "strerror", None) or "not a text file"
+        tip = (
+            "the token is read from this file; is the path correct, relative to the project folder?"
+        )
         raise SettingsError(f"{key}: cannot read {path}", found=[reason], tip=tip) from error
 
 
-def _keep(settings: KFPSettings, ask: Callable[[KFPSettings], KFPCredentials]) -> KFPCredentials:
+def _get_cached(
+    settings: KFPSettings, request: Callable[[KFPSettings], KFPCredentials]
+) -> KFPCredentials:
+    """Return the credentials for some settings; request them if they are not cached or too old."""
     key = (
         *(settings.auth, settings.kube_context, settings.kube_namespace, settings.iap_client_id),
         *(settings.iap_user_client_id, settings.iap_refresh_token, os.environ.get("KUBECONFIG")),
         os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"),
     )
     now = time.monotonic()
-    if key not in _kept or now - _kept[key][0] > _KEPT_S:
+    if key not in _cache or now - _cache[key][0] > _CACHE_S:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # kfp warns of itself on import
-            _kept[key] = (now, ask(settings))
-    return _kept[key][1]
+            warnings.simplefilter("ignore")  # importing kfp causes warnings
+            _cache[key] = (now, request(settings))
+    return _cache[key][1]
 
 
 def _find_token_file(settings: KFPSettings) -> str:
     return settings.token_file or os.environ.get(TOKEN_VARIABLE) or TOKEN_PATH
 
 
-def _ask_kubectl(settings: KFPSettings, check: Check) -> KFPCredentials:
+def _read_kubeconfig(settings: KFPSettings, check: Check) -> KFPCredentials:
+    """Return the credentials and the cluster's API server from kubectl's configuration."""
     from kubernetes import client, config
     from kubernetes.config import kube_config
 
@@ -132,15 +157,15 @@ def _ask_kubectl(settings: KFPSettings, check: Check) -> KFPCredentials:
         current = loader.current_context["context"]
         user = merged["users"].get_with_name(current.get("user"), safe=True)
         if user and user.value.get("user"):
-            # before the configuration is loaded, which may run a program that requests a token
+            # check first, because loading the configuration may run a program that requests a token
             cluster = merged["clusters"].get_with_name(current["cluster"])["cluster"]
             check(cluster["server"], "the token of kfp.auth: kubeconfig")
         loader.load_and_set(found)
     except (config.ConfigException, OSError, ValueError) as error:
         raise SettingsError(
-            "kfp.auth: kubeconfig: kubectl's file cannot be used",
+            "kfp.auth: kubeconfig: kubectl's configuration cannot be used",
             found=[str(error).splitlines()[0]],
-            tip="does `kubectl get pods` work? kfp.kube_context and KUBECONFIG say which is taken",
+            tip="does `kubectl get pods` work? kfp.kube_context and KUBECONFIG select the configuration",
         ) from error
     token = str(found.api_key.get("authorization", "")).removeprefix("Bearer ")
     return KFPCredentials(
@@ -152,7 +177,8 @@ def _ask_kubectl(settings: KFPSettings, check: Check) -> KFPCredentials:
     )
 
 
-def _ask_proxy(settings: KFPSettings) -> KFPCredentials:
+def _request_iap_token(settings: KFPSettings) -> KFPCredentials:
+    """Request a token for Google's Identity-Aware Proxy."""
     if not settings.iap_client_id:
         raise SettingsError("kfp.auth: iap: kfp.iap_client_id is not set")
     from kfp.client import auth
@@ -161,37 +187,38 @@ def _ask_proxy(settings: KFPSettings) -> KFPCredentials:
     if settings.iap_refresh_token:
         user = (settings.iap_user_client_id, settings.iap_user_client_secret)
 
-        def ask() -> Any:
+        def request() -> Any:
             return auth.id_token_from_refresh_token(*user, settings.iap_refresh_token, client_id)
 
     else:
 
-        def ask() -> Any:
+        def request() -> Any:
             return auth.get_auth_token_from_sa(client_id)
 
     tip = (
-        "GOOGLE_APPLICATION_CREDENTIALS names the file of a service account; a user sets "
+        "for a service account, set GOOGLE_APPLICATION_CREDENTIALS to its file; for a user, set "
         "kfp.iap_user_client_id, kfp.iap_user_client_secret and kfp.iap_refresh_token"
     )
-    return KFPCredentials(_ask(ask, "kfp.auth: iap: Google gives no token", tip))
+    return KFPCredentials(_request_token(request, "kfp.auth: iap: no token from Google", tip))
 
 
-def _ask_google(settings: KFPSettings) -> KFPCredentials:  # noqa: ARG001 - one of three
+def _request_google_token(settings: KFPSettings) -> KFPCredentials:  # noqa: ARG001 - as for iap
+    """Request a token for the Google account of this machine."""
     from kfp.client import auth
 
     tip = "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
-    return KFPCredentials(
-        _ask(auth.get_gcp_access_token, "kfp.auth: google: Google gives no token", tip)
-    )
+    attempted = "kfp.auth: google: no token from Google"
+    return KFPCredentials(_request_token(auth.get_gcp_access_token, attempted, tip))
 
 
-def _ask(ask: Callable[[], Any], attempted: str, tip: str) -> str:
+def _request_token(request: Callable[[], Any], attempted: str, tip: str) -> str:
+    """Return the token that a function of kfp returns; raise SettingsError if there is none."""
     try:
-        token = ask()
-    except Exception as error:  # of google.auth, requests and kfp; none says what to do
+        token = request()
+    except Exception as error:  # from google.auth, requests and kfp; none contains a hint
         problem = f"{type(error).__name__}: {error}".splitlines()[0]
         raise SettingsError(attempted, found=[problem[:300]], tip=tip) from error
-    if not token or token == "None":  # noqa: S105 - kfp makes a text of what is missing
+    if not token or token == "None":  # noqa: S105 - kfp converts a missing token to a string
         raise SettingsError(attempted, tip=tip)
     return str(token)
 
@@ -206,9 +233,9 @@ class Access:
         ca_cert: File with certificates to trust; "" for the system's certificates.
         verify_ssl: Whether the certificate of the host is verified.
         timeout_s: Request timeout in seconds.
-        token: Bearer token, "" for none.
-        cookies: Value of the header Cookie, "" for none.
-        certificate: Files with the client certificate and its key.
+        token: Bearer token; "" for none.
+        cookies: Value of the header Cookie; "" for none.
+        certificate: Files with the client certificate and its key; None for none.
     """
 
     host: str
@@ -306,11 +333,13 @@ def _check_transport(settings: KFPSettings, host: str, credential: str) -> None:
 
 
 def _check_secrets(access: Access) -> None:
+    """Raise SettingsError if the token or the cookies are not valid in an HTTP header."""
     for name, secret in (("token", access.token), ("cookies", access.cookies)):
-        # else http.client says what it does not like, with the secret in the message
+        # http.client would raise an error with the secret in its message
         if not re.fullmatch(r"[\x20-\x7e]*", secret):
             raise SettingsError(
-                f"kfp.{name}: it has line breaks or letters that no header can carry"
+                f"kfp.{name}: invalid value: line breaks and non-ASCII characters are not allowed"
+                " in an HTTP header"
             )
 
 
@@ -325,7 +354,11 @@ def make_headers(access: Access) -> dict[str, str]:
 
 
 def make_tls_context(access: Access) -> ssl.SSLContext:
-    """Return whom to trust; raises OSError (SSLError is one) for a file that is no certificate."""
+    """Return the TLS configuration of an access.
+
+    Raises:
+        OSError: A file is not a valid certificate or cannot be read (ssl.SSLError is an OSError).
+    """
     context = ssl.create_default_context(cafile=access.ca_cert or None)
     if not access.verify_ssl:
         context.check_hostname = False
@@ -336,8 +369,16 @@ def make_tls_context(access: Access) -> ssl.SSLContext:
 
 
 def _check_host(host: str, key: str = "kfp.host") -> str:
-    """Return an address in normalised form; raise SettingsError if it is invalid."""
-    address = host.partition("#")[0].rstrip("/")  # the page's own address goes on with #/...
+    """Return a URL in normalised form.
+
+    Args:
+        host: URL, possibly copied from the address bar of the web UI.
+        key: Setting to name in the error.
+
+    Raises:
+        SettingsError: The URL is invalid.
+    """
+    address = host.partition("#")[0].rstrip("/")  # URLs of pages of the web UI contain #/...
     try:
         return parse_url(address).url
     except ValueError as error:
@@ -355,5 +396,5 @@ def _check_ca_cert(path: str) -> str:
         return ""
     file = Path(path).expanduser()
     if not file.is_file():
-        raise SettingsError(f"kfp.ca_cert: there is no file {path}")
+        raise SettingsError(f"kfp.ca_cert: file {path} not found")
     return str(file)

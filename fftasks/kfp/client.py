@@ -1,10 +1,7 @@
-"""Port kfp: start a run on Kubeflow Pipelines, and ask how one is.
+"""Client for Kubeflow Pipelines: start, read, list and cancel runs, and read their pods and logs.
 
-Nothing is taken from this machine but what the settings name. No request that starts something is sent twice.
-
-Port kfp: runs that were started: read, listed, canceled, and their pods with their logs.
-
-Part.
+Nothing is read from this machine except what the settings name. A request that starts a run is never sent
+twice.
 """
 
 from __future__ import annotations
@@ -30,6 +27,7 @@ from fftasks.http.response import (
 from fftasks.kfp.authentication import make_headers, make_tls_context, read_access
 from fftasks.kfp.connection import (
     API,
+    GRPC_NOT_FOUND,
     Json,
     KFPConnection,
     KFPRequest,
@@ -43,18 +41,94 @@ if TYPE_CHECKING:
     from fftasks.kfp.object_store import ArtifactURI
 
 _STATE_TIMEOUT_S = 5.0
-_RECENT = 50
-_NAMESPACES = "/api/v1/namespaces/"  # of the cluster's API server
-_NOT_FOUND = 5  # gRPC's code in KFP's answers, as opposed to the 404 of some other server
+_RECENT_RUNS = 50  # runs among which a run is searched whose answer was lost
+_NAMESPACES = "/api/v1/namespaces/"  # path on the API server of Kubernetes
+_VERSION_PATH = "/apis/v1beta1/healthz"  # contains the version, which v2beta1 does not
+_MAX_MISSING_PODS = 2
+_PAGE = re.compile(r"\s*<(!doctype )?html", re.IGNORECASE)
+_MAX_LOG_BYTES = 32_000_000
+_CUT = "\n[the log is longer than {} MB: `kubectl logs {}` shows the rest while the pod exists]"
+# fields that are read from objects of Kubernetes; see filter_by_type
+_CONTAINER = {
+    "name": str,
+    "state": {...: {"reason": str, "message": str, "startedAt": str, "finishedAt": str}},
+}
+_CONDITION = {
+    "type": str,
+    "status": str,
+    "reason": str,
+    "message": str,
+    "lastTransitionTime": str,
+}
+_POD = {
+    "status": {
+        "reason": str,
+        "message": str,
+        "conditions": [_CONDITION],
+        "containerStatuses": [_CONTAINER],
+        "initContainerStatuses": [_CONTAINER],
+    },
+}
+_EVENTS = [{"type": str, "reason": str, "message": str, "lastTimestamp": str, "eventTime": str}]
+_REFERENCE = {"pipeline_id": str, "pipeline_version_id": str}
+_NEWEST_FIRST = {"sort_by": "created_at desc"}
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """A run to be started.
+
+    Attributes:
+        document: Pipeline document (IR YAML as data).
+        name: Display name of the run.
+        description: Description of the run.
+        parameters: Values of all run parameters by name.
+        platform: Second document, with the settings for Kubernetes; {} if there is none.
+    """
+
+    document: dict[str, Any]
+    name: str
+    description: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    platform: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def pipeline_spec(self) -> dict[str, Any]:
+        """The field `pipeline_spec` of KFP's interface: the document, or both documents by their names."""
+        if not self.platform:
+            return self.document
+        return {"pipeline_spec": self.document, "platform_spec": self.platform}
+
+
+@dataclass(frozen=True)
+class SubmittedRun:
+    """A run that was started.
+
+    Attributes:
+        run_id: Id of the run in KFP.
+        url: URL of the run in the web UI.
+    """
+
+    run_id: str
+    url: str
 
 
 def start_run(settings: KFPSettings, request: RunRequest) -> SubmittedRun:
-    """Start a run in the experiment of the settings, which is made if there is none; see stages/submit.py.
+    """Start a run in the experiment in the settings, and create the experiment if it does not exist.
 
-    If the answer to the one request that starts it is lost, the run is looked for under a word that stands
-    in its description, and found again or reported as unclear; it is never started a second time.
+    The description of the run contains a random word. If the answer to the request is lost, the run is
+    found by this word. It is never started a second time.
 
-    Raises SettingsError and ToolError, with the setting to look at.
+    Args:
+        settings: Section `kfp` of the settings.
+        request: The run.
+
+    Returns:
+        The id and the URL of the run.
+
+    Raises:
+        SettingsError: A setting is missing or invalid.
+        ToolError: The run was not started, or it is unknown whether it was; the message says which.
     """
     with connect(settings) as kfp:
         check_host(kfp, settings)
@@ -81,19 +155,25 @@ def start_run(settings: KFPSettings, request: RunRequest) -> SubmittedRun:
 
 
 def get_run_url(settings: KFPSettings, run_id: str) -> str:
-    """Return the address of a run's page; asks nobody. Raises SettingsError if kfp.host is none."""
+    """Return the URL of a run in the web UI without sending a request.
+
+    Raises:
+        SettingsError: kfp.host is invalid.
+    """
     return f"{read_access(settings).page}/#/runs/details/{run_id}"
 
 
 def make_url(kfp: KFPConnection, run_id: str) -> str:
-    """Return the address of a run's page."""
+    """Return the URL of a run in the web UI."""
     return f"{kfp.access.page}/#/runs/details/{run_id}"
 
 
 def make_runtime_config(settings: KFPSettings, parameters: Mapping[str, Any]) -> Json:
-    """Return what a run or a schedule says about how it runs.
+    """Return the field `runtime_config` of a run or a recurring run.
 
-    parameters: the values of all run parameters
+    Args:
+        settings: kfp.pipeline_root is part of the result if it is set.
+        parameters: Values of all run parameters by name.
     """
     return {
         **({"pipeline_root": settings.pipeline_root} if settings.pipeline_root else {}),
@@ -102,41 +182,48 @@ def make_runtime_config(settings: KFPSettings, parameters: Mapping[str, Any]) ->
 
 
 def read_run_state(settings: KFPSettings, run_id: str) -> str | None:
-    """Return a run's state in KFP's words, "DELETED" if there is no such run, None if that is unknown.
+    """Return the state of a run quickly, without an error if it cannot be read.
 
-    A canceled run is FAILED for Kubeflow Pipelines, with CANCELING in its history; here it is CANCELED.
+    A canceled run is FAILED in KFP, with CANCELING in its history; this function returns CANCELED. It uses
+    urllib because importing urllib3 would slow down a run in which nothing is to do, and waits at most five
+    seconds.
 
-    Does not import kfp, waits a few seconds at most, and raises nothing: an unknown state is no news.
+    Args:
+        settings: Section `kfp` of the settings.
+        run_id: Id of the run.
+
+    Returns:
+        The state in KFP's terms; "DELETED" if the run does not exist; None if the state is unknown.
     """
     import http.client
     import urllib.error
     import urllib.request
 
-    class KeepRedirect(urllib.request.HTTPRedirectHandler):
+    class NoRedirect(urllib.request.HTTPRedirectHandler):
         def redirect_request(self, *_: Any, **__: Any) -> None:
-            """Follow nothing: it leads to a login page, and the token is not for others."""
+            """Follow no redirect: it leads to a login page, or sends the token to another server."""
 
-    watch = ResponseTimer()
+    timer = ResponseTimer()
 
     class Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
         def http_open(self, request: Any) -> Any:
-            return self.do_open(make_timed_connection(http.client.HTTPConnection, watch), request)
+            return self.do_open(make_timed_connection(http.client.HTTPConnection, timer), request)
 
         def https_open(self, request: Any) -> Any:
             connection, context = http.client.HTTPSConnection, make_tls_context(access)
-            return self.do_open(make_timed_connection(connection, watch), request, context=context)
+            return self.do_open(make_timed_connection(connection, timer), request, context=context)
 
     try:
         access = read_access(settings)
         opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}),
             Handler(),
-            KeepRedirect(),
+            NoRedirect(),
         )
         url = f"{access.host}/apis/v2beta1/runs/{quote(run_id, safe='')}"
         request = urllib.request.Request(url, headers=make_headers(access))  # noqa: S310 - http(s) only
         timeout_s = min(access.timeout_s, _STATE_TIMEOUT_S)
-        with watch.limit(timeout_s), opener.open(request, timeout=timeout_s) as answer:
+        with timer.limit(timeout_s), opener.open(request, timeout=timeout_s) as answer:
             run = parse_json(answer.read(MAX_RESPONSE_BYTES))
             state = run.get("state")
             history = [
@@ -146,7 +233,7 @@ def read_run_state(settings: KFPSettings, run_id: str) -> str | None:
                 state = "CANCELED"
     except urllib.error.HTTPError as error:
         with error:
-            return "DELETED" if _is_not_found(error) else None
+            return "DELETED" if _is_missing_run(error) else None
     except (SettingsError, OSError, ValueError, AttributeError, http.client.HTTPException):
         return None
     except ResponseTimeoutError:
@@ -155,7 +242,16 @@ def read_run_state(settings: KFPSettings, run_id: str) -> str | None:
 
 
 def check_host(kfp: KFPConnection, settings: KFPSettings) -> Json:
-    """Return what the host says about itself; raise SettingsError if it needs a namespace and has none."""
+    """Return the health report of the server.
+
+    Args:
+        kfp: The connection.
+        settings: Section `kfp` of the settings.
+
+    Raises:
+        SettingsError: The server has several users, and kfp.namespace is not set.
+        ToolError: The server does not answer.
+    """
     attempted = "cannot work with Kubeflow Pipelines"
     health = kfp.get(attempted, "/healthz")
     if health.get("multi_user") and not settings.namespace:
@@ -168,19 +264,24 @@ def check_host(kfp: KFPConnection, settings: KFPSettings) -> Json:
 
 
 def make_experiment(kfp: KFPConnection, settings: KFPSettings) -> str:
-    """Return the experiment's id; make the experiment if there is none."""
+    """Return the id of the experiment in the settings; create the experiment if it does not exist.
+
+    Raises:
+        SettingsError: kfp.experiment is empty.
+        ToolError: The experiment cannot be created.
+    """
     check_experiment(settings)
     found = find_experiment(kfp, settings)
     if found:
         return found
     experiment = {"display_name": settings.experiment}
     experiment |= {"namespace": settings.namespace} if settings.namespace else {}
-    attempted = f"submit: cannot make experiment {settings.experiment!r}{_in(settings)}"
+    attempted = f"submit: cannot create experiment {settings.experiment!r}{_in(settings)}"
     try:
         answer = kfp.post(attempted, "/experiments", experiment, "experiment_id")
         return str(answer["experiment_id"])
     except ToolError:
-        # made by somebody else since, or made while the answer was lost; its name is unique
+        # another user may have created it, or the answer was lost; names of experiments are unique
         found = find_experiment(kfp, settings)
         if not found:
             raise
@@ -188,62 +289,67 @@ def make_experiment(kfp: KFPConnection, settings: KFPSettings) -> str:
 
 
 def check_experiment(settings: KFPSettings) -> None:
-    """Raise SettingsError for an experiment that has no name."""
+    """Raise SettingsError if the name of the experiment is empty."""
     if not settings.experiment.strip():
         raise SettingsError("kfp.experiment is empty", tip='use "Default"')
 
 
 def find_experiment(kfp: KFPConnection, settings: KFPSettings) -> str:
-    """Return the id of the settings' experiment, "" if there is none."""
-    attempted = f"cannot look for experiment {settings.experiment!r}{_in(settings)}"
+    """Return the id of the experiment in the settings; "" if it does not exist."""
+    attempted = f"cannot find experiment {settings.experiment!r}{_in(settings)}"
     query = {**name_filter("display_name", settings.experiment), **in_namespace(settings)}
     for row in kfp.list_all(attempted, "/experiments", "experiments", query):
-        # the filter again: a proxy may have dropped it
+        # filter again, because a proxy may have dropped the query parameter
         if row.get("display_name") == settings.experiment and row.get("experiment_id"):
             return str(row["experiment_id"])
     return ""
 
 
 def has_namespace(kfp: KFPConnection, settings: KFPSettings) -> bool | None:
-    """Tell whether the settings' namespace is there; None if nobody says.
+    """Return whether the namespace in the settings exists; None if this is unknown.
 
-    Kubeflow Pipelines does not: in a namespace that is none it finds nothing, and makes what it is told to
-    until pods are to run. What is in it shows that it is there; and the API server of the cluster knows,
-    where all goes through it (kfp.auth: kubeconfig).
+    KFP does not report it: it lists nothing in a namespace that does not exist, and accepts runs, whose pods
+    cannot start later. An experiment in the namespace proves that it exists. With kfp.auth: kubeconfig, all
+    requests go through the API server of Kubernetes, which is asked first.
     """
     base, through, _ = kfp.access.path.partition(_NAMESPACES)
     if settings.auth == "kubeconfig" and through:
-        path = _NAMESPACES + quote(settings.namespace, safe="")
+        path = _NAMESPACES + quote_path(settings.namespace)
         question = KFPRequest("GET", path, base=base)
-        answer = kfp.send("cannot look for the namespace", question, check=False)
-        if answer.status in (200, 404):  # else whoever asks may not know
+        answer = kfp.send("cannot find the namespace", question, check=False)
+        if answer.status in (200, 404):  # otherwise the user has no permission to read namespaces
             return answer.status == 200  # noqa: PLR2004 - HTTP
-    attempted = f"cannot look for experiments{_in(settings)}"
+    attempted = f"cannot list experiments{_in(settings)}"
     rows = kfp.list_all(attempted, "/experiments", "experiments", in_namespace(settings))
     return True if any(True for _ in rows) else None
 
 
 def name_filter(key: str, value: str) -> Json:
-    """Return the part of a query that asks for what is named so."""
+    """Return the query parameter that selects the objects in which a field has a value.
+
+    Args:
+        key: Name of the field.
+        value: Value of the field.
+    """
     named = {"operation": "EQUALS", "key": key, "string_value": value}
     return {"filter": json.dumps({"predicates": [named]})}
 
 
 def in_namespace(settings: KFPSettings) -> Json:
-    """Return the part of a query that says in which namespace."""
+    """Return the query parameter that selects the namespace in the settings; {} if it is not set."""
     return {"namespace": settings.namespace} if settings.namespace else {}
 
 
 def _find_started(
     kfp: KFPConnection, experiment_id: str, description: str, error: ToolError
 ) -> str:
-    """Return the id of the run whose answer was lost; raise ToolError if there is none, or none to see."""
+    """Return the id of the run whose answer was lost; raise ToolError if it is not among the recent runs."""
     page = f"{kfp.access.page}/#/experiments/details/{experiment_id}"
     unclear = f"it is not clear whether the run was started: look at {page} before you submit again"
     query = {
         "experiment_id": experiment_id,
-        "page_size": str(_RECENT),
-        "sort_by": "created_at desc",
+        "page_size": str(_RECENT_RUNS),
+        **_NEWEST_FIRST,
     }
     try:
         runs = filter_by_type(kfp.get(error.attempted, "/runs", query).get("runs"), [dict]) or ()
@@ -255,10 +361,11 @@ def _find_started(
     raise ToolError(error.attempted, found=[*error.found, unclear], tip=error.tip) from error
 
 
-def _is_not_found(error: Any) -> bool:
+def _is_missing_run(error: Any) -> bool:
+    """Return whether an HTTPError is KFP's answer for a run that does not exist."""
     try:
         answer = parse_json(error.read(MAX_RESPONSE_BYTES)) if error.code == 404 else {}  # noqa: PLR2004
-        return bool(answer.get("code") == _NOT_FOUND)
+        return bool(answer.get("code") == GRPC_NOT_FOUND)
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -267,110 +374,122 @@ def _in(settings: KFPSettings) -> str:
     return f" in namespace {settings.namespace!r}" if settings.namespace else ""
 
 
-_OLD = "/apis/v1beta1/healthz"  # which says the version; the newer one does not
-_MOST_MISSES = 2
-_PAGE = re.compile(r"\s*<(!doctype )?html", re.IGNORECASE)
-_LONGEST_LOG = 32_000_000  # bytes that are read of a log
-_CUT = "\n[the log is longer than {} MB: `kubectl logs {}` shows the rest, while the pod is there]"
-# what is read of the objects of Kubernetes; see ports/answer.py
-_CONTAINER = {
-    "name": str,
-    "state": {...: {"reason": str, "message": str, "startedAt": str, "finishedAt": str}},
-}
-_CONDITION = {
-    "type": str,
-    "status": str,
-    "reason": str,
-    "message": str,
-    "lastTransitionTime": str,
-}
-_POD = {
-    "status": {
-        "reason": str,
-        "message": str,
-        "conditions": [_CONDITION],
-        "containerStatuses": [_CONTAINER],
-        "initContainerStatuses": [_CONTAINER],
-    },
-}
-_EVENTS = [{"type": str, "reason": str, "message": str, "lastTimestamp": str, "eventTime": str}]
-_REFERENCE = {"pipeline_id": str, "pipeline_version_id": str}
-_LATEST = {"sort_by": "created_at desc"}
-
-
 def fetch_run(settings: KFPSettings, run_id: str) -> Json:
-    """Return a run as KFP shows it; raise NotFoundError if there is none, ToolError if nobody says."""
+    """Return a run as KFP's REST interface describes it.
+
+    Raises:
+        NotFoundError: The run does not exist.
+        ToolError: The run cannot be read.
+    """
+    attempted = f"cannot read run {run_id}"
     with connect(settings) as kfp:
-        return _Versions(kfp).complete(_read(kfp, run_id))
+        try:
+            path = f"{API}/runs/{quote_path(run_id)}"
+            run = kfp.ask(attempted, KFPRequest("GET", path), "run_id")
+        except NotFoundError as error:
+            raise NotFoundError(
+                attempted,
+                found=[
+                    f"the run does not exist (any more) in Kubeflow Pipelines at {kfp.access.host}"
+                ],
+                tip="`doit runs` lists the existing runs",
+            ) from error
+        return _VersionReader(kfp).complete(run)
 
 
 def fetch_runs(settings: KFPSettings, most: int) -> list[Json]:
-    """Return the latest runs of the settings' experiment, newest first; [] if it was never made."""
+    """Return the latest runs of the experiment in the settings, newest first.
+
+    Args:
+        settings: Section `kfp` of the settings.
+        most: Maximum number of runs.
+
+    Returns:
+        The runs; [] if the experiment does not exist.
+
+    Raises:
+        ToolError: The runs cannot be read.
+    """
     with connect(settings) as kfp:
         experiment_id = find_experiment(kfp, settings)
         if not experiment_id:
             return []
-        query = {**_LATEST, "experiment_id": experiment_id, **in_namespace(settings)}
+        query = {**_NEWEST_FIRST, "experiment_id": experiment_id, **in_namespace(settings)}
         query["page_size"] = str(min(most, 100))
         runs = kfp.list_all("cannot list runs", "/runs", "runs", query)
-        versions = _Versions(kfp)
+        versions = _VersionReader(kfp)
         return [versions.complete(run) for run in itertools.islice(runs, most)]
 
 
 def read_version(settings: KFPSettings) -> str:
-    """Return the version of the host, "" if it does not say it."""
+    """Return the version of the KFP server in the settings; "" if it is unknown."""
     with connect(settings) as kfp:
         return ask_version(kfp)
 
 
 def ask_version(kfp: KFPConnection) -> str:
-    """Return the version of a host, "" if it does not say it."""
+    """Return the version of a KFP server; "" if it is unknown."""
     try:
-        answer = kfp.ask("no version", KFPRequest("GET", _OLD))
-    except FFTasksError:  # nobody has to say it
+        answer = kfp.ask("no version", KFPRequest("GET", _VERSION_PATH))
+    except FFTasksError:  # the version is optional
         return ""
     return str(answer.get("tag_name") or answer.get("apiServerTagName") or "")
 
 
 def cancel_run(settings: KFPSettings, run_id: str) -> None:
-    """Ask a run to end; it does so in its own time. Raises as read_run does."""
+    """Request the cancellation of a run; the run ends later.
+
+    Raises:
+        NotFoundError: The run does not exist.
+        ToolError: The request failed.
+    """
     with connect(settings) as kfp:
-        path = f"/runs/{_quote(run_id)}:terminate"
+        path = f"/runs/{quote_path(run_id)}:terminate"
         kfp.post(f"cannot cancel run {run_id}", path, {})
 
 
 def fetch_log(settings: KFPSettings, run: Json, pod: str) -> tuple[str | None, str]:
     """Return the log of the main container of a pod.
 
-    The server of the web UI gives it while the pod is there, and from Argo's archive afterwards; so does the
-    API server, where it has the rights.
+    The server of the web UI has it while the pod exists, and later in Argo's archive. The API server is asked
+    second; it has the log if it has the necessary permissions.
+
+    Args:
+        settings: Section `kfp` of the settings.
+        run: The run as KFP describes it.
+        pod: Name of the pod.
 
     Returns:
-        The log, None if no server gives it; and what the API server says instead, "" for nothing.
+        The log, None if no server has it; and the error message of the API server, "" for none.
 
     Raises:
-        ToolError: The host does not answer at all.
+        ToolError: The server does not answer at all.
     """
     run_id = str(run.get("run_id", ""))
-    namespace = settings.namespace or "kubeflow"
-    created = str(run.get("created_at", ""))[:10]
+    query = {
+        "podname": pod,
+        "runid": run_id,
+        "podnamespace": settings.namespace or "kubeflow",
+        "createdat": str(run.get("created_at", ""))[:10],
+    }
     with connect(settings) as kfp:
-        log, _ = _ask_page(kfp, pod, run_id, namespace, created)
+        log, _ = _read_log(kfp, "/k8s/pod/logs", query)
         if log:
             return log, ""
-        other, said = _ask_api(kfp, pod, run_id)
-        return (log if other is None else other), said
+        path = f"/apis/v1alpha1/runs/{quote_path(run_id)}/nodes/{quote_path(pod)}/log"
+        other, message = _read_log(kfp, path, {})
+        return (log if other is None else other), message
 
 
 def fetch_artifact_text(settings: KFPSettings, uri: ArtifactURI) -> str | None:
-    """Return the text of an artifact as the server of the web UI gives it; None if it does not.
+    """Return the text of an artifact from the server of the web UI; None if the server does not have it.
 
     Args:
-        settings: How to reach the server.
-        uri: URI of the artifact; the caller has checked that it belongs to the run.
+        settings: Section `kfp` of the settings.
+        uri: URI of the artifact. The caller has checked that it belongs to the run.
 
     Raises:
-        ToolError: The host does not answer at all.
+        ToolError: The server does not answer at all.
     """
     query = {"source": uri.scheme, "bucket": uri.bucket, "key": "/".join(uri.names)}
     query |= {"namespace": settings.namespace} if settings.namespace else {}
@@ -379,9 +498,17 @@ def fetch_artifact_text(settings: KFPSettings, uri: ArtifactURI) -> str | None:
 
 
 def fetch_pods(settings: KFPSettings, names: Iterable[str]) -> dict[str, Json]:
-    """Return pods as Kubernetes has them, by name, as far as they are there and the page's server gives them.
+    """Return pods as Kubernetes describes them, from the server of the web UI.
 
-    Raises ToolError if the host does not answer at all.
+    Args:
+        settings: Section `kfp` of the settings.
+        names: Names of the pods.
+
+    Returns:
+        The pods that exist, by name. The search stops early if the server finds none of the first pods.
+
+    Raises:
+        ToolError: The server does not answer at all.
     """
     namespace, found, misses = settings.namespace or "kubeflow", {}, 0
     with connect(settings) as kfp:
@@ -390,21 +517,26 @@ def fetch_pods(settings: KFPSettings, names: Iterable[str]) -> dict[str, Json]:
             if pod:
                 found[name] = pod
             misses += name not in found
-            if misses > _MOST_MISSES and not found:
-                break  # whoever answers there does not know of pods
+            if misses > _MAX_MISSING_PODS and not found:
+                break  # the server at this address has no access to pods
     return found
 
 
 def fetch_events(settings: KFPSettings, pod: str) -> list[Json]:
-    """Return the events of a pod, as far as the server of the web UI gives them; raises as fetch_pods does."""
+    """Return the events of a pod from the server of the web UI; [] if it has none.
+
+    Raises:
+        ToolError: The server does not answer at all.
+    """
     with connect(settings) as kfp:
         found = _read_object(kfp, "/k8s/pod/events", pod, settings.namespace or "kubeflow")
     return filter_by_type(found.get("items"), _EVENTS) or []
 
 
 def _read_object(kfp: KFPConnection, path: str, pod: str, namespace: str) -> Json:
-    """Return what Kubernetes has of a pod, {} if the server does not give it."""
-    text = _read_text(kfp, path, {"podname": pod, "podnamespace": namespace}, "")
+    """Return an object of Kubernetes that belongs to a pod; {} if the server does not have it."""
+    query = {"podname": pod, "podnamespace": namespace}
+    text = _read_text(kfp, path, query, accepts_html=True)  # JSON, whatever its content type is
     try:
         answer = parse_json(text or "")
     except ValueError:
@@ -412,10 +544,10 @@ def _read_object(kfp: KFPConnection, path: str, pod: str, namespace: str) -> Jso
     return answer if isinstance(answer, dict) else {}
 
 
-class _Versions:
-    """What runs of stored versions do not say of themselves: their pipeline, and whose it is.
+class _VersionReader:
+    """Adds the pipeline document and the description to runs of uploaded pipeline versions.
 
-    So are those that began by the clock, or in the page.
+    KFP omits both in such runs, which are recurring runs and runs that were started in the web UI.
     """
 
     def __init__(self, kfp: KFPConnection) -> None:
@@ -423,7 +555,7 @@ class _Versions:
         self._known: dict[str, Json] = {}
 
     def complete(self, run: Json) -> Json:
-        """Return a run with what it takes from its version."""
+        """Return a run with the fields that it inherits from its pipeline version."""
         reference = filter_by_type(run.get("pipeline_version_reference"), _REFERENCE)
         if not reference or run.get("pipeline_spec"):
             return run
@@ -434,22 +566,11 @@ class _Versions:
         return {**run, **{name: run.get(name) or value for name, value in taken.items() if value}}
 
 
-def _ask_page(
-    kfp: KFPConnection, pod: str, run_id: str, namespace: str, created: str
-) -> tuple[str | None, str]:
-    query = {"podname": pod, "runid": run_id, "podnamespace": namespace, "createdat": created}
-    return _read_log(kfp, "/k8s/pod/logs", query)
-
-
-def _ask_api(kfp: KFPConnection, pod: str, run_id: str) -> tuple[str | None, str]:
-    path = f"/apis/v1alpha1/runs/{_quote(run_id)}/nodes/{_quote(pod)}/log"
-    return _read_log(kfp, path, {})
-
-
 def _read_log(kfp: KFPConnection, path: str, query: Json) -> tuple[str | None, str]:
-    """Return a log, None for an answer that is none, and the error that stands in its place.
+    """Return a log, None if the answer is not a log; and the server's error message or "".
 
-    The API server answers 200 and text/plain also when it has no log; then its error is a JSON object.
+    The API server answers with status 200 and text/plain even if it has no log; the body is then a JSON object
+    with the error.
     """
     text = _read_text(kfp, path, query)
     if text is None or _PAGE.match(text):
@@ -463,78 +584,40 @@ def _read_log(kfp: KFPConnection, path: str, query: Json) -> tuple[str | None, s
     return text, ""
 
 
-def _read_text(kfp: KFPConnection, path: str, query: Json, page: str = "html") -> str | None:
+def _read_text(
+    kfp: KFPConnection, path: str, query: Json, *, accepts_html: bool = False
+) -> str | None:
+    """Return the text at a path; None for an error or a web page."""
     question = KFPRequest("GET", path, query)
-    answer = kfp.send("cannot read a log", question, check=False, most=_LONGEST_LOG)
-    # whoever does not know the path may answer with its page
-    is_page = page and page in answer.headers.get("Content-Type", "")
+    answer = kfp.send("cannot read a log", question, check=False, most=_MAX_LOG_BYTES)
+    # a server that does not support the path may answer with its home page
+    is_page = not accepts_html and "html" in answer.headers.get("Content-Type", "")
     if answer.status != 200 or is_page:  # noqa: PLR2004 - HTTP
         return None
     text = answer.data.decode("utf-8", "replace")
-    note = _CUT.format(_LONGEST_LOG // 1_000_000, query.get("podname") or "POD")
+    note = _CUT.format(_MAX_LOG_BYTES // 1_000_000, query.get("podname") or "POD")
     return text + note if answer.is_cut else text
 
 
-def _read(kfp: KFPConnection, run_id: str) -> Json:
-    attempted = f"cannot read run {run_id}"
-    try:
-        return kfp.ask(attempted, KFPRequest("GET", f"{API}/runs/{_quote(run_id)}"), "run_id")
-    except NotFoundError as error:
-        raise NotFoundError(
-            attempted,
-            found=[f"Kubeflow Pipelines at {kfp.access.host} does not know it (any more)"],
-            tip="`doit runs` lists those that there are",
-        ) from error
-
-
-def _quote(text: str) -> str:
+def quote_path(text: str) -> str:
+    """Quote a text as one part of the path of a URL."""
     return quote(text, safe="")
 
 
 def find_version(kfp: KFPConnection, reference: Mapping[str, Any]) -> Json:
-    """Return a version with its pipeline, {} if it is not there any more.
+    """Return a pipeline version with its pipeline document.
 
-    reference: as a run or a recurring run has it
+    Args:
+        kfp: The connection.
+        reference: Field `pipeline_version_reference` of a run or a recurring run.
+
+    Returns:
+        The version as KFP describes it; {} if it does not exist any more.
     """
     ids = [
-        _quote_kfp_catalog_part0(str(reference.get(key, "")))
-        for key in ("pipeline_id", "pipeline_version_id")
+        quote_path(str(reference.get(key, ""))) for key in ("pipeline_id", "pipeline_version_id")
     ]
     try:
-        return kfp.get("cannot look for a version", f"/pipelines/{ids[0]}/versions/{ids[1]}")
+        return kfp.get("cannot read a pipeline version", f"/pipelines/{ids[0]}/versions/{ids[1]}")
     except NotFoundError:
         return {}
-
-
-def _quote_kfp_catalog_part0(text: str) -> str:
-    return quote(text, safe="")
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """A run to be started: the pipeline document, and the names under which it is found.
-
-    parameters: the values of all its run parameters
-    platform: the second document, with what is for Kubernetes; {} if there is none
-    """
-
-    document: dict[str, Any]
-    name: str
-    description: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    platform: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def pipeline_spec(self) -> dict[str, Any]:
-        """What KFP's interface takes: the document, or both by their names."""
-        if not self.platform:
-            return self.document
-        return {"pipeline_spec": self.document, "platform_spec": self.platform}
-
-
-@dataclass(frozen=True)
-class SubmittedRun:
-    """A run on Kubeflow Pipelines: its id, and its page."""
-
-    run_id: str
-    url: str

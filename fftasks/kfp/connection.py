@@ -1,9 +1,8 @@
-"""Errors of Kubeflow Pipelines' REST interface, each said once, with the setting to look at.
+"""HTTP connection to Kubeflow Pipelines (KFP), and the one mapping of HTTP failures to error messages.
 
-One way to talk to Kubeflow Pipelines: JSON over HTTP, each request sent once.
-
-Not kfp.Client: to import it takes half a second, it keeps files in ~/.config/kfp, and loses what its version
-does not know of an answer. How it proves who somebody is, is used: see kfp_access.py.
+Each request is sent once; the connection never retries. kfp.Client is not used, because importing it takes
+half a second, it writes files to ~/.config/kfp, and it drops the fields of an answer that its own version
+does not define. Its authentication code is used; see authentication.py.
 """
 
 from __future__ import annotations
@@ -37,34 +36,41 @@ if TYPE_CHECKING:
 
     from fftasks.config.tree import KFPSettings
 
-_NOT_FOUND = 5  # gRPC's code in KFP's answers, as opposed to the 404 of some other server
+API = "/apis/v2beta1"
+Json = dict[str, Any]
+Fields = Mapping[str, tuple[str, bytes, str]]  # name -> file name, content, media type
+
+_OK = range(200, 300)
+_PAGE_SIZE = 100
+_COMPLETE_FACTOR = 4  # a response must be complete within this multiple of kfp.timeout_s
+GRPC_NOT_FOUND = 5  # gRPC code in KFP's answers; a 404 of another server does not have it
 _HTML = re.compile(r"<(!doctype )?html", re.IGNORECASE)
-_LOGIN_TIP = "set kfp.token, kfp.token_file or kfp.cookies; what is set may have expired"
-_HOST_TIP = "is kfp.host the address of Kubeflow Pipelines, without a path of its page?"
+_LOGIN_TIP = "set kfp.token, kfp.token_file or kfp.cookies; the current value may have expired"
+_HOST_TIP = "is kfp.host the address of Kubeflow Pipelines, without the path of a page?"
 _TLS_TIP = (
-    "kfp.ca_cert names the file of your own CA, kfp.verify_ssl: false trusts anyone; "
-    "or does kfp.host speak http://?"
+    "set kfp.ca_cert to the file with the certificate of your own CA, or kfp.verify_ssl: false to accept"
+    " any certificate; or does the server at kfp.host use http://?"
 )
-_TIPS = {
+_TIPS = {  # by HTTP status
     401: _LOGIN_TIP,
-    403: "look at kfp.namespace: the account of the token or cookies may not do this there",
+    403: "permission denied: check kfp.namespace and the account of the token or cookies",
     404: _HOST_TIP,
-    409: "somebody made the same at this moment: run it again",
-    413: "the server takes no pipeline of this size: use fewer nodes or shorter constants",
-    429: "the server is busy: run it again later",
+    409: "the same object was created at the same time: run the command again",
+    413: "the server rejects pipelines of this size: use fewer nodes or shorter constants",
+    429: "the server is busy: run the command again later",
 }
 
 
 @dataclass(frozen=True)
 class KFPAnswer:
-    """An answer over HTTP.
+    """An HTTP response.
 
     Attributes:
-        status: The HTTP status.
-        reason: What the server calls it.
-        headers: The headers; names in any case.
-        data: The content, decompressed.
-        is_cut: Whether the content is only the beginning.
+        status: HTTP status code.
+        reason: Reason phrase of the status.
+        headers: Response headers; names are case-insensitive.
+        data: Decompressed body.
+        is_cut: Whether the body was cut at the size limit.
     """
 
     status: int
@@ -75,33 +81,44 @@ class KFPAnswer:
 
 
 class NoAnswerError(ToolError):
-    """A request that may have been carried out, and may have not."""
+    """There is no usable answer, so it is unknown whether the request was carried out."""
 
 
 class UnavailableError(ToolError):
-    """Nobody answers at the moment; later somebody may."""
+    """The server does not answer at the moment; the same request may succeed later."""
 
 
 class LostAnswerError(NoAnswerError, UnavailableError):
-    """Both: it was sent, and whoever should answer it cannot."""
+    """The server failed after the request was sent; it may have been carried out."""
 
 
 class NotFoundError(ToolError):
-    """Kubeflow Pipelines knows no such run, version or the like."""
+    """The requested run, pipeline version or other object does not exist in Kubeflow Pipelines."""
 
 
 def explain_status(access: Access, attempted: str, answer: KFPAnswer) -> ToolError:
-    """Return the error for an HTTP status beyond 2xx."""
+    """Return the error for an HTTP status other than 2xx.
+
+    Args:
+        access: Address of the server, for the message.
+        attempted: What failed, as the first part of the message.
+        answer: The response.
+
+    Returns:
+        NotFoundError if KFP itself reports that an object is missing, LostAnswerError for 5xx,
+        UnavailableError for 429, else ToolError.
+    """
     status = answer.status
     if 300 <= status < 400:  # noqa: PLR2004 - HTTP
         return _explain_redirect(access, attempted, status, answer.headers.get("Location", ""))
     body = answer.data.decode("utf-8", "replace")
-    message = _read_message(body)
+    fields = _parse_object(body)
+    message = _shorten(str(fields.get("message") or fields.get("error") or body))
     found = [f"{access.host} answered HTTP {status} {answer.reason}", message]
-    if status == 404 and _read_code(body) == _NOT_FOUND:  # noqa: PLR2004 - HTTP
+    if status == 404 and fields.get("code") == GRPC_NOT_FOUND:  # noqa: PLR2004 - HTTP
         return NotFoundError(attempted, found=found, tip=_HOST_TIP)
     if status >= 500:  # noqa: PLR2004 - HTTP
-        tip = "the server has trouble: look at the log of its ml-pipeline pod, and run it again"
+        tip = "look at the log of the server's ml-pipeline pod, and run the command again"
         return LostAnswerError(attempted, found=found, tip=tip)
     tip = _TIPS.get(status, "look at kfp.namespace" if "namespace" in message.lower() else "")
     kind = UnavailableError if status == 429 else ToolError  # noqa: PLR2004 - HTTP
@@ -109,7 +126,7 @@ def explain_status(access: Access, attempted: str, answer: KFPAnswer) -> ToolErr
 
 
 def _explain_redirect(access: Access, attempted: str, status: int, location: str) -> ToolError:
-    """Return the error for a redirect; it shows the target without the query, which may be secret."""
+    """Return the error for a redirect; the message omits the query of the target, which may be secret."""
     said = f"{access.host} answered HTTP {status}: go to"
     try:
         ours = parse_origin(access.host)
@@ -129,82 +146,89 @@ def _explain_redirect(access: Access, attempted: str, status: int, location: str
 
 
 def explain_silence(access: Access, attempted: str, error: Exception) -> ToolError:
-    """Return the error for an urllib3 exception: there was no answer."""
+    """Return the error for an urllib3 exception, which means that there was no answer.
+
+    Args:
+        access: Address of the server, for the message.
+        attempted: What failed, as the first part of the message.
+        error: The exception.
+
+    Returns:
+        UnavailableError if the request was never sent, else LostAnswerError.
+    """
     from urllib3 import exceptions
 
     never_sent = (exceptions.NewConnectionError, exceptions.ConnectTimeoutError)
     kind = UnavailableError if isinstance(error, never_sent) else LostAnswerError
-    # a refused connection is a TimeoutError too, in urllib3
+    # in urllib3, a refused connection is a TimeoutError as well
     refused = isinstance(error, exceptions.NewConnectionError)
     if isinstance(error, exceptions.TimeoutError) and not refused:
         found = f"{access.host} did not answer within {access.timeout_s:g} s"
-        tip = "is kfp.host right, and reachable from here? kfp.timeout_s is how long to wait"
+        tip = "is kfp.host correct and reachable from this machine? kfp.timeout_s sets the timeout"
     else:
         found = f"no connection to {access.host}: {_name_cause(error)}"
-        tip = "is kfp.host right, and is `kubectl port-forward` running if you use one?"
+        tip = "is kfp.host correct, and is `kubectl port-forward` running if you use it?"
     return kind(attempted, found=[found], tip=tip)
 
 
 def explain_late(access: Access, attempted: str, seconds: float) -> ToolError:
-    """Return the error for an answer that kept coming and was not complete in time."""
+    """Return the error for a response that was not complete in time although data kept arriving.
+
+    Args:
+        access: Address of the server, for the message.
+        attempted: What failed, as the first part of the message.
+        seconds: Time limit that was exceeded.
+    """
     found = f"{access.host} did not complete its answer within {seconds:g} s"
-    tip = "a slow connection needs a larger kfp.timeout_s: an answer may take four times as long"
+    tip = (
+        "set a larger kfp.timeout_s for a slow connection: an answer may take"
+        f" {_COMPLETE_FACTOR} times as long"
+    )
     return LostAnswerError(attempted, found=[found], tip=tip)
 
 
 def _name_cause(error: Exception) -> str:
-    """Return why there was no answer, in the words of whoever has noticed it."""
+    """Return the cause of a urllib3 exception in one line."""
     cause = error.args[-1] if error.args else ""
-    if isinstance(cause, Exception):  # a connection that broke
+    if isinstance(cause, Exception):  # a broken connection
         return getattr(cause, "strerror", None) or str(cause)
-    # what comes before the last colon is the repr of a connection
+    # the text before the last colon is the repr of the connection
     return str(error).rpartition(": ")[2]
 
 
 def explain_tls(access: Access, attempted: str, reason: str) -> ToolError:
-    """Return the error for a TLS handshake that failed."""
+    """Return the error for a failed TLS handshake or an unreadable certificate file."""
     return ToolError(attempted, found=[f"TLS to {access.host}: {reason}"], tip=_TLS_TIP)
 
 
 def explain_invalid_answer(access: Access, attempted: str, answer: str) -> ToolError:
-    """Return the error for an answer that Kubeflow Pipelines would not give."""
-    found = [f"{access.host} answered with what is not from Kubeflow Pipelines", _shorten(answer)]
+    """Return the error for a response that cannot come from Kubeflow Pipelines.
+
+    Args:
+        access: Address of the server, for the message.
+        attempted: What failed, as the first part of the message.
+        answer: Text of the response, or a description of its fault.
+    """
+    found = [f"the answer of {access.host} is not from Kubeflow Pipelines", _shorten(answer)]
     tip = _LOGIN_TIP if _HTML.search(answer) else _HOST_TIP
     return NoAnswerError(attempted, found=found, tip=tip)
 
 
-def _read_code(body: str) -> object:
+def _parse_object(body: str) -> Json:
+    """Return the JSON object in an error response, {} for any other text."""
     try:
         answer = parse_json(body)
     except ValueError:
-        return None
-    return answer.get("code") if isinstance(answer, dict) else None
-
-
-def _read_message(body: str) -> str:
-    """Return what the server says about an error, in one line."""
-    try:
-        answer = parse_json(body)
-    except ValueError:
-        return _shorten(body)
-    said = isinstance(answer, dict) and (answer.get("message") or answer.get("error"))
-    return _shorten(str(said or body))
+        return {}
+    return answer if isinstance(answer, dict) else {}
 
 
 def _shorten(text: str) -> str:
-    # no part reads beyond the next "<", so that the time is proportional to the length
+    """Return a text in one line of at most 1000 characters; of a web page, its title."""
+    # no part of the pattern reads beyond the next "<", so that the time is proportional to the length
     title = re.search(r"<title[^<>]*>([^<]*)</title", text, re.IGNORECASE)
     words = " ".join((title[1] if title else text).split())
     return f"a web page: {words[:100]!r}" if _HTML.search(text) else words[:1000]
-
-
-API = "/apis/v2beta1"
-_OK = range(200, 300)
-_PAGE_SIZE = 100
-_PATIENCE = 4  # times kfp.timeout_s, for an answer that keeps coming
-
-Json = dict[str, Any]
-Fields = Mapping[str, tuple[str, bytes, str]]  # name -> name of the file, content, type
 
 
 @dataclass(frozen=True)
@@ -212,13 +236,13 @@ class KFPRequest:
     """A request to the host of the settings.
 
     Attributes:
-        method: The HTTP method.
-        path: Path below the base; it begins with a slash.
+        method: HTTP method.
+        path: Path below `base`; it begins with a slash.
         query: Query parameters.
-        body: JSON to send.
-        fields: Fields of a form to send.
-        content: Raw content to send: its type and its bytes.
-        base: Path of the same server that `path` is appended to, for services beside Kubeflow Pipelines; None
+        body: JSON body; None for none.
+        fields: Form fields to send as multipart data; None for none.
+        content: Media type and bytes of a raw body; None for none.
+        base: Path on the same server that `path` is appended to, for services beside Kubeflow Pipelines; None
             for the path of kfp.host. A request cannot go to another server.
     """
 
@@ -232,29 +256,57 @@ class KFPRequest:
 
 
 class KFPConnection:
-    """An open way to one host."""
+    """A connection to one server.
+
+    Attributes:
+        access: Address and credentials.
+    """
 
     def __init__(self, access: Access) -> None:
         self.access = access
         self._pool: urllib3.PoolManager | None = None
-        self._watch = ResponseTimer()
+        self._timer = ResponseTimer()
 
     def get(self, attempted: str, path: str, query: Mapping[str, str] | None = None) -> Json:
-        """Return what there is at a path below /apis/v2beta1; see `ask`."""
+        """Send a GET request to a path below /apis/v2beta1 and return the JSON answer.
+
+        Args:
+            attempted: What failed, for the error.
+            path: Path that begins with a slash.
+            query: Query parameters.
+
+        Raises:
+            ToolError: See `ask`.
+        """
         return self.ask(attempted, KFPRequest("GET", API + path, query or {}))
 
     def post(self, attempted: str, path: str, body: Json, needed: str = "") -> Json:
-        """Return what the host answers to JSON that is sent below /apis/v2beta1; see `ask`."""
+        """Send JSON to a path below /apis/v2beta1 and return the JSON answer.
+
+        Args:
+            attempted: What failed, for the error.
+            path: Path that begins with a slash.
+            body: JSON to send.
+            needed: Key that a valid answer has; "" to accept any JSON object.
+
+        Raises:
+            ToolError: See `ask`.
+        """
         return self.ask(attempted, KFPRequest("POST", API + path, body=body), needed)
 
     def ask(self, attempted: str, question: KFPRequest, needed: str = "") -> Json:
-        """Return the JSON that the host answers.
+        """Send a request and return the JSON answer.
 
-        attempted: for the error
-        needed: a key without which an answer is none, "" for any
+        Args:
+            attempted: What failed, for the error.
+            question: The request.
+            needed: Key that a valid answer has; "" to accept any JSON object.
 
-        Raises ToolError: as NoAnswerError if the request may have been carried out, as NotFoundError if
-        Kubeflow Pipelines does not know what is asked for.
+        Raises:
+            NotFoundError: The requested object does not exist.
+            NoAnswerError: The request may have been carried out.
+            UnavailableError: The server does not answer at the moment.
+            ToolError: The server rejected the request.
         """
         response = self.send(attempted, question)
         try:
@@ -269,16 +321,17 @@ class KFPConnection:
     def send(
         self, attempted: str, question: KFPRequest, *, check: bool = True, most: int = 0
     ) -> KFPAnswer:
-        """Return an answer of any kind.
+        """Send a request and return the response, whatever its content type is.
 
         Args:
             attempted: What failed, for the error.
             question: The request.
             check: Whether an HTTP status other than 2xx is an error.
-            most: Number of bytes after which the content is cut; 0 to refuse an answer that is too large.
+            most: Number of bytes after which the body is cut; 0 to raise an error for a body that is larger
+                than MAX_RESPONSE_BYTES.
 
         Raises:
-            ToolError: As `ask` does.
+            ToolError: See `ask`.
         """
         from urllib3.exceptions import HTTPError, SSLError
 
@@ -292,7 +345,7 @@ class KFPConnection:
             raise explain_invalid_answer(self.access, attempted, str(error)) from error
         except HTTPError as error:
             raise explain_silence(self.access, attempted, error) from error
-        except OSError as error:  # the file of certificates
+        except OSError as error:  # the certificate file cannot be read
             raise explain_tls(self.access, attempted, str(error)) from error
         if response.is_cut and not most:
             found = f"an answer of more than {MAX_RESPONSE_BYTES // 1_000_000} MB"
@@ -304,7 +357,20 @@ class KFPConnection:
     def list_all(
         self, attempted: str, path: str, name: str, query: Mapping[str, str] | None = None
     ) -> Iterator[Json]:
-        """Yield what a list has, page by page, as far as somebody reads on; name: of the list's key."""
+        """Yield the objects of a list, one page after the other; pages are requested when they are needed.
+
+        Args:
+            attempted: What failed, for the error.
+            path: Path of the list below /apis/v2beta1.
+            name: Key of the list in the answer, such as "runs".
+            query: Query parameters; `page_size` overrides the default of 100.
+
+        Yields:
+            The JSON objects; other items are skipped.
+
+        Raises:
+            ToolError: See `ask`. Also raised if the pages do not end.
+        """
         token, seen = "", {""}
         while True:
             page = {"page_size": str(_PAGE_SIZE), **(query or {})}
@@ -315,13 +381,11 @@ class KFPConnection:
             if not token:
                 return
             if token in seen or len(seen) > MAX_PAGES:
-                raise explain_invalid_answer(
-                    self.access, attempted, "a list of pages without an end"
-                )
+                raise explain_invalid_answer(self.access, attempted, "an endless list of pages")
             seen.add(token)
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all open connections."""
         if self._pool is not None:
             self._pool.clear()
 
@@ -332,7 +396,7 @@ class KFPConnection:
         base = access.path if question.base is None else question.base
         url = access.host.removesuffix(access.path) + base + question.path
         if not is_same_origin(url, parse_origin(access.host)):
-            raise ValueError("a request of Kubeflow Pipelines may not leave the origin of kfp.host")
+            raise ValueError("a request to Kubeflow Pipelines must stay at the origin of kfp.host")
         headers = make_headers(access)
         content: dict[str, Any] = {"fields": question.fields} if question.fields else {}
         if question.body is not None:
@@ -341,15 +405,15 @@ class KFPConnection:
         if question.content is not None:
             headers["Content-Type"], content["body"] = question.content
         query = f"?{urlencode(question.query)}" if question.query else ""
-        seconds = _PATIENCE * access.timeout_s
-        with warnings.catch_warnings(), self._watch.limit(seconds):
-            # urllib3 warns of verify_ssl: false at each request; the user has said so
+        seconds = _COMPLETE_FACTOR * access.timeout_s
+        with warnings.catch_warnings(), self._timer.limit(seconds):
+            # urllib3 warns about verify_ssl: false at each request, but the user has set it
             warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
             response = self._open().request(
                 question.method,
                 url + query,
                 headers=headers,
-                redirect=False,  # it would lead to a login page, or send credentials to another server
+                redirect=False,  # a redirect leads to a login page, or sends credentials to another server
                 retries=False,
                 preload_content=False,
                 **content,
@@ -366,13 +430,23 @@ class KFPConnection:
             if self.access.host.startswith("https:"):
                 options["ssl_context"] = make_tls_context(self.access)
             self._pool = urllib3.PoolManager(**options)
-            time_pools(self._pool, self._watch)
+            time_pools(self._pool, self._timer)
         return self._pool
 
 
 @contextmanager
 def connect(settings: KFPSettings) -> Iterator[KFPConnection]:
-    """Give a connection to the host of the settings; raise SettingsError if they are not right."""
+    """Open a connection to the server in the settings, and close it at the end of the `with` block.
+
+    Args:
+        settings: Section `kfp` of the settings.
+
+    Yields:
+        The connection. No request has been sent yet.
+
+    Raises:
+        SettingsError: A setting is invalid, or there are no credentials; see read_access.
+    """
     connection = KFPConnection(read_access(settings))
     try:
         yield connection

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from fftasks.errors import ToolError
 from fftasks.http.response import filter_by_type
 from fftasks.kfp.client import (
-    _quote_kfp_catalog_part0,
     check_host,
     find_experiment,
     find_version,
@@ -17,6 +16,7 @@ from fftasks.kfp.client import (
     make_experiment,
     make_runtime_config,
     name_filter,
+    quote_path,
 )
 from fftasks.kfp.connection import API, Json, KFPConnection, KFPRequest, NotFoundError, connect
 
@@ -121,7 +121,7 @@ def set_schedule(
             _delete(kfp, schedule)
         if old:
             attempted = f"schedule: recurring run {made} is made, and cannot be switched on"
-            kfp.post(attempted, f"/recurringruns/{_quote_kfp_catalog_part0(made)}:enable", {})
+            kfp.post(attempted, f"/recurringruns/{quote_path(made)}:enable", {})
         return str(made)
 
 
@@ -152,7 +152,7 @@ def _make_pipeline(kfp: KFPConnection, settings: KFPSettings, package: Package) 
 
 
 def _find_pipeline(kfp: KFPConnection, settings: KFPSettings, name: str) -> str:
-    path = f"/pipelines/names/{_quote_kfp_catalog_part0(name)}"
+    path = f"/pipelines/names/{quote_path(name)}"
     try:
         answer = kfp.get(f"upload: cannot look for pipeline {name!r}", path, in_namespace(settings))
     except NotFoundError:
@@ -161,7 +161,7 @@ def _find_pipeline(kfp: KFPConnection, settings: KFPSettings, name: str) -> str:
 
 
 def _find_version(kfp: KFPConnection, pipeline_id: str, name: str) -> str:
-    path = f"/pipelines/{_quote_kfp_catalog_part0(pipeline_id)}/versions"
+    path = f"/pipelines/{quote_path(pipeline_id)}/versions"
     attempted = f"upload: cannot look for version {name!r}"
     for row in kfp.list_all(attempted, path, "pipeline_versions", name_filter("name", name)):
         if name in (row.get("name"), row.get("display_name")):
@@ -204,5 +204,5 @@ def _choose(schedules: list[Json], name: str) -> list[Json]:
 
 def _delete(kfp: KFPConnection, schedule: Json) -> None:
     identity = str(schedule["recurring_run_id"])
-    path = f"{API}/recurringruns/{_quote_kfp_catalog_part0(identity)}"
+    path = f"{API}/recurringruns/{quote_path(identity)}"
     kfp.send(f"schedule: cannot remove recurring run {identity}", KFPRequest("DELETE", path))

@@ -175,8 +175,8 @@ def certificate(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _nothing_kept(monkeypatch):
-    monkeypatch.setattr(kfp_identity, "_kept", {})
+def _empty_cache(monkeypatch):
+    monkeypatch.setattr(kfp_identity, "_cache", {})
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def test_token_file_that_is_no_text_is_refused(tmp_path):
     with pytest.raises(SettingsError, match=r"kfp\.token_file") as caught:
         read_access(make_settings(token_file=str(tmp_path / "token")))
 
-    assert "it is no text" in str(caught.value)
+    assert "not a text file" in str(caught.value)
 
 
 def test_token_beats_its_file(tmp_path):

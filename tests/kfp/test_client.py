@@ -112,7 +112,7 @@ def test_experiment_that_cannot_be_made_is_named(server):
 
     error = fail(server.url, experiment="mine")
 
-    assert error.attempted == "submit: cannot make experiment 'mine'"
+    assert error.attempted == "submit: cannot create experiment 'mine'"
     assert "no such quota" in str(error)
     assert server.runs == []
 
@@ -228,7 +228,7 @@ def test_answer_of_something_else_is_recognised(server, body):
 
     error = fail(server.url)
 
-    assert "what is not from Kubeflow Pipelines" in str(error)
+    assert "is not from Kubeflow Pipelines" in str(error)
     assert "kfp." in error.tip
 
 

@@ -21,8 +21,8 @@ PROXY = "/api/v1/namespaces/kubeflow/services/ml-pipeline:http/proxy"
 
 
 @pytest.fixture(autouse=True)
-def _nothing_kept(monkeypatch):
-    monkeypatch.setattr(kfp_identity, "_kept", {})
+def _empty_cache(monkeypatch):
+    monkeypatch.setattr(kfp_identity, "_cache", {})
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_kubeconfig_goes_through_the_proxy_with_the_contexts_token(
 
         with pytest.raises(ToolError, match="401"):
             ask("", auth="kubeconfig")
-        with pytest.raises(SettingsError, match="kubectl's file cannot be used"):
+        with pytest.raises(SettingsError, match="kubectl's configuration cannot be used"):
             ask("", auth="kubeconfig", kube_context="none such")
 
 
@@ -138,7 +138,7 @@ def test_no_kubeconfig_is_a_matter_of_settings(tmp_path, monkeypatch):
     path = str(tmp_path / "none")
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", path)
 
-    with pytest.raises(SettingsError, match="kubectl's file") as caught:
+    with pytest.raises(SettingsError, match="kubectl's configuration") as caught:
         ask("", auth="kubeconfig")
 
     assert "kubectl get pods" in caught.value.tip
@@ -220,7 +220,7 @@ def test_iap_as_a_user_leaves_nothing_in_the_home(server, account):
 
 
 def test_iap_that_gives_no_token_says_what_to_set(server, account):
-    with pytest.raises(SettingsError, match="Google gives no token") as caught:
+    with pytest.raises(SettingsError, match="no token from Google") as caught:
         ask(server.url, auth="iap", iap_client_id="proxy", iap_refresh_token="stale")
 
     assert "kfp.iap_refresh_token" in caught.value.tip

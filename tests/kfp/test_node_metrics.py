@@ -141,8 +141,8 @@ def test_what_is_told_of_some_and_the_times_of_all_are_put_together(fused):
 
     run, accounts = make_run(answer, nodes=json.dumps(told), seconds="1.51 =20 -")
 
-    assert accounts["short"] == NodeMetrics(1.5, "3", "int", is_kept=True)
-    assert accounts["long"] == NodeMetrics(20.0, is_kept=True)
+    assert accounts["short"] == NodeMetrics(1.5, "3", "int", is_reused=True)
+    assert accounts["long"] == NodeMetrics(20.0, is_reused=True)
     assert accounts["end"] == NodeMetrics()
     assert list_node_durations(run, accounts) == {"short": 1.5, "long": 20.0}
 

@@ -41,7 +41,7 @@ def test_a_host_that_wants_a_token_is_told_before_the_image(make):
         ("kfp: {host: 'http://localhost:1'}", "no connection to http://localhost:1"),
         ("kfp: {host: 'localhost:1'}", "'localhost:1' is not a valid address"),
         ("kfp: {token_file: gone.txt}", "kfp.token_file: cannot read gone.txt"),
-        ("kfp: {ca_cert: gone.pem}", "kfp.ca_cert: there is no file gone.pem"),
+        ("kfp: {ca_cert: gone.pem}", "kfp.ca_cert: file gone.pem not found"),
         ("kfp: {experiment: ' '}", "kfp.experiment is empty"),
     ],
 )

@@ -234,7 +234,7 @@ def test_a_deleted_run_ends_it(tmp_path, capsys):
 
         assert watch_runs(project, [record["run_id"]]) == 1
 
-    assert "does not know it" in capsys.readouterr().err
+    assert "does not exist (any more)" in capsys.readouterr().err
 
 
 def test_ctrl_c_cancels_nothing_and_says_how_to_go_on(tmp_path):
