@@ -114,7 +114,7 @@ def choose_grouping(
         mode = "auto" if why else "none"
     if mode == "none":
         return None
-    pass  # here: a no-op has no use for it
+    # here: a no-op has no use for it
 
     before = (old or {}).get("grouping") or {}
     known = find_durations(project, workflow, before.get("seconds", {}))
