@@ -2,8 +2,8 @@
 
 A task runs one node or a group of nodes. A task with several nodes takes packs of other groups and artifacts
 of single nodes, and writes two packs: the values that other tasks need or that are leaves, and the rest; see
-runner/task.py. Stages pins and pipeline read the record. Nothing in it depends on the code of the nodes, so an
-edit of a function does not change it.
+runner/task.py. Stages pins and pipeline read the record. Nothing in it depends on the code of the nodes, so
+an edit of a function does not change it.
 
 VERSION counts changes of what make_tasks_record returns for the same inputs.
 """
