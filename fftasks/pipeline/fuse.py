@@ -118,7 +118,6 @@ def choose_grouping(
         mode = "auto" if why else "none"
     if mode == "none":
         return None
-    # here: a no-op has no use for it
 
     before = (old or {}).get("grouping") or {}
     known = find_durations(project, workflow, before.get("seconds", {}))
@@ -345,8 +344,8 @@ def estimate_partial_run(
         workflow: Name of the workflow.
         tasks: Tasks of the run by name.
         grouping: Entry `grouping` in the record of stage tasks.
-        computed: Id of a node -> whether it is computed, for all nodes of tasks that run. Other tasks are taken
-            from KFP's cache.
+        computed: Id of a node -> whether it is computed, for all nodes of tasks that run. Other tasks are
+            taken from KFP's cache.
     """
     known = find_durations(project, workflow, (grouping or {}).get("seconds", {}))
     seconds = {i: known.seconds.get(i, 1.0) if runs else 0.0 for i, runs in computed.items()}

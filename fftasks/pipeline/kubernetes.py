@@ -123,9 +123,10 @@ def make_retry_policy(settings: NodeSettings) -> Document:
     The policy does not contain the retries of a failed node, which the entry point of the pod makes.
 
     The two durations are set because KFP's compiler writes 0 for a missing duration, and Argo makes no retry
-    when backoffMaxDuration has passed since the first start: addContainerExecutorTemplate in
-    backend/src/v2/compiler/argocompiler/container.go (2.5 to 2.17), and
-    processNodeRetries in workflow/controller/operator.go of Argo.
+    when backoffMaxDuration has passed since the first start.
+
+    Source: addContainerExecutorTemplate in backend/src/v2/compiler/argocompiler/container.go of KFP (2.5 to
+    2.17), and processNodeRetries in workflow/controller/operator.go of Argo.
     """
     if not settings.pod_retries:
         return {}
