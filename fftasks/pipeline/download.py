@@ -21,7 +21,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fftasks.api.names import make_slug
 from fftasks.errors import FFTasksError, ToolError
@@ -42,17 +41,13 @@ from fftasks.kfp.node_status import (
 from fftasks.kfp.object_store import ArtifactURI, ObjectStore
 from fftasks.kfp.pod_log import TaskFailure
 from fftasks.kfp.run import ClusterRun, JsonRun, find_container, find_executor, list_artifact_names
-from fftasks.kfp.task_details import ClusterTask
+from fftasks.kfp.task_details import ClusterTask, Executions
 from fftasks.project import Project
 from fftasks.records import digest_json
 from fftasks.runner.artifact import digest_artifact, read_pack
 from fftasks.runner.executor_input import DIGEST
 from fftasks.runner.task import PACKS
 from fftasks.state_folder import is_folder, is_regular, move, open_new, open_regular, remove
-
-if TYPE_CHECKING:
-    from fftasks.kfp.task_details import Executions
-    from fftasks.project import Project
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{32}(?:[0-9a-f]{32})?")
 _RUN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

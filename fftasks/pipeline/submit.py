@@ -6,16 +6,14 @@ VERSION counts changes of what make_submit_record returns for the same inputs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from fftasks.config.tree import KFPSettings
 from fftasks.errors import ParameterError, SettingsError, ToolError
 from fftasks.kfp.client import RunRequest, SubmittedRun
 from fftasks.kfp.run import format_run_description
 from fftasks.pipeline.ir_yaml import PLACEHOLDER_REASON, is_passed_unchanged, parse_documents
 from fftasks.records import Record, digest_bytes, digest_json
-
-if TYPE_CHECKING:
-    from fftasks.config.tree import KFPSettings
 
 VERSION = 1
 

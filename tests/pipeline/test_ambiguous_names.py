@@ -66,7 +66,9 @@ def list_nodes(document, component):
 )
 def test_any_pipeline_can_be_put_into_another_one(tmp_path, workflow, names, others):
     text = compile_ours(workflow, names)
-    files = [make_files(make_graph({other: {}}), "sums")[1][f"{slug(other)}.yaml"] for other in others]
+    files = [
+        make_files(make_graph({other: {}}), "sums")[1][f"{slug(other)}.yaml"] for other in others
+    ]
 
     document, _ = compile_around(text, files, tmp_path)
 

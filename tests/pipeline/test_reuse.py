@@ -18,7 +18,9 @@ def make_document(kept):
     (task,) = components["tasks"]
     pin = {"reference": f"r@sha256:{'0' * 64}", "fingerprint": "sha256:new", "cache_key": "new"}
     pins = {"output": "sha256:p", "tasks": {task: pin}}
-    record, text = compile_pipeline(components, pins, CompileOptions(caching=True, version="1"), kept)
+    record, text = compile_pipeline(
+        components, pins, CompileOptions(caching=True, version="1"), kept
+    )
     return task, parse_document(text), record
 
 
