@@ -22,7 +22,7 @@ class Stage:
         path: File with the record of the stage.
         needs: Files with the records of the stages that this stage reads.
         list_reasons: Returns why the stage has to be executed, one sentence each, given its last record
-            (None if there is no record); an empty list if the stage is up to date.
+            (None if it does not exist); an empty list if the stage is up to date.
         make: Executes the stage and returns the new record, without writing it.
         describe: Summarizes a record for the terminal.
     """

@@ -115,7 +115,7 @@ def _find_cut(dag: Dag, row: list[int], loads: list[float], wanted: float, windo
 
 @dataclass(frozen=True)
 class Granularity:
-    """How large parts become.
+    """Limits for the sizes of parts.
 
     Attributes:
         slack_s: Maximum additional duration of a part in seconds, compared with its items in pods of their

@@ -265,9 +265,9 @@ class CachePredictor:
         if before is not None:
             yield from self._compare(node, before)
         elif self._owners[node] not in self._index.tasks:
-            yield "never ran there"
+            yield "never ran on the cluster"
         elif not self._index.nodes:
-            yield "it ran there as something else, submitted from elsewhere"
+            yield "it ran on the cluster with other inputs, submitted from elsewhere"
         yield from self._list_upstream(node)
 
     def _list_kept(self, task: str) -> Collection[str]:
@@ -317,7 +317,7 @@ class CachePredictor:
         if source not in self._names:
             yield f"input {name} is gone"
         elif self._owners[source] not in self._computed:
-            yield f"upstream {self._names[source]} is not as it was in its last run"
+            yield f"upstream {self._names[source]} changed since its last run"
 
     def _compare_surroundings(self) -> Iterator[str]:
         """Yield the inputs of the image that all nodes share and that changed."""
@@ -345,7 +345,7 @@ class CachePredictor:
             changed = "has a pod of its own now"
         else:
             changed = f"shares a pod{'' if pods == {''} else ' with other nodes'} now"
-        return f"it {changed}, and the cluster's cache has whole pods"
+        return f"it {changed}, and KFP caches the results of whole pods"
 
     def _explain_run(self, task: str, key: CacheKey, count: int) -> str:
         """Return why a task is computed although none of its nodes changed; count: number of its nodes."""
@@ -357,7 +357,7 @@ class CachePredictor:
             return _STATES.get(state, "{it} has not finished there yet").format(it=it)
         if self._now.project.settings.image.pin == "pipeline":
             return "image.pin is pipeline, and there is another image"
-        return "no run is known in which it has finished like this"
+        return "no finished run with the same cache key is known"
 
 
 def digest_pod_nodes(nodes: Sequence[str]) -> str:
@@ -384,7 +384,7 @@ class CachePrediction:
     def describe(self) -> str:
         """Return a line for the terminal."""
         if not self.nodes:
-            return f"{self.workflow}: not known what it would compute: {self.offline_reason}"
+            return f"{self.workflow}: the prediction failed: {self.offline_reason}"
         count = sum(node.computes for node in self.nodes)
         kept = sum(node.is_reused for node in self.nodes)
         parts = [
@@ -421,9 +421,7 @@ def predict_cache(project: Project, workflow: str, up_to_date: Collection[str]) 
     index = look_up_runs(project, workflow)
     if index.finished and read_record(project.record_path("base")) is None:
         # The digest of the base image is an input of all nodes.
-        return CachePrediction(
-            workflow, (), "the base was not looked up here yet; `doit image` does it"
-        )
+        return CachePrediction(workflow, (), "the base image is not resolved yet; run `doit image`")
     now = PlannedSubmission(project, workflow, up_to_date)
     keys = now.list_keys(index)
     # The newest image would be pushed again, so it is never missing.

@@ -220,7 +220,7 @@ def download_result(project: Project, run: ClusterRun, node: str, verifier: Veri
         if found is not None:
             return found
     raise ToolError(
-        f"the result of {node!r} was not kept in run {run.run_id}",
+        f"the result of {node!r} was not stored in run {run.run_id}",
         found=[f"task {task.name} gives {', '.join(outputs) or 'nothing'}"],
         tip=_suggest_replay(run, node),
     )
@@ -246,7 +246,7 @@ def _explain_missing_result(
         error = failure.error or failure.reason
         return ToolError(attempted, found=[*found, error], tip=_suggest_replay(run, node))
     if len(task.nodes) > 1 and failed:
-        found.append(f"of a pod that fails nothing is kept: {format_task_error(task, failure)}")
+        found.append(f"a failed pod keeps no results: {format_task_error(task, failure)}")
     elif task.state == "FAILED":
         found.append(format_task_error(task, failure))
         failed = node if is_node else ""

@@ -165,7 +165,13 @@ def find_current_tasks(
 
 
 def find_unfused_excess(project: Project, graph: Record, workflow: str) -> str:
-    """Return why the cluster would reject a workflow with one task for each node; "" if it would not."""
+    """Return why the cluster would reject a workflow with one task for each node; "" if it would not.
+
+    Args:
+        project: The current project.
+        graph: Graph record of the file that builds the workflow.
+        workflow: Name of the workflow.
+    """
     cluster = get_cluster_limits(project.settings.kfp.version)
     count, least = len(graph["workflows"][workflow]["nodes"]), choose_limits(project)
     # This estimate saves making the tasks of a workflow that is far too large.

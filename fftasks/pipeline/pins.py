@@ -264,7 +264,7 @@ def choose_pins(
             return repository_tags.find(repository, tags)
         except FFTasksError as error:
             cause = escape_controls(error.attempted)
-            sys.stderr.write(f"pins: images of others are not used: {cause}\n")
+            sys.stderr.write(f"pins: cannot look up images of other projects: {cause}\n")
             return {}
 
     def add_tags(repository: str, digest: str, tags: Sequence[str]) -> None:
@@ -272,6 +272,6 @@ def choose_pins(
             repository_tags.add(repository, digest, tags)
         except FFTasksError as error:
             cause = escape_controls(error.attempted)
-            sys.stderr.write(f"pins: others will not use this image: {cause}\n")
+            sys.stderr.write(f"pins: cannot share this image with other projects: {cause}\n")
 
     return make_pins_record(request, find_tags=find_tags, add_tags=add_tags, old=old, gone=gone)

@@ -202,7 +202,7 @@ def unschedule_workflows(project: Project, names: list[str]) -> Iterator[tuple[s
         known |= {_name_workflow(row) for row in list_schedules(settings)} - {""}
     for name in names:
         if name not in known:
-            raise explain_unknown_name(f"there is no workflow {name!r}", name, sorted(known))
+            raise explain_unknown_name(f"unknown workflow {name!r}", name, sorted(known))
     for workflow in names or project.workflows:
         yield workflow, bool(remove_schedules(settings, name_schedule(workflow)))
 
@@ -240,7 +240,7 @@ def choose_workflows(project: Project, names: list[str]) -> list[str]:
     known = list(project.workflows)
     for name in names:
         if name not in known:
-            raise explain_unknown_name(f"there is no workflow {name!r}", name, known)
+            raise explain_unknown_name(f"unknown workflow {name!r}", name, known)
     return names or known
 
 

@@ -111,6 +111,12 @@ def prepare_replay(
 ) -> Path:
     """Return a folder with the verified inputs of a task in inputs/, and an empty folder outputs/.
 
+    Args:
+        project: The project.
+        run: The run of the task.
+        task: The task.
+        verifier: Verifies the inputs.
+
     Raises:
         ToolError: An upstream task has no result, or its result cannot be found or verified.
     """

@@ -1,8 +1,8 @@
-"""The run index: what is known about earlier runs of a workflow on the cluster, to predict the next one.
+"""Store the states and durations of earlier runs of a workflow on the cluster, to predict the next run.
 
 KFP is the source of truth, and its latest runs are read for each prediction. Results of earlier reads are in
-`.fftasks/cluster/`, one file for each workflow and cluster. Deleting a file makes predictions less complete,
-not wrong.
+the run index, `.fftasks/cluster/`, with one file for each workflow and cluster. Deleting a file makes
+predictions less complete, not wrong.
 
 A backend before 2.18 computes the cache key of a task from the image, the command, the parameters and the
 *ids* of the inputs: an upstream task that is computed again gives its results new ids, even if they are
@@ -133,7 +133,7 @@ def _convert_numbers(value: Any) -> Any:
 
 @dataclass
 class RunIndex:
-    """What is known about the runs of one workflow.
+    """The states and durations of earlier runs of one workflow.
 
     Attributes:
         finished: Name of a cache key -> id of the run that computed the result.

@@ -126,7 +126,7 @@ def find_unused_allowances(project: Project) -> list[str]:
     names = _list_allowable_names(project)
     origin = project.settings.origin("kfp.allow_tokens")
     return [
-        f"{origin}: kfp.allow_tokens: nothing is called {pattern!r}"
+        f"{origin}: kfp.allow_tokens: no name matches {pattern!r}"
         + (f"; {near}" if (near := suggest_name(pattern, names)) else "")
         for pattern in patterns
         if not any(name == pattern or fnmatchcase(name, pattern) for name in names)
@@ -298,5 +298,5 @@ def _refuse(found: list[OutgoingSecret]) -> WorkflowError:
         f"submit: {what} would be stored in Kubeflow Pipelines in plain text",
         found=lines,
         tip=f'read os.environ["{variable}"] inside the function, and let the cluster set it: {snippet}'
-        f" in config/default.yaml; if it is no secret: kfp.allow_tokens: {allowed}",
+        f" in config/default.yaml; if it is not a secret: kfp.allow_tokens: {allowed}",
     )

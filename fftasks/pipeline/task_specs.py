@@ -362,7 +362,7 @@ def _check_node(node: Record, file: str, workflow: str) -> None:
                 attempted,
                 found=[
                     f"its {what} {text!r} would not arrive as it is",
-                    f"{PLACEHOLDER_REASON}; what is not Unicode text cannot be passed",
+                    f"{PLACEHOLDER_REASON}; text that is not Unicode cannot be passed",
                 ],
                 tip=f"choose another {what}",
             )

@@ -113,7 +113,7 @@ def test_a_schedule_of_a_workflow_that_is_gone_is_removed_by_its_name(server, pr
     [row] = list_schedules(server)
     row["display_name"] = "fftasks: old one"
 
-    with pytest.raises(ToolError, match="there is no workflow 'old on'") as caught:
+    with pytest.raises(ToolError, match="unknown workflow 'old on'") as caught:
         list(unschedule_workflows(project, ["old on"]))
     assert "did you mean 'old one'?" in caught.value.tip
     assert list(unschedule_workflows(project, ["old one"])) == [("old one", True)]
