@@ -1,4 +1,4 @@
-"""A stage of a project as something to look at and to make, from its record."""
+"""The interface of a stage: its record, the reasons to execute it, and the function that does it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ Inputs = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of one project, or of one workflow in it.
+    """One stage of a project, or of one workflow in it.
 
-    path: its record; needs: the records that it reads
-    list_reasons: why it must be made, given its record (or None); empty if it is up to date
-    make: does it, and returns the record
-    describe: what the record holds, for people
+    Attributes:
+        path: File with the record of the stage.
+        needs: Files with the records of the stages that this stage reads.
+        list_reasons: Returns why the stage has to be executed, one sentence each, given its last record
+            (None if it does not exist); an empty list if the stage is up to date.
+        make: Executes the stage and returns the new record, without writing it.
+        describe: Summarizes a record for the terminal.
     """
 
     path: Path
@@ -31,50 +34,64 @@ class Stage:
     describe: Callable[[Record], str]
 
 
-def execute_stage(step: Stage) -> None:
-    """Make what the step makes, and record it."""
-    write_record(step.path, step.make())
+def execute_stage(stage: Stage) -> None:
+    """Execute a stage and write its record."""
+    write_record(stage.path, stage.make())
 
 
-def is_up_to_date(step: Stage) -> bool:
-    """Tell whether a step is up to date; one whose needs are not there is not."""
-    return not list_stage_reasons(step)
+def is_up_to_date(stage: Stage) -> bool:
+    """Return whether a stage is up to date; it is not if a record that it needs is missing."""
+    return not list_stage_reasons(stage)
 
 
-def list_stage_reasons(step: Stage) -> list[str]:
-    """Return why a step must be made, one sentence each; empty if it is up to date."""
-    gone = [f"{path.name} is gone" for path in step.needs if not read_record(path)]
-    return gone or step.list_reasons(read_record(step.path))
+def list_stage_reasons(stage: Stage) -> list[str]:
+    """Return why a stage has to be executed, one sentence each; empty if it is up to date."""
+    missing = [f"{path.name} is gone" for path in stage.needs if not read_record(path)]
+    return missing or stage.list_reasons(read_record(stage.path))
 
 
 def list_input_changes(
-    old: Record | None, version: int, inputs: Inputs, spell: Callable[[Inputs], Inputs] = dict
+    old: Record | None,
+    version: int,
+    inputs: Inputs,
+    describe_inputs: Callable[[Inputs], Inputs] = dict,
 ) -> list[str]:
-    """Return why a record with these inputs would be another one; see record.explain().
+    """Return how the inputs of a stage differ from those in its last record, one sentence each.
 
-    spell: gives the inputs as the user knows them, such as "setting image.tag"
+    Args:
+        old: Last record of the stage, None if there is none.
+        version: Version of the stage's algorithm; a record of another version is out of date.
+        inputs: Inputs that a new record would have.
+        describe_inputs: Returns the inputs under the names that the user knows, such as "setting image.tag".
+
+    Returns:
+        Reasons in the words of records.explain_difference, with secrets redacted; empty if nothing changed.
     """
     if old is not None and old.get("version") != version:
         return ["the algorithm of this stage changed"]
     if old is not None and old["inputs"] == inputs:
         return []
-    return list(explain_difference(old and spell(old["inputs"]), spell(inputs), _hide))
-
-
-def _hide(value: Any) -> Any:
+    # Imported here, because a run in which every stage is up to date does not need the secret scanner.
     from fftasks.secrets.value_scanner import redact_value
 
-    return redact_value(value)
+    before = old and describe_inputs(old["inputs"])
+    return list(explain_difference(before, describe_inputs(inputs), redact_value))
 
 
 def require_record(path: Path) -> Record:
-    """Return the record of a stage that has been made; raise StoreError if it is gone."""
+    """Return the record of a stage that was executed.
+
+    Raises:
+        StoreError: The record is missing or damaged.
+    """
     record = read_record(path)
     if record is None:
-        raise StoreError(f"{path} is gone or damaged", tip="it is made again: run once more")
+        raise StoreError(
+            f"{path} is gone or damaged", tip="run the command again: doit recreates the record"
+        )
     return record
 
 
 def display_path(project: Project, path: Path) -> str:
-    """Return a path as it is shown: from the project's folder."""
+    """Return a path relative to the project's folder, with forward slashes."""
     return path.relative_to(project.root).as_posix()

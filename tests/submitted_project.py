@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from fftasks.kfp.client import start_run
-from fftasks.pipeline import compiler as pipeline
-from fftasks.pipeline import submit
-from fftasks.pipeline import task_specs as kfp_tasks
+from fftasks.pipeline import compiler, submit, task_specs
 from fftasks.pipeline.fuse import choose_grouping
 from fftasks.project import Project, open_project
 from fftasks.records import Record, write_if_changed, write_record
@@ -40,13 +38,13 @@ def submit_project(sample: Sample, reference: str = REFERENCE) -> tuple[Project,
     project = open_project(sample.root)
     [name] = project.workflows
     grouping = choose_grouping(project, name)
-    parts = kfp_tasks.make_tasks_record(project.workflows[name], name, grouping)
+    parts = task_specs.make_tasks_record(project.workflows[name], name, grouping)
     write_record(project.record_path("tasks", name), parts)
     pins = make_pins(parts, reference)
-    options = pipeline.CompileOptions(
+    options = compiler.CompileOptions(
         caching=True, version="0", settings=project.list_settings(name)
     )
-    made, text = pipeline.compile_pipeline(parts, pins, options)
+    made, text = compiler.compile_pipeline(parts, pins, options)
     write_record(project.record_path("pipeline", name), made)
     write_if_changed(project.folder / "pipeline" / f"{parts['slug']}.yaml", text)
     record = submit.make_submit_record(made, text, project.settings.kfp, start_run)

@@ -1,7 +1,4 @@
-"""Groups: which nodes of a workflow share a task on Kubeflow Pipelines, and why.
-
-Pure functions from a graph record, settings and known durations.
-"""
+"""Choose which nodes of a workflow share a pod: pure functions of the graph, settings and durations."""
 
 from __future__ import annotations
 
@@ -18,9 +15,9 @@ from fftasks.fusion.grouping import (
 __all__ = [
     "MODES",
     "CostEstimate",
-    "NodeGroup",
-    "Grouping",
     "GraphLimits",
+    "Grouping",
+    "NodeGroup",
     "NodePlacement",
     "PodCosts",
     "estimate_groups",

@@ -1,11 +1,10 @@
-"""Cuts: a row of things becomes pieces of about one size, and an edit of the row moves few of its ends.
+"""Coarsen a graph in two steps: join items to parts, and pack parts that can run side by side.
 
-Clusters: atoms that are better run one after the other in one pod than in pods that wait for each other.
+A part is a set of items that run faster in one pod than in pods that wait for each other. Each part has
+a level, and depends on parts of lower levels only. So parts are convex, and so is each set of parts
+of one level. Packing joins parts of one level, because there are more of them than pods.
 
-Every cluster has a stage, and what it needs is in clusters of earlier stages: so clusters are convex, and so
-is every set of clusters of one stage.
-
-Bundles: clusters of one stage side by side in one pod, since there are more of them than pods.
+split_into_chunks cuts a row of items so that an edit of the row moves few of the cuts.
 """
 
 from __future__ import annotations
@@ -17,84 +16,114 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fftasks.fusion.cost import GraphLimits, PodCosts, measure_limits
-from fftasks.fusion.dag import Dag, UnionFind, number_parts
+from fftasks.fusion.dag import Dag, UnionFind, bound_makespan, number_parts
 
-_WINDOW = 0.1  # how much further than wanted, in pieces, an end may be
-_STRETCH = 8  # how many pieces a stretch has
-_ALMOST = 1e-6  # what a size of these may be off
-SIZES_PER_DOUBLING = 16  # how many sizes there are between one and its double
-_STRETCHES = 0.25  # how much smaller or larger than wanted a stretch may be
+_WINDOW = 0.1  # maximum distance of a cut from its wanted position, as a part of a chunk
+_STRETCH = 8  # chunks in a stretch
+_STRETCHES = 0.25  # maximum relative deviation of a stretch from its wanted size
+_ROUNDING_ERROR = 1e-6
+SIZES_PER_DOUBLING = 16  # number of rounded sizes between a size and its double
+
+_LITTLE = 0.2  # part of a pod's time that its overhead may be, if there are more pods than places
+_NEARLY = 0.5  # minimum filling of the last round of pods
+_FINE = 2 ** (1 / SIZES_PER_DOUBLING)
+_WORTH = 0.1  # minimum work of a pod, as a part of its overhead
+_COARSER, _COARSEST = 1.04, 4.0  # minimum and maximum growth of packs in one step
 
 
 def split_into_chunks(dag: Dag, row: Sequence[int], size_s: float) -> list[list[int]]:
-    """Return a row of things as pieces that take a processor about size_s each.
+    """Split a row of items into chunks of about equal processor time.
 
-    The row is cut into stretches, and these into equal pieces. Both end, within a window, before the thing
-    of the least mark. So an edit moves ends in its stretch, if any; and the end of a stretch is after an
-    edit likely the old one, from which on all ends are.
+    The row is cut into stretches, and these into chunks. Both kinds of cuts are before the item with the
+    lowest mark within a window. So an edit moves only cuts in its stretch, and the stretch likely ends where
+    it ended before the edit, so that all later cuts stay.
 
-    Source: boundaries in the content, as in Xia et al., 'FastCDC', 2016.
+    Source: content-defined chunking, as in Xia et al., 'FastCDC', 2016.
+
+    Args:
+        dag: Graph that contains the items.
+        row: Numbers of the items.
+        size_s: Wanted processor time of a chunk in seconds.
     """
-    row, pieces, size_s = list(row), [], round_size(size_s)
+    row, chunks, size_s = list(row), [], round_size(size_s)
     for stretch in _cut_stretches(dag, row, size_s * _STRETCH):
-        loads = _add_up(dag, stretch)
+        loads = _accumulate_loads(dag, stretch)
         count = max(math.ceil(loads[-1] / size_s - _WINDOW), 1)
         wanted = (loads[-1] * number / count for number in range(1, count))
-        ends = {_find_end(dag, stretch, loads, w, size_s * _WINDOW) for w in wanted}
-        ends |= {0, len(stretch)}
-        pieces += [stretch[begin:end] for begin, end in itertools.pairwise(sorted(ends))]
-    return pieces
+        cuts = {_find_cut(dag, stretch, loads, w, size_s * _WINDOW) for w in wanted}
+        cuts |= {0, len(stretch)}
+        chunks += [stretch[begin:end] for begin, end in itertools.pairwise(sorted(cuts))]
+    return chunks
 
 
 def split_at_load(
     dag: Dag, row: Sequence[int], first_s: float, size_s: float
 ) -> tuple[list[int], list[int]]:
-    """Return a row of things in two, where about first_s of it are over, within half a piece of size_s."""
+    """Split a row of items into two parts.
+
+    Args:
+        dag: Graph that contains the items.
+        row: Numbers of the items.
+        first_s: Wanted processor time of the first part in seconds.
+        size_s: Processor time of a chunk in seconds; the cut may be half of it away from the wanted position.
+    """
     row = list(row)
-    end = _find_end(dag, row, _add_up(dag, row), first_s, size_s / 2)
-    return row[:end], row[end:]
+    cut = _find_cut(dag, row, _accumulate_loads(dag, row), first_s, size_s / 2)
+    return row[:cut], row[cut:]
 
 
 def round_size(size_s: float) -> float:
-    """Return the next of some sizes: an edit that changes a little what is wanted changes nothing."""
-    return 2 ** (math.ceil(math.log2(size_s) * SIZES_PER_DOUBLING - _ALMOST) / SIZES_PER_DOUBLING)
+    """Round a size up to a multiple of 2^(1/SIZES_PER_DOUBLING), so that small edits do not change it."""
+    exponent = math.ceil(math.log2(size_s) * SIZES_PER_DOUBLING - _ROUNDING_ERROR)
+    return 2 ** (exponent / SIZES_PER_DOUBLING)
 
 
 def _cut_stretches(dag: Dag, row: list[int], size_s: float) -> list[list[int]]:
-    loads = _add_up(dag, row)
+    """Split a row of items into stretches of about equal processor time."""
+    loads = _accumulate_loads(dag, row)
     stretches, begin = [], 0
     while loads[-1] - loads[begin] > size_s * (1 + _STRETCHES):
-        end = _find_end(dag, row, loads, loads[begin] + size_s, size_s * _STRETCHES)
+        end = _find_cut(dag, row, loads, loads[begin] + size_s, size_s * _STRETCHES)
         end = max(end, begin + 1)
         stretches.append(row[begin:end])
         begin = end
     return [*stretches, row[begin:]]
 
 
-def _add_up(dag: Dag, row: list[int]) -> list[float]:
-    """Return the load of all that is before each thing, and of all."""
-    loads = (dag.work[thing] / dag.cpu[thing] for thing in row)
+def _accumulate_loads(dag: Dag, row: list[int]) -> list[float]:
+    """Return the load in seconds before each item of a row, and the load of the whole row."""
+    loads = (dag.work[item] / dag.cpu[item] for item in row)
     return list(itertools.accumulate(loads, initial=0.0))
 
 
-def _find_end(dag: Dag, row: list[int], loads: list[float], wanted: float, window: float) -> int:
-    """Return before which thing to end: the least mark in the window, or else what is nearest."""
+def _find_cut(dag: Dag, row: list[int], loads: list[float], wanted: float, window: float) -> int:
+    """Return the position of a cut: the lowest mark within the window, or else the nearest position.
+
+    Args:
+        dag: Graph that contains the items.
+        row: Numbers of the items.
+        loads: Accumulated loads of the row in seconds.
+        wanted: Wanted load before the cut in seconds.
+        window: Maximum deviation from the wanted load in seconds.
+    """
     low, high = bisect_left(loads, wanted - window), bisect_right(loads, wanted + window)
-    places = range(low, min(high, len(row)))
-    if places:
-        return min(places, key=lambda place: dag.marks[row[place]])
-    return min((low, max(low - 1, 0)), key=lambda place: abs(loads[min(place, len(row))] - wanted))
+    positions = range(low, min(high, len(row)))
+    if positions:
+        return min(positions, key=lambda position: dag.marks[row[position]])
+    return min((low, max(low - 1, 0)), key=lambda p: abs(loads[min(p, len(row))] - wanted))
 
 
 @dataclass(frozen=True)
 class Granularity:
-    """How much is taken together.
+    """Limits for the sizes of parts.
 
-    slack_s: how much longer a cluster may take than its parts in pods of their own
-    block_s: clusters begin as blocks of this size, which grow by what needs nothing but them and earlier
-        stages; 0: what needs the same clusters, directly or by way of each other, joins them all
-    most_s: what a cluster takes at most: a block at the border of a layer, where nothing ends it, would else
-        grow far beyond those that are to run beside it
+    Attributes:
+        slack_s: Maximum additional duration of a part in seconds, compared with its items in pods of their
+            own.
+        block_s: Initial size of parts in seconds. They grow by items that depend on them and lower levels
+            only. 0: items that depend on the same parts, also indirectly, join all of them.
+        most_s: Maximum duration of a part in seconds. Without it, a block at the border of a layer, where
+            nothing ends it, would grow far beyond the blocks that run beside it.
     """
 
     slack_s: float = 0.0
@@ -103,28 +132,36 @@ class Granularity:
 
 
 def coarsen(dag: Dag, pods: PodCosts, grain: Granularity) -> tuple[list[int], list[int]]:
-    """Return the cluster of each atom, numbered as by number_parts, and the stage of each cluster.
+    """Join the atoms of a graph to parts.
 
-    Atoms are looked at level by level. Those of a level that may join clusters do so, or begin the next
-    stage all together, whatever is over first.
+    The atoms are processed by their depth in the graph. The atoms of one depth either join existing parts
+    or start a new level, depending on which ends earlier.
 
     Source: zeroing of edges in Sarkar, 'Partitioning and scheduling parallel programs for multiprocessors',
-    1989, with the dominant path as in Yang, Gerasoulis, 'DSC', 1994; here a pod gives its results when all
-    of it is done, so edges are zeroed level by level and not one by one. Blocks that grow become diamonds
-    where neighbours need each other, as in Orozco, Gao, 'Diamond tiling', 2009.
+    1989, with the dominant path as in Yang, Gerasoulis, 'DSC', 1994. Here a pod writes its results when all
+    of its nodes are done, so edges are zeroed for all atoms of one depth and not one by one. Blocks that grow
+    become diamonds where neighbours depend on each other, as in Orozco, Gao, 'Diamond tiling', 2009.
+
+    Args:
+        dag: Graph of the atoms, which are never split.
+        pods: Properties of the pods.
+        grain: How large parts become.
+
+    Returns:
+        The part of each atom, numbered as by number_parts, and the level of each part.
     """
     state = _Coarsening(dag, pods, grain)
-    for level in list_levels(dag):
-        state.take(level)
+    for atoms in list_levels(dag):
+        state.add_atoms(atoms)
     roots = [state.parts.find(atom) for atom in range(len(dag))]
-    stages: dict[int, int] = {}
+    levels: dict[int, int] = {}
     for root in roots:
-        stages.setdefault(root, state.stages[root])
-    return number_parts(roots), list(stages.values())
+        levels.setdefault(root, state.levels[root])
+    return number_parts(roots), list(levels.values())
 
 
 def list_levels(dag: Dag) -> list[list[int]]:
-    """Return the things whose longest way from a beginning is equally long, level by level."""
+    """Return the items of a graph by their depth, the length of the longest path that ends at the item."""
     depth = [0] * len(dag)
     levels: list[list[int]] = []
     for atom in dag.order:
@@ -136,257 +173,281 @@ def list_levels(dag: Dag) -> list[list[int]]:
 
 
 class _Coarsening:
-    """Clusters as far as they are made: what they weigh stands at the atom that stands for each."""
+    """The parts so far; the values of a part are stored at the atom that represents it.
+
+    Attributes:
+        dag, pods, grain: Arguments of coarsen.
+        parts: Part of each atom.
+        levels: Level of each part.
+        work: Processor time of each part in seconds.
+        span: Duration of the longest path in each part in seconds.
+        ends: End of each atom in seconds after the start of its part.
+    """
 
     def __init__(self, dag: Dag, pods: PodCosts, grain: Granularity) -> None:
         self.dag, self.pods, self.grain = dag, pods, grain
         self.parts = UnionFind(len(dag))
-        self.stages = [0] * len(dag)
+        self.levels = [0] * len(dag)
         self.work, self.span = list(dag.work), list(dag.span)
-        self.ends = list(dag.span)  # of each atom, within its cluster
+        self.ends = list(dag.span)
 
-    def take(self, level: Sequence[int]) -> None:
-        """Let the atoms of a level join clusters, or begin some."""
-        latest = [self._find_latest(atom) for atom in level]
-        beginning: list[int] = []
-        for clusters, atoms in self._list_candidates(level, latest):
-            if self._is_better_together(clusters, atoms):
-                self._join(clusters, atoms)
+    def add_atoms(self, atoms: Sequence[int]) -> None:
+        """Add the atoms of one depth to existing parts, or start new parts with them."""
+        latest = [self._find_latest(atom) for atom in atoms]
+        starting: list[int] = []
+        for parts, candidates in self._list_candidates(atoms, latest):
+            if self._is_better_together(parts, candidates):
+                self._join(parts, candidates)
             else:
-                beginning += atoms
-        for atom in beginning:
-            self.stages[atom] += 1
+                starting += candidates
+        for atom in starting:
+            self.levels[atom] += 1
             self.ends[atom] = self.dag.span[atom]
         if self.grain.block_s:
-            self._make_blocks(level, latest, beginning)
+            self._make_blocks(atoms, latest, starting)
 
     def _find_latest(self, atom: int) -> frozenset[int]:
-        """Set the atom's earliest stage; return the clusters of its key that are of this stage."""
-        key, stage, latest = self.dag.keys[atom], 0, set[int]()
+        """Set the lowest possible level of an atom; return the parts of this level that it may join."""
+        key, level, latest = self.dag.keys[atom], 0, set[int]()
         for other in self.dag.needs[atom]:
-            cluster = self.parts.find(other)
-            is_other = self.dag.keys[cluster] != key
-            at_least = self.stages[cluster] + is_other
-            if at_least > stage:
-                stage, latest = at_least, set()
-            if at_least == stage and not is_other:
-                latest.add(cluster)
-        self.stages[atom] = stage
+            part = self.parts.find(other)
+            is_other = self.dag.keys[part] != key
+            at_least = self.levels[part] + is_other
+            if at_least > level:
+                level, latest = at_least, set()
+            if at_least == level and not is_other:
+                latest.add(part)
+        self.levels[atom] = level
         return frozenset(latest)
 
     def _list_candidates(
-        self, level: Sequence[int], latest: Sequence[frozenset[int]]
+        self, depth_atoms: Sequence[int], latest: Sequence[frozenset[int]]
     ) -> Iterator[tuple[set[int], list[int]]]:
-        """Yield clusters, and the atoms that may join all of them."""
-        first: dict[int, int] = {}  # cluster -> the first atom that needs it
-        joined = UnionFind(len(level))
-        for number, clusters in enumerate(latest):
-            for cluster in clusters if self._may_unite(clusters) else ():
-                joined.unite(number, first.setdefault(cluster, number))
+        """Yield sets of parts with the atoms that may join all parts of the set."""
+        first: dict[int, int] = {}  # part -> number of the first atom that depends on it
+        joined = UnionFind(len(depth_atoms))
+        for number, parts in enumerate(latest):
+            for part in parts if self._may_unite(parts) else ():
+                joined.unite(number, first.setdefault(part, number))
         candidates: dict[int, tuple[set[int], list[int]]] = {}
-        for number, atom in enumerate(level):
+        for number, atom in enumerate(depth_atoms):
             if latest[number]:
                 together, atoms = candidates.setdefault(joined.find(number), (set(), []))
                 together |= latest[number]
                 atoms.append(atom)
         yield from candidates.values()
 
-    def _may_unite(self, clusters: frozenset[int]) -> bool:
-        return not self.grain.block_s or len(clusters) == 1
+    def _may_unite(self, parts: frozenset[int]) -> bool:
+        return not self.grain.block_s or len(parts) == 1
 
-    def _is_better_together(self, clusters: set[int], atoms: list[int]) -> bool:
-        if not self._may_unite(frozenset(clusters)):
+    def _is_better_together(self, parts: set[int], atoms: list[int]) -> bool:
+        """Return whether atoms end earlier in the pod of parts than in pods that wait for it."""
+        if not self._may_unite(frozenset(parts)):
             return False
         dag, cpu = self.dag, self.dag.cpu[atoms[0]]
         for atom in atoms:
-            before = (o for o in dag.needs[atom] if self.parts.find(o) in clusters)
+            before = (o for o in dag.needs[atom] if self.parts.find(o) in parts)
             self.ends[atom] = dag.span[atom] + max(self.ends[other] for other in before)
-        old = sum(self.work[cluster] for cluster in clusters)
+        old = sum(self.work[part] for part in parts)
         new = sum(dag.work[atom] for atom in atoms)
-        span = max(*(self.span[c] for c in clusters), *(self.ends[atom] for atom in atoms))
+        span = max(*(self.span[c] for c in parts), *(self.ends[atom] for atom in atoms))
         if (old + new) / cpu > self.grain.most_s:
             return False
         capacity = cpu * self.pods.parallel
         first = max(
-            *(_estimate_makespan(self.work[c], self.span[c], cpu) for c in clusters), old / capacity
+            *(bound_makespan(self.work[c], self.span[c], cpu) for c in parts), old / capacity
         )
-        then = max(
-            *(_estimate_makespan(dag.work[a], dag.span[a], cpu) for a in atoms), new / capacity
-        )
+        then = max(*(bound_makespan(dag.work[a], dag.span[a], cpu) for a in atoms), new / capacity)
         allowed_s = first + self.pods.overhead_s + then + self.grain.slack_s
-        return _estimate_makespan(old + new, span, cpu) <= allowed_s
+        return bound_makespan(old + new, span, cpu) <= allowed_s
 
-    def _join(self, clusters: Iterable[int], atoms: Sequence[int]) -> None:
-        things = {*clusters, *atoms}
-        stage = self.stages[atoms[0]]
-        work = sum(self.work[thing] for thing in things)
+    def _join(self, parts: Iterable[int], atoms: Sequence[int]) -> None:
+        """Join parts and atoms to one part."""
+        members = {*parts, *atoms}
+        level = self.levels[atoms[0]]
+        work = sum(self.work[member] for member in members)
         span = max(self.ends[atom] for atom in atoms)
-        span = max(span, *(self.span[thing] for thing in things))
+        span = max(span, *(self.span[member] for member in members))
         root = atoms[0]
-        for thing in things:
-            root = self.parts.unite(root, thing)
-        self.work[root], self.span[root], self.stages[root] = work, span, stage
+        for member in members:
+            root = self.parts.unite(root, member)
+        self.work[root], self.span[root], self.levels[root] = work, span, level
 
     def _make_blocks(
-        self, level: Sequence[int], latest: Sequence[frozenset[int]], beginning: list[int]
+        self, atoms: Sequence[int], latest: Sequence[frozenset[int]], starting: list[int]
     ) -> None:
-        """Let atoms that begin clusters do so together, those that need the same."""
-        begins = set(beginning)
+        """Join atoms that start parts and depend on the same parts to blocks.
+
+        Args:
+            atoms: Atoms of one depth.
+            latest: Parts that each of these atoms may join.
+            starting: Atoms that do not join them.
+        """
+        begins = set(starting)
         rows: dict[tuple[int, int, frozenset[int]], list[int]] = {}
-        for atom, clusters in zip(level, latest, strict=True):
-            if atom in begins or not clusters:
-                key = self.stages[atom], self.dag.keys[atom], clusters
+        for atom, parts in zip(atoms, latest, strict=True):
+            if atom in begins or not parts:
+                key = self.levels[atom], self.dag.keys[atom], parts
                 rows.setdefault(key, []).append(atom)
         for row in rows.values():
-            for piece in split_into_chunks(
-                self.dag, sorted(row, key=self._place), self.grain.block_s
-            ):
-                self._join((), piece)
-
-    def _place(self, atom: int) -> int:
-        return self.dag.firsts[atom]
-
-
-def _estimate_makespan(work: float, span: float, cpu: int) -> float:
-    return work / cpu + span * (1 - 1 / cpu)
-
-
-_LITTLE = 0.2  # the part of a pod's time that its overhead may be, to have more pods than places
-_NEARLY = 0.5  # what is there of the last round, at least
-_FINE = 2 ** (1 / SIZES_PER_DOUBLING)
-_WORTH = 0.1  # the part of a pod's overhead that its work is worth at least
-_COARSER, _COARSEST = 1.04, 4.0  # how much larger bundles become in one step
+            ordered = sorted(row, key=self.dag.firsts.__getitem__)
+            for block in split_into_chunks(self.dag, ordered, self.grain.block_s):
+                self._join((), block)
 
 
 @dataclass
 class _PackedLevel:
-    """Clusters of one stage and one key, in the order of the workflow.
+    """Parts of one level and one key.
 
-    size_s: what a bundle of them is to take, on average; least_s: what each one is to take at least
+    Attributes:
+        parts: Numbers of the parts, in the order of the workflow.
+        total_s: Processor time of all parts in seconds.
+        size_s: Average size of a pack in seconds.
+        least_s: Minimum size of a pack in seconds.
+        packs: Parts of each pack.
     """
 
-    clusters: list[int] = field(default_factory=list)
+    parts: list[int] = field(default_factory=list)
     total_s: float = 0.0
     size_s: float = 0.0
     least_s: float = 0.0
-    bundles: list[list[int]] = field(default_factory=list)
+    packs: list[list[int]] = field(default_factory=list)
 
 
-def pack_levels(dag: Dag, stages: Sequence[int], pods: PodCosts, limits: GraphLimits) -> list[int]:
-    """Return the bundle of each cluster, numbered as by number_parts.
+def pack_levels(dag: Dag, levels: Sequence[int], pods: PodCosts, limits: GraphLimits) -> list[int]:
+    """Join parts of one level to packs, about as many as pods that run at a time.
 
-    Bundles of a stage are as many as there are pods at a time; fewer where a pod would not be worth its
-    overhead, and where the graph of bundles would not fit the limits: there the stages become coarser of
-    which it costs least.
+    A level has fewer packs if a pod would not be worth its overhead. If the graph of packs would not fit the
+    limits, the levels become coarser in which this costs least time.
 
     Source: level-based clustering in Singh et al., 'Workflow task clustering for best effort systems with
     Pegasus', 2008.
+
+    Args:
+        dag: Graph of the parts.
+        levels: Level of each part.
+        pods: Properties of the pods.
+        limits: Limits of the graph.
+
+    Returns:
+        The pack of each part, numbered as by number_parts.
     """
-    rows = _list_rows(dag, stages)
+    rows = _list_rows(dag, levels)
     for row in rows:
         _choose_pack_size(dag, row, pods, limits)
-    edges = [(other, cluster) for cluster, needed in enumerate(dag.needs) for other in needed]
+    edges = [(other, part) for part, needed in enumerate(dag.needs) for other in needed]
     while True:
-        owner, bundle_of = _number(len(dag), rows)
+        owner, pack_of = _number_packs(len(dag), rows)
         count = len(owner)
-        pairs = {bundle_of[one] * count + bundle_of[other] for one, other in edges}
+        pairs = {pack_of[one] * count + pack_of[other] for one, other in edges}
         needs = [divmod(pair, count) for pair in pairs if pair // count != pair % count]
-        pressure, excess = _press(needs, owner, len(rows), limits)
-        chosen = _choose(rows, pressure)
+        pressure, excess = _measure_pressure(needs, owner, len(rows), limits)
+        chosen = _choose_rows(rows, pressure)
         if not chosen:
-            return number_parts(bundle_of)
+            return number_parts(pack_of)
         for row in chosen:
             step = min(max(math.sqrt(excess), _COARSER), _COARSEST)
             row.size_s = round_size(row.size_s * step)
-            row.bundles = _pack_tapered(dag, row, pods)
+            row.packs = _pack_tapered(dag, row, pods)
 
 
-def _choose(rows: list[_PackedLevel], pressure: list[float]) -> list[_PackedLevel]:
-    """Return the rows that lose least time by fewer bundles, for what is won."""
+def _choose_rows(rows: list[_PackedLevel], pressure: list[float]) -> list[_PackedLevel]:
+    """Return the rows in which fewer packs cost the least time in relation to what they save."""
     ease = [
-        press * len(row.bundles) / row.total_s if len(row.bundles) > 1 else 0.0
+        press * len(row.packs) / row.total_s if len(row.packs) > 1 else 0.0
         for row, press in zip(rows, pressure, strict=True)
     ]
     least = max(ease, default=0.0) / 2
-    return [row for row, one in zip(rows, ease, strict=True) if one and one >= least]
+    return [row for row, value in zip(rows, ease, strict=True) if value and value >= least]
 
 
-def _list_rows(dag: Dag, stages: Sequence[int]) -> list[_PackedLevel]:
+def _list_rows(dag: Dag, levels: Sequence[int]) -> list[_PackedLevel]:
+    """Return the parts of each level and key, without packs."""
     rows: dict[tuple[int, int], _PackedLevel] = {}
-    for cluster in sorted(range(len(dag)), key=dag.firsts.__getitem__):
-        row = rows.setdefault((stages[cluster], dag.keys[cluster]), _PackedLevel())
-        row.clusters.append(cluster)
-        row.total_s += dag.work[cluster] / dag.cpu[cluster]
+    for part in sorted(range(len(dag)), key=dag.firsts.__getitem__):
+        row = rows.setdefault((levels[part], dag.keys[part]), _PackedLevel())
+        row.parts.append(part)
+        row.total_s += dag.work[part] / dag.cpu[part]
     return list(rows.values())
 
 
 def _choose_pack_size(dag: Dag, row: _PackedLevel, pods: PodCosts, limits: GraphLimits) -> None:
-    # what runs beside the longest costs no time; by powers of two, so that an edit hardly changes it
-    longest = 2.0 ** math.floor(math.log2(max(map(dag.seconds, row.clusters))))
+    """Choose the size of a row's packs, and pack its parts."""
+    # Packs that are not longer than the longest part cost no time. The power of two avoids that an edit
+    # changes the size.
+    longest = 2.0 ** math.floor(math.log2(max(map(dag.seconds, row.parts))))
     even = row.total_s / pods.parallel
-    # where pods work long, more of them even out what is not as expected, for little
+    # If pods are long compared with their overhead, more pods than places compensate for durations that are
+    # not as expected.
     rounds = min(max(even * _LITTLE / max(pods.overhead_s, 1.0), 1.0), _count_rounds(pods, limits))
     row.least_s = max(longest, _WORTH * pods.overhead_s)
     row.size_s = round_size(max(row.least_s, even / rounds))
-    row.bundles = _pack_tapered(dag, row, pods)
-    while len(row.bundles) > max(pods.parallel * math.floor(rounds), 1):
+    row.packs = _pack_tapered(dag, row, pods)
+    while len(row.packs) > max(pods.parallel * math.floor(rounds), 1):
         row.size_s = round_size(row.size_s * _FINE)
-        row.bundles = _pack_tapered(dag, row, pods)
+        row.packs = _pack_tapered(dag, row, pods)
 
 
 def _count_rounds(pods: PodCosts, limits: GraphLimits) -> float:
-    """Return how many times a run can fill all places with pods before Argo's workflow object is full."""
+    """Return how many times Argo's workflow object has room for all pods that run at a time."""
     tasks = limits.object_bytes / (limits.object_task_bytes + limits.object_edge_bytes)
     return max(float(tasks // pods.parallel), 1.0)
 
 
 def _pack_tapered(dag: Dag, row: _PackedLevel, pods: PodCosts) -> list[list[int]]:
-    """Return the bundles of a row: where there are several to a place, each round half of what is left.
+    """Pack the parts of a row; if there are several rounds of pods, each round gets half of the rest.
 
-    The last ones are small, and even out by how much the ones before took longer than expected.
+    The last packs are small, so that they compensate for earlier ones that took longer than expected.
 
     Source: factoring in Hummel, Schonberg, Flynn, 'Factoring: a method for scheduling parallel loops', 1992.
     """
     rounds = math.floor(row.total_s / (pods.parallel * row.size_s) + _NEARLY)
     if rounds <= 1:
-        return split_into_chunks(dag, row.clusters, row.size_s)
-    bundles, left = list[list[int]](), row.clusters
+        return split_into_chunks(dag, row.parts, row.size_s)
+    packs, left = list[list[int]](), row.parts
     share_s = row.size_s * rounds
     for _ in range(rounds - 1):
         share_s /= 2
         size_s = max(share_s, row.least_s)
         first, left = split_at_load(dag, left, share_s * pods.parallel, size_s)
-        bundles += split_into_chunks(dag, first, size_s)
-    return [*bundles, *split_into_chunks(dag, left, max(share_s, row.least_s))]
+        packs += split_into_chunks(dag, first, size_s)
+    return [*packs, *split_into_chunks(dag, left, max(share_s, row.least_s))]
 
 
-def _number(count: int, rows: list[_PackedLevel]) -> tuple[list[int], list[int]]:
-    """Return the row of each bundle, and the bundle of each cluster."""
-    bundle_of, owner = [0] * count, list[int]()
+def _number_packs(count: int, rows: list[_PackedLevel]) -> tuple[list[int], list[int]]:
+    """Return the row of each pack, and the pack of each of `count` parts."""
+    pack_of, owner = [0] * count, list[int]()
     for number, row in enumerate(rows):
-        for bundle in row.bundles:
-            for cluster in bundle:
-                bundle_of[cluster] = len(owner)
+        for pack in row.packs:
+            for part in pack:
+                pack_of[part] = len(owner)
             owner.append(number)
-    return owner, bundle_of
+    return owner, pack_of
 
 
-def _press(
+def _measure_pressure(
     edges: list[tuple[int, int]], owner: list[int], rows: int, limits: GraphLimits
 ) -> tuple[list[float], float]:
-    """Return how much each row has a part in what is too much, and how often it is what there may be."""
+    """Return how much each row contributes to exceeding the limits, and the used part of the worst limit.
+
+    Args:
+        edges: Pairs of an upstream pack and a pack that depends on it.
+        owner: Row of each pack.
+        rows: Number of rows.
+        limits: Limits of the graph.
+    """
     inputs = [0] * len(owner)
-    for _, bundle in edges:
-        inputs[bundle] += 1
+    for _, pack in edges:
+        inputs[pack] += 1
     load = measure_limits(len(owner), inputs, limits)
     pressure = [0.0] * rows
     if load["object"] > 1:
         for row in owner:
             pressure[row] += 1
-    for other, bundle in edges:
+    for other, pack in edges:
         if load["argument"] > 1 or load["object"] > 1:
             pressure[owner[other]] += 1
-            pressure[owner[bundle]] += 1
-        if inputs[bundle] > limits.inputs:
+            pressure[owner[pack]] += 1
+        if inputs[pack] > limits.inputs:
             pressure[owner[other]] += 1
     return pressure, max(load.values())

@@ -1,9 +1,8 @@
-"""What a graph of groups is expected to cost on a cluster, and whether it fits there.
+"""Estimate what a graph of groups costs on a cluster, and whether it fits the cluster's limits.
 
-Durations as they may come: longer or shorter than expected, by what a node's name says.
-
-What is chosen by durations that all come as expected does badly when they do not: pods that would end at
-the same time wait for the longest of them.
+The estimate is repeated with sampled durations, which are longer or shorter than expected. A grouping that is
+chosen for the expected durations only does badly with others: pods that would end at the same time wait for
+the longest of them.
 
 Source: Kleywegt, Shapiro, Homem-de-Mello, 'The sample average approximation method for stochastic discrete
 optimization', 2002.
@@ -17,13 +16,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
-from fftasks.fusion.dag import Dag, find_spans
+from fftasks.fusion.dag import Dag, bound_makespan, find_spans
 from fftasks.kfp.limits import ClusterLimits
+
+DRAWS = 2  # samples of the durations
+_SIGMA = 0.5  # of a lognormal distribution: two of three durations are within a factor of 1.6
+_BITS = 64 // DRAWS  # bits of a mark for each sample
+_NORMAL = NormalDist()
 
 
 @dataclass(frozen=True)
 class PodCosts:
-    """The cluster's pods: how many run at a time, and what each one costs before its first node runs."""
+    """Properties of the pods on a cluster.
+
+    Attributes:
+        parallel: Number of pods that run at a time.
+        overhead_s: Time in seconds before the first node of a pod runs.
+    """
 
     parallel: int = 50
     overhead_s: float = 20.0
@@ -31,17 +40,17 @@ class PodCosts:
 
 @dataclass(frozen=True)
 class GraphLimits:
-    """The limits of a pipeline's graph; see Cluster in stages/limits.py.
+    """The limits of a pipeline's graph, derived from kfp.limits.ClusterLimits.
 
     Attributes:
-        object_bytes: Size of the workflow object in which Argo keeps a run.
-        object_task_bytes: What a task takes in it.
-        object_edge_bytes: What an input of a task takes in it.
-        object_node_bytes: What the name of each node takes in it, in the arguments of groups.
-        inputs: Number of inputs of one task.
-        argument_bytes: Size of the argument that describes the graph.
-        task_bytes: What a task takes in that argument.
-        edge_bytes: What an input of a task takes in that argument.
+        object_bytes: Maximum size of the workflow object in which Argo stores a run.
+        object_task_bytes: Size of a task in that object.
+        object_edge_bytes: Size of an input of a task in that object.
+        object_node_bytes: Size of the name of a node in that object, in the arguments of groups.
+        inputs: Maximum number of inputs of one task.
+        argument_bytes: Maximum size of the argument that describes the graph.
+        task_bytes: Size of a task in that argument.
+        edge_bytes: Size of an input of a task in that argument.
     """
 
     object_bytes: int = 1 << 20
@@ -55,7 +64,7 @@ class GraphLimits:
 
 
 def make_graph_limits(cluster: ClusterLimits) -> GraphLimits:
-    """Return the limits of a graph of groups on a cluster; the bytes are fitted as in stages/limits.py."""
+    """Return the limits of a graph of groups on a cluster; the sizes are fitted as in kfp/limits.py."""
     steps = 2 if cluster.has_retry_steps else 1
     return GraphLimits(
         object_bytes=cluster.object_bytes,
@@ -69,11 +78,14 @@ def make_graph_limits(cluster: ClusterLimits) -> GraphLimits:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What is expected of a run.
+    """The expected cost of a run.
 
-    seconds: from its start to its end; path_s: the longest path, pods' overheads included
-    pods: how many; pod_s: how long they are there, all taken together
-    fits: whether the cluster takes the graph at all
+    Attributes:
+        seconds: Duration of the run.
+        path_s: Duration of the longest path in seconds, including the overhead of pods.
+        pods: Number of pods.
+        pod_s: Total duration of all pods in seconds.
+        fits: Whether the graph is within the limits of the cluster.
     """
 
     seconds: float
@@ -84,7 +96,16 @@ class CostEstimate:
 
 
 def measure_limits(tasks: int, inputs: Sequence[int], limits: GraphLimits) -> dict[str, float]:
-    """Return how much of each limit a graph takes; above 1 it does not fit. inputs: of each task."""
+    """Return the used part of each limit; a graph with a value above 1 does not fit.
+
+    Args:
+        tasks: Number of tasks.
+        inputs: Number of inputs of each task.
+        limits: Limits of the graph.
+
+    Returns:
+        Parts of the limits "object", "inputs" and "argument".
+    """
     edges = sum(inputs)
     size = tasks * limits.task_bytes + edges * limits.edge_bytes
     object_size = tasks * limits.object_task_bytes + edges * limits.object_edge_bytes
@@ -98,15 +119,19 @@ def measure_limits(tasks: int, inputs: Sequence[int], limits: GraphLimits) -> di
 def estimate_cost(
     dag: Dag, pods: PodCosts, limits: GraphLimits, shares: Sequence[float] | None = None
 ) -> CostEstimate:
-    """Return what a graph costs if each thing has a pod of its own, which waits for all that it needs.
+    """Return the expected cost of a graph in which each item has a pod of its own.
 
-    shares: how much of a pod's overhead each one has, if not all of it
+    Args:
+        dag: Graph of the groups.
+        pods: Properties of the pods.
+        limits: Limits of the graph.
+        shares: Part of a pod's overhead that each item has; None if each has all of it.
     """
     shares = shares or [1.0] * len(dag)
-    seconds = [share * pods.overhead_s + dag.seconds(thing) for thing, share in enumerate(shares)]
+    seconds = [share * pods.overhead_s + dag.seconds(item) for item, share in enumerate(shares)]
     ends = [0.0] * len(dag)
-    for thing in dag.order:
-        ends[thing] = seconds[thing] + max((ends[o] for o in dag.needs[thing]), default=0.0)
+    for item in dag.order:
+        ends[item] = seconds[item] + max((ends[other] for other in dag.needs[item]), default=0.0)
     return CostEstimate(
         seconds=simulate_pods(dag, seconds, pods.parallel),
         path_s=max(ends, default=0.0),
@@ -117,15 +142,21 @@ def estimate_cost(
 
 
 def simulate_pods(dag: Dag, seconds: Sequence[float], parallel: int) -> float:
-    """Return when the last pod ends; pods begin in the order in which they become ready."""
+    """Return the end of the last pod in seconds; pods start in the order in which they become ready.
+
+    Args:
+        dag: Graph of the groups, with one pod for each item.
+        seconds: Duration of each pod.
+        parallel: Number of pods that run at a time.
+    """
     waiting = [len(needed) for needed in dag.needs]
-    ready = [thing for thing, count in enumerate(waiting) if not count]
+    ready = [item for item, count in enumerate(waiting) if not count]
     running: list[tuple[float, int]] = []
-    now, begun = 0.0, 0
-    while begun < len(ready) or running:
-        while begun < len(ready) and len(running) < parallel:
-            heapq.heappush(running, (now + seconds[ready[begun]], ready[begun]))
-            begun += 1
+    now, started = 0.0, 0
+    while started < len(ready) or running:
+        while started < len(ready) and len(running) < parallel:
+            heapq.heappush(running, (now + seconds[ready[started]], ready[started]))
+            started += 1
         now, done = heapq.heappop(running)
         for follower in dag.followers[done]:
             waiting[follower] -= 1
@@ -134,45 +165,48 @@ def simulate_pods(dag: Dag, seconds: Sequence[float], parallel: int) -> float:
     return now
 
 
-DRAWS = 2
-_SIGMA = 0.5  # of a lognormal distribution: two of three durations are within a factor of 1.6
-_BITS = 64 // DRAWS  # of a mark, for each draw
-_NORMAL = NormalDist()
-
-
 def sample_durations(dag: Dag) -> list[Dag]:
-    """Return a graph of nodes with other durations, a few times; the same ones for the same names.
+    """Return copies of a graph of nodes with sampled durations.
 
-    A node that comes or goes changes those of no other.
+    The sampled factors depend on the names of nodes only, so they are the same each time, and adding or
+    removing a node does not change the durations of others.
     """
-    return [_draw(dag, number) for number in range(DRAWS)]
+    samples = []
+    for number in range(DRAWS):
+        factors = [_sample_factor(mark >> number * _BITS) for mark in dag.marks]
+        sample = replace(
+            dag,
+            work=[factor * work for factor, work in zip(factors, dag.work, strict=True)],
+            span=[factor * span for factor, span in zip(factors, dag.span, strict=True)],
+        )
+        samples.append(sample)
+    return samples
 
 
 def simulate_samples(
-    draws: Sequence[Dag], parts: Sequence[int], whole: Dag, pods: PodCosts
+    samples: Sequence[Dag], parts: Sequence[int], whole: Dag, pods: PodCosts
 ) -> float:
-    """Return when the last pod ends, on average; whole: the graph of the parts, which stays as it is."""
+    """Return the average end of the last pod in seconds, over sampled durations.
+
+    Args:
+        samples: Graphs of the nodes with sampled durations.
+        parts: Number of each node's group.
+        whole: Graph of the groups.
+        pods: Properties of the pods.
+    """
     ends = []
-    for drawn in draws:
+    for sample in samples:
         work = [0.0] * len(whole)
-        for part, seconds in zip(parts, drawn.work, strict=True):
+        for part, seconds in zip(parts, sample.work, strict=True):
             work[part] += seconds
-        span = find_spans(drawn, parts, len(whole)) if max(whole.cpu) > 1 else work
+        span = find_spans(sample, parts, len(whole)) if max(whole.cpu) > 1 else work
         weights = zip(work, span, whole.cpu, strict=True)
-        lasts = [pods.overhead_s + w / cpu + s * (1 - 1 / cpu) for w, s, cpu in weights]
-        ends.append(simulate_pods(whole, lasts, pods.parallel))
+        durations = [pods.overhead_s + bound_makespan(*weight) for weight in weights]
+        ends.append(simulate_pods(whole, durations, pods.parallel))
     return sum(ends) / len(ends)
 
 
-def _draw(dag: Dag, number: int) -> Dag:
-    factors = [_find_factor(mark >> number * _BITS) for mark in dag.marks]
-    return replace(
-        dag,
-        work=[factor * work for factor, work in zip(factors, dag.work, strict=True)],
-        span=[factor * span for factor, span in zip(factors, dag.span, strict=True)],
-    )
-
-
-def _find_factor(mark: int) -> float:
-    place = (mark % (1 << _BITS) + 0.5) / (1 << _BITS)
-    return math.exp(_SIGMA * _NORMAL.inv_cdf(place) - _SIGMA**2 / 2)
+def _sample_factor(mark: int) -> float:
+    """Return a lognormal factor with mean 1; the mark determines its quantile."""
+    quantile = (mark % (1 << _BITS) + 0.5) / (1 << _BITS)
+    return math.exp(_SIGMA * _NORMAL.inv_cdf(quantile) - _SIGMA**2 / 2)

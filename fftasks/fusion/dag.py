@@ -1,6 +1,7 @@
-"""Graphs of numbers, what they weigh, and what becomes of them when parts are taken together.
+"""Directed acyclic graphs of numbered items with weights, and the graphs that result when items are joined.
 
-Atoms: nodes that stay together whatever else is done: chains, and all calls of one object.
+An item is a node of the workflow, or a set of nodes that are joined: a chain, the calls of one object, or a
+whole group.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Dag:
-    """Things that need each other, and what each one weighs; all sequences are by its number.
+    """A graph of numbered items; all sequences are indexed by the number of the item.
 
-    needs: numbers of what it needs, each once
-    keys: things of different keys never run in one pod
-    work: seconds of one processor; span: seconds of its longest path
-    cpu: how many nodes its pod can run at a time
-    marks: a digest of the name of its first node; firsts: the position of that node in the workflow
+    Attributes:
+        needs: Numbers of the upstream items, without duplicates.
+        keys: Placement key; items with different keys never share a pod.
+        work: Processor time in seconds.
+        span: Duration of the longest path of nodes in the item, in seconds.
+        cpu: Number of nodes that the pod of the item can run at a time.
+        marks: Digest of the name of the item's first node, as an integer of 64 bits.
+        firsts: Position of the item's first node in the workflow.
     """
 
     needs: Sequence[Sequence[int]]
@@ -35,135 +39,156 @@ class Dag:
 
     @functools.cached_property
     def followers(self) -> list[list[int]]:
-        """For each thing, those that need it."""
+        """Numbers of the downstream items of each item."""
         followers: list[list[int]] = [[] for _ in self.needs]
-        for thing, needed in enumerate(self.needs):
+        for item, needed in enumerate(self.needs):
             for other in needed:
-                followers[other].append(thing)
+                followers[other].append(item)
         return followers
 
     @functools.cached_property
     def order(self) -> list[int]:
-        """All things, each behind those that it needs; shorter than the graph if there is a cycle."""
+        """Numbers of the items in topological order; items in or behind a cycle are missing."""
         waiting = [len(needed) for needed in self.needs]
-        order = [thing for thing, count in enumerate(waiting) if not count]
-        for thing in order:
-            for follower in self.followers[thing]:
+        order = [item for item, count in enumerate(waiting) if not count]
+        for item in order:
+            for follower in self.followers[item]:
                 waiting[follower] -= 1
                 if not waiting[follower]:
                     order.append(follower)
         return order
 
-    def seconds(self, thing: int) -> float:
-        """How long a pod works on a thing.
+    def seconds(self, item: int) -> float:
+        """Return an upper bound of the time in seconds that a pod needs for an item.
 
         Source: bound of Graham, 'Bounds on multiprocessing timing anomalies', 1969.
         """
-        cpu = self.cpu[thing]
-        return self.work[thing] / cpu + self.span[thing] * (1 - 1 / cpu)
+        return bound_makespan(self.work[item], self.span[item], self.cpu[item])
+
+
+def bound_makespan(work: float, span: float, cpu: int) -> float:
+    """Return an upper bound of the time in seconds that a pod needs; see Dag.seconds.
+
+    Args:
+        work: Processor time in seconds.
+        span: Duration of the longest path in seconds.
+        cpu: Number of nodes that the pod can run at a time.
+    """
+    return work / cpu + span * (1 - 1 / cpu)
 
 
 class UnionFind:
-    """Things, taken together bit by bit (union-find)."""
+    """A partition of numbered items, in which parts are united step by step."""
 
     def __init__(self, count: int) -> None:
         self._parent = list(range(count))
 
-    def find(self, thing: int) -> int:
-        """Return the thing that stands for the part which a thing is in."""
+    def find(self, item: int) -> int:
+        """Return the representative of the part that contains an item: its item with the lowest number."""
         parent = self._parent
-        while parent[thing] != thing:
-            parent[thing] = parent[parent[thing]]
-            thing = parent[thing]
-        return thing
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
 
     def unite(self, one: int, other: int) -> int:
-        """Take two parts together; return what stands for both."""
+        """Unite the parts of two items; return the representative of the united part."""
         low, high = sorted((self.find(one), self.find(other)))
         self._parent[high] = low
         return low
 
     def number(self) -> list[int]:
-        """Return the number of each thing's part; parts are numbered by their first things."""
+        """Return the number of each item's part; parts are numbered in the order of their first items."""
         return number_parts(map(self.find, range(len(self._parent))))
 
 
 def number_parts(labels: Iterable[int]) -> list[int]:
-    """Return labels as numbers without a gap, in the order in which they come first."""
+    """Replace labels by consecutive numbers, in the order of their first occurrence."""
     numbers: dict[int, int] = {}
     return [numbers.setdefault(label, len(numbers)) for label in labels]
 
 
 def contract(dag: Dag, parts: Sequence[int]) -> Dag:
-    """Return the graph of the parts; parts: the number of each thing's part, see number_parts."""
+    """Return the graph whose items are the parts of a graph.
+
+    Args:
+        dag: The graph.
+        parts: Number of each item's part, as number_parts returns it.
+    """
     count = max(parts, default=-1) + 1
     needs: list[set[int]] = [set() for _ in range(count)]
     firsts: list[int] = [-1] * count
     work = [0.0] * count
-    for thing, part in enumerate(parts):
-        work[part] += dag.work[thing]
+    for item, part in enumerate(parts):
+        work[part] += dag.work[item]
         first = firsts[part]
-        if first < 0 or dag.firsts[thing] < dag.firsts[first]:
-            firsts[part] = thing
-        needs[part].update([parts[other] for other in dag.needs[thing]])
+        if first < 0 or dag.firsts[item] < dag.firsts[first]:
+            firsts[part] = item
+        needs[part].update([parts[other] for other in dag.needs[item]])
     for part, needed in enumerate(needs):
         needed.discard(part)
     return Dag(
         needs=[sorted(needed) for needed in needs],
-        keys=[dag.keys[thing] for thing in firsts],
+        keys=[dag.keys[item] for item in firsts],
         work=work,
         span=find_spans(dag, parts, count),
-        cpu=[dag.cpu[thing] for thing in firsts],
-        marks=[dag.marks[thing] for thing in firsts],
-        firsts=[dag.firsts[thing] for thing in firsts],
+        cpu=[dag.cpu[item] for item in firsts],
+        marks=[dag.marks[item] for item in firsts],
+        firsts=[dag.firsts[item] for item in firsts],
     )
 
 
 def find_spans(dag: Dag, parts: Sequence[int], count: int) -> list[float]:
-    """Return the seconds of the longest path in each part."""
+    """Return the duration in seconds of the longest path in each part.
+
+    Args:
+        dag: The graph.
+        parts: Number of each item's part.
+        count: Number of parts.
+    """
     spans = [0.0] * count
     ends = [0.0] * len(dag)
-    for thing in dag.order:
-        part, before = parts[thing], 0.0
-        for other in dag.needs[thing]:
+    for item in dag.order:
+        part, before = parts[item], 0.0
+        for other in dag.needs[item]:
             if parts[other] == part and ends[other] > before:
                 before = ends[other]
-        end = ends[thing] = before + dag.span[thing]
+        end = ends[item] = before + dag.span[item]
         spans[part] = max(spans[part], end)
     return spans
 
 
 def find_cycles(dag: Dag) -> list[list[int]]:
-    """Return the sets of things that need each other, in cycles; none for an acyclic graph.
+    """Return the strongly connected components with several items; none for an acyclic graph.
 
     Source: Kosaraju's algorithm, in Sharir, 'A strong-connectivity algorithm', 1981.
     """
     if len(dag.order) == len(dag):
         return []
     found, seen = [], set[int]()
-    for start in reversed(_search(dag)):
+    for start in reversed(_list_postorder(dag)):
         if start not in seen:
             cycle = [start]
             seen.add(start)
-            for thing in cycle:
-                new = [other for other in dag.followers[thing] if other not in seen]
+            for item in cycle:
+                new = [other for other in dag.followers[item] if other not in seen]
                 seen.update(new)
                 cycle += new
             found += [cycle] if len(cycle) > 1 else []
     return found
 
 
-def _search(dag: Dag) -> list[int]:
-    """Return all things, each when all that it needs has been left: depth first, without recursion."""
+def _list_postorder(dag: Dag) -> list[int]:
+    """Return all items in the postorder of a depth-first search along upstream edges, without recursion."""
     left, seen = [], set[int]()
     for start in range(len(dag)):
         stack = [] if start in seen else [(start, iter(dag.needs[start]))]
         seen.add(start)
         while stack:
-            thing, others = stack[-1]
+            item, others = stack[-1]
             new = next((other for other in others if other not in seen), None)
             if new is None:
-                left.append(thing)
+                left.append(item)
                 stack.pop()
             else:
                 seen.add(new)
@@ -172,12 +197,16 @@ def _search(dag: Dag) -> list[int]:
 
 
 def join_object_calls(dag: Dag, ties: Sequence[tuple[int, int]]) -> list[int]:
-    """Return the parts in which the calls of each object are together.
+    """Join the calls of each object, together with all nodes on a path between two of its calls.
 
-    ties: pairs of calls of one object
+    If a node on such a path has another key, so that it cannot share the pod, the calls stay apart.
 
-    What lies on a way between two of its calls comes with them. Where it may not, since its key is another,
-    the object's calls stay apart.
+    Args:
+        dag: Graph of the nodes.
+        ties: Pairs of calls of one object.
+
+    Returns:
+        Number of each node's part.
     """
     while True:
         parts = UnionFind(len(dag))
@@ -202,17 +231,22 @@ def join_object_calls(dag: Dag, ties: Sequence[tuple[int, int]]) -> list[int]:
 
 
 def join_chains(dag: Dag, most_s: float = math.inf) -> list[int]:
-    """Return the parts in which a single follower is together with its single predecessor.
+    """Join each item that is the only follower of its only predecessor to that predecessor.
 
-    most_s: what a part takes at most; a chain that takes more becomes several
+    Args:
+        dag: The graph.
+        most_s: Maximum duration of a part in seconds; a longer chain becomes several parts.
+
+    Returns:
+        Number of each item's part.
     """
-    parts, taken = UnionFind(len(dag)), [dag.seconds(thing) for thing in range(len(dag))]
-    for thing in dag.order:
-        needed = dag.needs[thing]
+    parts, durations = UnionFind(len(dag)), [dag.seconds(item) for item in range(len(dag))]
+    for item in dag.order:
+        needed = dag.needs[item]
         if len(needed) == 1:
             (other,) = needed
-            if len(dag.followers[other]) == 1 and dag.keys[thing] == dag.keys[other]:
-                both = taken[parts.find(other)] + taken[thing]
+            if len(dag.followers[other]) == 1 and dag.keys[item] == dag.keys[other]:
+                both = durations[parts.find(other)] + durations[item]
                 if both <= most_s:
-                    taken[parts.unite(thing, other)] = both
+                    durations[parts.unite(item, other)] = both
     return parts.number()

@@ -1,1 +1,1 @@
-"""From a graph to a run on Kubeflow Pipelines: components, pins, compilation, submission, cache prediction and replay."""
+"""Pipelines: components, image pins, compilation, submission, cache prediction, replay and recurring runs."""

@@ -1,11 +1,7 @@
-"""What a workflow is made of on the cluster, in the image that there is or would be.
+"""Predict which nodes a run on the cluster would compute, and why, without submitting it.
 
-Which tasks of a run will be computed, and why: what is made now, beside what is known of earlier runs.
-
-What a cluster would do with each node of a workflow that is submitted now: compute it, or not, and why.
-
-All of it is found out from what the folder holds now, also where the stages are not up to date. The answer
-is as good as what is known of earlier runs; see memory.py.
+The prediction compares the current project, also where stages are out of date, with the run index. It is as
+complete as the run index; see run_index.py.
 """
 
 from __future__ import annotations
@@ -49,11 +45,25 @@ from fftasks.project import Project
 from fftasks.records import Record, digest_json, read_record
 from fftasks.terminal import format_elapsed_time
 
-_NEW = "sha256:new"  # of an image that is not there yet
+_NEW = "sha256:new"  # digest of an image that is not built yet
+_STATES = {
+    "FAILED": "{it} failed in its last run",
+    "CANCELED": "its last run was canceled",
+    "DRIVER": "its driver failed in its last run",
+    "OVER": "its last run ended before it",
+}
 
 
 class SubmittedInputs:
-    """What the nodes of a workflow are made of on the cluster, in an image of a recipe."""
+    """The inputs of a workflow's nodes on the cluster, in the image of a recipe.
+
+    Attributes:
+        project: The current project.
+        workflow: Name of the workflow.
+        recipe: Recipe of the image.
+        graph: Graph record of the file that builds the workflow.
+        found: Id of a node -> its fingerprint in the image.
+    """
 
     def __init__(self, project: Project, workflow: str, recipe: ImageRecipe) -> None:
         self.project, self.workflow, self.recipe = project, workflow, recipe
@@ -65,7 +75,7 @@ class SubmittedInputs:
         self._values = project.list_values(workflow)
 
     def describe(self, identity: str) -> Record:
-        """Return what is kept of a node, to explain a change."""
+        """Return the inputs of a node, as the run index stores them to explain a later change."""
         values = self.list_values(identity)
         parameters = {f"parameter {name}": digest_json(value) for name, value in values.items()}
         return {
@@ -79,7 +89,7 @@ class SubmittedInputs:
         return {name: self._values[name] for name in sorted(self.found[identity].parameters)}
 
     def list_pieces(self, identity: str) -> Iterator[tuple[str, str, dict[str, str]]]:
-        """Yield "code" and "data" of a node: which, its digest, and its pieces."""
+        """Yield "code" and "data" of a node, each with its digest and the digests of its pieces."""
         content, made_of = self.graph["nodes"][identity], self.found[identity].pieces
         code = dict(self.graph["codes"][content["code"]])
         for kind, pieces in (("code", code), ("data", {})):
@@ -89,6 +99,8 @@ class SubmittedInputs:
 
 
 class _NoFiles:
+    """The files of an image for inputs that depend on none."""
+
     def list_all(self) -> dict[str, str]:
         return {}
 
@@ -97,7 +109,17 @@ _NO_FILES = _NoFiles()
 
 
 class PlannedSubmission(SubmittedInputs):
-    """A workflow as it would be submitted."""
+    """A workflow as it would be submitted now.
+
+    Attributes:
+        tasks: Tasks by name.
+        grouping: Entry `grouping` in the record of stage tasks.
+        newest: Reference of the newest image, with a placeholder if it is not pushed yet.
+        settings: Id of a node -> its settings.
+        values: Name of a run parameter -> its value.
+        kept: Name of a task -> packs that it would reuse; set by list_keys.
+        old_pins: Last record of stage pins.
+    """
 
     def __init__(self, project: Project, workflow: str, up_to_date: Collection[str]) -> None:
         super().__init__(project, workflow, preview_project_recipe(project))
@@ -110,21 +132,21 @@ class PlannedSubmission(SubmittedInputs):
         self.values = project.list_values(workflow)
         pipeline = read_record(project.record_path("pipeline", workflow)) or {}
         self._known_kept = pipeline.get("kept", {})
-        self.kept: dict[
-            str, ReusedPacks
-        ] = {}  # by task, of those that take something from their last run
+        self.kept: dict[str, ReusedPacks] = {}
         self.old_pins = read_record(project.record_path("pins", workflow))
 
-    def list_keys(self, memory: RunIndex, gone: Collection[str] = ()) -> dict[str, CacheKey]:
-        """Return the keys of all tasks."""
-        asks = self._find_tags if memory.finished else _find_nothing
-        wish = make_task_pin_request(self.project, self.tasks, self.found, self.newest)
+    def list_keys(self, index: RunIndex, gone: Collection[str] = ()) -> dict[str, CacheKey]:
+        """Return the cache key of each task, and set `kept`.
+
+        Args:
+            index: Run index of the workflow.
+            gone: References of images that the registry does not have any more.
+        """
+        # Without a finished run, nothing can be cached, and the registry need not be asked.
+        find_tags = self._find_tags if index.finished else _find_no_tags
+        request = make_task_pin_request(self.project, self.tasks, self.found, self.newest)
         pinned = pins.make_pins_record(
-            wish,
-            find_tags=asks,
-            add_tags=_add_nothing,
-            old=self.old_pins,
-            gone=gone,
+            request, find_tags=find_tags, add_tags=_add_no_tags, old=self.old_pins, gone=gone
         )
         details = self.graph["workflows"][self.workflow]
         components = {"slug": details["slug"], "tasks": self.tasks, "parameters": {}}
@@ -133,15 +155,15 @@ class PlannedSubmission(SubmittedInputs):
         document = draft_document(
             components, pinned, caching=caching, settings=self.settings, kept=kept
         )
-        return list_cache_keys(document, self.values, honors_cache_key=memory.honors_cache_key)
+        return list_cache_keys(document, self.values, honors_cache_key=index.honors_cache_key)
 
     def _find_kept(self, pinned: Record) -> dict[str, ReusedPacks]:
-        """Return what groups take from their last run, by fingerprint, as the pipeline stage will find it."""
+        """Return the packs that groups reuse, by fingerprint, as stage pipeline will find them."""
         components = {"tasks": self.tasks, "grouping": self.grouping}
         where = (self.project, self.workflow, components)
         members = list_member_fingerprints(*where, pinned, self.found)
         found = find_reuse(*where, members, self._known_kept)
-        kept = {fingerprint: ReusedPacks(**one) for fingerprint, one in found.items() if one}
+        kept = {fingerprint: ReusedPacks(**packs) for fingerprint, packs in found.items() if packs}
         self.kept = {task: kept[m["key"]] for task, m in members.items() if m["key"] in kept}
         return kept
 
@@ -151,33 +173,29 @@ class PlannedSubmission(SubmittedInputs):
         there = RepositoryTags(lambda host: make_registry(self.project, host, wait=False))
         try:
             return there.find(repository, tags)
-        except FFTasksError:  # then what others have pushed is not known
+        except FFTasksError:  # Images that other people have pushed remain unknown.
             return {}
 
 
-def _find_nothing(repository: str, tags: Sequence[str]) -> dict[str, str]:  # noqa: ARG001
+def _find_no_tags(repository: str, tags: Sequence[str]) -> dict[str, str]:  # noqa: ARG001
     return {}
 
 
-def _add_nothing(repository: str, digest: str, tags: Sequence[str]) -> None:
-    """Stand for the registry: looking ahead changes nothing there."""
-
-
-_STATES = {
-    "FAILED": "{it} failed in its last run",
-    "CANCELED": "its last run was canceled",
-    "DRIVER": "its driver failed in its last run",
-    "OVER": "its last run ended before it",
-}
+def _add_no_tags(repository: str, digest: str, tags: Sequence[str]) -> None:
+    """Do nothing: a prediction does not change the registry."""
 
 
 @dataclass(frozen=True)
 class NodePrediction:
-    """What will become of a node.
+    """The prediction for one node.
 
-    task: which runs it; computes: whether it will be run
-    reasons: why, a sentence each; run_id: of the run that has its result, "" if it is computed
-    is_kept: its group runs, and takes what it gave from the run before
+    Attributes:
+        node: Name of the node.
+        task: Name of the task that runs it.
+        computes: Whether the node will be computed.
+        reasons: Why it will be computed, one sentence each.
+        run_id: Id of the run that has its result; "" if it will be computed.
+        is_reused: Whether its group runs, but reuses the node's result of the last run.
     """
 
     node: str
@@ -188,33 +206,40 @@ class NodePrediction:
     is_reused: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return a JSON object with the prediction."""
         state = {"computes": self.computes, "run_id": self.run_id, "kept": self.is_reused}
         return {"node": self.node, "task": self.task, **state, "reasons": self.reasons}
 
 
 class CachePredictor:
-    """Says of each task whether it is computed, upstream first."""
+    """Predicts for each task whether it is computed; has to be called for upstream tasks first.
+
+    Args:
+        now: The workflow as it would be submitted now.
+        index: Run index of the workflow.
+        keys: Name of a task -> its cache key.
+        moved: Names of tasks whose last image is not in the registry any more.
+    """
 
     def __init__(
         self,
         now: PlannedSubmission,
-        memory: RunIndex,
+        index: RunIndex,
         keys: Mapping[str, CacheKey],
         moved: Collection[str],
     ) -> None:
-        self._now, self._memory, self._keys, self._moved = now, memory, keys, moved
+        self._now, self._index, self._keys, self._moved = now, index, keys, moved
         self._computed: set[str] = set()
         self._surroundings = list_image_environment(now.recipe)
         self._names = {i: now.graph["nodes"][i]["name"] for i in now.found}
         self._owners = {node: name for name, task in now.tasks.items() for node in task["nodes"]}
 
     def predict_nodes(self, task: str) -> list[NodePrediction]:
-        """Return what will become of the nodes of a task."""
+        """Return the predictions for the nodes of a task."""
         key, nodes = self._keys[task], self._now.tasks[task]["nodes"]
-        run_id = self._memory.finished.get(key.name, "") if key.uses_cache else ""
+        run_id = self._index.finished.get(key.name, "") if key.uses_cache else ""
         if not key.has_own_key and not self._computed.isdisjoint(key.upstream):
-            run_id = ""
+            run_id = ""  # Inputs that are computed again have new ids, so the key changes.
         if run_id:
             return [NodePrediction(self._names[node], task, False, (), run_id) for node in nodes]
         self._computed.add(task)
@@ -231,18 +256,18 @@ class CachePredictor:
         ]
 
     def _explain(self, node: str) -> Iterator[str]:
-        """Yield why a node's task is computed, as far as it is the node's doing."""
+        """Yield why a task is computed, as far as the reason is this node."""
         never = self._list_never(node)
         if never:
             yield from never
             return
-        before = self._memory.nodes.get(self._names[node])
+        before = self._index.nodes.get(self._names[node])
         if before is not None:
             yield from self._compare(node, before)
-        elif self._owners[node] not in self._memory.tasks:
-            yield "never ran there"
-        elif not self._memory.nodes:
-            yield "it ran there as something else, submitted from elsewhere"
+        elif self._owners[node] not in self._index.tasks:
+            yield "never ran on the cluster"
+        elif not self._index.nodes:
+            yield "it ran on the cluster with other inputs, submitted from elsewhere"
         yield from self._list_upstream(node)
 
     def _list_kept(self, task: str) -> Collection[str]:
@@ -257,6 +282,7 @@ class CachePredictor:
         return list_unstable(self._now.graph["nodes"][node])
 
     def _compare(self, node: str, before: Record) -> Iterator[str]:
+        """Yield how the inputs of a node differ from those of its last submission."""
         now = self._now.describe(node)
         content = {**self._now.graph["nodes"][node], "values": now["values"]}
         pieces = {
@@ -267,7 +293,7 @@ class CachePredictor:
 
         own = {each["name"] for each in content["parameters"].values()}
 
-        def read(kind: str) -> Mapping[str, str] | None:
+        def read_old_pieces(kind: str) -> Mapping[str, str] | None:
             return self._now.project.store.read_code(before["inputs"].get(kind, ""))
 
         for name in list_changed_inputs(before["inputs"], now["inputs"]):
@@ -279,26 +305,29 @@ class CachePredictor:
             elif kind in ("input", "after"):
                 yield from self._compare_input(content, rest)
             elif kind == "parameter" and rest not in own and any(self._list_upstream(node)):
-                continue  # it is a reason of theirs
+                continue  # The parameter reaches the node only through others, which are the reason.
             else:
-                yield from explain_input(name, content, before, now["inputs"], pieces, read)
+                changed = now["inputs"]
+                yield from explain_input(name, content, before, changed, pieces, read_old_pieces)
 
     def _compare_input(self, content: Mapping[str, Any], name: str) -> Iterator[str]:
-        """Yield what became of an input, unless the node upstream is computed, which is said anyway."""
+        """Yield how an input changed, unless its upstream node is computed, which is a reason of its own."""
         sources = {needed["input"]: needed["node"] for needed in content["inputs"]}
         source = sources.get(name, name)
         if source not in self._names:
             yield f"input {name} is gone"
         elif self._owners[source] not in self._computed:
-            yield f"upstream {self._names[source]} is not as it was in its last run"
+            yield f"upstream {self._names[source]} changed since its last run"
 
     def _compare_surroundings(self) -> Iterator[str]:
-        old = self._memory.surroundings
+        """Yield the inputs of the image that all nodes share and that changed."""
+        old = self._index.surroundings
         names = list_changed_inputs(old, self._surroundings)
         words = {"base": "the base image", "build_env": "image.build_env", "runtime": "fftasks"}
         yield from (f"{words.get(name, name)} changed" for name in names)
 
     def _list_upstream(self, node: str) -> Iterator[str]:
+        """Yield the upstream nodes in other tasks that will run."""
         for other in self._now.graph["nodes"][node]["upstream"]:
             owner, name = self._owners[other], self._names[other]
             if owner in self._computed - {self._owners[node]}:
@@ -307,8 +336,8 @@ class CachePredictor:
                 yield what if is_reused else f"upstream {name} will be computed"
 
     def _explain_pod(self, nodes: Sequence[str]) -> str:
-        """Return why the cache does not know nodes as they share a pod now; "" if they did before."""
-        before = [self._memory.nodes.get(self._names[node]) for node in nodes]
+        """Return how nodes share a pod differently than in their last submission; "" if they do not."""
+        before = [self._index.nodes.get(self._names[node]) for node in nodes]
         pods = {record.get("pod", "") for record in before if record is not None}
         if not pods or pods == {digest_pod_nodes(nodes)}:
             return ""
@@ -316,31 +345,35 @@ class CachePredictor:
             changed = "has a pod of its own now"
         else:
             changed = f"shares a pod{'' if pods == {''} else ' with other nodes'} now"
-        return f"it {changed}, and the cluster's cache has whole pods"
+        return f"it {changed}, and KFP caches the results of whole pods"
 
     def _explain_run(self, task: str, key: CacheKey, count: int) -> str:
-        """Return why a task of so many nodes is computed, none of which has changed."""
+        """Return why a task is computed although none of its nodes changed; count: number of its nodes."""
         if task in self._moved:
             return "its image was removed from the registry"
-        if key.name in self._memory.unfinished:
-            state = self._memory.unfinished[key.name]
-            it = "it" if count == 1 else "its pod"  # in which most may have ended well
+        if key.name in self._index.unfinished:
+            state = self._index.unfinished[key.name]
+            it = "it" if count == 1 else "its pod"  # Most nodes in it may have succeeded.
             return _STATES.get(state, "{it} has not finished there yet").format(it=it)
         if self._now.project.settings.image.pin == "pipeline":
             return "image.pin is pipeline, and there is another image"
-        return "no run is known in which it has finished like this"
+        return "no finished run with the same cache key is known"
 
 
 def digest_pod_nodes(nodes: Sequence[str]) -> str:
-    """Return a name for the pod that nodes share; "" for that of a node alone. nodes: their ids"""
+    """Return a digest of the ids of the nodes that share a pod; "" for a single node."""
     return digest_json(sorted(nodes))[7:23] if len(nodes) > 1 else ""
 
 
 @dataclass(frozen=True)
 class CachePrediction:
-    """What a run of a workflow would compute; silence: why the host was not asked, "" if it was.
+    """The prediction for a run of a workflow.
 
-    seconds: how long it is expected to take, None if it is not known what it would compute
+    Attributes:
+        workflow: Name of the workflow.
+        nodes: Predictions for its nodes; empty if they are unknown.
+        offline_reason: Why KFP could not be asked, or why the predictions are unknown; "" otherwise.
+        seconds: Expected duration of the run in seconds; None if the predictions are unknown.
     """
 
     workflow: str
@@ -349,9 +382,9 @@ class CachePrediction:
     seconds: float | None = None
 
     def describe(self) -> str:
-        """Return it in a line."""
+        """Return a line for the terminal."""
         if not self.nodes:
-            return f"{self.workflow}: not known what it would compute: {self.offline_reason}"
+            return f"{self.workflow}: the prediction failed: {self.offline_reason}"
         count = sum(node.computes for node in self.nodes)
         kept = sum(node.is_reused for node in self.nodes)
         parts = [
@@ -368,71 +401,67 @@ class CachePrediction:
         return f"{self.workflow}: {', '.join(parts)}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return a JSON object with the prediction."""
         nodes = [node.to_json() for node in self.nodes]
         known = {"known_here_only": self.offline_reason, "expected_s": self.seconds}
         return {"workflow": self.workflow, **known, "nodes": nodes}
 
 
 def predict_cache(project: Project, workflow: str, up_to_date: Collection[str]) -> CachePrediction:
-    """Return what a run would compute if the workflow was submitted now; writes nothing.
+    """Return the prediction for a run of a workflow that is submitted now; nothing is written.
 
-    up_to_date: the names of the stages that are, as doit has them
-    Raises FFTasksError if the folder cannot become an image as it is.
+    Args:
+        project: The current project.
+        workflow: Name of the workflow.
+        up_to_date: Names of the doit tasks that are up to date, such as "push" or "tasks:WORKFLOW".
+
+    Raises:
+        FFTasksError: No image can be built from the project's folder.
     """
-    memory = look_up_runs(project, workflow)
-    if memory.finished and read_record(project.record_path("base")) is None:
-        # what nodes stand on is a part of what they are
-        return CachePrediction(
-            workflow, (), "the base was not looked up here yet; `doit image` does it"
-        )
+    index = look_up_runs(project, workflow)
+    if index.finished and read_record(project.record_path("base")) is None:
+        # The digest of the base image is an input of all nodes.
+        return CachePrediction(workflow, (), "the base image is not resolved yet; run `doit image`")
     now = PlannedSubmission(project, workflow, up_to_date)
-    keys = now.list_keys(memory)
-    pinned = {key.image for key in keys.values() if key.name in memory.finished} - {now.newest}
-    gone = find_missing_images(project, pinned, wait=False)  # the newest would be pushed again
+    keys = now.list_keys(index)
+    # The newest image would be pushed again, so it is never missing.
+    pinned = {key.image for key in keys.values() if key.name in index.finished} - {now.newest}
+    gone = find_missing_images(project, pinned, wait=False)
     moved = {task for task, key in keys.items() if key.image in gone}
     if moved:
-        keys = now.list_keys(memory, gone)
-    judge = CachePredictor(now, memory, keys, moved)
-    outlooks = {task: judge.predict_nodes(task) for task in keys}
-    nodes = tuple(one for each in outlooks.values() for one in each)
-    return CachePrediction(workflow, nodes, memory.offline_reason, _expect_seconds(now, outlooks))
-
-
-def _expect_seconds(
-    now: PlannedSubmission, outlooks: Mapping[str, Sequence[NodePrediction]]
-) -> float:
+        keys = now.list_keys(index, gone)
+    predictor = CachePredictor(now, index, keys, moved)
+    predictions = {task: predictor.predict_nodes(task) for task in keys}
     computed = {
-        identity: one.computes
-        for task, each in outlooks.items()
-        if any(one.computes for one in each)
-        for identity, one in zip(now.tasks[task]["nodes"], each, strict=True)
+        identity: node.computes
+        for task, nodes in predictions.items()
+        if any(node.computes for node in nodes)
+        for identity, node in zip(now.tasks[task]["nodes"], nodes, strict=True)
     }
-    return estimate_partial_run(now.project, now.workflow, now.tasks, now.grouping, computed)
+    seconds = estimate_partial_run(project, workflow, now.tasks, now.grouping, computed)
+    every = tuple(node for nodes in predictions.values() for node in nodes)
+    return CachePrediction(workflow, every, index.offline_reason, seconds)
 
 
 def record_submitted_workflow(project: Project, workflow: str, last: Record | None) -> None:
-    """Write down what a workflow that was submitted just now is made of.
+    """Add the inputs of a workflow that was just submitted to the run index.
 
-    last: the record of the run before
+    Args:
+        project: The current project.
+        workflow: Name of the workflow.
+        last: Record of stage submit of the run before; None if there is none.
     """
-    with suppress(OSError):  # it only explains, and the run is under way
+    with suppress(OSError):  # The index only serves predictions, and the run has started already.
         recipe = read_project_recipe(project)
-        made = SubmittedInputs(project, workflow, recipe)
-        for identity in made.found:
-            for kind, digest, pieces in made.list_pieces(identity):
-                if kind in ("code", "data"):
-                    project.store.write_code(digest, pieces)
-        pods = _name_pods(project, workflow)
+        submitted = SubmittedInputs(project, workflow, recipe)
+        for identity in submitted.found:
+            for _kind, digest, pieces in submitted.list_pieces(identity):
+                project.store.write_code(digest, pieces)
+        components = read_record(project.record_path("tasks", workflow)) or {"tasks": {}}
+        shared = [task["nodes"] for task in components["tasks"].values() if len(task["nodes"]) > 1]
+        pods = {i: {"pod": digest_pod_nodes(nodes)} for nodes in shared for i in nodes}
         nodes = {
-            made.graph["nodes"][i]["name"]: {**made.describe(i), **pods.get(i, {})}
-            for i in made.found
+            submitted.graph["nodes"][i]["name"]: {**submitted.describe(i), **pods.get(i, {})}
+            for i in submitted.found
         }
         record_submission(project, workflow, nodes, list_image_environment(recipe), last)
-
-
-def _name_pods(project: Project, workflow: str) -> dict[str, Record]:
-    """Return in which pod each node is that shares one, by the nodes' ids; see judge.py."""
-    components = read_record(project.record_path("tasks", workflow)) or {"tasks": {}}
-    shared = [task["nodes"] for task in components["tasks"].values() if len(task["nodes"]) > 1]
-    return {node: {"pod": digest_pod_nodes(nodes)} for nodes in shared for node in nodes}

@@ -1,17 +1,15 @@
-"""Stage components: a file for each node, which pipelines of other people load with KFP's SDK.
+"""Stage components: write one component file per node, which other people's pipelines load with KFP's SDK.
 
 A file names its image by digest and has the node's fingerprint in its arguments, as the container of our own
-pipeline has: KFP's cache key holds both, so that another pipeline is never served the result of older code.
-There is one file per node, also where our own pipeline lets several nodes share a task.
+pipeline has: KFP's cache key contains both, so another pipeline never gets the result of older code. There is
+one file per node, also where our own pipeline runs several nodes in one task.
 
-VERSION counts changes of what `make` gives for the same inputs.
-
-The step of component files: one for each node, with its own image, also where nodes share a task.
+VERSION counts changes of what make_component_files returns for the same inputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +46,7 @@ from fftasks.stage import Stage, display_path, execute_stage, list_input_changes
 from fftasks.state_folder import is_regular, make_folder, remove
 
 VERSION = 5
-_PLAIN = NodeSettings()
+_DEFAULTS = NodeSettings()
 
 
 def make_component_files(
@@ -60,23 +58,23 @@ def make_component_files(
     """Return the record of a workflow's component files, and the files.
 
     Args:
-        parts: Record of the stage tasks, with a task for each node.
-        pins: Record of the stage pins for these tasks: image by digest and fingerprint of each.
-        descriptions: Id of a node -> what the file says about it.
-        settings: Id of a node -> its settings, of which a file has the environment and whether it is cached.
+        parts: Record of stage tasks, with one task for each node.
+        pins: Record of stage pins for these tasks: image by digest and fingerprint of each task.
+        descriptions: Id of a node -> description in its file.
+        settings: Id of a node -> its settings; a file contains `env` and `cache` only.
 
     Returns:
-        Record, whose `files` are the digests of the files, and file name -> YAML.
+        The record, whose `files` maps file names to digests, and a mapping from file name to YAML.
 
     Raises:
-        SettingsError: An environment variable has a value that KFP or Kubernetes would change.
+        SettingsError: KFP or Kubernetes would change the value of an environment variable.
     """
     files = {}
     for name, task in parts["tasks"].items():
         (node,) = task["nodes"]
-        chosen = settings.get(node, _PLAIN)
-        check_setting_placeholders(task["name"], chosen, "env")
-        document = _make_document(task, pins["tasks"][name], chosen, descriptions[node])
+        own = settings.get(node, _DEFAULTS)
+        check_setting_placeholders(task["name"], own, "env")
+        document = _make_document(task, pins["tasks"][name], own, descriptions[node])
         check_document(document)
         files[f"{task['slug']}.yaml"] = format_document(document, descriptions[node])
     digests = {name: digest_bytes(text.encode()) for name, text in files.items()}
@@ -99,16 +97,23 @@ def list_component_inputs(
     descriptions: Mapping[str, str],
     settings: Mapping[str, NodeSettings],
 ) -> dict[str, Any]:
-    """Return the inputs that a record of `make` with the same arguments would have."""
+    """Return the inputs in the record that make_component_files would return.
+
+    Args:
+        parts: Record of stage tasks, with one task for each node.
+        pins: Mapping with the `inputs` of stage pins for these tasks.
+        descriptions: Id of a node -> description in its file.
+        settings: Id of a node -> its settings.
+    """
     names = {node: task["name"] for task in parts["tasks"].values() for node in task["nodes"]}
     return {
         "tasks": parts["output"],
         **{f"images, {name}": value for name, value in pins["inputs"].items()},
         **{f"description of {names[node]}": text for node, text in descriptions.items()},
         **{
-            f"settings of {names[node]}": digest_json([chosen.env, chosen.cache])
-            for node, chosen in settings.items()
-            if chosen.env or not chosen.cache
+            f"settings of {names[node]}": digest_json([own.env, own.cache])
+            for node, own in settings.items()
+            if own.env or not own.cache
         },
     }
 
@@ -116,7 +121,7 @@ def list_component_inputs(
 def _make_document(
     task: Document, pin: Record, settings: NodeSettings, description: str
 ) -> Document:
-    """Return a component as a pipeline of one task, which is what KFP's SDK loads."""
+    """Return a component as a pipeline of one task, the form that KFP's SDK loads."""
     slug, component = task["slug"], task["component"]
     definitions = component.get("inputDefinitions", {})
     kinds = {"artifacts": "componentInputArtifact", "parameters": "componentInputParameter"}
@@ -154,63 +159,77 @@ def _make_document(
 def make_container(task: Document, pin: Record, settings: NodeSettings) -> Document:
     """Return the container of a component file.
 
-    It has no `env`: the compiler of KFP's SDK (2.17 at least) fails on a loaded component that has one. So
-    the command sets the environment, which the fingerprint counts, by `env`. The node's name stands in the
-    arguments, and FFFUNCTION is not needed.
+    The container has no `env`, because the compiler of KFP's SDK (2.17 at least) fails on a loaded component
+    that has one. Instead, the command `env` sets the variables; the fingerprint contains them. FFFUNCTION is
+    not needed, because the arguments contain the name of the node.
+
+    Args:
+        task: Task of one node.
+        pin: Its `reference` and `fingerprint`, from stage pins.
+        settings: Settings of the node.
     """
-    shown = {PREVIEW: task["env"][PREVIEW]} if PREVIEW in task["env"] else {}
-    variables = [f"{name}={value}" for name, value in sorted({**settings.env, **shown}.items())]
-    made_for = ["--fingerprint", pin["fingerprint"]] if pin["fingerprint"] else []
+    preview = {PREVIEW: task["env"][PREVIEW]} if PREVIEW in task["env"] else {}
+    variables = [f"{name}={value}" for name, value in sorted({**settings.env, **preview}.items())]
+    fingerprint = ["--fingerprint", pin["fingerprint"]] if pin["fingerprint"] else []
     return {
         "image": pin["reference"],
         "command": [*(["env", *variables] if variables else []), *task["command"]],
-        "args": [*task["args"], *made_for],
+        "args": [*task["args"], *fingerprint],
     }
 
 
 def plan_components(project: Project, graph: Record, name: str) -> Stage:
-    """Return the step of the component files of a workflow."""
+    """Return stage components of a workflow: graph and records of push and pins -> one file for each node.
+
+    Args:
+        project: The current project.
+        graph: Graph record of the file that builds the workflow.
+        name: Name of the workflow.
+    """
     path, needs = project.record_path("components", name), project.list_needs("components", name)
     folder = project.folder / "components" / graph["workflows"][name]["slug"]
 
-    def find_parts() -> tuple[Record, pins.PinRequest]:
+    def make_parts() -> tuple[Record, pins.PinRequest]:
         parts = make_tasks_record(graph, name, preview=project.settings.kfp.preview)
-        return parts, make_pin_request(
-            project, name, parts, require_record(project.record_path("push"))
-        )
+        pushed = require_record(project.record_path("push"))
+        return parts, make_pin_request(project, name, parts, pushed)
 
-    def describe() -> tuple[Mapping[str, str], Mapping[str, Any]]:
+    def describe_nodes() -> tuple[Mapping[str, str], Mapping[str, Any]]:
         nodes = {i: graph["nodes"][i] for i in graph["workflows"][name]["nodes"]}
         descriptions = {i: describe_component(project, node, name) for i, node in nodes.items()}
         settings = project.list_settings(name)
-        return descriptions, {i: make_pod_settings(one, 1) for i, one in settings.items()}
+        return descriptions, {i: make_pod_settings(own, 1) for i, own in settings.items()}
 
     def list_reasons(old: Record | None) -> list[str]:
-        parts, wish = find_parts()
-        inputs = list_component_inputs(parts, {"inputs": pins.list_pin_inputs(wish)}, *describe())
+        parts, request = make_parts()
+        pin_inputs = {"inputs": pins.list_pin_inputs(request)}
+        inputs = list_component_inputs(parts, pin_inputs, *describe_nodes())
         reasons = list_input_changes(old, VERSION, inputs)
         if reasons or old is None:
             return reasons
-        return [f"{file} was changed or removed" for file in _find_changed(folder, old["files"])]
+        return [
+            f"{file} was changed or removed"
+            for file, digest in old["files"].items()
+            if explain_unsafe_name(file) or digest_if_exists(folder / file) != digest
+        ]
 
-    def make() -> Record:
-        parts, wish = find_parts()
+    def execute() -> Record:
+        parts, request = make_parts()
         old = _merge_known_pins(read_record(path), read_record(project.record_path("pins", name)))
-        pinned = choose_pins(project, wish, old)
-        gone = find_missing_images(
-            project, {task["reference"] for task in pinned["tasks"].values()}
-        )
-        if gone:
-            if wish.newest in gone:
+        pinned = choose_pins(project, request, old)
+        references = {task["reference"] for task in pinned["tasks"].values()}
+        missing = find_missing_images(project, references)
+        if missing:
+            if request.newest in missing:
                 execute_stage(plan_push(project))
-                parts, wish = find_parts()
-            pinned = choose_pins(project, wish, old, gone - {wish.newest})
-        record, files = make_component_files(parts, pinned, *describe())
+                parts, request = make_parts()
+            pinned = choose_pins(project, request, old, missing - {request.newest})
+        record, files = make_component_files(parts, pinned, *describe_nodes())
         check_outgoing(
             project, f"the component files of workflow {hide_tokens(name)!r}", *files.values()
         )
         make_folder(folder)
-        for file in {one.name for one in folder.glob("*.yaml")} - set(files):
+        for file in {existing.name for existing in folder.glob("*.yaml")} - set(files):
             remove(folder / file)
         for file, text in files.items():
             write_if_changed(folder / check_path_name(file, "name of a component file"), text)
@@ -220,13 +239,19 @@ def plan_components(project: Project, graph: Record, name: str) -> Stage:
         path=path,
         needs=needs,
         list_reasons=list_reasons,
-        make=make,
+        make=execute,
         describe=lambda record: f"{len(record['files'])} files in {display_path(project, folder)}",
     )
 
 
 def describe_component(project: Project, node: Record, workflow: str) -> str:
-    """Return what a component file says about its node: the function's docstring, and where it stands."""
+    """Return the description of a component: the docstring of the function, and where it is defined.
+
+    Args:
+        project: The current project, whose source files are read.
+        node: Node of the graph record.
+        workflow: Name of the workflow.
+    """
     function = node["function"]
     place = f"{function['qualname']} in {function['file'] or function['module']}"
     where = f"node {node['name']!r} of workflow {workflow!r}: {place}"
@@ -238,25 +263,19 @@ def describe_component(project: Project, node: Record, workflow: str) -> str:
 
 
 def describe_workflow(project: Project, graph: Record) -> str:
-    """Return what a pipeline says about its workflow: the docstring of the file that builds it."""
+    """Return the description of a workflow: the docstring of the file that builds it."""
     return hide_tokens(read_docstring(project.root / graph["file"]))
 
 
-def digest_there(path: Path) -> str | None:
-    """Return the digest of a file, or None if there is none."""
+def digest_if_exists(path: Path) -> str | None:
+    """Return the digest of a regular file, or None if there is none."""
     return digest_file(path) if is_regular(path) else None
-
-
-def _find_changed(folder: Path, files: Mapping[str, str]) -> Iterator[str]:
-    for file, digest in files.items():
-        if explain_unsafe_name(file) or digest_there(folder / file) != digest:
-            yield file
 
 
 def _merge_known_pins(
     components_record: Record | None, pins_record: Record | None
 ) -> Record | None:
-    """Return a pins record with the images that both stages know of, so that both choose the same."""
+    """Return a pins record with the known images of both stages, so that both choose the same images."""
     own = (components_record or {}).get("pins")
     if own is None or pins_record is None:
         return own or pins_record

@@ -1,14 +1,12 @@
-"""Verify files of a run on the cluster before they are unpickled here.
+"""Download results of runs on the cluster, and verify them before they are unpickled on this machine.
 
 Unpickling a file can execute code, and not everyone with write access to the bucket is allowed to execute
 code on the user's machine. So the pod that writes an output records its digest in the metadata of the
-artifact (runtime/executor_input.py), and `doit result` and `doit replay` compare a file with that digest each
+artifact (runner/executor_input.py), and `doit result` and `doit replay` compare a file with that digest each
 time before they load it. The metadata store is reached through KFP and is not part of the bucket.
 
-Bring results of a run on the cluster here.
-
-KFP's interface does not say where they are, and the metadata store that does (ports/kfp_metadata.py) is
-behind the page's server only. But a task's outputs lie at a place that all backends agree upon:
+KFP's API does not return the URIs of outputs, and the metadata store, which has them, can be reached through
+the server of the web UI only. But all backends store the outputs of a task at this place:
 
     <pipeline root>/<pipeline>/<run>/<task>/<output>            before release 2.15
     <pipeline root>/<pipeline>/<run>/<task>/<a word>/<output>   since then
@@ -23,7 +21,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fftasks.api.names import make_slug
 from fftasks.errors import FFTasksError, ToolError
@@ -44,17 +41,13 @@ from fftasks.kfp.node_status import (
 from fftasks.kfp.object_store import ArtifactURI, ObjectStore
 from fftasks.kfp.pod_log import TaskFailure
 from fftasks.kfp.run import ClusterRun, JsonRun, find_container, find_executor, list_artifact_names
-from fftasks.kfp.task_details import ClusterTask
+from fftasks.kfp.task_details import ClusterTask, Executions
 from fftasks.project import Project
 from fftasks.records import digest_json
 from fftasks.runner.artifact import digest_artifact, read_pack
 from fftasks.runner.executor_input import DIGEST
 from fftasks.runner.task import PACKS
 from fftasks.state_folder import is_folder, is_regular, move, open_new, open_regular, remove
-
-if TYPE_CHECKING:
-    from fftasks.kfp.task_details import Executions
-    from fftasks.project import Project
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{32}(?:[0-9a-f]{32})?")
 _RUN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -64,6 +57,9 @@ _NO_DIGEST = (
     " input of a task with more than 200 inputs, which has no room for digests"
 )
 _TRUST = "`--trust` loads it unverified: anyone with write access to the bucket can then execute code as you"
+_STATES_WITH_OUTPUTS = frozenset({"SUCCEEDED", "CACHED"})
+_EARLIER = 100  # earlier runs that are searched for the source of a cached result
+_STEP = 1 << 24  # bytes that are copied at a time
 
 
 @dataclass(frozen=True)
@@ -81,9 +77,12 @@ class ExpectedDigest:
     trust: bool
 
     def fits(self, path: Path) -> bool:
-        """Return whether an existing file or folder may be loaded; remove it if not.
+        """Return whether an existing file or folder may be loaded; remove it otherwise.
 
         A file of an earlier download is verified again: it may have been edited, or downloaded with --trust.
+
+        Args:
+            path: File or folder, which need not exist.
         """
         try:
             mode = path.lstat().st_mode
@@ -129,7 +128,7 @@ class ExpectedDigest:
 
 
 class Verifier:
-    """The verifier reads the digests that runs recorded, with one request per run to the metadata store.
+    """Reads the digests that runs recorded, with one request per run to the metadata store.
 
     Args:
         project: The project, whose settings contain the address of the metadata store.
@@ -166,23 +165,25 @@ class Verifier:
         return ExpectedDigest(what, digest, self._trust)
 
     def _find_digest(self, run: ClusterRun, task: ClusterTask, output: str, uri: str) -> str:
+        """Return the digest that a run recorded for an output, "" if there is none; see expect()."""
         if uri:
-            runs = _RUN_ID.findall(uri)
-            outputs = [
-                one
-                for run_id in dict.fromkeys(runs)
-                for execution in self._ask(run_id).values()
-                for one in execution.outputs.values()
-                if one.uri.partition("?")[0] == uri.partition("?")[0]
+            # The URI of an artifact contains the id of the run that wrote it.
+            artifacts = [
+                artifact
+                for run_id in dict.fromkeys(_RUN_ID.findall(uri))
+                for execution in self._read_executions(run_id).values()
+                for artifact in execution.outputs.values()
+                if artifact.uri.partition("?")[0] == uri.partition("?")[0]
             ]
         else:
-            execution = self._ask(run.run_id).get(task.name)
-            found = execution.outputs.get(output) if execution else None
-            outputs = [found] if found else []
-        digests = [str(one.properties.get(DIGEST, "")) for one in outputs]
+            execution = self._read_executions(run.run_id).get(task.name)
+            artifact = execution.outputs.get(output) if execution else None
+            artifacts = [artifact] if artifact else []
+        digests = [str(artifact.properties.get(DIGEST, "")) for artifact in artifacts]
         return next((digest for digest in digests if _DIGEST.fullmatch(digest)), "")
 
-    def _ask(self, run_id: str) -> Executions:
+    def _read_executions(self, run_id: str) -> Executions:
+        """Return the executions of a run in the metadata store, which is read once per run."""
         from fftasks.kfp.metadata import read_executions
 
         if run_id not in self._executions:
@@ -193,18 +194,17 @@ class Verifier:
         return found
 
 
-_STATES_WITH_OUTPUTS = frozenset(
-    {"SUCCEEDED", "CACHED"}
-)  # the states of tasks whose outputs are kept
-_EARLIER = 100
-_STEP = 1 << 24
-
-
 def download_result(project: Project, run: ClusterRun, node: str, verifier: Verifier) -> Path:
     """Download and verify the result of a node, as download_output does; return the local file.
 
-    The result of a node that shares its container with others is extracted from their pack, which is verified
-    as a whole.
+    The result of a node that shares its pod with others is extracted from their pack, which is verified as a
+    whole.
+
+    Args:
+        project: The project.
+        run: The run.
+        node: Name of the node.
+        verifier: Returns the expected digest of the result.
 
     Raises:
         ToolError: The object store does not have the result, or it cannot be verified.
@@ -220,47 +220,60 @@ def download_result(project: Project, run: ClusterRun, node: str, verifier: Veri
         if found is not None:
             return found
     raise ToolError(
-        f"the result of {node!r} was not kept in run {run.run_id}",
+        f"the result of {node!r} was not stored in run {run.run_id}",
         found=[f"task {task.name} gives {', '.join(outputs) or 'nothing'}"],
-        tip=_tell_replay(run, node),
+        tip=_suggest_replay(run, node),
     )
 
 
 def _explain_missing_result(
     project: Project, run: ClusterRun, task: ClusterTask, node: str
 ) -> ToolError:
-    """Return the error for a node whose task has not ended well, or for a task by its title."""
-    evidence = RunDiagnostics(project.settings, project.folder, run)
-    outcome = evidence.outcomes.get(task.name, TaskFailure())
-    is_node, failed = node in task.nodes, outcome.failed
-    state = get_node_state(run, task, node, outcome) if is_node else get_task_state(run, task)
+    """Return the error for an output of a task that did not succeed.
+
+    Args:
+        project: The project.
+        run: The run.
+        task: The task.
+        node: Name of the node whose result is missing, or title of the task.
+    """
+    diagnostics = RunDiagnostics(project.settings, project.folder, run)
+    failure = diagnostics.outcomes.get(task.name, TaskFailure())
+    is_node, failed = node in task.nodes, failure.failed
+    state = get_node_state(run, task, node, failure) if is_node else get_task_state(run, task)
     attempted, found = f"{node} has no result in run {run.run_id}", [f"its state is {state}"]
     if len(task.nodes) > 1 and failed == node:
-        error = outcome.error or outcome.reason
-        return ToolError(attempted, found=[*found, error], tip=_tell_replay(run, node))
+        error = failure.error or failure.reason
+        return ToolError(attempted, found=[*found, error], tip=_suggest_replay(run, node))
     if len(task.nodes) > 1 and failed:
-        found.append(f"of a pod that fails nothing is kept: {format_task_error(task, outcome)}")
+        found.append(f"a failed pod keeps no results: {format_task_error(task, failure)}")
     elif task.state == "FAILED":
-        found.append(format_task_error(task, outcome))
+        found.append(format_task_error(task, failure))
         failed = node if is_node else ""
     elif state == "skipped":
-        found += list_task_errors(run, evidence.outcomes)
-    tips = [_tell_logs(run, failed)] if failed else []
-    can_run = is_node and not task.has_failed_driver
-    tips += [_tell_replay(run, node)] if failed and can_run else []
+        found += list_task_errors(run, diagnostics.outcomes)
+    tips = []
+    if failed:
+        tips.append(f"`doit logs {shlex.quote(failed)} {shlex.quote(run.run_id[:8])}` shows why")
+        if is_node and not task.has_failed_driver:
+            tips.append(_suggest_replay(run, node))
     return ToolError(attempted, found=found, tip="; ".join(tips))
 
 
-def _tell_logs(run: ClusterRun, node: str) -> str:
-    return f"`doit logs {shlex.quote(node)} {shlex.quote(run.run_id[:8])}` shows why"
-
-
-def _tell_replay(run: ClusterRun, node: str) -> str:
+def _suggest_replay(run: ClusterRun, node: str) -> str:
     return f"`doit replay {shlex.quote(node)} {shlex.quote(run.run_id[:8])}` computes it here"
 
 
 def extract_result(path: Path, node: str) -> Path | None:
-    """Return a file with the result of one node, beside the pack that has it; None if it has not."""
+    """Extract the result of one node from a pack to a file beside it.
+
+    Args:
+        path: File with the pack.
+        node: Name of the node.
+
+    Returns:
+        The file with the result; None if the pack does not contain it.
+    """
     value = read_pack(path).values.get((node, "result"))
     if value is None:
         return None
@@ -312,7 +325,7 @@ def download_output(
     return target
 
 
-def download_unverified(  # noqa: PLR0913, PLR0917 - what an output is known by, and its largest size
+def download_unverified(  # noqa: PLR0913, PLR0917 - the identification of an output, and a size limit
     project: Project, run: ClusterRun, task: ClusterTask, output: str, uri: str, most: int = 0
 ) -> Path:
     """Return a local file with an output that the metadata store names; callers must not unpickle it.
@@ -322,25 +335,24 @@ def download_unverified(  # noqa: PLR0913, PLR0917 - what an output is known by,
     Args:
         project: The project.
         run: The run.
-        task: The task that has given the output.
+        task: The task that wrote the output.
         output: The name of the output.
-        uri: Its place.
-        most: Number of bytes that it may have, as one file; 0 for any output.
+        uri: URI of the output in the metadata store.
+        most: Maximum size in bytes of an output that is a single file; 0 for any size, and for folders.
 
     Raises:
         TooLargeError: The output is larger.
-        ToolError: The output is outside of the run's pipeline root, or the output cannot be downloaded.
+        ToolError: The output is outside of the run's pipeline root, or cannot be downloaded.
     """
-    target, place = (
-        locate_download(project.folder, run, task, output),
-        resolve_artifact_uri(project.settings.kfp, run, uri),
-    )
+    target = locate_download(project.folder, run, task, output)
+    source = resolve_artifact_uri(project.settings.kfp, run, uri)
     if not is_regular(target) and not is_folder(target):
-        ObjectStore(project.settings.object_store).fetch(place, target, most)
+        ObjectStore(project.settings.object_store).fetch(source, target, most)
     return target
 
 
 def _read_uri(importer: JsonRun) -> str:
+    """Return the URI of the artifact that an importer registers."""
     uri = importer.get("artifactUri", {})
     return str(uri.get("constant") or uri.get("runtimeValue", {}).get("constant") or "")
 
@@ -348,34 +360,38 @@ def _read_uri(importer: JsonRun) -> str:
 def find_output_uri(
     project: Project, store: ObjectStore, run: ClusterRun, task: ClusterTask, output: str
 ) -> ArtifactURI:
-    """Return the place of an output; for a cached task, its place in the run that computed it.
+    """Return the URI of an output; for a cached task, its URI in the run that computed it.
 
-    Raises ToolError if it is in none of the places that were looked at.
+    Args:
+        project: The project.
+        store: The object store.
+        run: The run.
+        task: A task that has succeeded or was cached.
+        output: The name of the output.
+
+    Raises:
+        ToolError: The output is not found.
     """
-    looked = []
+    searched = []
     for source in _list_sources(project, run, task):
         root = find_pipeline_root(project.settings.kfp, source)
         folder = root.join(source.pipeline_name, source.run_id, task.name)
-        looked.append(f"nothing at {folder}")
-        for place in (*reversed(store.list_folders(folder)), folder):
-            found = place.join(output)
-            if store.has(found):
-                return found
+        searched.append(f"nothing at {folder}")
+        for parent in (*reversed(store.list_folders(folder)), folder):
+            uri = parent.join(output)
+            if store.has(uri):
+                return uri
+    hint = "kfp.pipeline_root: where the cluster keeps results, if it is not KFP's own place"
+    mount = project.settings.object_store.mount
     raise ToolError(
         f"cannot find the {output} of {task.title} in run {run.run_id}",
-        found=looked,
-        tip=_tell_where_to_look(project),
+        found=searched,
+        tip=f"object_store.mount: {mount} must hold the buckets; {hint}" if mount else hint,
     )
 
 
-def _tell_where_to_look(project: Project) -> str:
-    own = "kfp.pipeline_root: where the cluster keeps results, if it is not KFP's own place"
-    mount = project.settings.object_store.mount
-    return f"object_store.mount: {mount} must hold the buckets; {own}" if mount else own
-
-
 def _list_sources(project: Project, run: ClusterRun, task: ClusterTask) -> Iterator[ClusterRun]:
-    """Yield the run itself, or those earlier ones that may have computed what is cached."""
+    """Yield the run itself, or earlier runs that may have computed the result of a cached task."""
     if task.state != "CACHED":
         yield run
         return
@@ -385,15 +401,16 @@ def _list_sources(project: Project, run: ClusterRun, task: ClusterTask) -> Itera
         is_other = other.document and other.pipeline_name != run.pipeline_name
         if is_other or other.run_id == run.run_id:
             continue
-        other = read_cluster_run(project.settings.kfp, other.run_id)  # a list may be without tasks
-        there = next((one for one in other.tasks if one.name == task.name), None)
-        is_source = there is not None and there.state == "SUCCEEDED"
+        # The runs in a list may have no tasks.
+        other = read_cluster_run(project.settings.kfp, other.run_id)
+        same = next((t for t in other.tasks if t.name == task.name), None)
+        is_source = same is not None and same.state == "SUCCEEDED"
         if is_source and _digest_tasks(other)[task.name] & wanted:
             yield other
 
 
 def _digest_tasks(run: ClusterRun) -> dict[str, set[str]]:
-    """Return, by task, what its result is known by: the digest of all that makes it, and its cache key."""
+    """Return the identifiers of each task's result: the digest of all its inputs, and its cache key."""
     digests: dict[str, str] = {}
     for task in run.tasks:  # upstream first
         step = run.document["root"]["dag"]["tasks"][task.name]
@@ -415,7 +432,7 @@ def _digest_tasks(run: ClusterRun) -> dict[str, set[str]]:
 
 
 def list_task_inputs(run: ClusterRun, task: str) -> dict[str, JsonRun]:
-    """Return a task's inputs: name -> {"producerTask", "outputArtifactKey"}."""
+    """Return the input artifacts of a task by name, with "producerTask" and "outputArtifactKey"."""
     step = run.document["root"]["dag"]["tasks"][task]
     artifacts = step.get("inputs", {}).get("artifacts", {})
     return {
@@ -426,7 +443,7 @@ def list_task_inputs(run: ClusterRun, task: str) -> dict[str, JsonRun]:
 
 
 def read_task_parameters(run: ClusterRun, task: str) -> JsonRun:
-    """Return the parameters of a task as the run has them: constants, and what the run was given."""
+    """Return the values of a task's parameters in a run: constants, and values of run parameters."""
     step = run.document["root"]["dag"]["tasks"][task]
     given = (run.answer.get("runtime_config") or {}).get("parameters") or {}
     definitions = run.document["root"].get("inputDefinitions", {}).get("parameters", {})

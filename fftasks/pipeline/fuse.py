@@ -1,8 +1,6 @@
-"""How long nodes are expected to take: as when they ran last on the cluster, else here, else a second.
+"""Choose which nodes of a workflow share a task, from settings and known durations, and estimate the run.
 
-Which nodes of a workflow share a task: from settings, known durations, and the groups before.
-
-What runs on the cluster are expected to be like: pods and times, beside those of a task for each node.
+The pure algorithms are in the package fusion. This module collects their inputs from the project.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from fftasks.config.node_settings import NodeSettings
 from fftasks.fusion.cost import CostEstimate, GraphLimits, PodCosts, make_graph_limits
 from fftasks.fusion.grouping import Grouping, NodeGroup, NodePlacement, estimate_groups, group_nodes
 from fftasks.kfp.limits import describe_excess, find_excess, get_cluster_limits
@@ -21,16 +18,28 @@ from fftasks.project import Project
 from fftasks.records import Record, digest_json, read_record
 from fftasks.terminal import format_elapsed_time
 
-_SIMILAR = 2.0  # a duration that changed by less changes no groups
+_SIMILAR = 2.0  # A duration that changed by a smaller factor does not change the groups.
+_IGNORED_SETTINGS = ("fuse", "display_name")  # Nodes with different values may share a pod.
+_SAFE = 0.85  # part of Argo's workflow object that automatic groups may use, by the estimate
+_TIGHTER = 0.85  # factor for the size limit if the tasks of the groups turn out to be too large
+_MOST_TRIES = 5
+_SHOWN = 3  # nodes in the description of a group
+_CACHED = 0.5  # part of a pod's overhead for a cached task, which runs a driver only
+_WITH_KEPT = 1.5  # the same for a task that reuses packs, because importers run before it
+
+_Tasks = Mapping[str, Record]
 
 
 @dataclass(frozen=True)
 class NodeDurations:
-    """How long the nodes of a workflow take, as far as it is known.
+    """Durations of the nodes of a workflow, as far as they are known, and where they come from.
 
-    seconds: by node id
-    there, here: how many were measured on the cluster, and here
-    before: how many only the groups before knew; assumed: how many are not known
+    Attributes:
+        seconds: Id of a node -> its duration in seconds.
+        there: Number of durations that were measured on the cluster.
+        here: Number of durations that were measured on this machine.
+        before: Number of durations that are known only from the last grouping.
+        assumed: Number of nodes with an unknown duration.
     """
 
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -40,11 +49,11 @@ class NodeDurations:
     assumed: int = 0
 
     def count(self) -> dict[str, Any]:
-        """Return how many durations come from where."""
+        """Return the number of durations from each source."""
         return {name: count for name, count in asdict(self).items() if name != "seconds"}
 
     def describe(self) -> str:
-        """Return where they come from, in a line."""
+        """Return a line with the number of durations from each source."""
         counted = (
             (self.there, "measured on the cluster"),
             (self.here, "measured here"),
@@ -55,21 +64,33 @@ class NodeDurations:
 
 
 def find_durations(project: Project, workflow: str, before: Mapping[str, float]) -> NodeDurations:
-    """Return how long nodes are expected to take.
+    """Return the expected durations of a workflow's nodes.
 
-    The cluster's times come first: it is its runs that are looked ahead to.
-    before: node id -> its duration when the groups were made that there are; it stays while it is about right
+    Durations on the cluster take precedence over those on this machine, because the estimates are for runs on
+    the cluster. A duration of the last grouping is used as long as it is similar, so that groups are stable.
+
+    Args:
+        project: The current project.
+        workflow: Name of the workflow.
+        before: Id of a node -> its duration in seconds when the current groups were chosen.
     """
-    from fftasks.pipeline.run_index import read_node_durations  # here: a no-op has no use for it
+    # Imported here, because a run in which every stage is up to date does not need it.
+    from fftasks.pipeline.run_index import read_node_durations
 
     graph = project.workflows[workflow]
     ids = graph["workflows"][workflow]["nodes"]
     measured = read_node_durations(project, workflow)
     names = {identity: graph["nodes"][identity]["name"] for identity in ids}
     there = {i: measured[name] for i, name in names.items() if name in measured}
-    here = _find_here(project, workflow, set(ids) - there.keys())
+    here = {}
+    for label, node in project.nodes.items():
+        identity = node.content["id"]
+        if node.graph is graph and identity in names and identity not in there:
+            trace = project.find_trace(label)
+            if trace is not None:
+                here[identity] = trace.seconds
     known = {**here, **there}
-    kept = {i: one for i, one in before.items() if i in names and _is_similar(one, known.get(i))}
+    kept = {i: old for i, old in before.items() if i in names and _is_similar(old, known.get(i))}
     seconds = {**known, **kept}
     only_before = len(seconds) - len(known)
     return NodeDurations(seconds, len(there), len(here), only_before, len(ids) - len(seconds))
@@ -79,33 +100,16 @@ def _is_similar(old: float, new: float | None) -> bool:
     return bool(old) and (new is None or 1 / _SIMILAR < new / old < _SIMILAR)
 
 
-def _find_here(project: Project, workflow: str, wanted: set[str]) -> dict[str, float]:
-    """Return how long nodes took when they last ran here."""
-    graph = project.workflows[workflow]
-    found = {}
-    for label, node in project.nodes.items():
-        if node.graph is graph and node.content["id"] in wanted:
-            trace = project.find_trace(label)
-            if trace is not None:
-                found[node.content["id"]] = trace.seconds
-    return found
-
-
-_IGNORED_SETTINGS = ("fuse", "display_name")  # settings that may differ in a pod
-_SAFE = (
-    0.85  # how much of Argo's workflow object groups that are chosen here may take by the estimate
-)
-_TIGHTER = 0.85  # by how much less of Argo's workflow object is given to groups that turn out to be too large
-_MOST_TRIES = 5
-
-
 def choose_grouping(
     project: Project, workflow: str, old: Record | None = None, *, mode: str = ""
 ) -> Grouping | None:
     """Return the groups of a workflow, or None if each node has a task of its own.
 
-    old: the record of the tasks stage, whose groups are kept as far as they are as good
-    mode: as the setting kfp.fuse, and instead of it
+    Args:
+        project: The current project.
+        workflow: Name of the workflow.
+        old: Last record of stage tasks, whose groups are preferred if they are about as good as the best.
+        mode: Value that replaces setting kfp.fuse; "" for the setting.
     """
     kfp, graph, why = project.settings.kfp, project.workflows[workflow], ""
     mode = mode or kfp.fuse
@@ -114,7 +118,6 @@ def choose_grouping(
         mode = "auto" if why else "none"
     if mode == "none":
         return None
-    pass  # here: a no-op has no use for it
 
     before = (old or {}).get("grouping") or {}
     known = find_durations(project, workflow, before.get("seconds", {}))
@@ -130,7 +133,8 @@ def choose_grouping(
             limits=limits,
             last=before.get("grain", -1),
         )
-        # the limits of groups count tasks and edges; the tasks themselves have long names, and constants
+        # The limits of groups are estimated from numbers of tasks and edges. The tasks themselves also have
+        # names and constants, which may be long.
         if mode != "auto" or not find_excess(make_tasks(graph, workflow, found.groups), safe):
             break
         limits = replace(limits, object_bytes=int(limits.object_bytes * _TIGHTER))
@@ -138,16 +142,19 @@ def choose_grouping(
 
 
 def choose_limits(project: Project) -> GraphLimits:
-    """Return the limits of groups for the KFP release that the settings name."""
+    """Return the limits of groups for the KFP release in setting kfp.version."""
     return make_graph_limits(get_cluster_limits(project.settings.kfp.version))
 
 
 def find_current_tasks(
     project: Project, workflow: str, up_to_date: Collection[str]
 ) -> tuple[Mapping[str, Record], Record | None]:
-    """Return the tasks of a workflow as they would be submitted now, and what is said about their groups.
+    """Return the tasks of a workflow that would be submitted now, and the description of their groups.
 
-    up_to_date: the names of the stages that are, as doit has them
+    Args:
+        project: The current project.
+        workflow: Name of the workflow.
+        up_to_date: Names of the doit tasks that are up to date, such as "tasks:WORKFLOW".
     """
     components = read_record(project.record_path("tasks", workflow))
     if components is not None and f"tasks:{workflow}" in up_to_date:
@@ -158,16 +165,23 @@ def find_current_tasks(
 
 
 def find_unfused_excess(project: Project, graph: Record, workflow: str) -> str:
-    """Return why a cluster would not take a workflow with a task for each node; "" if it does."""
+    """Return why the cluster would reject a workflow with one task for each node; "" if it would not.
+
+    Args:
+        project: The current project.
+        graph: Graph record of the file that builds the workflow.
+        workflow: Name of the workflow.
+    """
     cluster = get_cluster_limits(project.settings.kfp.version)
     count, least = len(graph["workflows"][workflow]["nodes"]), choose_limits(project)
-    if (size := count * least.object_task_bytes) > 2 * cluster.object_bytes:  # saves making tasks
+    # This estimate saves making the tasks of a workflow that is far too large.
+    if (size := count * least.object_task_bytes) > 2 * cluster.object_bytes:
         return describe_excess(count, size, cluster.object_bytes)
     return find_excess(make_tasks(graph, workflow), cluster)
 
 
 def describe_grouping(grouping: Grouping | None) -> Record | None:
-    """Return what the record of the tasks stage says about the groups."""
+    """Return the entry `grouping` in the record of stage tasks."""
     if grouping is None:
         return None
     return {
@@ -181,7 +195,7 @@ def describe_grouping(grouping: Grouping | None) -> Record | None:
 
 
 def describe_tasks(components: Record) -> str:
-    """Return how many tasks there are, and why they are fewer than nodes."""
+    """Return a line with the number of tasks, and why they are fewer than the nodes."""
     count, groups = len(components["tasks"]), components.get("grouping")
     tasks = f"{count} task{'s' * (count != 1)}"
     if not groups:
@@ -192,7 +206,7 @@ def describe_tasks(components: Record) -> str:
 
 
 def digest_group_settings(project: Project, workflow: str) -> str:
-    """Return a name for all that decides the groups, durations aside: they alone change none."""
+    """Return the digest of all inputs of the grouping except durations, which alone do not change groups."""
     kfp, graph = project.settings.kfp, project.workflows[workflow]
     if kfp.fuse == "none":
         return "none"
@@ -206,43 +220,50 @@ def digest_group_settings(project: Project, workflow: str) -> str:
 
 
 def get_pod_costs(project: Project) -> PodCosts:
-    """Return what the settings say of a cluster's pods."""
+    """Return the number of parallel pods and the overhead of a pod in the settings."""
     return PodCosts(project.settings.kfp.parallel_pods, project.settings.kfp.pod_overhead_s)
 
 
 def list_placements(
     project: Project, workflow: str, seconds: Mapping[str, float]
 ) -> dict[str, NodePlacement]:
-    """Return what decides with which others each node may be; seconds: how long each takes, if known."""
-    keys: dict[int, str] = {}  # of the settings, most of which are shared
-    places = {}
+    """Return the properties of each node that determine which nodes may share a pod with it.
+
+    Args:
+        project: The current project.
+        workflow: Name of the workflow.
+        seconds: Id of a node -> its duration in seconds, as far as it is known.
+    """
+    keys: dict[int, str] = {}  # Many nodes share one object with their settings.
+    placements = {}
     for identity, settings in project.list_settings(workflow).items():
         if id(settings) not in keys:
-            keys[id(settings)] = _name_settings(settings)
+            content = settings.to_json()
+            keys[id(settings)] = digest_json(
+                {name: content[name] for name in content if name not in _IGNORED_SETTINGS}
+            )
         cpu = count_parallel_nodes(settings)
-        places[identity] = NodePlacement(
+        placements[identity] = NodePlacement(
             keys[id(settings)], cpu, settings.fuse, seconds.get(identity)
         )
-    return places
-
-
-def _name_settings(settings: NodeSettings) -> str:
-    content = settings.to_json()
-    return digest_json({name: content[name] for name in content if name not in _IGNORED_SETTINGS})
-
-
-_SHOWN = 3
-_CACHED, _WITH_KEPT = 0.5, 1.5  # of a pod's overhead: a driver only; importers before it
-_Tasks = Mapping[str, Record]
+    return placements
 
 
 @dataclass(frozen=True)
 class RunEstimate:
-    """What a run of a workflow on the cluster is expected to be like, if all nodes are computed.
+    """The expected duration and number of pods of a run that computes all nodes of a workflow.
 
-    mode: how they are grouped; why: a sentence if the setting did not say so
-    unfused: what it would be like with a task for each node
-    excess, unfused_excess: why the cluster would not take it, "" if it does
+    Attributes:
+        workflow: Name of the workflow.
+        nodes: Number of nodes.
+        mode: Mode of the grouping: none, chains or auto.
+        why: Reason for the mode; "" if kfp.fuse sets it.
+        groups: Groups of the run.
+        expected: Cost of the run.
+        excess: Why the cluster would reject the run; "" if it would not.
+        unfused: Cost of a run with one task for each node.
+        unfused_excess: Why the cluster would reject that run; "" if it would not.
+        durations: Durations that the estimate is based on.
     """
 
     workflow: str
@@ -257,21 +278,22 @@ class RunEstimate:
     durations: NodeDurations
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return a JSON object with all attributes; durations are replaced by their numbers."""
         return {**asdict(self), "durations": self.durations.count()}
 
     def describe(self) -> Iterator[str]:
-        """Yield it in lines."""
+        """Yield the lines for the terminal."""
         expected = _describe_estimate(self.expected, self.excess)
         yield f"{self.workflow}, if all is computed: {expected}"
         if self.mode != "none":
             yield f"  {self.mode}{f': {self.why}' if self.why else ' (kfp.fuse)'}"
             unfused = _describe_estimate(self.unfused, self.unfused_excess)
-            yield f"  unfused: {unfused.removesuffix(f': {self.why}')}"  # it has just been said
+            # The reason for the mode is in the line before.
+            yield f"  unfused: {unfused.removesuffix(f': {self.why}')}"
         yield f"  {self.durations.describe()}"
 
     def list_groups(self) -> Iterator[tuple[str, str]]:
-        """Yield the name of each group of several nodes, and which nodes these are."""
+        """Yield the name of each group with several nodes, and the names of its first nodes."""
         for group in self.groups:
             if len(group.nodes) > 1:
                 shown = ", ".join(group.nodes[:_SHOWN])
@@ -280,20 +302,32 @@ class RunEstimate:
 
 
 def estimate_run(project: Project, workflow: str, up_to_date: Collection[str]) -> RunEstimate:
-    """Return what a run of a workflow would be like, if it was submitted now.
+    """Return the estimate of a run that is submitted now and computes all nodes.
 
-    up_to_date: the names of the stages that are, as doit has them
+    Args:
+        project: The current project.
+        workflow: Name of the workflow.
+        up_to_date: Names of the doit tasks that are up to date, such as "tasks:WORKFLOW".
     """
     graph = project.workflows[workflow]
     tasks, grouping = find_current_tasks(project, workflow, up_to_date)
-    known = _find_durations(project, workflow, grouping)
+    known = find_durations(project, workflow, (grouping or {}).get("seconds", {}))
+    names = {key: task["name"] for key, task in tasks.items()}
+    groups = (
+        NodeGroup(
+            name=task["name"],
+            nodes=tuple(graph["nodes"][node]["name"] for node in task["nodes"]),
+            upstream=tuple(names[other] for other in task["upstream"]),
+        )
+        for task in tasks.values()
+    )
     alone = make_tasks(graph, workflow)
     return RunEstimate(
         workflow=workflow,
         nodes=len(alone),
         mode=grouping["mode"] if grouping else "none",
         why=grouping["why"] if grouping else "",
-        groups=tuple(_list_groups(graph, tasks)),
+        groups=tuple(groups),
         expected=_estimate(project, workflow, tasks, known),
         excess=find_excess(tasks, get_cluster_limits(project.settings.kfp.version)),
         unfused=_estimate(project, workflow, alone, known),
@@ -309,21 +343,25 @@ def estimate_partial_run(
     grouping: Record | None,
     computed: Mapping[str, bool],
 ) -> float:
-    """Return how long a run takes that computes some nodes only.
+    """Return the expected duration in seconds of a run that computes only some nodes.
 
-    computed: for each node that shares its task with one that is computed, by its id, whether it is itself;
-        of others, the task is taken from the cluster's cache
+    Args:
+        project: The current project.
+        workflow: Name of the workflow.
+        tasks: Tasks of the run by name.
+        grouping: Entry `grouping` in the record of stage tasks.
+        computed: Id of a node -> whether it is computed, for all nodes of tasks that run. Other tasks are
+            taken from KFP's cache.
     """
-    known = _find_durations(project, workflow, grouping)
-    seconds = {i: known.seconds.get(i, 1.0) if is_so else 0.0 for i, is_so in computed.items()}
-    idle = {node for task in tasks.values() for node in task["nodes"] if node not in computed}
-    known = replace(known, seconds={**dict.fromkeys(idle, 0.0), **seconds})
-    shares = [_share_overhead(task["nodes"], computed) for task in tasks.values()]
+    known = find_durations(project, workflow, (grouping or {}).get("seconds", {}))
+    seconds = {i: known.seconds.get(i, 1.0) if runs else 0.0 for i, runs in computed.items()}
+    cached = {node for task in tasks.values() for node in task["nodes"] if node not in computed}
+    known = replace(known, seconds={**dict.fromkeys(cached, 0.0), **seconds})
+    shares = []
+    for task in tasks.values():
+        states = [computed[node] for node in task["nodes"] if node in computed]
+        shares.append(_CACHED if not states else 1.0 if all(states) else _WITH_KEPT)
     return _estimate(project, workflow, tasks, known, shares).seconds
-
-
-def _find_durations(project: Project, workflow: str, grouping: Record | None) -> NodeDurations:
-    return find_durations(project, workflow, (grouping or {}).get("seconds", {}))
 
 
 def _estimate(
@@ -333,7 +371,15 @@ def _estimate(
     durations: NodeDurations,
     shares: Sequence[float] | None = None,
 ) -> CostEstimate:
-    """Return what tasks cost; shares: how much of a pod's overhead each one has."""
+    """Return the expected cost of a run.
+
+    Args:
+        project: The current project.
+        workflow: Name of the workflow.
+        tasks: Tasks of the run by name.
+        durations: Durations of the nodes.
+        shares: Part of a pod's overhead that each task has; None if each has all of it.
+    """
     return estimate_groups(
         project.workflows[workflow],
         workflow,
@@ -343,20 +389,6 @@ def _estimate(
         limits=choose_limits(project),
         shares=shares,
     )
-
-
-def _share_overhead(nodes: Sequence[str], computed: Mapping[str, bool]) -> float:
-    known = [computed[node] for node in nodes if node in computed]
-    if not known:
-        return _CACHED
-    return 1.0 if all(known) else _WITH_KEPT
-
-
-def _list_groups(graph: Record, tasks: _Tasks) -> Iterator[NodeGroup]:
-    names = {key: task["name"] for key, task in tasks.items()}
-    for task in tasks.values():
-        nodes = tuple(graph["nodes"][node]["name"] for node in task["nodes"])
-        yield NodeGroup(task["name"], nodes, tuple(names[other] for other in task["upstream"]))
 
 
 def _describe_estimate(estimate: CostEstimate, excess: str) -> str:

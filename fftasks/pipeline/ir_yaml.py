@@ -1,16 +1,9 @@
-"""KFP's message classes, without kfp: what documents are parsed with before they are written.
+"""Write, check and read pipeline documents, the intermediate representation (IR) YAML of Kubeflow Pipelines.
 
-JSON values as YAML, in blocks, sorted: what PyYAML writes, in a tenth of its time.
-
-A pipeline of a thousand nodes is 70,000 scalars, and PyYAML's emitter, also the one in C, looks at each for
-all that YAML can be. Here a text is plain if it can be nothing else in YAML 1.1 (PyYAML) and 1.2 (KFP's
-server), and else in double quotes, as in JSON.
-
-Documents of Kubeflow Pipelines: a pipeline, or a component as a pipeline of one task, as it reads them.
-
-Placeholders of Kubeflow Pipelines and Kubernetes: what seems to hold one does not arrive as it is.
-
-Refuse texts of a node's settings that KFP or Kubernetes would change on their way into a container.
+The YAML writer formats JSON values in block style, with sorted keys, as PyYAML does, in a tenth of its time.
+A pipeline of a thousand nodes has 70,000 scalars, and PyYAML's emitter, also the one in C, checks each for
+all forms of YAML. Here a string is plain if it can be nothing else in YAML 1.1 (PyYAML) and 1.2 (KFP's
+server); other strings are in double quotes, as in JSON.
 """
 
 from __future__ import annotations
@@ -26,14 +19,30 @@ from typing import Any
 from fftasks.config.node_settings import NodeSettings
 from fftasks.errors import SettingsError
 
+Document = dict[str, Any]
+
+PLACEHOLDER_REASON = "Kubernetes and KFP replace {{, $( and $$"
+# Maximum length in characters, also of a display name; see PipelineInfo in KFP's pipeline_spec.proto.
+MAX_DESCRIPTION = 1024
+
+_CONTINUED = "\n#              "  # how KFP's SDK writes and reads further lines of a description
+_PLAIN = re.compile(r"(?:--?[A-Za-z]|[A-Za-z_/])[\w./@+-]*(?::[\w./@+-]+)*", re.ASCII)
+_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
+# Characters that YAML does not accept unescaped: controls, line and paragraph separators, surrogates, byte
+# order marks, noncharacters.
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+# KFP's launcher replaces {{...}} everywhere, and Kubernetes replaces $(NAME) and $$ in all arguments of a
+# container. A task with all its constants is such an argument (the driver's --task).
+_PLACEHOLDER = re.compile(r"\{\{|\$\(|\$\$")
+
 
 @cache
 def load_pipeline_spec_module() -> ModuleType:
-    """Load the messages of a pipeline.
+    """Load the module with the protobuf messages of a pipeline, without kfp.
 
-    The package kfp-pipeline-spec puts its one module into the namespace of kfp, so importing it the usual
-    way executes kfp/__init__.py, the whole SDK (0.4 s and more). Its file needs protobuf only. Protobuf
-    keeps one class per message, so it does not matter whether kfp is imported before or afterwards.
+    The package kfp-pipeline-spec installs its module into the namespace of kfp, so a usual import executes
+    kfp/__init__.py, the whole SDK (0.4 s and more). The file itself needs protobuf only. Protobuf keeps one
+    class per message, so it does not matter whether kfp is imported before or afterwards.
     """
     import importlib.util
 
@@ -47,22 +56,17 @@ def load_pipeline_spec_module() -> ModuleType:
 
 
 def locate_module(distribution: str, path: str) -> Path:
-    """Return where a file of an installed distribution is."""
+    """Return the path of a file of an installed distribution."""
     import importlib.metadata
 
     return Path(str(importlib.metadata.distribution(distribution).locate_file(path)))
 
 
-_PLAIN = re.compile(r"(?:--?[A-Za-z]|[A-Za-z_/])[\w./@+-]*(?::[\w./@+-]+)*", re.ASCII)
-_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
-# what YAML does not take as it is: controls, line and paragraph separators, byte order marks, no characters
-_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
-
-
 def format_yaml(value: Mapping[str, Any]) -> str:
     """Return a JSON object as a YAML document that every YAML parser reads alike.
 
-    Raises ValueError for a number that JSON has not.
+    Raises:
+        ValueError: The object contains NaN or an infinite number, which JSON does not have.
     """
     lines: list[str] = []
     _write_mapping(value, "", "", lines)
@@ -70,7 +74,14 @@ def format_yaml(value: Mapping[str, Any]) -> str:
 
 
 def _write_mapping(value: Mapping[str, Any], first: str, indent: str, lines: list[str]) -> None:
-    """Write the items of a mapping; first: what stands before the first one, instead of the indent."""
+    """Write the items of a mapping.
+
+    Args:
+        value: The mapping.
+        first: Text before the first item, instead of the indent.
+        indent: Blanks before the other items.
+        lines: Lines of the document; changed in place.
+    """
     for key in sorted(value):
         _write(f"{first}{_format_text(key)}:", value[key], indent, lines)
         first = indent
@@ -101,7 +112,7 @@ def _write_list(value: list[Any], first: str, indent: str, lines: list[str]) -> 
         first = indent
 
 
-@lru_cache(maxsize=4096)  # a document has few texts, often
+@lru_cache(maxsize=4096)  # A document repeats few different strings.
 def _format_text(text: str) -> str:
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
         return text
@@ -116,39 +127,32 @@ def _format_other(value: Any) -> str:
     if not isinstance(value, float):
         return json.dumps(value)
     text = json.dumps(value, allow_nan=False)
-    # without a point it is a text in YAML 1.1
+    # YAML 1.1 reads a number with an exponent and without a point as a string.
     return text if "." in text else text.replace("e", ".0e", 1)
-
-
-Document = dict[str, Any]
-
-MAX_DESCRIPTION = (
-    1024  # characters, also of a name to show; see PipelineInfo in KFP's pipeline_spec.proto
-)
-_CONTINUED = "\n#              "  # how KFP's SDK writes and reads further lines of a description
 
 
 def check_document(document: Document) -> None:
     """Parse a pipeline document as strictly as KFP's server does.
 
-    Raises google.protobuf.json_format.ParseError; that is a bug of ours, not the user's.
+    Raises:
+        google.protobuf.json_format.ParseError: fftasks wrote an invalid document; this is a bug of fftasks.
     """
     from google.protobuf import json_format
 
     messages = load_pipeline_spec_module()
-    # a Struct in PipelineSpec, which may be anything, parsed by the server only when the run starts
+    # In PipelineSpec, deploymentSpec is a Struct without a schema. The server parses it when the run starts.
     rest = {key: value for key, value in document.items() if key != "deploymentSpec"}
     json_format.ParseDict(rest, messages.PipelineSpec())
     json_format.ParseDict(document["deploymentSpec"], messages.PipelineDeploymentConfig())
 
 
 def make_info(name: str, shown: str, description: str) -> Document:
-    """Return the pipelineInfo of a document; KFP's server has known its three fields since release 2.0.
+    """Return the pipelineInfo of a document, whose three fields KFP's server reads since release 2.0.
 
     Args:
-        name: Name that KFP's metadata and cache know the pipeline by.
-        shown: Name to show, shortened to what KFP takes.
-        description: Text to show; "" for none.
+        name: Name of the pipeline in KFP's metadata store and cache.
+        shown: Display name, truncated to the maximum length.
+        description: Description in the web UI of KFP, truncated to the maximum length; "" for none.
     """
     info = {"name": name, "displayName": _clean(shown)[:MAX_DESCRIPTION]}
     text = "\n".join(map(_clean, description.splitlines()))[:MAX_DESCRIPTION]
@@ -156,49 +160,42 @@ def make_info(name: str, shown: str, description: str) -> Document:
 
 
 def format_document(document: Document, description: str, platform: Document | None = None) -> str:
-    """Return a document as YAML, sorted, that every YAML parser reads alike.
+    """Return a pipeline document as YAML with sorted keys that every YAML parser reads alike.
 
     Args:
         document: Pipeline document.
-        description: Text for the comment at the top, in whose third line KFP's SDK looks for it.
+        description: Description for the comment at the top; KFP's SDK reads it from the third line.
         platform: Second document, with the settings for Kubernetes; None or {} if there are none.
     """
     name = document["pipelineInfo"]["name"]
-    said = _CONTINUED.join(map(_clean, description.splitlines()))
-    head = f"# PIPELINE DEFINITION\n# Name: {name}\n# Description: {said}\n"
+    comment = _CONTINUED.join(map(_clean, description.splitlines()))
+    head = f"# PIPELINE DEFINITION\n# Name: {name}\n# Description: {comment}\n"
     second = f"---\n{format_yaml(platform)}" if platform else ""
     return f"{head}{format_yaml(document)}{second}"
 
 
 def _clean(line: str) -> str:
-    """Return a line without what YAML takes nowhere, comments included: controls and lone surrogates."""
+    """Return a line with blanks instead of controls and surrogates, which YAML forbids even in comments."""
     return "".join(c if c.isprintable() else " " for c in line)
 
 
 def parse_documents(text: str) -> tuple[Document, Document]:
-    """Return the pipeline in a text of format_document, and what is for Kubernetes ({} for nothing)."""
+    """Return the two documents in a text of format_document; the one for Kubernetes is {} if missing."""
     import yaml
 
-    # the parser in Python takes seconds for some hundred tasks
+    # The parser in Python takes seconds for some hundred tasks.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     document, *platform = yaml.load_all(text, Loader=loader)
     return document, platform[0] if platform else {}
 
 
-PLACEHOLDER_REASON = "Kubernetes and KFP replace {{, $( and $$"
-
-# KFP's launcher replaces {{...}} wherever it stands, and Kubernetes reads $(NAME) and $$ in everything that
-# becomes an argument of a container, which a task with all its constants does (it is the driver's --task)
-_PLACEHOLDER = re.compile(r"\{\{|\$\(|\$\$")
-
-
 def is_passed_unchanged(value: Any) -> bool:
-    """Tell whether a value reaches a container as it is, with all texts in it."""
+    """Return whether KFP and Kubernetes pass a JSON value to a container without changing its strings."""
     return is_text_passed_unchanged(_flatten(value))
 
 
 def is_text_passed_unchanged(text: str) -> bool:
-    """Tell whether a text reaches a container as it is."""
+    """Return whether KFP and Kubernetes pass a string to a container without changing it."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -207,7 +204,8 @@ def is_text_passed_unchanged(text: str) -> bool:
 
 
 def _flatten(value: Any) -> str:
-    # not the JSON: it escapes what is no text, and "{{" are also the braces of an empty dict in a dict
+    """Return all strings in a JSON value, joined by line breaks."""
+    # Searching the JSON would be wrong: it escapes characters, and nested dictionaries contain "{{" too.
     if isinstance(value, Mapping):
         return "\n".join([*value, *map(_flatten, value.values())])
     if isinstance(value, list):
@@ -216,12 +214,15 @@ def _flatten(value: Any) -> str:
 
 
 def check_setting_placeholders(node: str, settings: NodeSettings, *names: str) -> None:
-    """Raise SettingsError for a text that would not arrive as it is.
+    """Check that KFP and Kubernetes pass the settings of a node to its container without changing them.
 
     Args:
         node: Name of the node, for the message.
-        settings: What the node ends up with.
-        names: Settings to look at; all of them if none is given.
+        settings: Effective settings of the node.
+        names: Names of the settings to check; all settings if none is given.
+
+    Raises:
+        SettingsError: A string contains a placeholder, a NUL character or a surrogate.
     """
     for key, value in settings.to_json().items():
         if (not names or key in names) and not is_passed_unchanged(value):

@@ -1,10 +1,7 @@
-"""What the settings of nodes say to the entry point of their pod, in its environment.
+"""Translate the settings of nodes to pipeline documents: resources, retries, and settings for Kubernetes.
 
-What a node's settings say in the pipeline document: of its container, and of its task.
-
-The second document of a pipeline: what Kubernetes is to do for each task.
-
-KFP takes it as it takes the pipeline, strictly; its schema is the message of the package kfp-kubernetes.
+The settings for Kubernetes are the second document of a pipeline. KFP parses it as strictly as the pipeline;
+its schema is the message of the package kfp-kubernetes.
 """
 
 from __future__ import annotations
@@ -22,121 +19,10 @@ from fftasks.errors import SettingsError
 from fftasks.pipeline.ir_yaml import load_pipeline_spec_module, locate_module
 from fftasks.runner.scheduler import VARIABLE, PodResources, format_pod_resources
 
-
-def make_pod_settings(settings: NodeSettings, nodes: int) -> NodeSettings:
-    """Return the settings of a pod, with what its entry point has to know in the environment.
-
-    Time limit and retries hold for each node, not for the pod, and are the business of the entry point.
-
-    Args:
-        settings: Those of its nodes, which have the same.
-        nodes: How many nodes run in it.
-    """
-    means = make_pod_resources(settings)
-    is_group = nodes > 1
-    text = format_pod_resources(means if is_group else replace(means, cpu=1))
-    env = {**settings.env, **({VARIABLE: text} if text else {})}
-    return replace(settings, env=env, display_name="" if is_group else settings.display_name)
-
-
-def make_pod_resources(settings: NodeSettings) -> PodResources:
-    """Return what the entry point has to know of the settings of its nodes."""
-    means = PodResources(cpu=count_parallel_nodes(settings), timeout_s=settings.timeout_s)
-    if not settings.retries:
-        return means
-    return replace(
-        means,
-        retries=settings.retries,
-        wait_s=settings.retry_wait_s,
-        factor=settings.retry_factor,
-        max_wait_s=settings.retry_max_wait_s,
-    )
-
-
-def count_parallel_nodes(settings: NodeSettings) -> int:
-    """Return how many nodes a pod runs at a time: as many as its CPU request has whole ones, at least one."""
-    text = settings.cpu or settings.cpu_limit or "1"
-    amount = float(text[:-1]) / 1000 if text.endswith("m") else float(text)
-    return max(math.floor(amount), 1)
-
-
 Document = dict[str, Any]
 
 _TEN_YEARS_S = 10 * 365 * 24 * 3600
 _UNITS = {"K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}  # powers of 1000, or of 1024 with an i
-
-
-def apply_settings(task: Document, container: Document, settings: NodeSettings) -> None:
-    """Write settings into a task and its container, which are changed."""
-    resources, retry_policy = make_resources(settings), make_retry_policy(settings)
-    if resources:
-        container["resources"] = resources
-    if settings.env:
-        own = {variable["name"]: variable["value"] for variable in container["env"]}
-        env = {**settings.env, **own}
-        container["env"] = [{"name": name, "value": env[name]} for name in sorted(env)]
-    if retry_policy:
-        task["retryPolicy"] = retry_policy
-    if not settings.cache:
-        task["cachingOptions"] = {}
-
-
-def make_resources(settings: NodeSettings) -> Document:
-    """Return a container's resources, {} without any.
-
-    Backends before 2.4 read the numbers, later ones the texts: both are written, as kfp does.
-    """
-    found: Document = {}
-    for kind, parse in (("Cpu", _parse_cpu), ("Memory", _parse_memory)):
-        for what in ("Request", "Limit"):
-            suffix = "_limit" if what == "Limit" else ""
-            text = getattr(settings, f"{kind.lower()}{suffix}")
-            if text:
-                found[f"{kind.lower()}{what}"] = parse(text)
-                found[f"resource{kind}{what}"] = text
-    if settings.gpu:
-        count = str(settings.gpu)
-        kind = settings.gpu_type
-        found["accelerator"] = {
-            "type": kind, "count": count, "resourceType": kind, "resourceCount": count
-        }  # fmt: skip
-    return found
-
-
-def make_retry_policy(settings: NodeSettings) -> Document:
-    """Return a task's retryPolicy, {} if the cluster is not asked to start its pod again.
-
-    Retries of a node that fails are not in it: the entry point makes them.
-
-    The two durations are there because KFP's compiler puts 0 for what is missing, and Argo takes
-    backoffMaxDuration for the time from the first start after which there is no retry any more:
-    addContainerExecutorTemplate in backend/src/v2/compiler/argocompiler/container.go (2.5 to 2.17), and
-    processNodeRetries in workflow/controller/operator.go of Argo.
-    """
-    if not settings.pod_retries:
-        return {}
-    return {
-        "maxRetryCount": settings.pod_retries,
-        "backoffDuration": "0s",
-        "backoffFactor": 2,  # as the SDK has it; of no effect
-        "backoffMaxDuration": f"{_TEN_YEARS_S}s",
-    }
-
-
-def _parse_cpu(text: str) -> float:
-    return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
-
-
-def _parse_memory(text: str) -> float:
-    """Return gigabytes."""
-    number = text.rstrip("KMGTPEi")
-    unit = text[len(number) :]
-    base = 1024 if unit.endswith("i") else 1000
-    return float(number) * (base ** _UNITS[unit[0]] if unit else 1) / 1000**3
-
-
-DocumentKubernetes = dict[str, Any]
-
 _OPERATORS = {
     "=": "In",
     "==": "In",
@@ -153,42 +39,153 @@ _REQUIREMENT = re.compile(
 )
 
 
-def make_platform(executors: Mapping[str, NodeSettings]) -> DocumentKubernetes:
-    """Return the document for the executors with settings for Kubernetes, {} if there are none.
+def make_pod_settings(settings: NodeSettings, nodes: int) -> NodeSettings:
+    """Return the settings of a pod: those of its nodes, with an environment variable for the entry point.
 
-    executors: executor label -> settings
+    Timeout and retries apply to each node, not to the pod, so the entry point handles them.
+
+    Args:
+        settings: Settings of the nodes in the pod; all of them have the same.
+        nodes: Number of nodes in the pod.
+    """
+    means = make_pod_resources(settings)
+    is_group = nodes > 1
+    text = format_means(means if is_group else replace(means, cpu=1))
+    env = {**settings.env, **({VARIABLE: text} if text else {})}
+    return replace(settings, env=env, display_name="" if is_group else settings.display_name)
+
+
+def make_pod_resources(settings: NodeSettings) -> Means:
+    """Return the settings of nodes that the entry point of their pod applies."""
+    means = Means(cpu=count_parallel_nodes(settings), timeout_s=settings.timeout_s)
+    if not settings.retries:
+        return means
+    return replace(
+        means,
+        retries=settings.retries,
+        wait_s=settings.retry_wait_s,
+        factor=settings.retry_factor,
+        max_wait_s=settings.retry_max_wait_s,
+    )
+
+
+def count_parallel_nodes(settings: NodeSettings) -> int:
+    """Return how many nodes a pod runs at a time: its CPU request, rounded down, at least one."""
+    return max(math.floor(_parse_cpu(settings.cpu or settings.cpu_limit or "1")), 1)
+
+
+def apply_settings(task: Document, container: Document, settings: NodeSettings) -> None:
+    """Write the settings of a pod into its task and container.
+
+    Args:
+        task: Task of a pipeline document; changed in place.
+        container: Container of the task's executor; changed in place.
+        settings: Settings of the pod.
+    """
+    resources, retry_policy = make_resources(settings), make_retry_policy(settings)
+    if resources:
+        container["resources"] = resources
+    if settings.env:
+        own = {variable["name"]: variable["value"] for variable in container["env"]}
+        env = {**settings.env, **own}
+        container["env"] = [{"name": name, "value": env[name]} for name in sorted(env)]
+    if retry_policy:
+        task["retryPolicy"] = retry_policy
+    if not settings.cache:
+        task["cachingOptions"] = {}
+
+
+def make_resources(settings: NodeSettings) -> Document:
+    """Return the resources of a container, {} if no resource is set.
+
+    Backends before 2.4 read the numbers, later ones the strings. Both are written, as the KFP SDK does.
+    """
+    resources: Document = {}
+    for kind, parse in (("Cpu", _parse_cpu), ("Memory", _parse_memory)):
+        for bound in ("Request", "Limit"):
+            suffix = "_limit" if bound == "Limit" else ""
+            text = getattr(settings, f"{kind.lower()}{suffix}")
+            if text:
+                resources[f"{kind.lower()}{bound}"] = parse(text)
+                resources[f"resource{kind}{bound}"] = text
+    if settings.gpu:
+        count = str(settings.gpu)
+        kind = settings.gpu_type
+        resources["accelerator"] = {
+            "type": kind, "count": count, "resourceType": kind, "resourceCount": count
+        }  # fmt: skip
+    return resources
+
+
+def make_retry_policy(settings: NodeSettings) -> Document:
+    """Return the retryPolicy of a task, {} if the cluster shall not restart its pod.
+
+    The policy does not contain the retries of a failed node, which the entry point of the pod makes.
+
+    The two durations are set because KFP's compiler writes 0 for a missing duration, and Argo makes no retry
+    when backoffMaxDuration has passed since the first start.
+
+    Source: addContainerExecutorTemplate in backend/src/v2/compiler/argocompiler/container.go of KFP (2.5 to
+    2.17), and processNodeRetries in workflow/controller/operator.go of Argo.
+    """
+    if not settings.pod_retries:
+        return {}
+    return {
+        "maxRetryCount": settings.pod_retries,
+        "backoffDuration": "0s",
+        "backoffFactor": 2,  # the SDK's value; no effect, because backoffDuration is 0
+        "backoffMaxDuration": f"{_TEN_YEARS_S}s",
+    }
+
+
+def _parse_cpu(text: str) -> float:
+    """Return a number of processors, given a Kubernetes quantity such as "500m"."""
+    return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
+
+
+def _parse_memory(text: str) -> float:
+    """Return a number of gigabytes (10^9 bytes), given a Kubernetes quantity such as "2Gi"."""
+    number = text.rstrip("KMGTPEi")
+    unit = text[len(number) :]
+    base = 1024 if unit.endswith("i") else 1000
+    return float(number) * (base ** _UNITS[unit[0]] if unit else 1) / 1000**3
+
+
+def make_platform(executors: Mapping[str, NodeSettings]) -> Document:
+    """Return the document with the settings for Kubernetes, {} if no executor has such settings.
+
+    Args:
+        executors: Label of an executor -> settings of its pod.
     """
     made = {label: make_executor(settings) for label, settings in executors.items()}
-    found = {label: executor for label, executor in made.items() if executor}
-    if not found:
+    nonempty = {label: executor for label, executor in made.items() if executor}
+    if not nonempty:
         return {}
-    return {"platforms": {"kubernetes": {"deploymentSpec": {"executors": found}}}}
+    return {"platforms": {"kubernetes": {"deploymentSpec": {"executors": nonempty}}}}
 
 
-def make_executor(settings: NodeSettings) -> DocumentKubernetes:
-    """Return what Kubernetes is to do for a task, {} for nothing out of the ordinary."""
-    found = {**_list_sources(settings), **_list_volumes(settings), **_list_places(settings)}
+def make_executor(settings: NodeSettings) -> Document:
+    """Return the configuration of a pod for Kubernetes, {} if all settings have their defaults."""
+    config = {**_list_sources(settings), **_list_volumes(settings), **_list_places(settings)}
     metadata = {"labels": settings.labels, "annotations": settings.annotations}
     if any(metadata.values()):
-        found["podMetadata"] = {kind: values for kind, values in metadata.items() if values}
+        config["podMetadata"] = {kind: values for kind, values in metadata.items() if values}
     if settings.pull_secrets:
-        found["imagePullSecret"] = [_name("secretName", name) for name in settings.pull_secrets]
+        config["imagePullSecret"] = [_refer("secretName", name) for name in settings.pull_secrets]
     if settings.pull_policy:
-        found["imagePullPolicy"] = settings.pull_policy
-    return {key: value for key, value in found.items() if value}
+        config["imagePullPolicy"] = settings.pull_policy
+    return {key: value for key, value in config.items() if value}
 
 
 def check_mounts(node: str, settings: NodeSettings) -> None:
-    """Check that nothing else is mounted where another setting mounts something.
-
-    Kubernetes refuses such a pod when it is to be started.
+    """Check that no two settings of a node mount the same folder, which Kubernetes rejects at the start.
 
     Args:
         node: Name of the node, for the message.
         settings: Settings of the node.
 
     Raises:
-        SettingsError: Two settings have the same folder.
+        SettingsError: Two settings mount the same folder.
     """
     taken: dict[str, str] = {}
     if settings.shared_memory:
@@ -206,10 +203,11 @@ def check_mounts(node: str, settings: NodeSettings) -> None:
                 )
 
 
-def check_platform(document: DocumentKubernetes) -> None:
-    """Parse the document as strictly as KFP's server does, and its driver.
+def check_platform(document: Document) -> None:
+    """Parse the document for Kubernetes as strictly as KFP's server and driver do.
 
-    Raises google.protobuf.json_format.ParseError; that is a bug of ours, not the user's.
+    Raises:
+        google.protobuf.json_format.ParseError: fftasks wrote an invalid document; this is a bug of fftasks.
     """
     from google.protobuf import json_format
 
@@ -219,12 +217,12 @@ def check_platform(document: DocumentKubernetes) -> None:
             json_format.ParseDict(executor, _load_config()())
 
 
-def _list_sources(settings: NodeSettings) -> DocumentKubernetes:
-    """Return environment and files from secrets and config maps."""
+def _list_sources(settings: NodeSettings) -> Document:
+    """Return environment variables and files from secrets and config maps."""
     return {
         "secretAsEnv": [
             {
-                **_name("secretName", secret),
+                **_refer("secretName", secret),
                 "keyToEnv": [{"secretKey": key, "envVar": name} for name, key in keys],
                 "optional": False,
             }
@@ -232,42 +230,43 @@ def _list_sources(settings: NodeSettings) -> DocumentKubernetes:
         ],
         "configMapAsEnv": [
             {
-                **_name("configMapName", config_map),
+                **_refer("configMapName", config_map),
                 "keyToEnv": [{"configMapKey": key, "envVar": name} for name, key in keys],
                 "optional": False,
             }
             for config_map, keys in _group(settings.config_map_env)
         ],
         "secretAsVolume": [
-            {**_name("secretName", secret), "mountPath": path, "optional": False}
+            {**_refer("secretName", secret), "mountPath": path, "optional": False}
             for path, secret in sorted(settings.secret_files.items())
         ],
         "configMapAsVolume": [
-            {**_name("configMapName", config_map), "mountPath": path, "optional": False}
+            {**_refer("configMapName", config_map), "mountPath": path, "optional": False}
             for path, config_map in sorted(settings.config_map_files.items())
         ],
     }
 
 
-def _list_volumes(settings: NodeSettings) -> DocumentKubernetes:
-    mounts: list[DocumentKubernetes] = []
+def _list_volumes(settings: NodeSettings) -> Document:
+    """Return the mounts of volume claims and empty folders, shared memory among them."""
+    mounts: list[Document] = []
     for path, source in sorted(settings.volumes.items()):
         claim, _, folder = source.partition("/")
-        mount: DocumentKubernetes = {"constant": claim, "mountPath": path, "subPath": folder}
+        mount: Document = {"constant": claim, "mountPath": path, "subPath": folder}
         mounts.append({**mount, "pvcNameParameter": {"runtimeValue": {"constant": claim}}})
-    empty: list[DocumentKubernetes] = [
+    empty: list[Document] = [
         {"volumeName": f"empty-{number}", "mountPath": path, **_read_size(size)}
         for number, (path, size) in enumerate(sorted(settings.empty_dirs.items()))
     ]
     if settings.shared_memory:
-        # KFP's schema has enabledSharedMemory, and no backend from 2.0.5 to 2.17 reads it
+        # KFP's schema has enabledSharedMemory, but no backend from 2.0.5 to 2.17 reads it.
         shared = {"volumeName": "shm", "mountPath": _SHARED_MEMORY, "medium": "Memory"}
         empty.append({**shared, "sizeLimit": settings.shared_memory})
     return {"pvcMount": mounts, "emptyDirMounts": empty}
 
 
-def _read_size(text: str) -> DocumentKubernetes:
-    """Return medium and size of an empty folder: "10Gi", "memory 1Gi", "memory"."""
+def _read_size(text: str) -> Document:
+    """Return medium and size limit of an empty folder, given "10Gi", "memory 1Gi" or "memory"."""
     medium, _, size = text.partition(" ") if text.startswith("memory") else ("", "", text)
     return {
         **({"medium": "Memory"} if medium else {}),
@@ -275,9 +274,10 @@ def _read_size(text: str) -> DocumentKubernetes:
     }
 
 
-def _list_places(settings: NodeSettings) -> DocumentKubernetes:
+def _list_places(settings: NodeSettings) -> Document:
+    """Return the settings that select the Kubernetes nodes on which a pod may run."""
     labels = settings.node_selector
-    selector: DocumentKubernetes = {"labels": labels} if labels else {}
+    selector: Document = {"labels": labels} if labels else {}
     return {
         "nodeSelector": selector,
         "nodeAffinity": [_read_affinity(text) for text in settings.node_affinity],
@@ -285,18 +285,18 @@ def _list_places(settings: NodeSettings) -> DocumentKubernetes:
     }
 
 
-def _read_affinity(text: str) -> DocumentKubernetes:
-    """Return one term: a label selector as kubectl has them, required or with a weight."""
+def _read_affinity(text: str) -> Document:
+    """Return one affinity term, given a label selector in kubectl's syntax, required or with a weight."""
     preference = _PREFERENCE.match(text)
     rest = text[preference.end() :] if preference else text
-    # a comma inside brackets separates values, not requirements
+    # A comma inside parentheses separates values, not requirements.
     requirements = [_read_requirement(part) for part in re.split(r",(?![^(]*\))", rest)]
     weight = {"weight": int(preference[1])} if preference else {}
     return {"matchExpressions": requirements, **weight}
 
 
-def _read_requirement(text: str) -> DocumentKubernetes:
-    """Return one requirement of a selector.
+def _read_requirement(text: str) -> Document:
+    """Return one requirement of a label selector.
 
     text                        operator, values
     disk = ssd, disk == ssd     In [ssd]
@@ -307,7 +307,7 @@ def _read_requirement(text: str) -> DocumentKubernetes:
     gpu, !gpu                   Exists, DoesNotExist
     """
     found = _REQUIREMENT.fullmatch(text)
-    if found is None:  # pragma: no cover - the setting's form lets nothing else through
+    if found is None:  # pragma: no cover - the schema of the setting rejects other texts
         raise ValueError(text)
     if not found["operator"]:
         return {"key": found["key"], "operator": "DoesNotExist" if found["no"] else "Exists"}
@@ -315,8 +315,8 @@ def _read_requirement(text: str) -> DocumentKubernetes:
     return {"key": found["key"], "operator": _OPERATORS[found["operator"]], "values": values}
 
 
-def _read_toleration(text: str) -> DocumentKubernetes:
-    """Return one toleration: KEY[=VALUE][:EFFECT[:SECONDS]], or * for any taint."""
+def _read_toleration(text: str) -> Document:
+    """Return one toleration, given KEY[=VALUE][:EFFECT[:SECONDS]], where KEY * tolerates any taint."""
     taint, _, rest = text.partition(":")
     effect, _, seconds = rest.partition(":")
     key, equals, value = taint.partition("=")
@@ -328,13 +328,18 @@ def _read_toleration(text: str) -> DocumentKubernetes:
     }
 
 
-def _name(field: str, name: str) -> DocumentKubernetes:
-    # backends before 2.5 read the name, later ones the parameter: both are written, as kfp does
+def _refer(field: str, name: str) -> Document:
+    """Return the fields that refer to a secret or config map by name."""
+    # Backends before 2.5 read the name, later ones the parameter. Both are written, as the KFP SDK does.
     return {field: name, f"{field}Parameter": {"runtimeValue": {"constant": name}}}
 
 
 def _group(sources: Mapping[str, str]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Yield each secret with the variables that it gives, and the keys."""
+    """Yield each secret or config map with its pairs of variable and key.
+
+    Args:
+        sources: Name of an environment variable -> "SOURCE/KEY".
+    """
     groups: dict[str, list[tuple[str, str]]] = {}
     for name, reference in sorted(sources.items()):
         source, _, key = reference.partition("/")
@@ -344,15 +349,15 @@ def _group(sources: Mapping[str, str]) -> Iterator[tuple[str, list[tuple[str, st
 
 @cache
 def _load_config() -> type[Any]:
-    """Load the message class of kfp-kubernetes without kfp, which its module would import.
+    """Load the message class of kfp-kubernetes without its module, which would import all of kfp.
 
-    The schema stands in the module, as the one bytes literal that it registers.
+    The schema is read from the module's source: it is the only bytes literal that the module registers.
     """
     import ast
 
     from google.protobuf import descriptor_pool, message_factory
 
-    load_pipeline_spec_module()  # the schema refers to that of the pipeline
+    load_pipeline_spec_module()  # The schema imports the one of the pipeline.
     path = locate_module("kfp-kubernetes", "kfp/kubernetes/kubernetes_executor_config_pb2.py")
     tree = ast.parse(path.read_text("utf-8"))
     schema = next(

@@ -1,16 +1,16 @@
-"""Say which image each task of a workflow runs: the one in which its nodes last changed.
+"""Stage pins: choose the image that each task of a workflow runs, the one in which its nodes last changed.
 
-A new image has another digest, and Kubeflow Pipelines' default cache key holds the image. Would all tasks
-run the newest image, an edit of one function would throw away the cached results of all. A task's
-fingerprint holds all that it uses of its image, so an older one does as well.
+KFP's default cache key contains the image, and each new image has another digest. If all tasks ran the newest
+image, an edit of one function would discard the cached results of all tasks. A task's fingerprint covers
+everything that the task uses of its image, so an older image with the same fingerprint gives the same result.
 
     the task's fingerprint                    its image
-    as it was, and its image is there         the one that it had
-    known from earlier, or to the registry    the one that it had then
-    new                                       the newest
-    none, for it can never be equal           the newest
+    unchanged, and its image is there         the image that it had
+    known from an earlier run or a tag        the image that had this fingerprint
+    new                                       the newest image
+    none, because the task is never cached    the newest image
 
-The images that the tasks of a workflow are pinned to: chosen and shared through the registry.
+Tags in the registry share the choice with everybody who pushes to the repository.
 """
 
 from __future__ import annotations
@@ -31,32 +31,33 @@ from fftasks.runner.image_check import combine
 VERSION = 1
 
 _MAX_KNOWN = 4000
-_SHORT = (
-    40  # hex digits: nobody makes two that are alike, and KFP passes a pipeline as one argument
-)
+# Number of hex digits: enough to exclude collisions, and short because KFP passes a pipeline as one argument.
+_SHORT = 40
 
 
 class FindTags(Protocol):
-    """Asks the registry which of some tags a repository has."""
+    """Looks up tags in a repository of the registry."""
 
     def __call__(self, repository: str, tags: Sequence[str]) -> dict[str, str]:
-        """Return the digest of each tag that is there."""
+        """Return the digest of each tag that exists."""
 
 
 class AddTags(Protocol):
-    """Gives an image in the registry more tags."""
+    """Adds tags to an image in the registry."""
 
-    def __call__(self, repository: str, digest: str, tags: Sequence[str]) -> None: ...
+    def __call__(self, repository: str, digest: str, tags: Sequence[str]) -> None:
+        """Add the tags to the image with this digest."""
 
 
 @dataclass(frozen=True)
 class PinRequest:
-    """What images are to be chosen for.
+    """Inputs of stage pins.
 
-    fingerprints: of each task, "" if it has none
-    free: tasks that a run parameter reaches, so that their fingerprints do not decide alone
-    newest: the image that was pushed last, "repository@sha256:…"
-    pin: "node", or "pipeline" for the newest image for all
+    Attributes:
+        fingerprints: Fingerprint of each task by name; "" if the task is never cached.
+        free: Tasks that use a run parameter, so that the fingerprint alone does not determine their result.
+        newest: Reference of the image that was pushed last, "repository@sha256:...".
+        pin: Setting image.pin: "node", or "pipeline" to run all tasks in the newest image.
     """
 
     fingerprints: Mapping[str, str]
@@ -71,59 +72,79 @@ class PinRequest:
 
 
 def make_pins_record(
-    wish: PinRequest,
+    request: PinRequest,
     *,
     find_tags: FindTags,
     add_tags: AddTags,
     old: Record | None = None,
     gone: Collection[str] = (),
 ) -> Record:
-    """Return the record of a workflow's images.
+    """Return the record of stage pins.
 
-    old: the record that make() gave last; gone: references that are not in the registry any more
-    "tasks": task -> "reference", "fingerprint" and "cache_key", the last two "" if it has none
-    "known": [fingerprint, reference] of all that is known, the latest first; the registry has the same
-    as tags, so that it is shared with whoever pushes to the repository.
+    Args:
+        request: Tasks that images are chosen for.
+        find_tags: Looks up tags in the registry.
+        add_tags: Adds tags in the registry.
+        old: Last record of the stage.
+        gone: References of images that the registry does not have any more.
+
+    Returns:
+        Record with `tasks` and `known`. `tasks` maps the name of a task to its "reference", "fingerprint" and
+        "cache_key"; the last two are "" if the task has none. `known` lists [fingerprint, reference] of all
+        known images, the latest first. The registry has the same as tags, which other people's projects read.
     """
-    known = _read_known(wish, old, gone)
-    wanted = [f for f in wish.fingerprints.values() if f] if wish.pin == "node" else []
-    known |= _ask(wish.repository, [f for f in wanted if f not in known], find_tags, gone)
+    known: dict[str, str] = {}
+    if old is not None and old.get("version") == VERSION:
+        known = {
+            fingerprint: reference
+            for fingerprint, reference in old["known"]
+            if reference.partition("@")[0] == request.repository and reference not in gone
+        }
+    wanted = [f for f in request.fingerprints.values() if f] if request.pin == "node" else []
+    tags = {name_tag(f): f for f in wanted if f not in known}
+    for tag, digest in (find_tags(request.repository, list(tags)) if tags else {}).items():
+        reference = f"{request.repository}@{digest}"
+        if reference not in gone:
+            known[tags[tag]] = reference
     new = dict.fromkeys(f for f in wanted if f not in known)
     if new:
-        add_tags(wish.repository, wish.newest.partition("@")[2], [name_tag(f) for f in new])
-    known = dict.fromkeys(new, wish.newest) | known
+        digest = request.newest.partition("@")[2]
+        add_tags(request.repository, digest, [name_tag(f) for f in new])
+    known = dict.fromkeys(new, request.newest) | known
+    chosen = known if request.pin == "node" else {}
     tasks = {
         task: {
-            "reference": known.get(fingerprint, wish.newest) if wish.pin == "node" else wish.newest,
+            "reference": chosen.get(fingerprint, request.newest),
             "fingerprint": fingerprint,
-            "cache_key": "" if task in wish.free else _shorten(fingerprint),
+            "cache_key": "" if task in request.free else _shorten(fingerprint),
         }
-        for task, fingerprint in wish.fingerprints.items()
+        for task, fingerprint in request.fingerprints.items()
     }
     return {
         "stage": "pins",
         "version": VERSION,
-        "inputs": list_pin_inputs(wish),
+        "inputs": list_pin_inputs(request),
         "output": digest_json(tasks),
         "tasks": tasks,
         "known": [list(pair) for pair in known.items()][:_MAX_KNOWN],
     }
 
 
-def list_pin_inputs(wish: PinRequest) -> dict[str, str]:
-    """Return the inputs that a record for this wish would have.
+def list_pin_inputs(request: PinRequest) -> dict[str, str]:
+    """Return the inputs in the record that make_pins_record would return for a request.
 
-    The newest image is none of them where each task has a fingerprint: it is for those that change.
+    If each task has a fingerprint, the newest image is not an input: it is used only by tasks that change.
     """
-    inputs = {f"task {task}": fingerprint for task, fingerprint in wish.fingerprints.items()}
-    inputs |= {"repository": wish.repository, "pin": wish.pin, "free": " ".join(sorted(wish.free))}
-    if wish.pin != "node" or not all(wish.fingerprints.values()):
-        inputs["image"] = wish.newest
+    inputs = {f"task {task}": fingerprint for task, fingerprint in request.fingerprints.items()}
+    free = " ".join(sorted(request.free))
+    inputs |= {"repository": request.repository, "pin": request.pin, "free": free}
+    if request.pin != "node" or not all(request.fingerprints.values()):
+        inputs["image"] = request.newest
     return inputs
 
 
 def describe_pins(record: Record) -> str:
-    """Return what a record says, in a line."""
+    """Return a line with the number of tasks in each image."""
     count: dict[str, int] = {}
     for task in record["tasks"].values():
         count[task["reference"]] = count.get(task["reference"], 0) + 1
@@ -132,16 +153,21 @@ def describe_pins(record: Record) -> str:
 
 
 def name_tag(fingerprint: str) -> str:
-    """Return the tag that says in a registry for which fingerprint an image was made."""
+    """Return the tag by which the image for a task's fingerprint is found in the registry."""
     return f"node-{_shorten(fingerprint)}"
 
 
-def list_pin_reasons(old: Record | None, wish: PinRequest) -> Iterator[str]:
-    """Yield why images must be chosen again, a sentence each; none if the record holds."""
+def list_pin_reasons(old: Record | None, request: PinRequest) -> Iterator[str]:
+    """Yield why images have to be chosen again, one sentence each.
+
+    Args:
+        old: Last record of the stage, None if there is none.
+        request: Current inputs of the stage.
+    """
     if old is None:
         yield "never ran"
         return
-    before, now = old["inputs"], list_pin_inputs(wish)
+    before, now = old["inputs"], list_pin_inputs(request)
     if old.get("version") != VERSION:
         yield "the algorithm of this stage changed"
     elif before.get("repository") != now["repository"]:
@@ -171,29 +197,17 @@ def _shorten(fingerprint: str) -> str:
     return fingerprint.removeprefix("sha256:")[:_SHORT]
 
 
-def _read_known(wish: PinRequest, old: Record | None, gone: Collection[str]) -> dict[str, str]:
-    if old is None or old.get("version") != VERSION:
-        return {}
-    return {
-        fingerprint: reference
-        for fingerprint, reference in old["known"]
-        if reference.partition("@")[0] == wish.repository and reference not in gone
-    }
-
-
-def _ask(
-    repository: str, fingerprints: Sequence[str], find_tags: FindTags, gone: Collection[str]
-) -> dict[str, str]:
-    tags = {name_tag(fingerprint): fingerprint for fingerprint in fingerprints}
-    found = find_tags(repository, list(tags)) if tags else {}
-    references = {tags[tag]: f"{repository}@{digest}" for tag, digest in found.items()}
-    return {fingerprint: one for fingerprint, one in references.items() if one not in gone}
-
-
 def make_pin_request(
     project: Project, workflow: str, components: Record, pushed: Record
 ) -> PinRequest:
-    """Return what images are to be chosen for, given the records of components and push."""
+    """Return the request for the tasks of a workflow and the image that was pushed last.
+
+    Args:
+        project: The current project.
+        workflow: Name of the workflow.
+        components: Record of stage tasks.
+        pushed: Record of stage push.
+    """
     found = read_cluster_fingerprints(project, workflow)
     return make_task_pin_request(project, components["tasks"], found, pushed["reference"])
 
@@ -204,7 +218,14 @@ def make_task_pin_request(
     found: Mapping[str, ClusterFingerprint],
     newest: str,
 ) -> PinRequest:
-    """Return the wish for some tasks; found: the fingerprints of nodes; newest: the newest image."""
+    """Return the request for tasks, given the fingerprints of their nodes.
+
+    Args:
+        project: The current project.
+        tasks: Tasks by name.
+        found: Id of a node -> its fingerprint.
+        newest: Reference of the newest image, "repository@sha256:...".
+    """
     nodes_of = {name: task["nodes"] for name, task in tasks.items()}
     return PinRequest(
         fingerprints={
@@ -222,29 +243,35 @@ def make_task_pin_request(
 
 
 def choose_pins(
-    project: Project, wish: PinRequest, old: Record | None, gone: Collection[str] = ()
+    project: Project, request: PinRequest, old: Record | None, gone: Collection[str] = ()
 ) -> Record:
-    """Return the record of the pins stage; ask the registry about fingerprints that are new here.
+    """Return the record of stage pins, with tags read from and written to the registry.
 
-    What it does not say or take is done without, and with a word: then nobody else knows of the images.
+    If the registry fails, a warning is printed and the images are not shared with other people.
+
+    Args:
+        project: The current project.
+        request: Tasks that images are chosen for.
+        old: Last record of the stage.
+        gone: References of images that the registry does not have any more.
     """
     from fftasks.registry.oci_registry import RepositoryTags
 
-    there = RepositoryTags(lambda host: make_registry(project, host))
+    repository_tags = RepositoryTags(lambda host: make_registry(project, host))
 
-    def find(repository: str, tags: Sequence[str]) -> dict[str, str]:
+    def find_tags(repository: str, tags: Sequence[str]) -> dict[str, str]:
         try:
-            return there.find(repository, tags)
+            return repository_tags.find(repository, tags)
         except FFTasksError as error:
-            said = escape_controls(error.attempted)
-            sys.stderr.write(f"pins: images of others are not used: {said}\n")
+            cause = escape_controls(error.attempted)
+            sys.stderr.write(f"pins: cannot look up images of other projects: {cause}\n")
             return {}
 
-    def add(repository: str, digest: str, tags: Sequence[str]) -> None:
+    def add_tags(repository: str, digest: str, tags: Sequence[str]) -> None:
         try:
-            there.add(repository, digest, tags)
+            repository_tags.add(repository, digest, tags)
         except FFTasksError as error:
-            said = escape_controls(error.attempted)
-            sys.stderr.write(f"pins: others will not use this image: {said}\n")
+            cause = escape_controls(error.attempted)
+            sys.stderr.write(f"pins: cannot share this image with other projects: {cause}\n")
 
-    return make_pins_record(wish, find_tags=find, add_tags=add, old=old, gone=gone)
+    return make_pins_record(request, find_tags=find_tags, add_tags=add_tags, old=old, gone=gone)

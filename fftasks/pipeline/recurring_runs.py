@@ -1,13 +1,11 @@
-"""When a schedule fires: cron with six fields, as Kubeflow Pipelines reads it.
+"""Create, list and remove recurring runs on the cluster, and upload pipeline versions.
+
+KFP reads cron expressions with six fields:
 
     second  minute  hour  day of the month  month  day of the week
 
-It takes five fields as well, and reads the first one as the second: "0 6 * * *", six o'clock to everybody
-else, is each hour at minute 6 there. So five fields are refused here.
-
-Let workflows run by the clock on the cluster, and see which do.
-
-Store a workflow's pipeline on the cluster.
+It accepts five fields as well, but takes the first one for the second: "0 6 * * *", six o'clock in usual
+cron, is each hour at minute 6 there. So fftasks rejects five fields.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ from fftasks.pipeline.secret_check import check_outgoing
 from fftasks.pipeline.submit import check_values, name_version
 from fftasks.pipeline.workflow_stages import ensure_images, read_pipeline
 from fftasks.project import Project
-from fftasks.records import Record, read_record
+from fftasks.records import read_record
 
 _MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split()
 _DAYS = "SUN MON TUE WED THU FRI SAT".split()
@@ -47,19 +45,30 @@ _FIELDS = (
 )
 _WORDS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
 _EVERY = re.compile(r"@every (\d+(\.\d+)?(h|m|s))+")
-_USUAL = 5
+_USUAL = 5  # fields in usual cron
+_PREFIX = "fftasks: "  # of the names of recurring runs
 _TIP = '"0 0 6 * * *" is each day at 6:00:00 UTC; fields: second minute hour day month weekday'
 
 
 def check_cron(text: str) -> str:
-    """Return a schedule with single blanks; raise SettingsError for what KFP would not read as meant."""
+    """Check a cron expression.
+
+    Args:
+        text: Six fields, a word such as "@daily", or "@every 1h30m".
+
+    Returns:
+        The expression with single blanks.
+
+    Raises:
+        SettingsError: KFP would reject the expression, or read it in another way than usual cron.
+    """
     fields = text.split()
     cron = " ".join(fields)
     if cron in _WORDS or _EVERY.fullmatch(cron):
         return cron
-    attempted = f"schedule: {text!r} is not a time that Kubeflow Pipelines understands as meant"
+    attempted = f"schedule: invalid cron expression {text!r}"
     if len(fields) == _USUAL:
-        found = ["it has 5 fields; here there are 6, and the first one is the second"]
+        found = ["it has 5 fields; Kubeflow Pipelines needs 6, the first one for seconds"]
         raise SettingsError(attempted, found=found, tip=f'write "0 {cron}"')
     if len(fields) != len(_FIELDS):
         found = [f"it has {len(fields)} fields, not 6"]
@@ -67,12 +76,14 @@ def check_cron(text: str) -> str:
     for field, (name, least, most, words) in zip(fields, _FIELDS, strict=True):
         for part in field.split(","):
             if not _is_valid(part.upper(), least, most, words):
-                found = [f"{part!r} is no {name}: {least} to {most}, *, ranges a-b, steps */n"]
+                allowed = f"{least} to {most}, *, ranges a-b, steps */n"
+                found = [f"invalid {name}: {part!r}; allowed: {allowed}"]
                 raise SettingsError(attempted, found=found, tip=_TIP)
     return cron
 
 
 def _is_valid(part: str, least: int, most: int, words: Sequence[str]) -> bool:
+    """Return whether a part of a field, such as "1-5/2", is valid."""
     span, slash, step = part.partition("/")
     if slash and not (step.isascii() and step.isdecimal() and int(step) > 0):
         return False
@@ -92,12 +103,14 @@ def _read(word: str, least: int, words: Sequence[str]) -> int | None:
     return int(word) if word.isascii() and word.isdecimal() else None
 
 
-_PREFIX = "fftasks: "
-
-
 @dataclass(frozen=True)
 class ScheduleResult:
-    """A recurring run; is_new: it was not there before, or otherwise."""
+    """The result of scheduling a workflow.
+
+    Attributes:
+        identity: Id of the recurring run.
+        is_new: Whether it was created or changed; False if it existed with the same configuration.
+    """
 
     identity: str
     is_new: bool
@@ -105,10 +118,16 @@ class ScheduleResult:
 
 @dataclass(frozen=True)
 class RecurringRun:
-    """A workflow that runs by the clock.
+    """A recurring run that fftasks has created.
 
-    version: the name of the pipeline's version; is_current: it is the pipeline that was compiled here last
-    values: of the run parameters; is_on: it starts runs
+    Attributes:
+        workflow: Name of the workflow.
+        cron: Cron expression.
+        is_on: Whether it is enabled, so that it starts runs.
+        version: Name of the pipeline version that it runs.
+        is_current: Whether that version is the pipeline that was compiled last on this machine.
+        values: Name of a run parameter -> its value.
+        identity: Id of the recurring run.
     """
 
     workflow: str
@@ -121,18 +140,20 @@ class RecurringRun:
 
 
 def list_recurring_runs(project: Project) -> Iterator[RecurringRun]:
-    """Yield what runs by the clock in the settings' experiment and was scheduled by fftasks, by name."""
+    """Yield the recurring runs of fftasks in the experiment of the settings, sorted by workflow."""
     settings = project.settings.kfp
     rows = [row for row in list_schedules(settings) if _name_workflow(row)]
     for row in sorted(rows, key=_name_workflow):
         workflow, reference = _name_workflow(row), row.get("pipeline_version_reference") or {}
         version = read_version_name(settings, reference)
+        is_known = workflow in project.workflows
+        compiled = read_record(project.record_path("pipeline", workflow)) if is_known else None
         yield RecurringRun(
             workflow=workflow,
             cron=_read_cron(row),
             is_on=row.get("status") == "ENABLED",
             version=version,
-            is_current=version == _name_current(project, workflow),
+            is_current=version == (name_version(compiled) if compiled else ""),
             values=(row.get("runtime_config") or {}).get("parameters") or {},
             identity=str(row["recurring_run_id"]),
         )
@@ -141,7 +162,19 @@ def list_recurring_runs(project: Project) -> Iterator[RecurringRun]:
 def schedule_workflow(
     project: Project, workflow: str, version: PipelineVersion, cron: str
 ) -> ScheduleResult:
-    """Let a version of a workflow run by the clock, unless it does so already, at these times."""
+    """Create the recurring run of a workflow, or replace it if its configuration differs.
+
+    Args:
+        project: The current project.
+        workflow: Name of the workflow.
+        version: Pipeline version to run.
+        cron: Cron expression with six fields.
+
+    Raises:
+        ParameterError: KFP or Kubernetes would change the value of a run parameter.
+        WorkflowError: The recurring run would contain a secret.
+        ToolError: KFP failed.
+    """
     settings, name = project.settings.kfp, name_schedule(workflow)
     values = project.list_values(workflow)
     check_values(values)
@@ -154,17 +187,22 @@ def schedule_workflow(
 
 
 def unschedule_workflows(project: Project, names: list[str]) -> Iterator[tuple[str, bool]]:
-    """Let workflows run by the clock no more; yield each, and whether it did.
+    """Remove the recurring runs of workflows; yield each workflow, and whether it had one.
 
-    names: all of the project's if there are none; also those that the project does not have any more.
-    Raises ToolError with the nearest name.
+    Args:
+        project: The current project.
+        names: Names of workflows, also of those that the project does not have any more; empty for all
+            workflows of the project.
+
+    Raises:
+        ToolError: A workflow is unknown; the hint has the nearest name.
     """
     settings, known = project.settings.kfp, set(project.workflows)
     if not known.issuperset(names):
         known |= {_name_workflow(row) for row in list_schedules(settings)} - {""}
     for name in names:
         if name not in known:
-            raise explain_unknown_name(f"there is no workflow {name!r}", name, sorted(known))
+            raise explain_unknown_name(f"unknown workflow {name!r}", name, sorted(known))
     for workflow in names or project.workflows:
         yield workflow, bool(remove_schedules(settings, name_schedule(workflow)))
 
@@ -180,19 +218,12 @@ def _name_workflow(schedule: Mapping[str, Any]) -> str:
     return name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else ""
 
 
-def _name_current(project: Project, workflow: str) -> str:
-    known = workflow in project.workflows
-    record: Record | None = (
-        read_record(project.record_path("pipeline", workflow)) if known else None
-    )
-    return name_version(record) if record else ""
-
-
 def _read_cron(schedule: Mapping[str, Any]) -> str:
     return str(((schedule.get("trigger") or {}).get("cron_schedule") or {}).get("cron", ""))
 
 
 def _describe(schedule: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return version, cron expression, status and configuration of a recurring run, for a comparison."""
     reference = schedule.get("pipeline_version_reference") or {}
     config = schedule.get("runtime_config") or {}
     known = {key: config[key] for key in ("pipeline_root", "parameters") if config.get(key)}
@@ -201,18 +232,27 @@ def _describe(schedule: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def choose_workflows(project: Project, names: list[str]) -> list[str]:
-    """Return the workflows that are meant; all if none is named. Raises ToolError with the nearest name."""
+    """Return the named workflows, or all workflows if `names` is empty.
+
+    Raises:
+        ToolError: A workflow is unknown; the hint has the nearest name.
+    """
     known = list(project.workflows)
     for name in names:
         if name not in known:
-            raise explain_unknown_name(f"there is no workflow {name!r}", name, known)
+            raise explain_unknown_name(f"unknown workflow {name!r}", name, known)
     return names or known
 
 
 def upload_workflow(project: Project, workflow: str) -> PipelineVersion:
-    """Store a workflow's compiled pipeline; the version is named by its digest, so equal ones are one.
+    """Upload the compiled pipeline of a workflow as a pipeline version, named by the pipeline's digest.
 
-    Raises StoreError if there is no pipeline, and what the port raises.
+    Equal pipelines have the same version, which is uploaded once.
+
+    Raises:
+        StoreError: The pipeline is not compiled.
+        WorkflowError: The pipeline contains a secret.
+        ToolError: KFP failed.
     """
     ensure_images(project, workflow)
     record = read_record(project.record_path("pipeline", workflow))

@@ -1,7 +1,7 @@
-"""Run a task of the cluster here once more: with its inputs, its parameters, its command.
+"""Replay a task of a run on this machine, with its inputs, parameters and command.
 
-in the process   the code as it is here now, by this Python
-in its image     the code, the packages and the Python of the run
+in this process   the current code in the project's folder, run by this Python
+in its image      the code, the packages and the Python of the run
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from fftasks.runner.scheduler import VARIABLE
 from fftasks.runner.start import MODULE, make_command
 from fftasks.state_folder import make_folder, remove
 
-_PLACE = "/tmp/fftasks-replay"  # noqa: S108 - in a container of our own
-_WHOLE = "{{$}}"
-# the environment variables that tell a pod what to run
+_PLACE = "/tmp/fftasks-replay"  # noqa: S108 - mount point in a container of our own
+_WHOLE = "{{$}}"  # KFP's placeholder for the executor input
+# Environment variables that tell the entry point of a pod what to run.
 _OWN_VARIABLES = ("FFFUNCTION", PREVIEW, VARIABLE, REPLAY, "PYTHONHASHSEED")
-# options that stages/kfp_tasks.py and group_task.py write; other options could name local files
+# Options that task_specs.py, compiler.py and reuse.py write. Other options could name local files.
 _OPTIONS = frozenset(
     {"--file", "--workflow", "--node", "--nodes", "--kept", "--fingerprint", "--executor-input"}
 )
@@ -86,7 +86,10 @@ def replay_in_image(  # noqa: PLR0913
     *,
     pdb: bool,
 ) -> tuple[int, Path]:
-    """Run the command of a task in a container of its image; as replay_here."""
+    """Run the command of a task in a container of its image.
+
+    Arguments, return value and errors are those of replay_here.
+    """
     from fftasks.image.builders import find_login
     from fftasks.image.container import ContainerRun, run_container
 
@@ -107,6 +110,12 @@ def prepare_replay(
     project: Project, run: ClusterRun, task: ClusterTask, verifier: Verifier
 ) -> Path:
     """Return a folder with the verified inputs of a task in inputs/, and an empty folder outputs/.
+
+    Args:
+        project: The project.
+        run: The run of the task.
+        task: The task.
+        verifier: Verifies the inputs.
 
     Raises:
         ToolError: An upstream task has no result, or its result cannot be found or verified.
@@ -129,6 +138,7 @@ def prepare_replay(
 
 
 def _make_command(run: ClusterRun, task: ClusterTask, folder: Path) -> list[str]:
+    """Return the command of a task, with the executor input for a folder with inputs/ and outputs/."""
     container = find_container(run.document, task.name)
     command = [*container.get("command", ()), *container.get("args", ())]
     if not {_WHOLE, MODULE}.issubset(command):
@@ -136,13 +146,13 @@ def _make_command(run: ClusterRun, task: ClusterTask, folder: Path) -> list[str]
             f"{task.name} cannot be run here: its command is not one of fftasks",
             found=[" ".join(command)],
         )
-    run.find_file(task)  # raises for a file outside of the project
+    run.find_file(task)  # This raises an error for a file outside of the project.
     text = json.dumps(_make_executor_input(run, task, folder))
     return [text if word == _WHOLE else str(word) for word in command]
 
 
 def _make_local(command: list[str]) -> list[str]:
-    """Return a command for this Python; the code is not an image's, so nothing is asked about that."""
+    """Return the command for this Python, without the fingerprint, which is compared with an image only."""
     words = command[command.index(MODULE) + 1 :]
     options = dict(zip(words[::2], words[1::2], strict=False))
     if 2 * len(options) != len(words) or not options.keys() <= _OPTIONS:
@@ -153,11 +163,12 @@ def _make_local(command: list[str]) -> list[str]:
 
 
 def _choose(task: ClusterTask, node: str) -> list[str]:
-    """Return the arguments that run one node of a group, and what it needs of the others."""
+    """Return the arguments that restrict a group to one node and the nodes of the group that it needs."""
     return ["--only", node] if len(task.nodes) > 1 and node in task.nodes else []
 
 
 def _make_executor_input(run: ClusterRun, task: ClusterTask, folder: Path) -> dict[str, Any]:
+    """Return the executor input of a task, the JSON argument that KFP's launcher would write."""
     values = {k: v for k, v in read_task_parameters(run, task.name).items() if v is not None}
     return {
         "inputs": {
@@ -183,7 +194,7 @@ def _locate(path: Path) -> dict[str, Any]:
 def _choose_environment(
     project: Project, run: ClusterRun, task: ClusterTask, node: str
 ) -> Mapping[str, str]:
-    """Return the environment variables that are set for a node on this machine.
+    """Return the environment variables for a node on this machine.
 
     They come from the project's own settings. The document of the run is not trusted here: LD_PRELOAD or
     PYTHONPATH would execute other code.
@@ -200,13 +211,14 @@ def _choose_environment(
 
 
 def _make_environment(run: ClusterRun, task: ClusterTask) -> Mapping[str, str]:
+    """Return the environment variables of a task's container, and those of a replay."""
     variables = find_container(run.document, task.name).get("env", ())
     own = {variable["name"]: variable["value"] for variable in variables}
     return {**own, "PYTHONHASHSEED": "0", REPLAY: "1"}
 
 
 def _link(source: Path, target: Path) -> None:
-    """Let target be what source is, without a copy where the disk allows it."""
+    """Create a hard link to a file; copy it if that is not possible, and copy a folder."""
     if source.is_dir():
         shutil.copytree(source, target)
         return

@@ -1,8 +1,7 @@
-"""What a group takes from its last run: the packs that it gave then, brought in by importers.
+"""Reuse results of a group's last run, for a group in which only some nodes have changed.
 
-An importer is a task of Kubeflow Pipelines that names an artifact which is there already.
-
-What groups take from the run that was submitted last, where only some of their nodes have changed.
+A task with several nodes writes packs with their results. If most of its nodes are unchanged, the next run
+passes these packs to the task by importers, KFP tasks that register an artifact which exists already.
 """
 
 from __future__ import annotations
@@ -22,15 +21,19 @@ from fftasks.runner.task import KEPT, PACKS, format_members, parse_members
 
 Document = dict[str, Any]
 
-_OUTPUT = "artifact"
+_OUTPUT = "artifact"  # output of an importer
+_MAX_KNOWN = 2000  # fingerprints in the record of stage pipeline
+_SHORT = 23  # characters of a node's digest, enough to distinguish it from its earlier digests
 
 
 @dataclass(frozen=True)
 class ReusedPacks:
-    """What is kept of a group.
+    """Results of the last run that a group reuses.
 
-    uris: of its packs, by the input that takes them; nodes: names of those whose values are unchanged
-    key: what the packs were made for
+    Attributes:
+        uris: Name of an input -> URI of the pack that it takes.
+        nodes: Names of the nodes whose values are unchanged.
+        key: Fingerprint of the task that wrote the packs.
     """
 
     uris: Mapping[str, str]
@@ -38,15 +41,20 @@ class ReusedPacks:
     key: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return a JSON object with the arguments of the constructor."""
         return {"uris": dict(self.uris), "nodes": list(self.nodes), "key": self.key}
 
 
 def add_reuse_inputs(task: Document, kept: ReusedPacks) -> Document:
-    """Return the task of a group that takes what is kept; see add_importers."""
+    """Return the task of a group with inputs for the reused packs; add_importers adds their sources.
+
+    Args:
+        task: Task of a group, in the format of task_specs.make_tasks.
+        kept: Packs that the task reuses.
+    """
     args = list(task["args"])
-    at = args.index("--nodes") + 1
-    args[at] = format_members(replace(parse_members(args[at]), keeps=kept.nodes))
+    index = args.index("--nodes") + 1
+    args[index] = format_members(replace(parse_members(args[index]), keeps=kept.nodes))
     component = dict(task["component"])
     definitions = dict(component.get("inputDefinitions", {}))
     definitions["artifacts"] = {
@@ -67,7 +75,13 @@ def add_reuse_inputs(task: Document, kept: ReusedPacks) -> Document:
 
 
 def add_importers(document: Document, slug: str, kept: ReusedPacks) -> None:
-    """Add the tasks that bring in what a group's task takes to a pipeline document."""
+    """Add the importers of a group's reused packs to a pipeline document.
+
+    Args:
+        document: Pipeline document; changed in place.
+        slug: Slug of the group's component.
+        kept: Packs that the group reuses.
+    """
     for name, uri in kept.uris.items():
         importer = _name_importer(slug, name)
         document["components"][f"comp-{importer}"] = {
@@ -93,10 +107,6 @@ def _name_importer(slug: str, name: str) -> str:
     return f"{slug}-{KEPT.index(name)}-of-last-run"
 
 
-_MAX_KNOWN = 2000
-_SHORT = 23  # of a node's fingerprint: as much as tells it from its earlier ones
-
-
 def list_member_fingerprints(
     project: Project,
     workflow: str,
@@ -104,9 +114,18 @@ def list_member_fingerprints(
     pins: Record,
     found: Mapping[str, ClusterFingerprint] | None = None,
 ) -> Record:
-    """Return what is submitted: task of several nodes -> its fingerprint, and those of its nodes.
+    """Return the fingerprints of each task with several nodes, to compare them with those of a later run.
 
-    found: the fingerprints of all nodes; those of the last image if there are none
+    Args:
+        project: The current project.
+        workflow: Name of the workflow.
+        components: Record of stage tasks.
+        pins: Record of stage pins.
+        found: Id of a node -> its fingerprint; None for the fingerprints in the last image.
+
+    Returns:
+        Name of a task -> {"key": its fingerprint, "nodes": {name of a node: beginning of its digest}}. Nodes
+        that a run parameter reaches are left out, because their digest does not determine their result.
     """
     found = read_cluster_fingerprints(project, workflow) if found is None else found
     names = {i: project.workflows[workflow]["nodes"][i]["name"] for i in found}
@@ -116,7 +135,7 @@ def list_member_fingerprints(
             "nodes": {
                 names[node]: found[node].digest[:_SHORT]
                 for node in content["nodes"]
-                if not found[node].parameters  # a run parameter decides as well
+                if not found[node].parameters
             },
         }
         for task, content in components["tasks"].items()
@@ -131,15 +150,24 @@ def find_reuse(
     members: Mapping[str, Record],
     known: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return what is kept for each fingerprint of a task of several nodes, None for nothing.
+    """Return the reused packs of each task with several nodes.
 
-    members: as list_member_fingerprints gives them
-    known: the same, as it was found before: it stays, as KFP's cache would not know the task otherwise
+    A choice that was made once stays: with other packs, the task would have another key in KFP's cache.
+
+    Args:
+        project: The current project.
+        workflow: Name of the workflow.
+        components: Record of stage tasks.
+        members: Fingerprints of tasks, as list_member_fingerprints returns them.
+        known: What this function returned for the pipeline before.
+
+    Returns:
+        Fingerprint of a task -> JSON of its ReusedPacks, or None if it reuses nothing.
     """
     last = read_record(project.record_path("submit", workflow)) or {}
     nodes = project.workflows[workflow]["nodes"]
     durations = (components.get("grouping") or {}).get("seconds", {})
-    seconds = {nodes[i]["name"]: one for i, one in durations.items() if i in nodes}
+    seconds = {nodes[i]["name"]: duration for i, duration in durations.items() if i in nodes}
     room = count_importer_room(
         components["tasks"], get_cluster_limits(project.settings.kfp.version)
     )
@@ -160,6 +188,15 @@ def find_reuse(
 def _find_group_reuse(
     project: Project, last: Record, task: str, members: Record, seconds: Mapping[str, float]
 ) -> ReusedPacks | None:
+    """Return the packs that a task can reuse; None if it saves less time than a pod costs.
+
+    Args:
+        project: The current project.
+        last: Record of stage submit of the last run.
+        task: Name of the task.
+        members: Fingerprints of the task, as list_member_fingerprints returns them.
+        seconds: Name of a node -> its duration in seconds; 1 s is assumed for other nodes.
+    """
     before = last["groups"][task]
     same = [
         node
@@ -175,12 +212,13 @@ def _find_group_reuse(
         return None
     try:
         uris = _find_packs(project, last["run_id"], task)
-    except FFTasksError:  # the store or the run is not within reach: all is computed
+    except FFTasksError:  # The object store or KFP cannot be reached, so all nodes are computed.
         return None
     return ReusedPacks(uris, tuple(same), before["key"]) if uris else None
 
 
 def _find_packs(project: Project, run_id: str, task: str) -> dict[str, str]:
+    """Return the URIs of the packs that a task of a run has written, {} if it did not succeed."""
     from fftasks.kfp.diagnostics import read_cluster_run
     from fftasks.kfp.object_store import ObjectStore
     from fftasks.pipeline.download import find_output_uri

@@ -1,13 +1,12 @@
-"""The keys under which Kubeflow Pipelines keeps what tasks gave, as far as they are known before a run.
+"""Store the states and durations of earlier runs of a workflow on the cluster, to predict the next run.
 
-A backend before 2.18 makes its key of the image, the command, the parameters and the *ids* of the inputs:
-results of an upstream task that is computed again have new ids, also if they are equal. A later one takes
-`cacheKey` instead of all of these, where a task has one.
+KFP is the source of truth, and its latest runs are read for each prediction. Results of earlier reads are in
+the run index, `.fftasks/cluster/`, with one file for each workflow and cluster. Deleting a file makes
+predictions less complete, not wrong.
 
-What the cache of a cluster is known to hold, and what nodes were made of when they were last submitted.
-
-The truth is at the host: its latest runs are asked. What was learned of earlier ones is in
-`.fftasks/cluster/`, one file for each workflow and cluster; without it, less can be said, no more.
+A backend before 2.18 computes the cache key of a task from the image, the command, the parameters and the
+*ids* of the inputs: an upstream task that is computed again gives its results new ids, even if they are
+equal. A later backend uses `cacheKey` instead of all of these, if a task has one.
 """
 
 from __future__ import annotations
@@ -32,15 +31,25 @@ from fftasks.state_folder import is_regular
 
 Json = Mapping[str, Any]
 
+VERSION = 1
+
+_LATEST = 20  # runs that are read for a prediction
+_TIMEOUT_S = 5.0
+_MAX_KNOWN = 4000  # keys in the file
+_KEYS_FROM = (2, 18)  # first release of KFP that uses cacheKey
+_DONE = frozenset({"SUCCEEDED", "CACHED", "SKIPPED"})
+
 
 @dataclass(frozen=True)
 class CacheKey:
-    """What a task's results are kept under.
+    """The key of a task's results in KFP's cache, as far as it is known before the run.
 
-    name: holds all that is known of the key beforehand, the names of the tasks upstream among it
-    asked: whether the cache is to be asked, and told, at all
-    given: whether it is the task's cacheKey, so that it does not matter how its inputs were made
-    image: what the task runs; upstream: the tasks that it needs, and that have a container
+    Attributes:
+        name: Digest of everything that is known about the key, including the names of upstream keys.
+        uses_cache: Whether KFP reads and writes the cache for the task.
+        has_own_key: Whether the task has a cacheKey, so that the ids of its inputs do not matter.
+        image: Image of the task.
+        upstream: Names of the tasks with a container that run before it.
     """
 
     name: str
@@ -51,16 +60,18 @@ class CacheKey:
 
 
 def list_cache_keys(document: Json, values: Json, *, honors_cache_key: bool) -> dict[str, CacheKey]:
-    """Return the key of each task of a pipeline document that has a container, upstream first.
+    """Return the cache key of each task with a container, upstream tasks first.
 
-    values: of run parameters, by name; one that is not there has its default
-    takes_given: whether the backend heeds cacheKey
+    Args:
+        document: Pipeline document.
+        values: Name of a run parameter -> its value; missing parameters have their defaults.
+        honors_cache_key: Whether the backend uses the cacheKey of tasks.
     """
     root = document.get("root", {})
     defined = root.get("inputDefinitions", {}).get("parameters", {})
     known = {name: one.get("defaultValue") for name, one in defined.items()} | dict(values)
     tasks = root.get("dag", {}).get("tasks", {})
-    needs = {  # a sketch has no importers, and they have no keys
+    needs = {  # The document of a prediction has no importers, and importers have no keys.
         name: sorted(tasks.keys() & task.get("dependentTasks", ()))
         for name, task in sorted(tasks.items())
     }
@@ -68,7 +79,7 @@ def list_cache_keys(document: Json, values: Json, *, honors_cache_key: bool) -> 
     for name in graphlib.TopologicalSorter(needs).static_order():
         container = _find_container(document, tasks[name])
         if container:
-            # what an importer brings in has the same id each time
+            # An artifact that an importer registers has the same id each time.
             upstream = {other: found[other].name for other in needs[name] if other in found}
             found[name] = _make_key(tasks[name], container, known, upstream, honors_cache_key)
     return found
@@ -104,13 +115,14 @@ def _make_key(
 
 
 def _resolve(source: Json, values: Json) -> Any:
+    """Return the value of a task's input parameter."""
     if "componentInputParameter" in source:
         return _convert_numbers(values.get(source["componentInputParameter"]))
     return _convert_numbers(source.get("runtimeValue", {}).get("constant"))
 
 
 def _convert_numbers(value: Any) -> Any:
-    """Return a value as it comes back from the server, where all numbers are floats."""
+    """Return a value as KFP's server returns it, with floats instead of integers."""
     if isinstance(value, Mapping):
         return {name: _convert_numbers(one) for name, one in value.items()}
     if isinstance(value, list):
@@ -119,29 +131,21 @@ def _convert_numbers(value: Any) -> Any:
     return float(value) if is_number else value
 
 
-VERSION = 1
-
-_LATEST = 20
-_TIMEOUT_S = 5.0
-_MAX_KNOWN = 4000
-_KEYS_FROM = (2, 18)
-_DONE = frozenset({"SUCCEEDED", "CACHED", "SKIPPED"})
-
-
 @dataclass
 class RunIndex:
-    """What is known of the runs of one workflow.
+    """The states and durations of earlier runs of one workflow.
 
-    finished: name of a key -> the run that gave what is kept under it
-    unfinished: name of a key -> the state of a task that has not finished in its latest run, OVER if that
-        ended before it, DRIVER if its driver failed
-    tasks: names of tasks that have finished in some run
-    nodes: name of a node -> "inputs", "shown" and "values" of when it was last submitted from here
-    seconds: name of a node -> how long it took when it ran last
-    latest: when the last run began whose times these are
-    surroundings: what these nodes stood on
-    takes_given: whether the backend heeds cacheKey
-    silence: why the host was not asked, "" if it was
+    Attributes:
+        finished: Name of a cache key -> id of the run that computed the result.
+        unfinished: Name of a cache key -> state of a task that did not finish in its latest run; OVER if the
+            run ended before the task started, DRIVER if the driver of the task failed.
+        tasks: Names of tasks that have finished in some run.
+        nodes: Name of a node -> "inputs", "shown" and "values" of its last submission from this project.
+        seconds: Name of a node -> its duration in seconds when it ran last.
+        latest: Start of the latest run in `seconds`, in ISO format.
+        surroundings: Inputs of the image of the last submission that all nodes share, such as its base.
+        honors_cache_key: Whether the backend uses the cacheKey of tasks.
+        offline_reason: Why KFP could not be asked; "" if it was asked.
     """
 
     finished: dict[str, str] = field(default_factory=dict)
@@ -155,48 +159,58 @@ class RunIndex:
     offline_reason: str = ""
 
     def note_run(self, run: ClusterRun) -> None:
-        """Learn which tasks of a run have finished; of two runs, the later one is to be noted later."""
+        """Add the states of a run's tasks; runs have to be added in the order of their start."""
         config = run.answer.get("runtime_config") or {}
         values = config.get("parameters") or {}
         states = {task.name: _name_state(run, task) for task in run.tasks}
         self.tasks.update(name for name, state in states.items() if state in _DONE)
-        for honors_cache_key in (False, True):  # the host may not have said which it is
+        for honors_cache_key in (False, True):  # The version of the backend may be unknown.
             keys = list_cache_keys(run.document, values, honors_cache_key=honors_cache_key)
             for task, key in keys.items():
-                if key.uses_cache and states[task] != UNKNOWN_STATE:
-                    self._note(key.name, states[task], run.run_id)
+                state = states[task]
+                if not key.uses_cache or state == UNKNOWN_STATE:
+                    continue
+                if state not in _DONE:
+                    self.unfinished[key.name] = state
+                elif state == "SUCCEEDED" or key.name not in self.finished:
+                    self.finished[key.name] = run.run_id
 
     def note_seconds(self, run: ClusterRun, seconds: Mapping[str, float]) -> None:
-        """Learn how long nodes took in a run; of what is known of a later one, nothing is replaced."""
+        """Add the durations of nodes in a run; durations of a later run are not replaced.
+
+        Args:
+            run: The run.
+            seconds: Name of a node -> its duration in seconds.
+        """
         began = run.began.isoformat() if run.began else ""
         if began < self.latest:
             self.seconds = {**seconds, **self.seconds}
         else:
             self.seconds, self.latest = {**self.seconds, **seconds}, began
 
-    def _note(self, name: str, state: str, run_id: str) -> None:
-        if state not in _DONE:
-            self.unfinished[name] = state
-        elif state == "SUCCEEDED" or name not in self.finished:
-            self.finished[name] = run_id
-
 
 def look_up_runs(project: Project, workflow: str) -> RunIndex:
-    """Return what is known here, and what the host says of its latest runs; writes nothing."""
-    memory = _read(_locate(project, workflow))
+    """Return the run index of a workflow, updated with KFP's latest runs; the file is not written.
+
+    If KFP cannot be reached within 5 seconds, the index has an `offline_reason`.
+    """
+    index = _read_index(_locate_index(project, workflow))
     settings = project.settings.kfp
-    hasty = replace(settings, timeout_s=min(settings.timeout_s, _TIMEOUT_S))
+    settings = replace(settings, timeout_s=min(settings.timeout_s, _TIMEOUT_S))
     try:
-        runs = [ClusterRun(answer) for answer in fetch_runs(hasty, _LATEST)]
-        memory.honors_cache_key = _is_later(read_version(hasty))
+        runs = [ClusterRun(answer) for answer in fetch_runs(settings, _LATEST)]
+        version = re.match(r"v?(\d+)\.(\d+)", read_version(settings))
     except FFTasksError as error:
-        memory.offline_reason = ": ".join([error.attempted, *error.found[:1]])
-        return memory
+        index.offline_reason = ": ".join([error.attempted, *error.found[:1]])
+        return index
+    index.honors_cache_key = (
+        version is not None and (int(version[1]), int(version[2])) >= _KEYS_FROM
+    )
     slug = project.workflows[workflow]["workflows"][workflow]["slug"]
     for run in reversed(runs):
         if run.pipeline_name == slug:
-            memory.note_run(run)
-    return memory
+            index.note_run(run)
+    return index
 
 
 def record_submission(
@@ -206,59 +220,67 @@ def record_submission(
     surroundings: Mapping[str, str],
     last: Record | None,
 ) -> None:
-    """Write down of what nodes are made that were submitted, and how the run before, if any, has ended."""
+    """Add the submitted nodes, and the states of the run before, to the run index of a workflow.
+
+    Args:
+        project: The current project.
+        workflow: Name of the workflow.
+        nodes: Name of a node -> its "inputs", "shown" and "values"; durations of other nodes are deleted.
+        surroundings: Inputs of the image that all nodes share.
+        last: Record of stage submit of the run before; None if there is none.
+    """
     run = None
     if last is not None:
-        with suppress(FFTasksError):  # the next plan asks again
+        with suppress(FFTasksError):  # The next prediction asks again.
             run = read_cluster_run(project.settings.kfp, last["run_id"])
-    path = _locate(project, workflow)
-    with lock_record(path):  # not while the host is asked
-        memory = _read(path)
+    path = _locate_index(project, workflow)
+    with lock_record(path):  # The lock is not held during the request above.
+        index = _read_index(path)
         if run is not None:
-            memory.note_run(run)
-        memory.nodes = {**memory.nodes, **nodes}
-        memory.seconds = {node: one for node, one in memory.seconds.items() if node in nodes}
-        memory.surroundings = dict(surroundings)
-        write_record(path, _format(memory))
+            index.note_run(run)
+        index.nodes = {**index.nodes, **nodes}
+        index.seconds = {node: s for node, s in index.seconds.items() if node in nodes}
+        index.surroundings = dict(surroundings)
+        write_record(path, _format_index(index))
 
 
 def record_run(project: Project, run: ClusterRun, seconds: Mapping[str, float]) -> None:
-    """Write down which tasks of a run have finished, if it is one of this project's workflows.
+    """Add a run to the run index, if it is a run of a workflow of this project.
 
-    seconds: how long nodes took in it, or in the runs that its results are of
+    Args:
+        project: The current project.
+        run: The run.
+        seconds: Name of a node -> its duration in seconds in this run, or in the run that its cached result
+            comes from.
     """
-    if explain_unsafe_name(
-        run.pipeline_name
-    ):  # the name is unsafe, so no workflow of this project has it
+    if explain_unsafe_name(run.pipeline_name):  # No workflow of this project has such a name.
         return
-    path = _find_path(project, run.pipeline_name)
+    path = _locate_index_of_slug(project, run.pipeline_name)
     if not is_regular(path):
         return
     with lock_record(path):
-        memory = _read(path)
-        memory.note_run(run)
-        memory.note_seconds(run, {node: round(one, 3) for node, one in seconds.items()})
-        write_record(path, _format(memory))
+        index = _read_index(path)
+        index.note_run(run)
+        index.note_seconds(run, {node: round(s, 3) for node, s in seconds.items()})
+        write_record(path, _format_index(index))
 
 
 def read_node_durations(project: Project, workflow: str) -> dict[str, float]:
-    """Return how long nodes took when they ran on the cluster last, as far as it was seen from here."""
-    return _read(_locate(project, workflow)).seconds
+    """Return the durations in seconds of nodes in their last recorded run on the cluster, by name."""
+    return _read_index(_locate_index(project, workflow)).seconds
 
 
 def _name_state(run: ClusterRun, task: ClusterTask) -> str:
-    """Return the state of a task, with words for one that was never started."""
+    """Return the state of a task, or DRIVER, OVER or "" if its container was never started."""
     if task.has_failed_driver:
         return "DRIVER"
     return task.state or ("OVER" if run.is_over else "")
 
 
-def _read(path: Path) -> RunIndex:
+def _read_index(path: Path) -> RunIndex:
     record = read_record(path)
-    return _parse(record) if record is not None and record.get("version") == VERSION else RunIndex()
-
-
-def _parse(record: Record) -> RunIndex:
+    if record is None or record.get("version") != VERSION:
+        return RunIndex()
     return RunIndex(
         finished=dict(record["finished"]),
         tasks=set(record["tasks"]),
@@ -270,29 +292,25 @@ def _parse(record: Record) -> RunIndex:
     )
 
 
-def _format(memory: RunIndex) -> Record:
+def _format_index(index: RunIndex) -> Record:
     content: dict[str, Any] = {
-        "finished": [list(pair) for pair in memory.finished.items()][-_MAX_KNOWN:],
-        "tasks": sorted(memory.tasks),
-        "nodes": memory.nodes,
-        "seconds": memory.seconds,
-        "latest": memory.latest,
-        "surroundings": memory.surroundings,
-        "takes_given": memory.honors_cache_key,
+        "finished": [list(pair) for pair in index.finished.items()][-_MAX_KNOWN:],
+        "tasks": sorted(index.tasks),
+        "nodes": index.nodes,
+        "seconds": index.seconds,
+        "latest": index.latest,
+        "surroundings": index.surroundings,
+        "takes_given": index.honors_cache_key,
     }
     return {"stage": "cluster", "version": VERSION, "output": digest_json(content), **content}
 
 
-def _locate(project: Project, workflow: str) -> Path:
-    return _find_path(project, project.workflows[workflow]["workflows"][workflow]["slug"])
+def _locate_index(project: Project, workflow: str) -> Path:
+    slug = project.workflows[workflow]["workflows"][workflow]["slug"]
+    return _locate_index_of_slug(project, slug)
 
 
-def _find_path(project: Project, slug: str) -> Path:
+def _locate_index_of_slug(project: Project, slug: str) -> Path:
     kfp = project.settings.kfp
-    place = digest_json([kfp.host.rstrip("/"), kfp.namespace]).removeprefix("sha256:")[:12]
-    return join_untrusted(project.folder / "cluster", f"{slug}-{place}.json")
-
-
-def _is_later(version: str) -> bool:
-    found = re.match(r"v?(\d+)\.(\d+)", version)
-    return found is not None and (int(found[1]), int(found[2])) >= _KEYS_FROM
+    cluster = digest_json([kfp.host.rstrip("/"), kfp.namespace]).removeprefix("sha256:")[:12]
+    return join_untrusted(project.folder / "cluster", f"{slug}-{cluster}.json")

@@ -2,8 +2,8 @@
 
 Kubeflow Pipelines stores pipelines, runs and their names in plain text, and shows them to all its users. So
 fftasks searches the arguments of nodes, run parameters, names and settings for secrets before it builds
-anything, and searches the files and names again when it writes or sends them. stages/gate.py is the secret
-check of the image.
+anything, and searches the files and names again when it writes or sends them. The package image checks the
+files of the image.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from fftasks.secrets.names import is_secret_name, list_secret_settings, list_sec
 from fftasks.secrets.scanner import hide_tokens
 from fftasks.secrets.value_scanner import ValueScanner
 
-_SHORTEST = 8  # characters of a setting's value: any text may contain a shorter one
-_SHOWN = 20
-_NAMED = 5  # in the tip
-# settings that are sent with a run, or are names in its image
+_SHORTEST = 8  # characters of a setting's value: any text may contain a shorter value by chance
+_SHOWN = 20  # secrets in a message
+_NAMED = 5  # names in the hint
+# Settings that are sent with a run, or are names in its image.
 _SENT = (
     "kfp.run_name", "kfp.experiment", "kfp.labels", "kfp.namespace", "kfp.service_account",
     "kfp.pipeline_root", "registry.repository", "image.base", "image.tag",
@@ -54,14 +54,14 @@ class OutgoingSecret(NamedTuple):
 
 
 def check_secrets(project: Project) -> None:
-    """Raise WorkflowError, with all places, if a secret would be sent to Kubeflow Pipelines."""
+    """Raise WorkflowError, with the places of all secrets, if one would be sent to Kubeflow Pipelines."""
     found = [one for one in list_outgoing_secrets(project) if not is_allowed(project, one)]
     if found:
         raise _refuse(list({one[:4]: one for one in found}.values()))
 
 
 def check_outgoing(project: Project, what: str, *values: Any) -> None:
-    """Raise WorkflowError if a value that is about to be written or sent contains a secret.
+    """Check values that are about to be written or sent for secrets.
 
     This is a second check for values that check_secrets() cannot see, such as compiled files.
 
@@ -69,6 +69,9 @@ def check_outgoing(project: Project, what: str, *values: Any) -> None:
         project: The project.
         what: Description of the values, for the message.
         values: Texts and other values.
+
+    Raises:
+        WorkflowError: A value contains a secret that kfp.allow_tokens does not allow.
     """
     examiner = make_project_scanner(project)
     allowed = {
@@ -97,7 +100,7 @@ def list_outgoing_secrets(project: Project) -> list[OutgoingSecret]:
 
 
 def list_secret_warnings(project: Project) -> list[str]:
-    """Return warnings about secrets in arguments, and about patterns of kfp.allow_tokens that match nothing."""
+    """Return warnings about secrets in arguments, and about unused patterns in kfp.allow_tokens."""
     has_secrets = any(graph["secrets"] for graph in project.graphs)
     arguments = warn_of_secret_arguments(project) if has_secrets else []
     return [*arguments, *find_unused_allowances(project)]
@@ -116,22 +119,22 @@ def warn_of_secret_arguments(project: Project) -> list[str]:
 
 
 def find_unused_allowances(project: Project) -> list[str]:
-    """Return a sentence for each pattern of kfp.allow_tokens that names nothing."""
+    """Return a warning for each pattern in kfp.allow_tokens that matches no name."""
     patterns = project.settings.kfp.allow_tokens
     if not patterns:
         return []
-    names = _list_names(project)
+    names = _list_allowable_names(project)
     origin = project.settings.origin("kfp.allow_tokens")
     return [
-        f"{origin}: kfp.allow_tokens: nothing is called {one!r}"
-        + (f"; {near}" if (near := suggest_name(one, names)) else "")
-        for one in patterns
-        if not any(name == one or fnmatchcase(name, one) for name in names)
+        f"{origin}: kfp.allow_tokens: no name matches {pattern!r}"
+        + (f"; {near}" if (near := suggest_name(pattern, names)) else "")
+        for pattern in patterns
+        if not any(name == pattern or fnmatchcase(name, pattern) for name in names)
     ]
 
 
-def _list_names(project: Project) -> list[str]:
-    """Return all names that kfp.allow_tokens can have."""
+def _list_allowable_names(project: Project) -> list[str]:
+    """Return all names that a pattern in kfp.allow_tokens can match."""
     names = [*_SENT, *(f"parameter {name}" for name in project.parameters)]
     for graph in project.graphs:
         for node in graph["nodes"].values():
@@ -151,11 +154,11 @@ def _list_names(project: Project) -> list[str]:
 def is_allowed(project: Project, secret: OutgoingSecret) -> bool:
     """Return whether kfp.allow_tokens allows a secret."""
     patterns = project.settings.kfp.allow_tokens
-    return any(secret.name == one or fnmatchcase(secret.name, one) for one in patterns)
+    return any(secret.name == p or fnmatchcase(secret.name, p) for p in patterns)
 
 
 def make_project_scanner(project: Project) -> ValueScanner:
-    """Return the examiner that finds tokens, and the values of secret settings and variables."""
+    """Return a scanner that finds tokens, and the values of secret settings and environment variables."""
     known = {
         value: f"the value of {name}" for name, value in list_secret_variables(os.environ).items()
     }
@@ -166,10 +169,15 @@ def make_project_scanner(project: Project) -> ValueScanner:
 
 
 def _list_recorded(project: Project) -> Iterator[OutgoingSecret]:
-    """Yield the findings of the child process that imports the user's file; only it sees all values."""
+    """Yield the secrets that the child process found when it imported the user's file.
+
+    Only that process sees all values.
+    """
     for graph in project.graphs:
         for identity, argument, place, kind in graph["secrets"]:
-            yield _place(graph, graph["nodes"][identity], argument, f"{argument}{place}", kind)
+            yield _describe_node_secret(
+                graph, graph["nodes"][identity], argument, f"{argument}{place}", kind
+            )
 
 
 def _list_values(project: Project, examiner: ValueScanner) -> Iterator[OutgoingSecret]:
@@ -180,9 +188,9 @@ def _list_values(project: Project, examiner: ValueScanner) -> Iterator[OutgoingS
                 value, name = argument.get("value"), argument["name"]
                 for found in examiner.find(value, name) if value is not None else ():
                     place = f"{name}{found.place}"
-                    yield _place(graph, node, name, place, found.kind, found.text)
+                    yield _describe_node_secret(graph, node, name, place, found.kind, found.text)
             for kind, text in examiner.find_in_text(node["name"]):
-                yield _place(graph, node, "name", "", kind, text)
+                yield _describe_node_secret(graph, node, "name", "", kind, text)
         for name, workflow in graph["workflows"].items():
             texts = {"name": name}
             texts |= {f"help of {n}": p["help"] for n, p in workflow["parameters"].items()}
@@ -193,6 +201,7 @@ def _list_values(project: Project, examiner: ValueScanner) -> Iterator[OutgoingS
 
 
 def _list_parameters(project: Project, examiner: ValueScanner) -> Iterator[OutgoingSecret]:
+    """Yield the secrets in the values of run parameters."""
     for workflow in project.workflows:
         for name, value in project.list_values(workflow).items():
             for found in examiner.find(value, name):
@@ -202,12 +211,13 @@ def _list_parameters(project: Project, examiner: ValueScanner) -> Iterator[Outgo
 
 
 def _list_settings(project: Project, examiner: ValueScanner) -> Iterator[OutgoingSecret]:
+    """Yield the secrets in the settings of nodes, and in settings that are sent with a run."""
     for workflow, graph in project.workflows.items():
         for identity, settings in project.list_settings(workflow).items():
             for key, value in settings.to_json().items():
                 for item, text in value.items() if isinstance(value, dict) else [("", value)]:
                     for kind, secret in (
-                        *_find(examiner, item, text),
+                        *_find_in_values(examiner, item, text),
                         *_find_in_env(key, item, text),
                     ):
                         name = f"{key}.{item}" if item else key
@@ -218,16 +228,17 @@ def _list_settings(project: Project, examiner: ValueScanner) -> Iterator[Outgoin
                         yield OutgoingSecret(f"{node}.{name}", place, shown, kind, node, secret)
     for key in _SENT:
         section, _, leaf = key.partition(".")
-        for kind, secret in _find(examiner, getattr(getattr(project.settings, section), leaf)):
+        value = getattr(getattr(project.settings, section), leaf)
+        for kind, secret in _find_in_values(examiner, value):
             yield OutgoingSecret(
                 key, project.settings.origin(key), f"setting {key}", kind, "", secret
             )
 
 
 def _find_in_env(key: str, name: str, text: Any) -> Iterator[tuple[str, str]]:
-    """Yield a value of nodes.*.env whose variable is named like a secret.
+    """Yield a value in nodes.*.env if the name of its variable looks like that of a secret.
 
-    Short values, numbers, paths and references of Kubernetes such as $(NAME) are none.
+    Short values, numbers, paths and Kubernetes references such as $(NAME) are not secrets.
     """
     if key != "env" or not is_secret_name(name) or len(text) < _SHORTEST:
         return
@@ -235,16 +246,26 @@ def _find_in_env(key: str, name: str, text: Any) -> Iterator[tuple[str, str]]:
         yield "a value of a variable that is named like a secret", text
 
 
-def _find(examiner: ValueScanner, *values: Any) -> Iterator[tuple[str, str]]:
+def _find_in_values(examiner: ValueScanner, *values: Any) -> Iterator[tuple[str, str]]:
+    """Yield kind and text of each secret in strings and JSON values."""
     for value in values:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         yield from examiner.find_in_text(text)
 
 
-def _place(  # noqa: PLR0913, PLR0917 - one parameter per field of the record
+def _describe_node_secret(  # noqa: PLR0913, PLR0917 - one parameter per field of the record
     graph: Record, node: Record, argument: str, place: str, kind: str, text: str = ""
 ) -> OutgoingSecret:
-    """Return the record of a node's secret; place is "" if the secret is in the node's name."""
+    """Return the description of a secret in an argument or in the name of a node.
+
+    Args:
+        graph: Graph record that contains the node.
+        node: The node.
+        argument: Name of the argument, or "name".
+        place: Place of the secret in the argument, such as "options['key']"; "" for the node's name.
+        kind: Kind of the secret.
+        text: The secret itself.
+    """
     name = hide_tokens(node["name"])
     what = f"node {name!r}, argument {place}" if place else f"a node's name, {name!r}"
     where = f"{graph['file']}:{node['line']}"
@@ -257,6 +278,7 @@ def _strip(secret: str) -> str:
 
 
 def _refuse(found: list[OutgoingSecret]) -> WorkflowError:
+    """Return the error that lists secrets and says how to pass them safely, or how to allow them."""
     lines = [f"{one.where}: {one.place}: {one.kind}" for one in found[:_SHOWN]]
     if len(found) > _SHOWN:
         lines.append(f"and {len(found) - _SHOWN} more")
@@ -276,5 +298,5 @@ def _refuse(found: list[OutgoingSecret]) -> WorkflowError:
         f"submit: {what} would be stored in Kubeflow Pipelines in plain text",
         found=lines,
         tip=f'read os.environ["{variable}"] inside the function, and let the cluster set it: {snippet}'
-        f" in config/default.yaml; if it is no secret: kfp.allow_tokens: {allowed}",
+        f" in config/default.yaml; if it is not a secret: kfp.allow_tokens: {allowed}",
     )

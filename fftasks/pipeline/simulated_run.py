@@ -1,7 +1,7 @@
-"""Run the tasks of a workflow here as the cluster would: groups of nodes, each with what its pod would have.
+"""Run the tasks of a workflow on this machine as the cluster would, to test how nodes are grouped.
 
-Each task is a process tree of its own, with what its container runs, on as many processors as its pod
-has kept and within its memory limit; its files lie in .fftasks/groups/<workflow>/<task>/. Nothing is cached.
+Each task is a process tree of its own, with the command of its container, limited to the processors and the
+memory of its pod. Its files are in .fftasks/groups/<workflow>/<task>/. Nothing is cached.
 """
 
 from __future__ import annotations
@@ -33,6 +33,16 @@ _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
 
 @dataclass(frozen=True)
 class _SimulatedRun:
+    """A run of all tasks of a workflow.
+
+    Attributes:
+        project: The current project.
+        workflow: Name of the workflow.
+        folder: Folder for the files of the tasks.
+        tasks: Tasks by name.
+        settings: Id of a node -> its settings.
+    """
+
     project: Project
     workflow: str
     folder: Path
@@ -40,7 +50,7 @@ class _SimulatedRun:
     settings: Mapping[str, NodeSettings]
 
     def run(self, name: str) -> float:
-        """Run a task; return how long it took, or raise NodeError with what it said."""
+        """Run a task and return its duration in seconds; raise NodeError with its log if it fails."""
         task, begin = self.tasks[name], time.monotonic()
         own = self.settings[task["nodes"][0]]
         settings = make_pod_settings(own, len(task["nodes"]))
@@ -67,6 +77,7 @@ class _SimulatedRun:
         return time.monotonic() - begin
 
     def _make_input(self, name: str) -> dict[str, Any]:
+        """Return the executor input, the JSON argument with which KFP's launcher starts a task."""
         task = self.tasks[name]
         values = self.project.list_values(self.workflow)
         given = {key: values[parameter] for key, parameter in task["run_parameters"].items()}
@@ -85,9 +96,14 @@ class _SimulatedRun:
 
 
 def simulate_run(project: Project, workflow: str) -> None:
-    """Run the tasks of a workflow, as many at a time as there are processors for; say how each went.
+    """Run the tasks of a workflow, as many in parallel as there are processors, and print a line for each.
 
-    Raises NodeError for the first one that fails; those that run are waited for.
+    Args:
+        project: The current project.
+        workflow: Name of the workflow.
+
+    Raises:
+        NodeError: A task failed. Tasks that are running are waited for, and no other task is started.
     """
     graph = project.workflows[workflow]
     old = read_record(project.record_path("tasks", workflow))
@@ -95,17 +111,17 @@ def simulate_run(project: Project, workflow: str) -> None:
     tasks = make_tasks(graph, workflow, grouping.groups if grouping else None)
     folder = project.folder / "groups" / graph["workflows"][workflow]["slug"]
     remove(folder)
-    one = _SimulatedRun(project, workflow, folder, tasks, project.list_settings(workflow))
-    most = max(count_parallel_nodes(settings) for settings in one.settings.values())
+    run = _SimulatedRun(project, workflow, folder, tasks, project.list_settings(workflow))
+    most = max(count_parallel_nodes(settings) for settings in run.settings.values())
     waiting = {name: set(task["upstream"]) for name, task in tasks.items()}
-    doing: dict[Future[float], str] = {}
+    running: dict[Future[float], str] = {}
     with ThreadPoolExecutor(max((os.cpu_count() or 1) // most, 1)) as pool:
-        while waiting or doing:
+        while waiting or running:
             for name in [name for name, needed in waiting.items() if not needed]:
                 del waiting[name]
-                doing[pool.submit(one.run, name)] = name
-            for future in wait(doing, return_when=FIRST_COMPLETED).done:
-                name = doing.pop(future)
+                running[pool.submit(run.run, name)] = name
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                name = running.pop(future)
                 count = len(tasks[name]["nodes"])
                 print(
                     f".  {tasks[name]['name']}: {count} node{'s' * (count != 1)} in {future.result():.1f} s",
@@ -114,18 +130,19 @@ def simulate_run(project: Project, workflow: str) -> None:
                 for needed in waiting.values():
                     needed.discard(name)
     counted = f"{len(tasks)} task{'s' * (len(tasks) != 1)}"
-    print(f"{workflow}: {counted}, what they gave is in {os.path.relpath(folder)}")
+    print(f"{workflow}: {counted}, outputs are in {os.path.relpath(folder)}")
 
 
 def _make_limiter(settings: NodeSettings) -> Callable[[], None]:
+    """Return a function that limits the current process to the processors and the memory of a pod."""
     cpu = count_parallel_nodes(settings)
     memory_bytes = _parse_memory(settings.memory_limit) if settings.memory_limit else 0
 
     def limit() -> None:
         if hasattr(os, "sched_setaffinity"):
-            there = sorted(os.sched_getaffinity(0))
-            start = os.getpid() % len(there)
-            os.sched_setaffinity(0, (there[start:] + there[:start])[:cpu])
+            processors = sorted(os.sched_getaffinity(0))
+            start = os.getpid() % len(processors)  # Tasks that run in parallel use different ones.
+            os.sched_setaffinity(0, (processors[start:] + processors[:start])[:cpu])
         if memory_bytes:
             resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
 
@@ -133,6 +150,7 @@ def _make_limiter(settings: NodeSettings) -> Callable[[], None]:
 
 
 def _parse_memory(text: str) -> int:
+    """Return a number of bytes, given a Kubernetes quantity such as "2Gi"."""
     number = text.rstrip("kKMGTPEi")
     unit = text[len(number) :]
     base = 1024 if unit.endswith("i") else 1000
@@ -140,4 +158,5 @@ def _parse_memory(text: str) -> int:
 
 
 def _locate(path: Path) -> dict[str, Any]:
+    """Return an artifact of the executor input."""
     return {"artifacts": [{"name": path.name, "uri": str(path)}]}

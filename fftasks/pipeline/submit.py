@@ -1,25 +1,23 @@
-"""Stage submit: a pipeline document -> a run on Kubeflow Pipelines.
+"""Stage submit: start a run of a compiled pipeline on Kubeflow Pipelines.
 
-VERSION counts changes of what `make` gives for the same inputs.
+VERSION counts changes of what make_submit_record returns for the same inputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from fftasks.config.tree import KFPSettings
 from fftasks.errors import ParameterError, SettingsError, ToolError
 from fftasks.kfp.client import RunRequest, SubmittedRun
 from fftasks.kfp.run import format_run_description
 from fftasks.pipeline.ir_yaml import PLACEHOLDER_REASON, is_passed_unchanged, parse_documents
 from fftasks.records import Record, digest_bytes, digest_json
 
-if TYPE_CHECKING:
-    from fftasks.config.tree import KFPSettings
-
 VERSION = 1
 
-# a run in one of these states gives no results; DELETED: the host knows no such run (any more)
+# A run in one of these states has no results; DELETED means that KFP does not have the run (any more).
 _LOST = frozenset({"FAILED", "CANCELING", "CANCELED", "DELETED"})
 _SETTINGS = (
     "host", "namespace", "experiment", "run_name", "labels", "service_account", "pipeline_root",
@@ -27,7 +25,7 @@ _SETTINGS = (
 
 
 class StartRun(Protocol):
-    """Start one run, never two, at the host and in the experiment of the settings; ports/kfp.py does."""
+    """Starts exactly one run in the experiment that the settings name; kfp.client.start_run implements it."""
 
     def __call__(self, settings: KFPSettings, request: RunRequest) -> SubmittedRun:
         """Return the run that was started; raise ToolError or SettingsError if none was."""
@@ -42,10 +40,19 @@ def make_submit_record(
 ) -> Record:
     """Start a run and return its record, with `run_id` and `url`.
 
-    pipeline: the record of the pipeline stage; text: its YAML; values: of all its run parameters
-    Side effect: every call starts a run.
+    Every call starts another run.
 
-    Raises ToolError if the YAML is not the one of the record, and what start_run raises.
+    Args:
+        pipeline: Record of stage pipeline.
+        text: YAML of the pipeline.
+        settings: Settings of section kfp.
+        start_run: Function that starts the run.
+        values: Name of a run parameter -> its value, for all run parameters of the workflow.
+
+    Raises:
+        ToolError: The YAML was changed after the record was written, or the run could not be started.
+        ParameterError: KFP or Kubernetes would change the value of a run parameter.
+        SettingsError: kfp.run_name is invalid, or KFP rejected another setting.
     """
     if digest_bytes(text.encode()) != pipeline["file"]:
         raise ToolError(
@@ -71,12 +78,12 @@ def make_submit_record(
 
 
 def name_version(pipeline: Record) -> str:
-    """Return what a pipeline is called as a stored version: the first digits of its digest."""
+    """Return the name of a stored version of a pipeline: the first 12 hex digits of its digest."""
     return str(pipeline["output"].removeprefix("sha256:")[:12])
 
 
 def check_values(values: Mapping[str, Any]) -> None:
-    """Raise ParameterError for a value of a run parameter that would not arrive as it is."""
+    """Raise ParameterError if KFP or Kubernetes would change the value of a run parameter."""
     for name, value in values.items():
         if not is_passed_unchanged(value):
             raise ParameterError(
@@ -89,7 +96,13 @@ def check_values(values: Mapping[str, Any]) -> None:
 def list_submit_inputs(
     pipeline: Record, settings: KFPSettings, values: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return all that decides whether a run is still the one that is asked for."""
+    """Return the inputs of stage submit: if one of them changes, another run is started.
+
+    Args:
+        pipeline: Record of stage pipeline.
+        settings: Settings of section kfp.
+        values: Name of a run parameter -> its value.
+    """
     labels = ", ".join(f"{name}={value}" for name, value in sorted(settings.labels.items()))
     optional = {
         "labels": labels,
@@ -108,21 +121,28 @@ def list_submit_inputs(
 
 
 def name_submit_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same inputs by the settings that they come from."""
-    spelled = {f"setting kfp.{name}": inputs.get(name, "") for name in _SETTINGS}
-    return spelled | {name: value for name, value in inputs.items() if name not in _SETTINGS}
+    """Return the inputs of stage submit under the names that the user knows, such as "setting kfp.host"."""
+    named = {f"setting kfp.{name}": inputs.get(name, "") for name in _SETTINGS}
+    return named | {name: value for name, value in inputs.items() if name not in _SETTINGS}
 
 
 def format_run_name(template: str, workflow: str, digest: str) -> str:
-    """Return the name of a run: {workflow}, and {pipeline} for the first digits of the pipeline's digest.
+    """Return the name of a run.
 
-    Raises SettingsError for a template with anything else in braces.
+    Args:
+        template: Setting kfp.run_name, a format string with {workflow} and {pipeline}, the latter for the
+            first 12 hex digits of the pipeline's digest.
+        workflow: Name of the workflow.
+        digest: Digest of the pipeline, "sha256:...".
+
+    Raises:
+        SettingsError: The template has anything else in braces, or the name is empty.
     """
     try:
         name = template.format(workflow=workflow, pipeline=digest.removeprefix("sha256:")[:12])
     except (LookupError, ValueError, AttributeError) as error:
         raise SettingsError(
-            f"kfp.run_name: cannot make a name of {template!r}",
+            f"kfp.run_name: invalid value {template!r}",
             found=[f"{type(error).__name__}: {error}"],
             tip='allowed in braces: {workflow} and {pipeline}; write "{{" for a brace',
         ) from error
@@ -132,5 +152,5 @@ def format_run_name(template: str, workflow: str, digest: str) -> str:
 
 
 def is_lost(state: str | None) -> bool:
-    """Tell whether a run in this state must be started again; an unknown state (None) is not lost."""
+    """Return whether a run in this state has to be started again; False for None, an unknown state."""
     return state in _LOST

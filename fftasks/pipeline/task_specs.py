@@ -1,14 +1,11 @@
-"""The task of a group of nodes: what its container is told, and which values go in and out.
+"""Stage tasks: describe the KFP tasks of a workflow, without their images.
 
-A task of several nodes takes packs of other groups and artifacts of single nodes, and gives two packs: what
-is needed elsewhere or is a leaf, and the rest; see runtime/task.py.
+A task runs one node or a group of nodes. A task with several nodes takes packs of other groups and artifacts
+of single nodes, and writes two packs: the values that other tasks need or that are leaves, and the rest; see
+runner/task.py. Stages pins and pipeline read the record. Nothing in it depends on the code of the nodes, so
+an edit of a function does not change it.
 
-Stage tasks: graph record -> the tasks of a workflow on Kubeflow Pipelines, without their images.
-
-A task runs a node, or a group of nodes. The stages pins and pipeline work with the record; nothing in it
-depends on the code of the nodes, so that an edit of a function does not make it again.
-
-VERSION counts changes of what `make` gives for the same inputs.
+VERSION counts changes of what make_tasks_record returns for the same inputs.
 """
 
 from __future__ import annotations
@@ -43,20 +40,28 @@ from fftasks.runner.task import (
     name_input,
 )
 
+VERSION = 4
+
 ARTIFACT = {"artifactType": {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}}
-_MAX_READABLE = (
-    12  # of a group's slug: it stands at each of its edges in an argument of limited size
-)
+# Number of readable characters in the name of a group's task: each edge of the group contains the name, in an
+# argument of limited size.
+_MAX_READABLE = 12
+_MAX_CONSTANT_LENGTH = 2048  # characters of its JSON
 
 GroupOutputs = Mapping[str, Sequence[tuple[str, str]]]  # name of a group -> id of a node and output
 
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """The groups of a workflow, and what is needed to make their tasks.
+    """The groups of a workflow with the names and edges of their tasks.
 
-    owner: id of a node -> its group; gives: what each group of several nodes gives to others
-    names: name of a group -> name of its task
+    Attributes:
+        graph: Graph record of the file that builds the workflow.
+        workflow: Name of the workflow.
+        groups: Groups of nodes, one for each task.
+        owner: Id of a node -> its group.
+        gives: Name of a group with several nodes -> the outputs that other groups or the user need.
+        names: Name of a group -> name of its task.
     """
 
     graph: Record
@@ -67,42 +72,50 @@ class TaskPlan:
     names: Mapping[str, str]
 
     def is_plain(self, group: NodeGroup) -> bool:
-        """Tell whether a group is a node alone that takes nothing from groups of several nodes."""
+        """Return whether a group has one node that takes no value from a group with several nodes."""
         if len(group.nodes) > 1:
             return False
         others = self.graph["nodes"][group.nodes[0]]["upstream"]
         return all(len(self.owner[other].nodes) == 1 for other in others)
 
     def name_slug(self, group: NodeGroup) -> str:
-        """Return the slug of a group's component: another one, if it has other outputs."""
+        """Return the slug of a group's component, which changes with the outputs of the group."""
         if len(group.nodes) == 1:
             return str(self.graph["nodes"][group.nodes[0]]["slug"])
-        shown = list_display_kinds([self.graph["nodes"][node] for node in group.nodes])
-        outputs = [[group.name], list(self.gives[group.name]), *([shown] if shown else [])]
-        given = digest_json(outputs).removeprefix("sha256:")
-        return f"{_shorten(group.name)}-{given[:12]}"
+        kinds = list_display_kinds([self.graph["nodes"][node] for node in group.nodes])
+        outputs = [[group.name], list(self.gives[group.name]), *([kinds] if kinds else [])]
+        digest = digest_json(outputs).removeprefix("sha256:")
+        return f"{_shorten(group.name)}-{digest[:12]}"
 
 
-def make_plan(
-    graph: Record, workflow: str, groups: Sequence[NodeGroup], name_task: Any
-) -> TaskPlan:
-    """Return the plan of a workflow's tasks; name_task: gives the name of a task for a slug."""
+def make_plan(graph: Record, workflow: str, groups: Sequence[NodeGroup]) -> TaskPlan:
+    """Return the plan for the tasks of a workflow.
+
+    Args:
+        graph: Graph record of the file that builds the workflow.
+        workflow: Name of the workflow.
+        groups: Groups that contain each node of the workflow once.
+    """
     owner = {node: group for group in groups for node in group.nodes}
-    names = {
-        group.name: name_task(
-            graph["nodes"][group.nodes[0]]["slug"]
-            if len(group.nodes) == 1
-            else _name_group_task(group.name)
-        )
-        for group in groups
-    }
+    names = {}
+    for group in groups:
+        slug = graph["nodes"][group.nodes[0]]["slug"]
+        if len(group.nodes) > 1:
+            digest = hashlib.sha256(group.name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+            slug = f"{_shorten(group.name)}-{digest}"
+        names[group.name] = name_kfp_task(slug)
     return TaskPlan(graph, workflow, groups, owner, _list_gives(graph, workflow, owner), names)
 
 
 def make_group_task(plan: TaskPlan, group: NodeGroup, command: Sequence[str]) -> dict[str, Any]:
-    """Return the task of a group, as kfp_tasks.make has it.
+    """Return the task of a group, in the format of make_tasks.
 
-    Constants do not travel with it: they come from the graph in the image.
+    The task has no constants as parameters: the pod reads them from the graph in the image.
+
+    Args:
+        plan: Plan of the workflow's tasks.
+        group: A group with several nodes, or a node that takes values from such a group.
+        command: Command of the container.
     """
     nodes = [plan.graph["nodes"][node] for node in group.nodes]
     is_single = len(group.nodes) == 1
@@ -139,15 +152,15 @@ def make_group_task(plan: TaskPlan, group: NodeGroup, command: Sequence[str]) ->
 
 
 def list_display_kinds(nodes: Sequence[Record]) -> list[str]:
-    """Return the kinds of pages that a task shows: one of each, whatever the number of its nodes."""
+    """Return the kinds of display outputs of a task with these nodes; at most one output of each kind."""
     shown = {kind for node in nodes for kind in node["shows"]}
     if sum("classification" in node["shows"] for node in nodes) > 1:
-        shown.add("html")  # which has what there is no room for
+        shown.add("html")  # It shows the classification metrics of all nodes except one.
     return [kind for kind in KINDS if kind in shown]
 
 
 def define_display_outputs(kinds: Sequence[str]) -> dict[str, Any]:
-    """Return the definitions of outputs that Kubeflow Pipelines' page shows."""
+    """Return the definitions of the outputs that the web UI of KFP displays."""
     return {
         kind: {"artifactType": {"schemaTitle": KINDS[kind], "schemaVersion": "0.0.1"}}
         for kind in kinds
@@ -155,7 +168,7 @@ def define_display_outputs(kinds: Sequence[str]) -> dict[str, Any]:
 
 
 def _list_artifacts(plan: TaskPlan, group: NodeGroup) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the inputs of a group's task: from which task, and which of its outputs."""
+    """Yield the name of each input of a group's task, and the task and output that it comes from."""
     for node in group.nodes:
         for needed in plan.graph["nodes"][node]["inputs"]:
             other = plan.owner[needed["node"]]
@@ -171,6 +184,7 @@ def _list_artifacts(plan: TaskPlan, group: NodeGroup) -> Iterator[tuple[str, dic
 
 
 def _list_gives(graph: Record, workflow: str, owner: Mapping[str, NodeGroup]) -> GroupOutputs:
+    """Return the outputs of each group with several nodes that are leaves or that other groups need."""
     gives: dict[str, dict[tuple[str, str], None]] = {}
     for leaf in graph["workflows"][workflow]["leaves"]:
         gives.setdefault(owner[leaf["node"]].name, {})[leaf["node"], "result"] = None
@@ -192,7 +206,14 @@ def make_component(
     parameters: Mapping[str, Record],
     outputs: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return a component: the names of its artifacts, its parameters as `define` takes them, its outputs."""
+    """Return a component of a pipeline document.
+
+    Args:
+        slug: Slug of the component, also the end of its executor's label.
+        artifacts: Mapping whose keys are the names of the input artifacts.
+        parameters: Name of an input parameter -> its "type", "default" and optional "help".
+        outputs: Name of an output -> its definition.
+    """
     definitions: dict[str, Any] = {}
     if artifacts:
         definitions["artifacts"] = dict.fromkeys(artifacts, ARTIFACT)
@@ -206,7 +227,7 @@ def make_component(
 
 
 def define_parameter(parameter: Record) -> dict[str, Any]:
-    """Return the definition of an input: its type, its default, and what it is for."""
+    """Return the definition of an input parameter, given its "type", "default" and optional "help"."""
     return {
         "parameterType": parameter["type"],
         "defaultValue": parameter["default"],
@@ -215,18 +236,8 @@ def define_parameter(parameter: Record) -> dict[str, Any]:
     }
 
 
-def _name_group_task(group: str) -> str:
-    digest = hashlib.sha256(group.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return f"{_shorten(group)}-{digest}"
-
-
 def _shorten(group: str) -> str:
     return make_slug(group)[:_MAX_READABLE].strip("-")
-
-
-VERSION = 4
-
-_MAX_CONSTANT_LENGTH = 2048  # characters of its JSON
 
 
 def make_tasks_record(
@@ -272,52 +283,61 @@ def make_tasks(
 ) -> dict[str, Document]:
     """Return the tasks of a workflow by their names.
 
-    A task has a name that is shown, the ids of its nodes, component specification, command, args, env,
-    artifacts (input -> upstream task and its output), parameters (constants), run_parameters (input -> run
-    parameter), and upstream tasks.
+    A task is a dictionary with these keys:
 
-    Raises WorkflowError for a node that a container could not run.
+        name              name in the web UI of KFP
+        nodes             ids of its nodes
+        slug, component   name and specification of its component
+        command, args     command line of its container
+        env               environment variables of its container
+        artifacts         input -> upstream task and its output
+        parameters        input -> constant
+        run_parameters    input -> name of the run parameter
+        upstream          names of the tasks that run before it
+
+    Args:
+        graph: Graph record of the file that builds the workflow.
+        workflow: Name of the workflow.
+        groups: Nodes that share a task; None gives each node a task of its own.
+
+    Raises:
+        WorkflowError: A container could not run one of the nodes.
     """
-    ids = graph["workflows"][workflow]["nodes"]
+    nodes, ids = graph["nodes"], graph["workflows"][workflow]["nodes"]
     for identity in ids:
-        _check_node(graph["nodes"][identity], graph["file"], workflow)
+        _check_node(nodes[identity], graph["file"], workflow)
     if groups is None:
-        groups = [_make_single(graph, identity) for identity in ids]
-    plan = make_plan(graph, workflow, groups, name_kfp_task)
-    return {plan.names[group.name]: _make_any_task(plan, group) for group in groups}
-
-
-def _make_single(graph: Record, identity: str) -> NodeGroup:
-    node = graph["nodes"][identity]
-    return NodeGroup(
-        name=node["name"],
-        nodes=(identity,),
-        upstream=tuple(graph["nodes"][other]["name"] for other in node["upstream"]),
-    )
-
-
-def _make_any_task(plan: TaskPlan, group: NodeGroup) -> Document:
-    if not plan.is_plain(group):
-        return make_group_task(plan, group, CONTAINER_COMMAND)
-    graph, (key,) = plan.graph, group.nodes
-    names = {other: plan.names[plan.owner[other].name] for other in graph["nodes"][key]["upstream"]}
-    return _make_task(graph["nodes"][key], key, names, graph["file"], plan.workflow)
+        groups = [
+            NodeGroup(
+                name=nodes[identity]["name"],
+                nodes=(identity,),
+                upstream=tuple(nodes[other]["name"] for other in nodes[identity]["upstream"]),
+            )
+            for identity in ids
+        ]
+    plan = make_plan(graph, workflow, groups)
+    return {
+        plan.names[group.name]: _make_single_task(plan, group.nodes[0])
+        if plan.is_plain(group)
+        else make_group_task(plan, group, CONTAINER_COMMAND)
+        for group in groups
+    }
 
 
 def name_kfp_task(slug: str) -> str:
-    """Return the name of a node's task in a pipeline: its slug, with one exception.
+    """Return the name of a task in a pipeline: its slug, except if the slug ends with "-driver".
 
-    Argo makes a step `<task>-driver` for each task, so a node "a_driver" beside a node "a" would be refused
-    by the cluster. No slug contains "--": the names stay different.
+    Argo makes a step `<task>-driver` for each task, so the cluster would reject a node "a_driver" beside a
+    node "a". No slug contains "--", so the names of tasks stay different.
     """
     return f"{slug}--n" if slug.endswith("-driver") else slug
 
 
 def limit_previews(tasks: Mapping[str, Document], *, preview: bool) -> None:
-    """Set in the environment of tasks how much of their results their containers may show.
+    """Limit how much metadata the containers of tasks write about their results.
 
-    One argument of the container contains the metadata of all inputs of a task, so the sources of a task with
-    many inputs write fewer metadata.
+    One argument of a container contains the metadata of all inputs of its task, so the upstream tasks of a
+    task with many inputs write less metadata. The limit is an environment variable.
 
     Args:
         tasks: Tasks of one workflow; changed in place.
@@ -334,6 +354,7 @@ def limit_previews(tasks: Mapping[str, Document], *, preview: bool) -> None:
 
 
 def _check_node(node: Record, file: str, workflow: str) -> None:
+    """Raise WorkflowError if KFP or Kubernetes would change a text on its way into the container."""
     attempted = f"tasks: node {node['name']!r} cannot run on Kubeflow Pipelines"
     for what, text in (("name", node["name"]), ("workflow's name", workflow), ("file", file)):
         if not is_text_passed_unchanged(text):
@@ -341,7 +362,7 @@ def _check_node(node: Record, file: str, workflow: str) -> None:
                 attempted,
                 found=[
                     f"its {what} {text!r} would not arrive as it is",
-                    f"{PLACEHOLDER_REASON}; what is not Unicode text cannot be passed",
+                    f"{PLACEHOLDER_REASON}; text that is not Unicode cannot be passed",
                 ],
                 tip=f"choose another {what}",
             )
@@ -357,23 +378,28 @@ def _check_node(node: Record, file: str, workflow: str) -> None:
             )
 
 
-def _make_task(
-    node: Record, key: str, names: Mapping[str, str], file: str, workflow: str
-) -> Document:
+def _make_single_task(plan: TaskPlan, identity: str) -> Document:
+    """Return the task of one node whose upstream tasks have one node each."""
+    node = plan.graph["nodes"][identity]
+    names = {other: plan.names[plan.owner[other].name] for other in node["upstream"]}
     inputs = _name_inputs(node)
     parameters = {a["name"]: a for a in node["arguments"] if _is_parameter(a)}
     definitions = {
         **{n: {"type": a["type"], "default": a["value"]} for n, a in parameters.items()},
         **node["parameters"],
     }
+    outputs = {
+        **dict.fromkeys(OUTPUTS[node["kind"]], ARTIFACT),
+        **define_display_outputs(node["shows"]),
+    }
     return {
         "name": node["name"],
-        "nodes": [key],
+        "nodes": [identity],
         "slug": node["slug"],
-        "component": make_component(node["slug"], inputs, definitions, _define_outputs(node)),
+        "component": make_component(node["slug"], inputs, definitions, outputs),
         "command": list(CONTAINER_COMMAND),
         "args": [
-            *("--file", file, "--workflow", workflow, "--node", node["name"]),
+            *("--file", plan.graph["file"], "--workflow", plan.workflow, "--node", node["name"]),
             *("--executor-input", "{{$}}"),
         ],
         "env": {"FFFUNCTION": node["name"]},
@@ -388,7 +414,7 @@ def _make_task(
 
 
 def _name_inputs(node: Record) -> dict[str, Record]:
-    """Return the inputs of a node by the names that they have in its component."""
+    """Return the inputs of a node by their names in its component, where `self` is renamed."""
     inputs = {needed["input"]: needed for needed in node["inputs"]}
     if node["kind"] != "call":
         return inputs
@@ -398,20 +424,12 @@ def _name_inputs(node: Record) -> dict[str, Record]:
 
 
 def _is_parameter(argument: Record) -> bool:
-    """Tell whether a constant travels as a parameter; any other comes from the graph in the image.
+    """Return whether a constant is passed as a parameter; the pod reads others from the graph in the image.
 
-    What would be changed on its way does not travel, and what is long does not either: a task with all its
-    constants is one argument of a process.
+    Constants that KFP or Kubernetes would change are not passed. Long ones are not passed either, because a
+    task with all its constants is one argument of a process.
     """
     if "type" not in argument:
         return False
     value = argument["value"]
     return len(json.dumps(value)) <= _MAX_CONSTANT_LENGTH and is_passed_unchanged(value)
-
-
-def _define_outputs(node: Record) -> Document:
-    """Return the definitions of a node's outputs: what it gives, and what the page shows of it."""
-    return {
-        **dict.fromkeys(OUTPUTS[node["kind"]], ARTIFACT),
-        **define_display_outputs(node["shows"]),
-    }

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fftasks.kfp.limits import ClusterLimits
-from fftasks.pipeline import compiler as pipeline
-from fftasks.pipeline import task_specs as kfp_tasks
+from fftasks.pipeline import compiler, task_specs
 from tests.benchmarks.measure import Cost, alternate, median
 from tests.benchmarks.table import Row, compare
 from tests.pipeline.sdk_compiler import compile_pipeline
@@ -32,7 +31,7 @@ def measure(folder: Path) -> Iterator[Row]:
     folder.mkdir(parents=True, exist_ok=True)
     ours: dict[int, Cost] = {}
     for size in _SIZES:
-        made = kfp_tasks.make_tasks_record(make_graph(_make_chain(size)), "sums")
+        made = task_specs.make_tasks_record(make_graph(_make_chain(size)), "sums")
         pins = make_pins(made, REFERENCE)
         takes = (
             lambda made=made, pins=pins: _compile(made, pins),
@@ -59,8 +58,8 @@ def _make_chain(size: int) -> dict[str, Any]:
 
 
 def _compile(made: dict[str, Any], pins: dict[str, Any]) -> str:
-    _, text = pipeline.compile_pipeline(
-        made, pins, pipeline.CompileOptions(caching=True, version="0", cluster=_NO_LIMITS)
+    _, text = compiler.compile_pipeline(
+        made, pins, compiler.CompileOptions(caching=True, version="0", cluster=_NO_LIMITS)
     )
     return text
 

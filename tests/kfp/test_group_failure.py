@@ -131,7 +131,7 @@ def test_a_result_of_a_failed_group_is_missed_with_the_node_that_failed(failed):
         assert printed[node].startswith(f"{node} has no result in run {run_id}\n")
         assert f"its state is {state}\n" in printed[node]
         assert f"doit replay {shlex.quote(node)} {run_id[:8]}" in printed[node]
-    blamed = "nothing is kept: check it (of its group, 1 of 3 nodes had finished) failed"
+    blamed = "keeps no results: check it (of its group, 1 of 3 nodes had finished) failed"
     assert blamed in printed["load"]
     assert f"`doit logs 'check it' {run_id[:8]}`" in printed["tell"]
     assert "ValueError: two are too many" in printed["check it"]

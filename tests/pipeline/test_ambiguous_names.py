@@ -5,12 +5,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fftasks.config import NodeSettings
-from fftasks.pipeline import compiler as pipeline
-from fftasks.pipeline import task_specs as kfp_tasks
+from fftasks.pipeline import compiler, task_specs
 from fftasks.pipeline.ir_yaml import parse_documents
 from tests.pipeline.sdk_compiler import parse_document
 from tests.pipeline.test_compiler import REFERENCE
-from tests.pipeline.test_components import Ref, make, make_graph, make_pins
+from tests.pipeline.test_components import Ref, make_files, make_graph, make_pins
 
 NAMES = ["a", "a_2", "a_3", "a_10", "a_2_2", "a_0002", "train", "b"]
 
@@ -21,9 +20,9 @@ def compile_ours(workflow, names, chosen=None):
         name: {"data": Ref(before)} if before else {}
         for before, name in zip(["", *names], names, strict=False)
     }
-    parts = kfp_tasks.make_tasks_record(make_graph(nodes, workflow), workflow)
-    options = pipeline.CompileOptions(caching=True, version="0", settings=chosen or {})
-    return pipeline.compile_pipeline(parts, make_pins(parts, REFERENCE), options)[1]
+    parts = task_specs.make_tasks_record(make_graph(nodes, workflow), workflow)
+    options = compiler.CompileOptions(caching=True, version="0", settings=chosen or {})
+    return compiler.compile_pipeline(parts, make_pins(parts, REFERENCE), options)[1]
 
 
 def compile_around(text, others, folder):
@@ -67,7 +66,9 @@ def list_nodes(document, component):
 )
 def test_any_pipeline_can_be_put_into_another_one(tmp_path, workflow, names, others):
     text = compile_ours(workflow, names)
-    files = [make(make_graph({other: {}}), "sums")[1][f"{slug(other)}.yaml"] for other in others]
+    files = [
+        make_files(make_graph({other: {}}), "sums")[1][f"{slug(other)}.yaml"] for other in others
+    ]
 
     document, _ = compile_around(text, files, tmp_path)
 

@@ -6,9 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fftasks.cache.cluster_fingerprint import compute_cluster_fingerprints
-from fftasks.pipeline import compiler as pipeline
-from fftasks.pipeline import pins
-from fftasks.pipeline import task_specs as kfp_tasks
+from fftasks.pipeline import compiler, pins, task_specs
 from tests.cache.test_cluster_fingerprint import SURROUNDINGS, make_contents
 from tests.pipeline.sdk_compiler import parse_document
 from tests.pipeline.test_components import Ref, make_graph
@@ -18,7 +16,7 @@ from tests.services.cluster import Cluster
 
 def compile_graph(graph, newest, old):
     """Return the pipeline document of a graph, and the record of its pins."""
-    made = kfp_tasks.make_tasks_record(graph, "sums")
+    made = task_specs.make_tasks_record(graph, "sums")
     found = compute_cluster_fingerprints(graph, "sums", make_contents(), SURROUNDINGS, {})
     wish = pins.PinRequest(
         {name: found[task["nodes"][0]].digest for name, task in made["tasks"].items()},
@@ -27,8 +25,8 @@ def compile_graph(graph, newest, old):
         "node",
     )
     record = pins.make_pins_record(wish, find_tags=lambda *_: {}, add_tags=lambda *_: None, old=old)
-    text = pipeline.compile_pipeline(
-        made, record, pipeline.CompileOptions(caching=True, version="0")
+    text = compiler.compile_pipeline(
+        made, record, compiler.CompileOptions(caching=True, version="0")
     )[1]
     return parse_document(text), record
 

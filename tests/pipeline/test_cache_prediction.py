@@ -130,7 +130,7 @@ def after(*nodes):
     return [f"upstream {node} will be computed" for node in nodes]
 
 
-NEVER = ["never ran there"]
+NEVER = ["never ran on the cluster"]
 FIRST = {
     "load": NEVER,
     "clean": NEVER + after("load"),
@@ -209,8 +209,11 @@ def check_others(sample):
     )
     others.edit("wf.py", "x * 2", "x * 4")
     assert foretell(others) == {
-        "train": ["it ran there as something else, submitted from elsewhere"],
-        "report": ["it ran there as something else, submitted from elsewhere", *after("train")],
+        "train": ["it ran on the cluster with other inputs, submitted from elsewhere"],
+        "report": [
+            "it ran on the cluster with other inputs, submitted from elsewhere",
+            *after("train"),
+        ],
     }
 
 

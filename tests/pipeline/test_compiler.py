@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from fftasks.config.node_settings import NodeSettings
 from fftasks.errors import SettingsError, ToolError, WorkflowError
 from fftasks.kfp.limits import ClusterLimits, get_cluster_limits
-from fftasks.pipeline import task_specs as kfp_tasks
+from fftasks.pipeline import task_specs
 from fftasks.pipeline.compiler import CompileOptions, compile_pipeline
 from fftasks.pipeline.ir_yaml import parse_documents
 from fftasks.records import digest_bytes, digest_json
 from tests.pipeline.sdk_compiler import parse_document
-from tests.pipeline.test_components import SUMS, Ref, make_graph, make_pins
-from tests.pipeline.test_components import compile_pipeline as make_files
+from tests.pipeline.test_components import SUMS, Ref, make_files, make_graph, make_pins
 
 REFERENCE = f"registry.test/fftasks@sha256:{'0' * 64}"
 VARIED = SUMS | {
@@ -188,7 +187,7 @@ def test_tasks_are_shown_by_their_own_names():
 
 
 def test_a_setting_that_would_not_arrive_is_refused_with_its_place():
-    made = kfp_tasks.make_tasks_record(make_graph(SUMS), "sums")
+    made = task_specs.make_tasks_record(make_graph(SUMS), "sums")
     node = NodeSettings(env={"MODE": "$(HOME)"}, origins={"env.MODE": "config/default.yaml:6"})
     options = CompileOptions(
         caching=True, version="0", settings={made["tasks"]["load"]["nodes"][0]: node}
@@ -217,7 +216,7 @@ def test_old_backend_finds_tasks_by_the_name_that_is_shown():
     ],
 )
 def test_a_key_of_its_own_only_where_it_decides_alone(pin, caching, args):
-    made = kfp_tasks.make_tasks_record(make_graph(SUMS), "sums")
+    made = task_specs.make_tasks_record(make_graph(SUMS), "sums")
 
     _, text = compile_pipeline(
         made, make_pins(made, REFERENCE, **pin), CompileOptions(caching=True, version="0")
@@ -272,7 +271,7 @@ def test_record_says_what_decides():
 
 
 def build_described(description, workflow="sums"):
-    made = kfp_tasks.make_tasks_record(make_graph(SUMS, workflow), workflow)
+    made = task_specs.make_tasks_record(make_graph(SUMS, workflow), workflow)
     options = CompileOptions(caching=True, version="0", description=description)
     return compile_pipeline(made, make_pins(made, REFERENCE), options)
 
@@ -457,10 +456,10 @@ def test_run_parameters_are_parameters_of_the_pipeline_as_kfp_compiles_them(tmp_
 
 def test_changed_default_of_a_parameter_changes_the_record():
     graph = make_parameter_graph()
-    before = kfp_tasks.make_tasks_record(graph, "sums")
+    before = task_specs.make_tasks_record(graph, "sums")
     graph["workflows"]["sums"]["parameters"]["alpha"]["default"] = 0.2
 
-    after = kfp_tasks.make_tasks_record(graph, "sums")
+    after = task_specs.make_tasks_record(graph, "sums")
 
     changed = {k for k in before["inputs"] if before["inputs"][k] != after["inputs"][k]}
     assert changed == {"parameter alpha"}
@@ -476,7 +475,7 @@ def test_changed_default_of_a_parameter_changes_the_record():
     ],
 )
 def test_two_settings_that_mount_at_the_same_folder_are_refused(chosen, found):
-    made = kfp_tasks.make_tasks_record(make_graph(SUMS), "sums")
+    made = task_specs.make_tasks_record(make_graph(SUMS), "sums")
     node = made["tasks"]["load"]["nodes"][0]
     origins = {found: "config/default.yaml:7"}
     settings = {node: NodeSettings(**chosen, origins=origins)}
@@ -489,7 +488,7 @@ def test_two_settings_that_mount_at_the_same_folder_are_refused(chosen, found):
 
 
 def test_folders_below_each_other_and_shared_memory_are_accepted():
-    made = kfp_tasks.make_tasks_record(make_graph(SUMS), "sums")
+    made = task_specs.make_tasks_record(make_graph(SUMS), "sums")
     chosen = NodeSettings(
         shared_memory="1Gi", empty_dirs={"/a/b": "1Gi"}, volumes={"/a": "claim", "/a/bc": "claim/d"}
     )

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from fftasks.api.names import make_slug
 from fftasks.config import NodeSettings
 from fftasks.errors import SettingsError, WorkflowError
-from fftasks.pipeline import components
-from fftasks.pipeline import task_specs as kfp_tasks
+from fftasks.pipeline import components, task_specs
 from fftasks.pipeline.task_specs import name_kfp_task
 from fftasks.records import digest_bytes, digest_json
 
@@ -99,9 +98,9 @@ def make_pins(made, reference, **changes):
     return {"output": digest_json(tasks), "inputs": {}, "tasks": tasks}
 
 
-def make(graph, workflow, image=IMAGE, settings=None, **options):
+def make_files(graph, workflow, image=IMAGE, settings=None, **options):
     """Return the record of the tasks, and the component files, whose descriptions are names."""
-    parts = kfp_tasks.make_tasks_record(graph, workflow, **options)
+    parts = task_specs.make_tasks_record(graph, workflow, **options)
     ids = graph["workflows"][workflow]["nodes"]
     descriptions = {i: f"node {graph['nodes'][i]['name']!r}" for i in ids}
     _, files = components.make_component_files(
@@ -135,7 +134,7 @@ def load(text):
 
 def test_each_node_gets_a_file_of_its_slug():
     graph = make_graph({"Load data": {}, "load_data_0000": {}})
-    parts = kfp_tasks.make_tasks_record(graph, "sums")
+    parts = task_specs.make_tasks_record(graph, "sums")
 
     record, files = components.make_component_files(
         parts, make_pins(parts, IMAGE), dict.fromkeys(graph["nodes"], ""), {}
@@ -146,7 +145,7 @@ def test_each_node_gets_a_file_of_its_slug():
 
 
 def test_component_runs_the_node_in_its_image_with_its_fingerprint():
-    _, files = make(make_graph(SUMS), "sums", IMAGE)
+    _, files = make_files(make_graph(SUMS), "sums", IMAGE)
 
     document = load(files["train.yaml"])
 
@@ -161,7 +160,7 @@ def test_component_runs_the_node_in_its_image_with_its_fingerprint():
 
 
 def test_inputs_are_typed_by_what_is_passed():
-    _, files = make(make_graph(SUMS), "sums", IMAGE)
+    _, files = make_files(make_graph(SUMS), "sums", IMAGE)
 
     inputs = load(files["train.yaml"])["components"]["comp-train"]["inputDefinitions"]
 
@@ -174,7 +173,7 @@ def test_inputs_are_typed_by_what_is_passed():
 
 
 def test_constant_that_kfp_cannot_carry_is_no_input():
-    _, files = make(make_graph(SUMS), "sums", IMAGE)
+    _, files = make_files(make_graph(SUMS), "sums", IMAGE)
 
     inputs = load(files["load.yaml"])["components"]["comp-load"]["inputDefinitions"]
 
@@ -196,7 +195,7 @@ def test_constant_that_kfp_cannot_carry_is_no_input():
     ],
 )
 def test_constant_that_would_change_on_its_way_comes_from_the_image(value):
-    record, files = make(make_graph({"n": {"a": value}}), "sums", IMAGE)
+    record, files = make_files(make_graph({"n": {"a": value}}), "sums", IMAGE)
 
     assert record["tasks"]["n"]["parameters"] == {}
     assert "inputDefinitions" not in load(files["n.yaml"])["components"]["comp-n"]
@@ -204,7 +203,7 @@ def test_constant_that_would_change_on_its_way_comes_from_the_image(value):
 
 @pytest.mark.parametrize("value", [{"a": {"b": {"c": 1}}}, "$5", "{x}", "100%", "a\nb", "ü€😀", ""])
 def test_harmless_constant_is_a_parameter(value):
-    record, files = make(make_graph({"n": {"a": value}}), "sums", IMAGE)
+    record, files = make_files(make_graph({"n": {"a": value}}), "sums", IMAGE)
 
     assert record["tasks"]["n"]["parameters"] == {"a": value}
     component = load(files["n.yaml"])["components"]["comp-n"]
@@ -212,7 +211,7 @@ def test_harmless_constant_is_a_parameter(value):
 
 
 def test_container_of_nodes_gives_an_artifact_for_each():
-    record, _ = make(make_graph(SUMS), "sums", IMAGE)
+    record, _ = make_files(make_graph(SUMS), "sums", IMAGE)
 
     task = record["tasks"]["best"]
 
@@ -237,7 +236,7 @@ def make_class_graph():
 
 
 def test_object_travels_from_call_to_call():
-    record, files = make(make_class_graph(), "sums", IMAGE)
+    record, files = make_files(make_class_graph(), "sums", IMAGE)
 
     assert record["tasks"]["put"]["artifacts"]["object"] == {"task": "box", "output": "result"}
     (again,) = (task for task in record["tasks"].values() if task["name"] == "put again")
@@ -249,7 +248,7 @@ def test_object_travels_from_call_to_call():
 def test_the_component_of_a_call_is_called_by_keyword_in_a_pipeline_of_somebody_else():
     from kfp import components, dsl
 
-    _, files = make(make_class_graph(), "sums", IMAGE)
+    _, files = make_files(make_class_graph(), "sums", IMAGE)
     box, put = (components.load_component_from_text(files[f"{n}.yaml"]) for n in ("box", "put"))
 
     @dsl.pipeline(name="theirs")
@@ -264,7 +263,7 @@ def test_the_component_of_a_call_is_called_by_keyword_in_a_pipeline_of_somebody_
 def test_kfp_loads_the_component_of_a_call_with_its_object():
     from kfp import components
 
-    _, files = make(make_class_graph(), "sums", IMAGE)
+    _, files = make_files(make_class_graph(), "sums", IMAGE)
 
     spec = components.load_component_from_text(files["put.yaml"]).component_spec
 
@@ -275,7 +274,7 @@ def test_kfp_loads_the_component_of_a_call_with_its_object():
 @pytest.mark.parametrize("name", ["a {{b}}", "a $(b)", "a $$", "a \ud800", "a \0"])
 def test_name_that_would_not_arrive_is_refused(name):
     with pytest.raises(WorkflowError, match="would not arrive as it is"):
-        make(make_graph({name: {}}), "sums", IMAGE)
+        make_files(make_graph({name: {}}), "sums", IMAGE)
 
 
 def test_default_of_a_parameter_that_would_not_arrive_is_refused():
@@ -284,7 +283,7 @@ def test_default_of_a_parameter_that_would_not_arrive_is_refused():
     graph["nodes"]["n"]["parameters"] = {"text": parameter}
 
     with pytest.raises(WorkflowError, match="cannot run on Kubeflow Pipelines") as caught:
-        make(graph, "sums", IMAGE)
+        make_files(graph, "sums", IMAGE)
 
     assert "the default of parameter 'greeting' would not arrive as it is" in caught.value.found
 
@@ -300,7 +299,7 @@ def test_only_the_asked_workflow_is_made():
         "parameters": {},
     }
 
-    record, _ = make(graph, "sums", IMAGE)
+    record, _ = make_files(graph, "sums", IMAGE)
 
     assert set(record["tasks"]) == set(SUMS)
 
@@ -310,7 +309,7 @@ def test_node_named_like_the_driver_of_another_gets_its_own_task_name():
         {"train": {}, "train_driver": {"a": Ref("train")}, "x": {"a": Ref("train_driver")}}
     )
 
-    record, files = make(graph, "sums", IMAGE)
+    record, files = make_files(graph, "sums", IMAGE)
 
     # Argo makes "train-driver" of the task "train"
     assert set(record["tasks"]) == {"train", "train-driver--n", "x"}
@@ -327,14 +326,14 @@ def test_task_names_differ_where_slugs_do(one, other):
 def test_code_edit_keeps_record_and_files():
     edited = make_graph(SUMS, line=99, code="sha256:1")
 
-    assert make(edited, "sums", IMAGE) == make(make_graph(SUMS), "sums", IMAGE)
+    assert make_files(edited, "sums", IMAGE) == make_files(make_graph(SUMS), "sums", IMAGE)
 
 
 def test_changed_constant_changes_its_node_only():
-    before, files_before = make(make_graph(SUMS), "sums", IMAGE)
+    before, files_before = make_files(make_graph(SUMS), "sums", IMAGE)
     changed = make_graph(SUMS | {"train": SUMS["train"] | {"depth": 4}})
 
-    after, files_after = make(changed, "sums", IMAGE)
+    after, files_after = make_files(changed, "sums", IMAGE)
 
     differing = {k for k in before["inputs"] if before["inputs"][k] != after["inputs"][k]}
     assert differing == {"node train"}
@@ -343,10 +342,10 @@ def test_changed_constant_changes_its_node_only():
 
 
 def test_wiring_is_part_of_the_record():
-    before, _ = make(make_graph(SUMS), "sums", IMAGE)
+    before, _ = make_files(make_graph(SUMS), "sums", IMAGE)
     rewired = SUMS | {"best": SUMS["best"] | {"models": [Ref("load"), Ref("train")]}}
 
-    after, _ = make(make_graph(rewired), "sums", IMAGE)
+    after, _ = make_files(make_graph(rewired), "sums", IMAGE)
 
     assert before["output"] != after["output"]
 
@@ -355,7 +354,7 @@ def test_make_imports_no_kfp():
     program = (
         "import sys; sys.path.insert(0, '.')\n"
         "import tests.pipeline.test_components as t\n"
-        "t.make(t.make_graph(t.SUMS), 'sums')\n"
+        "t.make_files(t.make_graph(t.SUMS), 'sums')\n"
         "print([m for m in sys.modules if m.split('.')[0] in ('kfp', 'kubernetes', 'requests')])"
     )
     root = Path(__file__).parents[2]
@@ -368,7 +367,7 @@ def test_make_imports_no_kfp():
 def test_kfp_loads_each_component_with_its_inputs(tmp_path):
     from kfp import components
 
-    _, files = make(make_graph(SUMS), "sums", IMAGE)
+    _, files = make_files(make_graph(SUMS), "sums", IMAGE)
     path = tmp_path / "best.yaml"
     path.write_text(files["best.yaml"])
 
@@ -390,7 +389,7 @@ def test_kfp_loads_each_component_with_its_inputs(tmp_path):
 def test_component_serves_in_the_pipeline_of_somebody_else(tmp_path):
     from kfp import compiler, components, dsl
 
-    _, files = make(make_graph(SUMS | {"n": {"_under": 1, "größe": "x"}}), "sums", IMAGE)
+    _, files = make_files(make_graph(SUMS | {"n": {"_under": 1, "größe": "x"}}), "sums", IMAGE)
     loaded = {name: components.load_component_from_text(text) for name, text in files.items()}
 
     @dsl.container_component
@@ -419,7 +418,7 @@ def test_what_the_page_shows_is_an_output_of_its_type():
     graph = make_graph({"n": {}})
     graph["nodes"]["n"]["shows"] = ["metrics", "classification", "markdown", "html"]
 
-    _, files = make(graph, "sums", IMAGE)
+    _, files = make_files(graph, "sums", IMAGE)
 
     outputs = load(files["n.yaml"])["components"]["comp-n"]["outputDefinitions"]["artifacts"]
     titles = {name: each["artifactType"]["schemaTitle"] for name, each in outputs.items()}
@@ -438,7 +437,7 @@ def test_kfp_loads_a_component_with_pages():
     graph = make_graph({"n": {}})
     graph["nodes"]["n"]["shows"] = ["metrics", "html"]
 
-    spec = components.load_component_from_text(make(graph, "sums", IMAGE)[1]["n.yaml"])
+    spec = components.load_component_from_text(make_files(graph, "sums", IMAGE)[1]["n.yaml"])
 
     assert set(spec.component_spec.outputs) == {"result", "metrics", "html"}
 
@@ -447,19 +446,19 @@ def test_values_are_not_shown_where_they_shall_not_or_find_no_room():
     nodes = {f"part_{i}": {} for i in range(101)}
     wide = make_graph({**nodes, "sum": {"parts": [Ref(name) for name in nodes]}})
 
-    assert make(make_graph(SUMS), "sums", IMAGE)[0]["tasks"]["load"]["env"] == {
+    assert make_files(make_graph(SUMS), "sums", IMAGE)[0]["tasks"]["load"]["env"] == {
         "FFFUNCTION": "load"
     }
-    hidden = make(make_graph(SUMS), "sums", IMAGE, preview=False)[0]["tasks"]
+    hidden = make_files(make_graph(SUMS), "sums", IMAGE, preview=False)[0]["tasks"]
     assert {task["env"]["FFPREVIEW"] for task in hidden.values()} == {"type"}
-    tasks = make(wide, "sums", IMAGE)[0]["tasks"]
+    tasks = make_files(wide, "sums", IMAGE)[0]["tasks"]
     assert tasks["part-7"]["env"]["FFPREVIEW"] == "name"
     assert "FFPREVIEW" not in tasks["sum"]["env"]
 
 
 def make_with(settings, **task):
     """Return the inputs of the record, and the document of a node with settings."""
-    parts = kfp_tasks.make_tasks_record(make_graph({"n": {}}), "sums")
+    parts = task_specs.make_tasks_record(make_graph({"n": {}}), "sums")
     parts["tasks"]["n"]["env"] |= task
     given = (parts, make_pins(parts, IMAGE), {"n": "what it does"}, {"n": settings})
     record, files = components.make_component_files(*given)
@@ -497,7 +496,7 @@ def test_a_file_shows_the_name_of_its_node_and_what_it_does():
     from kfp import components as sdk
 
     graph = make_graph({"Add all": {}})
-    parts = kfp_tasks.make_tasks_record(graph, "sums")
+    parts = task_specs.make_tasks_record(graph, "sums")
     said = "Add.\n\nAll of them.\n    indented"
     _, files = components.make_component_files(
         parts, make_pins(parts, IMAGE), {"Add all": said}, {}
@@ -513,7 +512,7 @@ def test_a_file_shows_the_name_of_its_node_and_what_it_does():
 
 
 def test_another_description_changes_the_file_and_not_what_runs():
-    parts = kfp_tasks.make_tasks_record(make_graph({"n": {}}), "sums")
+    parts = task_specs.make_tasks_record(make_graph({"n": {}}), "sums")
     made = [
         components.make_component_files(parts, make_pins(parts, IMAGE), {"n": said}, {})
         for said in ("a", "b")

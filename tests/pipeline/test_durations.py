@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fftasks.kfp.run import ClusterRun
-from fftasks.pipeline import run_index as memory
+from fftasks.pipeline import run_index
 from fftasks.pipeline.fuse import NodeDurations, choose_grouping, find_durations
 from fftasks.pipeline.run_index import read_node_durations, record_run, record_submission
 from fftasks.project import open_project
@@ -92,7 +92,7 @@ def test_what_another_process_notes_while_a_run_is_submitted_stays(project, monk
         record_run(project, ClusterRun(answer()), {"w1": 30.0})
         return ClusterRun(answer())
 
-    monkeypatch.setattr(memory, "read_cluster_run", look_meanwhile)
+    monkeypatch.setattr(run_index, "read_cluster_run", look_meanwhile)
 
     record_submission(project, "w", {"w1": {}}, {}, {"run_id": "r"})
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fftasks.pipeline.ir_yaml import check_document, format_document, parse_documents
 from tests.pipeline.sdk_compiler import parse_document
-from tests.pipeline.test_components import SUMS, make, make_graph
+from tests.pipeline.test_components import SUMS, make_files, make_graph
 
 TEXTS = [
     "1e5",
@@ -93,7 +93,7 @@ def test_what_is_for_kubernetes_is_a_second_document():
 
 @pytest.mark.parametrize("place", [(), ("root",), ("deploymentSpec",)])
 def test_a_field_that_the_server_does_not_know_is_found_before(place):
-    document = parse_document(make(make_graph(SUMS), "sums")[1]["load.yaml"])
+    document = parse_document(make_files(make_graph(SUMS), "sums")[1]["load.yaml"])
     check_document(document)
     inner = document
     for key in place:

@@ -144,7 +144,10 @@ def test_a_run_parameter_takes_the_key_but_not_the_image():
             PinRequest({"load": F1, "train": F2}, frozenset(), "other/x@sha256:1", "node"),
             ["images are in other/x now"],
         ),
-        (PinRequest({"load": "", "train": F2}, frozenset(), B, "node"), ["there is a newer image", "load changed"]),
+        (
+            PinRequest({"load": "", "train": F2}, frozenset(), B, "node"),
+            ["there is a newer image", "load changed"],
+        ),
         (
             PinRequest({"load": F1, "train": F2}, frozenset({"load"}), B, "node"),
             ["run parameters reach other nodes"],

@@ -8,7 +8,7 @@ import pytest
 from fftasks.config.node_settings import NodeSettings
 from fftasks.fusion import Grouping, NodeGroup
 from fftasks.fusion.cost import CostEstimate
-from fftasks.pipeline import task_specs as kfp_tasks
+from fftasks.pipeline import task_specs
 from fftasks.pipeline.compiler import CompileOptions, compile_pipeline
 from fftasks.pipeline.ir_yaml import parse_documents
 from tests.pipeline.test_compiler import REFERENCE
@@ -24,7 +24,7 @@ RETRIED = NodeSettings(retries=3, retry_wait_s=7.5, retry_factor=1.5, retry_max_
 def compile_with(settings, groups=None):
     """Return both documents of the pipeline in which all nodes have these settings."""
     graph = make_graph(GRAPH)
-    made = kfp_tasks.make_tasks_record(graph, "sums", groups)
+    made = task_specs.make_tasks_record(graph, "sums", groups)
     chosen = dict.fromkeys(graph["nodes"], settings)
     options = CompileOptions(caching=True, version="0", settings=chosen)
     return parse_documents(compile_pipeline(made, make_pins(made, REFERENCE), options)[1])

@@ -2,8 +2,7 @@
 
 from fftasks.fusion import group_nodes
 from fftasks.kfp.limits import ClusterLimits, count_importer_room, find_excess
-from fftasks.pipeline.compiler import CompileOptions
-from fftasks.pipeline.compiler import compile_pipeline as make_pipeline
+from fftasks.pipeline.compiler import CompileOptions, compile_pipeline
 from fftasks.pipeline.reuse import ReusedPacks
 from fftasks.pipeline.task_specs import make_tasks, make_tasks_record
 from fftasks.runner.task import parse_members
@@ -19,7 +18,9 @@ def make_document(kept):
     (task,) = components["tasks"]
     pin = {"reference": f"r@sha256:{'0' * 64}", "fingerprint": "sha256:new", "cache_key": "new"}
     pins = {"output": "sha256:p", "tasks": {task: pin}}
-    record, text = make_pipeline(components, pins, CompileOptions(caching=True, version="1"), kept)
+    record, text = compile_pipeline(
+        components, pins, CompileOptions(caching=True, version="1"), kept
+    )
     return task, parse_document(text), record
 
 

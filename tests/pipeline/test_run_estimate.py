@@ -3,7 +3,7 @@
 import pytest
 
 from fftasks.kfp.run import ClusterRun
-from fftasks.pipeline import task_specs as kfp_tasks
+from fftasks.pipeline import task_specs
 from fftasks.pipeline.fuse import estimate_partial_run, estimate_run, find_current_tasks
 from fftasks.pipeline.run_index import record_run, record_submission
 from fftasks.project import open_project
@@ -67,7 +67,7 @@ def test_only_what_is_computed_takes_its_time(project, mode, computed, expected)
 
 def test_groups_that_are_up_to_date_are_those_that_are_shown(project):
     project = set_fuse(project, "auto")
-    parts = kfp_tasks.make_tasks_record(project.workflows["w"], "w")  # as none would have them
+    parts = task_specs.make_tasks_record(project.workflows["w"], "w")  # as none would have them
     write_record(project.record_path("tasks", "w"), {**parts, "grouping": None})
 
     current = estimate_run(project, "w", {"tasks:w"})

@@ -8,8 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fftasks.config import NodeSettings
-from fftasks.pipeline import compiler as pipeline
-from fftasks.pipeline import task_specs as kfp_tasks
+from fftasks.pipeline import compiler, task_specs
 from fftasks.pipeline.ir_yaml import parse_documents
 from tests.pipeline.sdk_compiler import compile_pipeline
 from tests.pipeline.test_compiler import REFERENCE, read_message
@@ -50,10 +49,10 @@ EVERYTHING = NodeSettings(
 
 def make_both(graph, folder, chosen=None, *, caching=True):
     """Return our two documents and the SDK's."""
-    made = kfp_tasks.make_tasks_record(graph, "sums")
+    made = task_specs.make_tasks_record(graph, "sums")
     pins = make_pins(made, REFERENCE)
-    _, text = pipeline.compile_pipeline(
-        made, pins, pipeline.CompileOptions(caching=caching, version="0.1.0", settings=chosen or {})
+    _, text = compiler.compile_pipeline(
+        made, pins, compiler.CompileOptions(caching=caching, version="0.1.0", settings=chosen or {})
     )
     theirs = compile_pipeline(made, pins, folder, caching=caching, settings=chosen)
     return parse_documents(text), theirs

@@ -6,8 +6,7 @@ import pytest
 
 from fftasks.errors import ParameterError, SettingsError, ToolError
 from fftasks.kfp.client import SubmittedRun
-from fftasks.pipeline import compiler as pipeline
-from fftasks.pipeline import task_specs as kfp_tasks
+from fftasks.pipeline import compiler, task_specs
 from fftasks.pipeline.submit import (
     check_values,
     format_run_name,
@@ -28,9 +27,9 @@ SETTINGS = SimpleNamespace(
     service_account="",
     pipeline_root="",
 )
-PARTS = kfp_tasks.make_tasks_record(make_graph(SUMS), "sums")
-MADE, TEXT = pipeline.compile_pipeline(
-    PARTS, make_pins(PARTS, "r@sha256:0"), pipeline.CompileOptions(caching=True, version="0")
+PARTS = task_specs.make_tasks_record(make_graph(SUMS), "sums")
+MADE, TEXT = compiler.compile_pipeline(
+    PARTS, make_pins(PARTS, "r@sha256:0"), compiler.CompileOptions(caching=True, version="0")
 )
 
 

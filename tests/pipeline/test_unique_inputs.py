@@ -11,8 +11,7 @@ from fftasks.fusion import group_nodes
 from fftasks.graph.observed_inputs import GraphFile
 from fftasks.graph.record import load_graph
 from fftasks.kfp.limits import check_sources
-from fftasks.pipeline import compiler as pipeline
-from fftasks.pipeline import task_specs as kfp_tasks
+from fftasks.pipeline import compiler, task_specs
 from fftasks.pipeline.ir_yaml import parse_documents
 from fftasks.pipeline.reuse import ReusedPacks
 from tests.pipeline.test_compiler import REFERENCE
@@ -111,7 +110,7 @@ def test_any_graph_gives_tasks_with_one_input_for_each_artifact(
 
 def compile_graph(graph, mode, *, is_kept):
     """Return the document of the graph's workflow; is_kept: groups take packs of their last run."""
-    made = kfp_tasks.make_tasks_record(graph, "w", group_nodes(graph, "w", mode))
+    made = task_specs.make_tasks_record(graph, "w", group_nodes(graph, "w", mode))
     pins = make_pins(made, REFERENCE)
     names = {i: node["name"] for i, node in graph["nodes"].items()}
     kept = {
@@ -123,8 +122,8 @@ def compile_graph(graph, mode, *, is_kept):
         for task, content in made["tasks"].items()
         if len(content["nodes"]) > 1 and is_kept
     }
-    _, text = pipeline.compile_pipeline(
-        made, pins, pipeline.CompileOptions(caching=True, version="0"), kept
+    _, text = compiler.compile_pipeline(
+        made, pins, compiler.CompileOptions(caching=True, version="0"), kept
     )
     return parse_documents(text)[0]
 
@@ -145,12 +144,12 @@ def break_imports(document):
 
 @pytest.mark.parametrize("damage", [break_sources, break_imports])
 def test_a_document_in_which_a_task_has_two_is_a_bug(damage):
-    made = kfp_tasks.make_tasks_record(
+    made = task_specs.make_tasks_record(
         make_graph({"load": {}, "train": {"data": Ref("load")}}), "sums"
     )
     pins = make_pins(made, REFERENCE)
-    _, text = pipeline.compile_pipeline(
-        made, pins, pipeline.CompileOptions(caching=True, version="0")
+    _, text = compiler.compile_pipeline(
+        made, pins, compiler.CompileOptions(caching=True, version="0")
     )
     document = parse_documents(text)[0]
     check_sources(document)
