@@ -14,8 +14,8 @@ from fftasks.api.workflow_graph import NotRun, is_building
 from fftasks.errors import StoreError, ToolError, WorkflowError
 from fftasks.functionfuse.local import DropIn
 from fftasks.records import read_record
+from fftasks.state_folder import STATE_FOLDER
 
-FOLDER = ".fftasks"
 _CREDENTIALS = ("server", "username", "password")
 
 
@@ -86,7 +86,7 @@ class KFPWorkflow(DropIn):
         file = Path(self.site.file).resolve().relative_to(root).as_posix()
         _check_importable(root, file, self)
         _run_stages(root, self._list_settings(file), self.name, values)
-        record = read_record(root / FOLDER / "submit" / f"{make_slug(self.name)}.json")
+        record = read_record(root / STATE_FOLDER / "submit" / f"{make_slug(self.name)}.json")
         if record is None:
             raise StoreError(f"the record of the run of {self.name!r} is gone", tip="run again")
         return RunHandle(record["run_id"], record["url"])
@@ -122,7 +122,7 @@ def _check_importable(root: Path, file: str, workflow: KFPWorkflow) -> None:
     from fftasks.graph.record import load_graph
 
     try:
-        workflows = load_graph(GraphFile(root, file, root / FOLDER))["workflows"]
+        workflows = load_graph(GraphFile(root, file, root / STATE_FOLDER))["workflows"]
         evidence = f"a container imports {file}, and this builds {', '.join(workflows) or 'none'}"
     except WorkflowError as error:
         workflows, evidence = {}, str(error)
@@ -142,8 +142,8 @@ def _run_stages(
     import subprocess
 
     from fftasks.graph.run_parameters import format_parameters
+    from fftasks.project import format_task_name
     from fftasks.runner.start import make_command
-    from fftasks.tasks.node_lookup import format_task_name
 
     task = f"submit:{format_task_name(workflow)}"
     command = [*make_command("fftasks.tasks"), task, *format_parameters(values)]

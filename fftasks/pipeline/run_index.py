@@ -119,8 +119,6 @@ def _convert_numbers(value: Any) -> Any:
     return float(value) if is_number else value
 
 
-VERSION = 1
-
 _LATEST = 20
 _TIMEOUT_S = 5.0
 _MAX_KNOWN = 4000
@@ -255,7 +253,7 @@ def _name_state(run: ClusterRun, task: ClusterTask) -> str:
 
 def _read(path: Path) -> RunIndex:
     record = read_record(path)
-    return _parse(record) if record is not None and record.get("version") == VERSION else RunIndex()
+    return _parse(record) if record is not None else RunIndex()
 
 
 def _parse(record: Record) -> RunIndex:
@@ -280,7 +278,7 @@ def _format(memory: RunIndex) -> Record:
         "surroundings": memory.surroundings,
         "takes_given": memory.honors_cache_key,
     }
-    return {"stage": "cluster", "version": VERSION, "output": digest_json(content), **content}
+    return {"stage": "cluster", "output": digest_json(content), **content}
 
 
 def _locate(project: Project, workflow: str) -> Path:

@@ -25,9 +25,12 @@ from fftasks.api.node import Node, replace_pending
 from fftasks.errors import WorkflowError
 from fftasks.runner.artifact import dump
 from fftasks.runner.source import import_workflows
+from fftasks.state_folder import STATE_FOLDER
 
 PROTOCOL = 2
-FILE = ".fftasks/fingerprints.json"  # in the image beside the code; no context has this folder
+FILE = (
+    f"{STATE_FOLDER}/fingerprints.json"  # in the image beside the code; no context has this folder
+)
 
 
 def combine(fingerprints: Sequence[str]) -> str:

@@ -26,12 +26,15 @@ from typing import TYPE_CHECKING, Any
 
 from fftasks.api.workflow_graph import building
 from fftasks.errors import WorkflowError
+from fftasks.state_folder import STATE_FOLDER
 
 if TYPE_CHECKING:
     from fftasks.api.node import Node
     from fftasks.api.workflow_graph import Workflow
 
-NOT_THE_PROJECTS = frozenset({".fftasks", ".git", "__pycache__", ".venv", "venv", "site-packages"})
+NOT_THE_PROJECTS = frozenset(
+    {STATE_FOLDER, ".git", "__pycache__", ".venv", "venv", "site-packages"}
+)
 _EVENTS = frozenset({"open", "import", "os.rename"})
 _watch: Callable[[str, tuple[Any, ...]], None] | None = None
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
