@@ -104,6 +104,21 @@ def suggest_name(name: str, names: Iterable[str]) -> str:
     return f"did you mean {near!r}?" if near else ""
 
 
+def suggest_or_list(name: str, names: Iterable[str], kind: str) -> str:
+    """Return a hint for a name that was not found: the nearest name, or all names.
+
+    Args:
+        name: The name that was not found.
+        names: The existing names.
+        kind: Plural of what has these names, such as "nodes".
+
+    Returns:
+        "did you mean 'sums'?" or "nodes: load, sums".
+    """
+    known = list(names)
+    return suggest_name(name, known) or f"{kind}: {', '.join(known) or 'none'}"
+
+
 def find_near(word: str, words: Iterable[str], *, cutoff: float = 0.6) -> str:
     """Return the nearest of some words to one that may be mistyped, "" if none is near.
 

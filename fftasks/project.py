@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -93,6 +94,19 @@ class ProjectNode:
         return dict(self.graph["codes"][self.content["code"]])
 
 
+_SPECIAL_CHARACTERS = re.compile("[%=*]")
+
+
+def format_task_name(label: str) -> str:
+    """Return the label of a node as doit accepts it in the name of a task.
+
+    "=" and "*" are percent-encoded, because they mean a variable and a pattern on doit's command line.
+    """
+    if not _SPECIAL_CHARACTERS.search(label):
+        return label
+    return _SPECIAL_CHARACTERS.sub(lambda match: f"%{ord(match[0]):02X}", label)
+
+
 def label_nodes(graphs: list[Record], choose: ChooseValue) -> list[ProjectNode]:
     """Return the nodes of all graphs, upstream first."""
     holders: dict[str, int] = {}
@@ -149,7 +163,6 @@ def _label_graph(
     return nodes
 
 
-STATE_FOLDER_NAME = STATE_FOLDER
 PROFILE = "profile"  # `doit profile=prod ...` chooses it
 # each stage but the nodes', and those whose records it reads; those below push are made for each workflow
 STAGE_NEEDS = {
@@ -191,7 +204,7 @@ class Project:
     @property
     def folder(self) -> Path:
         """The state folder."""
-        return self.root / STATE_FOLDER_NAME
+        return self.root / STATE_FOLDER
 
     @functools.cached_property
     def store(self) -> Store:
@@ -237,6 +250,16 @@ class Project:
         if self.given:
             self._check_given()
         return {node.label: node for node in label_nodes(self.graphs, self._choose)}
+
+    def find_label(self, name: str) -> str | None:
+        """Return the label of the node that a user names, or None if there is no such node.
+
+        Args:
+            name: The label, or its spelling in the name of a doit task; see format_task_name.
+        """
+        if name in self.nodes:
+            return name
+        return next((label for label in self.nodes if name == format_task_name(label)), None)
 
     def list_values(self, workflow: str) -> dict[str, Any]:
         """Return the values of a workflow's run parameters, by name."""
@@ -460,7 +483,7 @@ def open_project(
 
     given: run parameters and their values, as the command line has them
     """
-    check_folders(root / STATE_FOLDER_NAME)
+    check_folders(root / STATE_FOLDER)
     return Project(root, load(root, profile), dict(given))
 
 

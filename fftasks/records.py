@@ -1,8 +1,9 @@
-"""Records: the small JSON files that say what is true about a stage or a node.
+"""Read, write and compare records, the JSON files of the state folder.
 
-A record is `{"stage": …, "version": …, "inputs": {name: value}, "output": "sha256:…", …}`:
-canonical JSON, no times, no absolute paths. Its inputs have names, so "why did it run" is a
-difference of two dictionaries.
+A record describes what a stage or a node was made from, and what it produced:
+`{"stage": …, "inputs": {name: value}, "output": "sha256:…", …}`. It is canonical JSON without times and
+absolute paths. Its inputs have names, so "why did it run" is the difference of two dictionaries.
+Every JSON file of the state folder also stores its own path and the format number of the state folder.
 """
 
 from __future__ import annotations
@@ -27,6 +28,19 @@ from fftasks.state_folder import (
 )
 
 Record = dict[str, Any]
+STATE_FORMAT = 1
+"""Number of the format of the whole state folder.
+
+Increase it with every change that makes an existing state file mean something else: its keys, or the program
+that computes its content from the same inputs (the importer that writes graphs, the analysis of source files,
+the inputs of a fingerprint). State with another number, or without one, counts as absent: it is not used, and
+the file is replaced when its content is computed again. One number is enough because a rebuild only costs
+time, while one number per kind of file is easily forgotten.
+
+The `version` of a stage's record is not a format. It counts changes of what the stage produces from the same
+inputs, and is compared like an input, so that only this stage runs again and says why.
+"""
+FORMAT_KEY = "format"  # key under which a state file stores STATE_FORMAT
 PATH_KEY = "place"  # key under which a state file stores its own path; see name_state_file
 
 # one encoder for all: json.dumps makes a new one for each call that is not a plain one
@@ -67,16 +81,16 @@ def read_record(path: Path | str) -> Record | None:
 
 
 def write_record(path: Path, record: Record) -> bool:
-    """Write a record, only if it differs; return whether it did. See format_record and write_if_changed."""
-    return write_if_changed(path, format_record({**record, PATH_KEY: name_state_file(path)}))
+    """Write a record unless it is unchanged; return whether it was written."""
+    return write_if_changed(path, format_record(identify_state(path, record)))
 
 
 def read_state_file(path: Path | str) -> Record | None:
-    """Return the content of a JSON file of the state folder that stores its own path.
+    """Return the content of a JSON file of the state folder.
 
     Returns:
-        The content without the path. None if there is no regular file, if it is not a JSON object, or if
-        the stored path differs: then the file was copied or renamed.
+        The content without path and format. None if there is no regular file, if it is not a JSON object, if
+        its format is not STATE_FORMAT, or if the stored path differs: then the file was copied or renamed.
     """
     try:
         content = json.loads(read_bytes(path))
@@ -84,12 +98,22 @@ def read_state_file(path: Path | str) -> Record | None:
         return None
     if not isinstance(content, dict) or content.pop(PATH_KEY, None) != name_state_file(path):
         return None
-    return content
+    return content if has_state_format(content.pop(FORMAT_KEY, None)) else None
 
 
 def write_state_file(path: Path, content: Mapping[str, Any]) -> bool:
-    """Write a JSON file that stores its own path, unless it is unchanged; return whether it was written."""
-    return write_if_changed(path, format_json({**content, PATH_KEY: name_state_file(path)}) + "\n")
+    """Write a JSON file of the state folder unless it is unchanged; return whether it was written."""
+    return write_if_changed(path, format_json(identify_state(path, content)) + "\n")
+
+
+def identify_state(path: Path | str, content: Mapping[str, Any]) -> Record:
+    """Return the content of a state file with its path and the format number."""
+    return {**content, FORMAT_KEY: STATE_FORMAT, PATH_KEY: name_state_file(path)}
+
+
+def has_state_format(number: object) -> bool:
+    """Return whether a number that was read from a state file is STATE_FORMAT; True and 1.0 are not 1."""
+    return type(number) is int and number == STATE_FORMAT
 
 
 def name_state_file(path: Path | str) -> str:

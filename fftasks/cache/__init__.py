@@ -1,1 +1,1 @@
-"""Results and what decides whether they are up to date: the store, fingerprints, the stat cache and the history of runs."""
+"""Results of nodes on disk: artifacts, traces, fingerprints, stat cache, history, garbage collection."""

@@ -29,6 +29,8 @@ from fftasks.config.node_settings import NodeSettings, list_env_pieces
 from fftasks.records import Record, digest_json
 from fftasks.runner.image_check import PROTOCOL
 
+# Part of the fingerprint and not of the format of the state folder: the fingerprints are also stored outside of
+# it, in images, in tags of the registry and in the cache keys of KFP. Increase it if their inputs change.
 CLUSTER_FINGERPRINT_VERSION = 2
 
 

@@ -35,7 +35,6 @@ from fftasks.state_folder import is_regular, read_text, remove
 if TYPE_CHECKING:
     from fftasks.runner.job import Job, Report
 
-FINGERPRINT_VERSION = 2
 _PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 _LAST_LINES = 10
 _LONGEST_LINE = 500
@@ -142,11 +141,7 @@ def _read_outputs(
     except FileNotFoundError:
         return {}
     record = read_record(path)
-    if (
-        record is None
-        or record.get("inputs") != inputs
-        or record.get("version") != FINGERPRINT_VERSION
-    ):
+    if record is None or record.get("inputs") != inputs:
         return {}
     outputs: dict[str, str] = record.get("outputs", {})
     store.note_outputs(slug, fingerprint, outputs, stat)
@@ -279,7 +274,7 @@ def remove_partial_results(node: Mapping[str, Any], store: Store) -> None:
 
 def digest_fingerprint(inputs: Mapping[str, str]) -> str:
     """Return the fingerprint: the digest of all that decides a node's result."""
-    return digest_json([FINGERPRINT_VERSION, inputs])
+    return digest_json(inputs)
 
 
 def _make_record(
@@ -287,7 +282,6 @@ def _make_record(
 ) -> Record:
     return {
         "stage": "node",
-        "version": FINGERPRINT_VERSION,
         "inputs": inputs,
         "output": outputs["result"],
         "outputs": dict(outputs),
@@ -345,8 +339,6 @@ def list_node_reasons(
     record = read_record(store.node_path_text(node["slug"]))
     if record is None or "inputs" not in record:
         return ["never ran"]
-    if record.get("version") != FINGERPRINT_VERSION:
-        return ["the fingerprint algorithm changed"]
     old = functools.cache(lambda: store.read_code(name_pieces(record["inputs"])))
     reasons = [
         reason

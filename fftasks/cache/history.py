@@ -27,7 +27,13 @@ from typing import Any
 from fftasks.cache.store import is_alive
 from fftasks.errors import StoreError
 from fftasks.path_validation import explain_unsafe_name
-from fftasks.records import read_state_file, write_state_file
+from fftasks.records import (
+    FORMAT_KEY,
+    STATE_FORMAT,
+    has_state_format,
+    read_state_file,
+    write_state_file,
+)
 from fftasks.state_folder import need_folder, open_in_place, read_text, remove
 from fftasks.task_states import STATES
 
@@ -121,7 +127,8 @@ class RunJournal:
         _forget_old(self._folder)
         need_folder(str(self._folder))
         self._descriptor = open_in_place(self._path, os.O_WRONLY | os.O_APPEND)
-        self._append({"run": self._path.stem, "pid": os.getpid(), "graph": name, **line})
+        header = {"run": self._path.stem, "pid": os.getpid(), "graph": name, **line}
+        self._append({FORMAT_KEY: STATE_FORMAT, **header})
 
 
 def list_local_runs(folder: Path) -> list[str]:
@@ -191,8 +198,9 @@ def _complete_node(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_header(line: Mapping[str, Any], name: str) -> bool:
-    """Return whether a line is the first line in the file of a run."""
-    return line.get("run") == name and {"begin", "pid"} <= line.keys()
+    """Return whether a line is the first line in the file of a run, in the current format."""
+    is_readable = has_state_format(line.get(FORMAT_KEY))
+    return is_readable and line.get("run") == name and {"begin", "pid"} <= line.keys()
 
 
 def _find_state(run: LocalRun) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from fftasks.api.names import make_slug
 from fftasks.api.workflow_graph import building
 from fftasks.cache.store import Store
-from fftasks.errors import StoreError, WorkflowError
+from fftasks.errors import StoreError, WorkflowError, suggest_or_list
 from fftasks.records import Record, read_record
 from fftasks.runner.artifact import read_artifact
 from fftasks.runner.source import add_import_paths
@@ -52,8 +52,8 @@ def find_graph_node(root: Path, name: str) -> tuple[Record, str]:
         owners = [w for w, content in graph["workflows"].items() if identity in content["nodes"]]
         if name in (identity, *(f"{owner}/{identity}" for owner in owners)):
             return graph, make_slug(name)
-    known = ", ".join(identity for _, identity in identities) or "none"
-    raise WorkflowError(f"there is no node {name!r}", found=[f"nodes: {known}"])
+    hint = suggest_or_list(name, [identity for _, identity in identities], "nodes")
+    raise WorkflowError(f"there is no node {name!r}", found=[hint])
 
 
 def find_result_file(store: Store, name: str, slug: str) -> Path:

@@ -1,7 +1,7 @@
-"""Permission not to look: what stat() said of a file when its digest was taken.
+"""Remember facts about files, mostly digests, together with the result of stat() at the time of reading.
 
-Times may only save work: a file whose size, times and inode are the recorded ones keeps its digest, any
-other is read again. ctime is among them, since tar, rsync and some editors set mtime back.
+A file whose size, times and inode did not change keeps its digest; any other file is read again. Times only
+save work and never decide that two files are equal.
 """
 
 from __future__ import annotations
@@ -11,17 +11,52 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fftasks.records import digest_file
+from fftasks.records import STATE_FORMAT, digest_file
 from fftasks.state_folder import LARGEST_BYTES, need_folder, open_in_place, open_regular, remove
 
-_TOO_RECENT_NS = 50_000_000
+# Clocks of file systems tick every 1 to 10 ms on Linux; the margin leaves room for a loaded machine.
+RACY_MARGIN_NS = 100_000_000
+# Some file systems store whole seconds, FAT even two.
+_COARSE_MARGIN_NS = 2_100_000_000
+
+
+def format_signature(stat: os.stat_result) -> str:
+    """Return the size, the times and the inode of a file as one text to compare.
+
+    ctime is included because tar, rsync and some editors set mtime back. The text begins with STATE_FORMAT,
+    so that facts which another version has noted match no file.
+    """
+    return f"{STATE_FORMAT} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
+
+
+def find_settling_time(stat: os.stat_result) -> int:
+    """Return the time from which on every change of a file shows in its signature.
+
+    A file that was written a moment ago can change again within one tick of the file system's clock, without
+    a difference in its signature (the "racy timestamp" problem of git and of build tools).
+
+    Args:
+        stat: The result of stat() from before the file was read.
+
+    Returns:
+        Nanoseconds since the epoch: the last change plus RACY_MARGIN_NS, or plus 2.1 s if the file system
+        counts whole seconds.
+    """
+    is_coarse = stat.st_ctime_ns % 1_000_000_000 == 0
+    margin_ns = _COARSE_MARGIN_NS if is_coarse else RACY_MARGIN_NS
+    return max(stat.st_mtime_ns, stat.st_ctime_ns) + margin_ns
+
+
+def is_settled(stat: os.stat_result) -> bool:
+    """Return whether a signature may be trusted from now on; see find_settling_time."""
+    return time.time_ns() > find_settling_time(stat)
 
 
 class StatCache:
-    r"""What is known of files by their stat signature, kept in an append-only file; mostly digests.
+    r"""Facts about files by their signature, in an append-only text file.
 
-    A line is "<path>\t<what is known> <signature>"; the last one for a path holds. Lines are appended
-    whole, so that several processes may do it; a line that is not whole fits no file's signature.
+    A line is "<path>\t<fact> <signature>"; the last line of a path counts. Each line is appended with one
+    system call, so that several processes can share the file. An incomplete line matches no signature.
     """
 
     def __init__(
@@ -31,20 +66,26 @@ class StatCache:
         *,
         stat: Callable[[Path | str], os.stat_result] = os.stat,
     ) -> None:
+        """Read the cache.
+
+        Args:
+            path: File of the cache. It is created with the first fact.
+            find_digest: Function that computes the digest of a file.
+            stat: os.stat, or os.lstat for files of the state folder, where links are not followed.
+        """
         self._path = path
-        self._stat = (
-            stat  # os.lstat for files of the state folder, because links in it are not followed
-        )
+        self._stat = stat
         self._find_digest = find_digest
         self._known: dict[str, str] = {}
         self._size_bytes = 0
-        self._refresh()
-        self._tidy()
+        self._read_new_lines()
+        self._drop_outdated_lines()
 
     def digest(self, file: Path | str) -> str:
-        """Return the file's digest; read the file only if its signature is not the recorded one.
+        """Return the digest of a file; read the file only if its signature has changed.
 
-        Raises OSError if there is no such file.
+        Raises:
+            OSError: The file does not exist or cannot be read.
         """
         known = self.look_up(file)
         if known is not None:
@@ -55,34 +96,38 @@ class StatCache:
         return digest
 
     def look_up(self, file: Path | str) -> str | None:
-        """Return what was noted of a file, if its signature is the same; None if it is not.
+        """Return the fact that was noted about a file, or None if there is none for its current signature.
 
-        Raises OSError if there is no such file.
+        Raises:
+            OSError: The file does not exist.
         """
-        path, signature = str(file), _sign(self._stat(file))
+        path, signature = str(file), f" {format_signature(self._stat(file))}"
         known = self._known.get(path, "")
-        if not known.endswith(signature) and self._refresh():  # another process may know
+        if not known.endswith(signature) and self._read_new_lines():
             known = self._known.get(path, "")
         return known[: -len(signature)] if known.endswith(signature) else None
 
     def note(
         self, file: Path | str, known: str, stat: os.stat_result, *, is_own: bool = False
     ) -> None:
-        """Record what is known of a file; known must have no blank in it.
+        """Note a fact about a file, unless the file may still change without a new signature.
 
-        stat: what stat() said of it before it was read
-        is_own: this process has written it, and nobody else writes it in place
+        Args:
+            file: Path of the file.
+            known: The fact, without blanks.
+            stat: Result of stat() from before the file was read.
+            is_own: Whether this process has written the file and every writer replaces it by renaming. Then
+                no change can be missed, because a new file has another inode.
         """
-        # written a moment ago: it can change once more without a difference that stat() would show
-        if not is_own and time.time_ns() - stat.st_mtime_ns < _TOO_RECENT_NS:
+        if not is_own and not is_settled(stat):
             return
-        path, line = str(file), f"{known}{_sign(stat)}"
+        path, line = str(file), f"{known} {format_signature(stat)}"
         self._known[path] = line
         if not {"\n", "\t"} & set(path):
             self._append(f"{path}\t{line}\n")
 
-    def _refresh(self) -> bool:
-        """Read what was appended since; return whether there was anything."""
+    def _read_new_lines(self) -> bool:
+        """Read the lines that other processes have appended; return whether the file has changed."""
         try:
             descriptor = open_regular(self._path)
         except FileNotFoundError:
@@ -91,7 +136,7 @@ class StatCache:
             size_bytes = os.fstat(descriptor).st_size
             if size_bytes == self._size_bytes or size_bytes > LARGEST_BYTES:
                 return False
-            # it may have been tidied up, and begun anew
+            # A smaller file was replaced by _drop_outdated_lines in another process.
             begin = self._size_bytes if size_bytes > self._size_bytes else 0
             data = os.pread(descriptor, size_bytes - begin, begin)
         finally:
@@ -101,8 +146,8 @@ class StatCache:
         self._known.update(line.split("\t", 1) for line in lines if line.count("\t") == 1)  # type: ignore[misc]
         return True
 
-    def _tidy(self) -> None:
-        """Write the file anew if most of it is out of date."""
+    def _drop_outdated_lines(self) -> None:
+        """Replace the file if more than half of it, and more than 128 KiB, is out of date."""
         lines = [f"{path}\t{line}\n" for path, line in self._known.items()]
         data = "".join(lines)
         if self._size_bytes > 2 * len(data) + (1 << 17):
@@ -117,7 +162,3 @@ class StatCache:
             os.write(descriptor, data)
         finally:
             os.close(descriptor)
-
-
-def _sign(stat: os.stat_result) -> str:
-    return f" {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"

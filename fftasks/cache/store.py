@@ -38,11 +38,13 @@ from typing import Any
 from fftasks.cache.stat_cache import StatCache
 from fftasks.errors import SettingsError, StoreError
 from fftasks.records import (
-    PATH_KEY,
+    FORMAT_KEY,
+    STATE_FORMAT,
     Record,
     digest_bytes,
     format_record,
-    name_state_file,
+    has_state_format,
+    identify_state,
     read_record,
     read_state_file,
     write_atomically,
@@ -254,7 +256,7 @@ class Store:
     def write_node(self, slug: str, fingerprint: str, record: Record) -> None:
         """Put a node's record on disk, and note what it gives."""
         path = self.node_path_text(slug)
-        inode = write_atomically(path, format_record({**record, PATH_KEY: name_state_file(path)}))
+        inode = write_atomically(path, format_record(identify_state(path, record)))
         stat = os.lstat(path)
         if stat.st_ino == inode:  # else another run has just put its own there
             known = _format_outputs(fingerprint, record["outputs"])
@@ -269,6 +271,8 @@ class Store:
             content = json.loads(read_bytes(self._trace_path(fingerprint)))
             if content.pop("fingerprint", None) != fingerprint:
                 return None
+            if not has_state_format(content.pop(FORMAT_KEY, None)):
+                return None
             trace = Trace(**content)
             is_whole = all(self.has_artifact(digest) for digest in trace.outputs.values())
         except (FileNotFoundError, ValueError, TypeError, AttributeError, RecursionError):
@@ -278,6 +282,7 @@ class Store:
     def write_trace(self, fingerprint: str, trace: Trace) -> None:
         """Record what came of a fingerprint."""
         content: dict[str, Any] = {
+            FORMAT_KEY: STATE_FORMAT,
             "fingerprint": fingerprint,
             "outputs": trace.outputs,
             "previews": trace.previews,
@@ -516,9 +521,12 @@ def _read_traces(folder: Path) -> dict[Path, set[str]]:
 
 
 def _read_trace_outputs(path: Path) -> set[str] | None:
-    """Return the names of the artifacts in a trace; None if it is damaged."""
+    """Return the names of the artifacts in a trace; None if it is damaged or has another format."""
     try:
-        outputs = json.loads(read_bytes(path))["outputs"]
+        content = json.loads(read_bytes(path))
+        if not has_state_format(content[FORMAT_KEY]):
+            return None
+        outputs = content["outputs"]
         return {digest.removeprefix("sha256:") for digest in outputs.values()}
     except (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError):
         return None

@@ -11,7 +11,7 @@ from doit.exceptions import InvalidCommand
 
 from fftasks.cli.command import CLUSTER_OPTION, JSON_OPTION, OUTPUT_HINT, ProjectCommand, make_flag
 from fftasks.errors import StoreError
-from fftasks.project import STATE_FOLDER_NAME, Project
+from fftasks.project import Project
 from fftasks.report.diagram import (
     MAX_SHAPES,
     Diagram,
@@ -29,7 +29,7 @@ from fftasks.report.run_report import (
 )
 from fftasks.report.table import print_json
 from fftasks.secrets.scanner import hide_tokens
-from fftasks.state_folder import write_output
+from fftasks.state_folder import STATE_FOLDER, write_output
 
 _KINDS = ("svg", "png", "dot", "mermaid")
 _KIND = {
@@ -74,7 +74,7 @@ class GraphCommand(ProjectCommand):
         drawing = make_diagram(items, len(items)) if options["all"] else make_diagram(items)
         content = _render(drawing, kind)
         output = options["output"] or (
-            "-" if kind in ("dot", "mermaid") else f"{STATE_FOLDER_NAME}/graph.{kind}"
+            "-" if kind in ("dot", "mermaid") else f"{STATE_FOLDER}/graph.{kind}"
         )
         if output == "-":
             if sys.stdout.isatty() and kind in ("dot", "mermaid"):

@@ -9,7 +9,7 @@ from typing import Any
 from doit.exceptions import InvalidCommand
 
 from fftasks.cli.command import JSON_OPTION, ProjectCommand, make_flag
-from fftasks.errors import FFTasksError, suggest_name
+from fftasks.errors import FFTasksError, suggest_or_list
 from fftasks.pipeline.cache_prediction import CachePrediction as ClusterForecast
 from fftasks.pipeline.cache_prediction import NodePrediction, predict_cache
 from fftasks.pipeline.fuse import RunEstimate, estimate_run
@@ -17,7 +17,6 @@ from fftasks.pipeline.secret_check import list_secret_warnings
 from fftasks.project import Project
 from fftasks.report.table import Cell, Column, Row, make_state_cell, print_json, print_table
 from fftasks.report.task_plan import STAGES, PlannedTask, plan_nodes, plan_stages
-from fftasks.tasks.node_lookup import find_node_label
 
 _VERBOSE = make_flag(
     "verbose",
@@ -63,17 +62,16 @@ class PlanCommand(ProjectCommand):
 
 def _plan_tasks(project: Project, tasks: list[str]) -> dict[str, list[PlannedTask]]:
     parts: dict[str, list[PlannedTask]] = {}
-    labels = {find_node_label(project, task.removeprefix("run:")) for task in tasks} - {None}
+    labels = {project.find_label(task.removeprefix("run:")) for task in tasks} - {None}
     stages = [task for task in tasks if task in STAGES]
     unknown = [
         task
         for task in tasks
-        if task not in (*STAGES, "run")
-        and find_node_label(project, task.removeprefix("run:")) is None
+        if task not in (*STAGES, "run") and project.find_label(task.removeprefix("run:")) is None
     ]
     if unknown:
         known = ("run", *STAGES, *project.nodes)
-        hint = suggest_name(unknown[0], known) or f"there are: {', '.join(known)}"
+        hint = suggest_or_list(unknown[0], known, "there are")
         raise InvalidCommand(f"there is nothing to plan for {unknown[0]!r}; {hint}")
     if not tasks or "run" in tasks or labels:
         everything = not tasks or "run" in tasks

@@ -8,15 +8,15 @@ from typing import Any
 
 from fftasks.cli.command import CLUSTER_OPTION, JSON_OPTION, OUTPUT_HINT, ProjectCommand
 from fftasks.errors import StoreError
-from fftasks.project import STATE_FOLDER_NAME, Project
+from fftasks.project import Project
 from fftasks.report.run_report import describe_run
 from fftasks.report.table import print_json
 from fftasks.report.web_page import format_page
-from fftasks.state_folder import write_output
+from fftasks.state_folder import STATE_FOLDER, write_output
 
 _OUTPUT = {
     "name": "output", "short": "o", "long": "output", "type": str, "default": "",
-    "help": f"the file to write; {STATE_FOLDER_NAME}/report.html by default",
+    "help": f"the file to write; {STATE_FOLDER}/report.html by default",
 }  # fmt: skip
 
 
@@ -42,7 +42,7 @@ class ReportCommand(ProjectCommand):
             print_json({key: content[key] for key in _JSON_KEYS})
             return 0
         page = format_page(content)
-        path = Path(options["output"] or f"{STATE_FOLDER_NAME}/report.html")
+        path = Path(options["output"] or f"{STATE_FOLDER}/report.html")
         project.note_own_file(path)
         try:
             write_output(path, page.encode("utf-8", "replace"))

@@ -155,9 +155,9 @@ def _parse_keep_size(text: str) -> int | None:
 
 def _remove_unused_results(keep_bytes: int) -> None:
     from fftasks.cache.store import remove_unused
-    from fftasks.project import STATE_FOLDER_NAME
+    from fftasks.state_folder import STATE_FOLDER
 
-    print(remove_unused(Path(STATE_FOLDER_NAME), keep_bytes))
+    print(remove_unused(Path(STATE_FOLDER), keep_bytes))
 
 
 def _get_meta(task: Task) -> dict[str, Any]:

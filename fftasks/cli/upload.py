@@ -11,9 +11,8 @@ from fftasks.cli.command import JSON_OPTION
 from fftasks.cli.run import RunCommand
 from fftasks.errors import FFTasksError
 from fftasks.pipeline.recurring_runs import choose_workflows, upload_workflow
-from fftasks.project import Project, open_current
+from fftasks.project import Project, format_task_name, open_current
 from fftasks.report.table import print_json
-from fftasks.tasks.node_lookup import format_task_name
 from fftasks.terminal import guarded_output
 
 

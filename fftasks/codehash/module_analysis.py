@@ -47,9 +47,6 @@ from fftasks.codehash.syntax_digest import (
 )
 from fftasks.codehash.syntax_reader import Reader
 
-# of the form and of what stands in it: an analysis that another version has kept is of no use
-ANALYSIS_VERSION = 2
-
 
 class BoundValue(TypedDict):
     """What a name is bound to: see roots.py; kind is "fixed", "container" or "other"."""

@@ -21,7 +21,6 @@ from fftasks.codehash.code_origin import (
 )
 from fftasks.codehash.known_calls import TOOLS
 from fftasks.codehash.module_analysis import (
-    ANALYSIS_VERSION,
     Analysis,
     CodeUnit,
     analyse,
@@ -91,7 +90,7 @@ class SourceTree:
         path: Iterable[str] | None = None,
     ) -> None:
         self.root = root.resolve()
-        self.cache = cache / f"{ANALYSIS_VERSION}-{sys.version_info.minor}" if cache else None
+        self.cache = cache / f"python3.{sys.version_info.minor}" if cache else None
         self._path = list(sys.path if path is None else path)
         own = [folder.resolve() for folder in roots]
         self._own = list(dict.fromkeys([*own, self.root]))

@@ -37,8 +37,9 @@ from pathlib import Path
 
 from fftasks.errors import FFTasksError, SettingsError
 from fftasks.records import digest_json
+from fftasks.state_folder import STATE_FOLDER
 
-NEVER = frozenset({".git", ".fftasks"})
+NEVER = frozenset({".git", STATE_FOLDER})
 CACHES = frozenset(
     {"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".ipynb_checkpoints"}
 )

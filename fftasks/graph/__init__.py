@@ -1,1 +1,1 @@
-"""The graph that a workflow file builds, as data: import in a child process, graph records and their incremental update."""
+"""The graph that a workflow file builds, as data: import in a child process, graph records, their update."""

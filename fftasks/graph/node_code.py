@@ -22,6 +22,7 @@ from fftasks.codehash.source_tree import SourceTree
 from fftasks.errors import WorkflowError
 from fftasks.records import digest_json
 from fftasks.runner.source import find_import_root
+from fftasks.state_folder import STATE_FOLDER
 
 _BOUND_ONCE = (["function"], ["class"])  # how often a name is bound, and by what
 
@@ -37,7 +38,7 @@ class CodeDigester:
 
     def __init__(self, root: Path, file: str | None) -> None:
         roots = [root] if file is None else [find_import_root(root, file), root]
-        cache = Path(os.environ.get("FFTASKS_FOLDER", root / ".fftasks")) / "closures"
+        cache = Path(os.environ.get("FFTASKS_FOLDER", root / STATE_FOLDER)) / "closures"
         self.root = root.resolve()
         self.notes: dict[str, None] = {}
         self.pieces: dict[str, dict[str, str]] = {}

@@ -167,9 +167,6 @@ def _trace_environment(
     return Watched
 
 
-GRAPH_VERSION = 8
-
-
 @dataclass(frozen=True)
 class GraphFile:
     """A file that builds workflows, and the state folder that holds its graph record.
@@ -199,7 +196,7 @@ def read_graph_inputs(source: GraphFile, names: list[str]) -> dict[str, str | No
     there:data       whether it is a file or a folder
     env:ALPHA        digest of the variable's value; a value itself may be a secret
     installed        digest of the names of all installed distributions, with their versions
-    python           version of the interpreter and of this module
+    python           version of the interpreter
     """
     signatures = StatCache(source.folder / "graph" / "files.signatures")
     return {name: _read_input(source.root, name, signatures) for name in names}
@@ -235,9 +232,7 @@ def _read_path_kind(path: Path) -> str:
     return "folder" if stat.S_ISDIR(path.stat().st_mode) else "file"
 
 
-_PYTHON = f"{sys.version.split()[0]} {GRAPH_VERSION}"
-
-
+_PYTHON = sys.version.split()[0]
 _LOOKUPS = {
     "folder": _digest_names,
     "modules": _digest_importable,

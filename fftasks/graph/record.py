@@ -23,11 +23,7 @@ from typing import Any, TypeGuard
 
 from fftasks.api.names import make_slug
 from fftasks.errors import WorkflowError
-from fftasks.graph.observed_inputs import (
-    GRAPH_VERSION,
-    GraphFile,
-    read_graph_inputs,
-)
+from fftasks.graph.observed_inputs import GraphFile, read_graph_inputs
 from fftasks.records import Record, digest_json, read_record, write_record
 from fftasks.runner.start import make_command
 from fftasks.state_folder import make_folder, open_empty, read_text
@@ -62,7 +58,6 @@ def _save(source: GraphFile, record: Record) -> Record:
 def _is_valid(record: Record | None) -> TypeGuard[Record]:
     return (
         record is not None
-        and record.get("version") == GRAPH_VERSION
         and {"inputs", "workflows", "nodes", "codes", "warnings", "skeleton", "secrets"}
         <= record.keys()
         and all(w["slug"] == make_slug(name) for name, w in record["workflows"].items())
@@ -126,7 +121,6 @@ def _complete(source: GraphFile, content: bytes, code: int, log: Path) -> Record
     names = answer.pop("input_names")
     return {
         "stage": "graph",
-        "version": GRAPH_VERSION,
         "inputs": read_graph_inputs(source, names),
         "output": digest_json([answer["workflows"], answer["nodes"]]),
         "file": source.file,

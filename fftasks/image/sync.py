@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import marshal
 import os
 import shutil
@@ -19,14 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fftasks.cache.stat_cache import find_settling_time, format_signature, is_settled
 from fftasks.config.ignore import Listing, list_parents, refuse
-from fftasks.records import digest_bytes, write_if_changed
+from fftasks.records import digest_bytes, read_state_file, write_if_changed, write_state_file
 from fftasks.secrets.scanner import SCANNER_DIGEST as RULES_DIGEST
 from fftasks.secrets.scanner import FileScanner, SecretFinding
-from fftasks.state_folder import make_folder, move, open_new, read_bytes, read_text, remove
+from fftasks.state_folder import make_folder, move, open_new, read_text, remove
 
-_RACY_NS = 100_000_000
-_WHOLE_SECONDS_NS = 2_100_000_000
 _PIECE_BYTES = 1 << 20
 
 FileRow = list[Any]  # [path, size, sha256, executable], as in the record
@@ -70,8 +68,8 @@ class FolderSync:
 
     def mark_unchanged(self, listing: Listing, inputs: str) -> None:
         """Note that the copy is what was listed; not while a file may still change unseen."""
-        newest = max((_find_newest(found) for found in listing.files.values()), default=0)
-        if _is_past(newest):
+        settled = max((find_settling_time(found) for found in listing.files.values()), default=0)
+        if time.time_ns() > settled:
             with suppress(OSError):  # it would only save work
                 write_if_changed(self._stamp, self._sign_all(listing, inputs))
 
@@ -123,18 +121,18 @@ class FolderSync:
                 path: [one.digest, one.source, one.copy, one.findings] for path, one in kept.items()
             }
             value = {"rules": RULES_DIGEST, "files": files}
-            write_if_changed(self._signatures_file, json.dumps(value, separators=(",", ":")))
+            write_state_file(self._signatures_file, value)
 
     def _at(self, path: str) -> str:
         return f"{self._target}/{path}"
 
     def _measure_file(self, path: str, found: os.stat_result) -> FileRow:
-        signature = _format_signature(found)
+        signature = format_signature(found)
         known = self._known.get(path)
         if known is None or known.source != signature:
             digest, findings = self._read(path)
             copy = known.copy if known is not None and known.digest == digest else ""
-            settled = signature if _is_past(_find_newest(found)) else ""
+            settled = signature if is_settled(found) else ""
             known = _KnownFile(digest, settled, copy, findings)
             self._known[path] = known
             self._has_new_signatures = True
@@ -168,7 +166,7 @@ class FolderSync:
         except OSError:
             return False
         return (
-            self._known[path].copy == _format_signature(found)
+            self._known[path].copy == format_signature(found)
             and bool(found.st_mode & stat.S_IXUSR) == executable
         )
 
@@ -182,7 +180,7 @@ class FolderSync:
             move(temporary, target)
         finally:
             remove(temporary)
-        self._known[path].copy = _format_signature(os.lstat(target))
+        self._known[path].copy = format_signature(os.lstat(target))
         self._has_new_signatures = True
 
     def _prune(self, folder: str, listing: Listing, parents: set[str]) -> None:
@@ -218,31 +216,12 @@ def scan_file(file: Path, path: str) -> tuple[str, list[SecretFinding]]:
 
 def _read_signatures(path: Path) -> dict[str, _KnownFile]:
     try:
-        memory = json.loads(read_bytes(path))
-        if memory["rules"] != RULES_DIGEST:
+        memory = read_state_file(path)
+        if memory is None or memory["rules"] != RULES_DIGEST:
             return {}
         return {name: _KnownFile(*fields) for name, fields in memory["files"].items()}
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+    except (OSError, TypeError, LookupError, AttributeError):
         return {}  # it only saves work
-
-
-def _format_signature(found: os.stat_result) -> str:
-    # ctime is among them, since tar, rsync and some editors set mtime back
-    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
-
-
-def _find_newest(found: os.stat_result) -> int:
-    """Return the time of the last change, in ns; some file systems count whole seconds."""
-    coarse = found.st_ctime_ns % 1_000_000_000 == 0
-    return max(found.st_mtime_ns, found.st_ctime_ns) + (_WHOLE_SECONDS_NS if coarse else _RACY_NS)
-
-
-def _is_past(time_ns: int) -> bool:
-    """Return whether a change after this time must show in a signature.
-
-    A file written a moment ago can change again within one tick of the file system's clock.
-    """
-    return time.time_ns() > time_ns
 
 
 def _copy(source: Path, target: str, path: str) -> tuple[int, str]:

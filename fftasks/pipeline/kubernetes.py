@@ -50,14 +50,14 @@ def make_pod_settings(settings: NodeSettings, nodes: int) -> NodeSettings:
     """
     means = make_pod_resources(settings)
     is_group = nodes > 1
-    text = format_means(means if is_group else replace(means, cpu=1))
+    text = format_pod_resources(means if is_group else replace(means, cpu=1))
     env = {**settings.env, **({VARIABLE: text} if text else {})}
     return replace(settings, env=env, display_name="" if is_group else settings.display_name)
 
 
-def make_pod_resources(settings: NodeSettings) -> Means:
+def make_pod_resources(settings: NodeSettings) -> PodResources:
     """Return the settings of nodes that the entry point of their pod applies."""
-    means = Means(cpu=count_parallel_nodes(settings), timeout_s=settings.timeout_s)
+    means = PodResources(cpu=count_parallel_nodes(settings), timeout_s=settings.timeout_s)
     if not settings.retries:
         return means
     return replace(

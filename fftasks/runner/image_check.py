@@ -21,11 +21,12 @@ from fftasks.api.node import Node, replace_pending
 from fftasks.errors import WorkflowError
 from fftasks.runner.artifact import dump
 from fftasks.runner.source import import_workflows
+from fftasks.state_folder import STATE_FOLDER
 
 # Version of the entry point's arguments; increased by changes that an older image would not understand.
 PROTOCOL = 2
 FILE = (
-    ".fftasks/fingerprints.json"  # in the image beside the code; the context excludes this folder
+    f"{STATE_FOLDER}/fingerprints.json"  # in the image beside the code; the context excludes this folder
 )
 
 

@@ -25,12 +25,15 @@ from typing import TYPE_CHECKING, Any
 
 from fftasks.api.workflow_graph import building
 from fftasks.errors import WorkflowError
+from fftasks.state_folder import STATE_FOLDER
 
 if TYPE_CHECKING:
     from fftasks.api.node import Node
     from fftasks.api.workflow_graph import Workflow
 
-NOT_THE_PROJECTS = frozenset({".fftasks", ".git", "__pycache__", ".venv", "venv", "site-packages"})
+NOT_THE_PROJECTS = frozenset(
+    {STATE_FOLDER, ".git", "__pycache__", ".venv", "venv", "site-packages"}
+)
 _EVENTS = frozenset({"open", "import", "os.rename"})
 _observer: Callable[[str, tuple[Any, ...]], None] | None = None
 # parent folder of all code of ours; not resolved, because the file names in code objects are not either

@@ -17,10 +17,10 @@ from doit import task_params
 from doit.exceptions import InvalidDodoFile
 
 from fftasks.errors import FFTasksError, escape_controls
-from fftasks.project import BUILT_TOGETHER, STATE_FOLDER_NAME, Project, open_current
+from fftasks.project import BUILT_TOGETHER, Project, format_task_name, open_current
+from fftasks.state_folder import STATE_FOLDER
 from fftasks.tasks.dispatcher import run_node, run_stage
 from fftasks.tasks.doit_database import NodeRecordChecker, NodeUpToDateCheck, StageUpToDateCheck
-from fftasks.tasks.node_lookup import format_task_name
 from fftasks.tasks.reporter import Reporter
 
 __all__ = [
@@ -54,7 +54,7 @@ _SUBMIT_OPTIONS: list[dict[str, Any]] = [
 DOIT_CONFIG = {
     "default_tasks": ["run"],
     "backend": "fftasks",
-    "dep_file": f"{STATE_FOLDER_NAME}/doit.sqlite3",
+    "dep_file": f"{STATE_FOLDER}/doit.sqlite3",
     "check_file_uptodate": NodeRecordChecker,
     "reporter": Reporter,
     "num_process": len(os.sched_getaffinity(0))
@@ -205,4 +205,4 @@ def _make_task(
 
 def _format_record_path(project: Project, label: str) -> str:
     # doit knows a file by its spelling: a target is a dependency only where both are the same string
-    return f"{STATE_FOLDER_NAME}/nodes/{project.nodes[label].content['slug']}.json"
+    return f"{STATE_FOLDER}/nodes/{project.nodes[label].content['slug']}.json"

@@ -31,8 +31,9 @@ from doit.task import DelayedLoaded
 
 from fftasks.cache.fingerprint import find_retry_wait, list_node_reasons, remove_partial_results
 from fftasks.errors import FFTasksError, NodeError, StoreError
-from fftasks.project import STATE_FOLDER_NAME, Project, open_current
+from fftasks.project import Project, open_current
 from fftasks.records import lock_record
+from fftasks.state_folder import STATE_FOLDER
 from fftasks.tasks.doit_database import REPORTER_ONLY
 
 if TYPE_CHECKING:
@@ -139,8 +140,8 @@ def call_reporting_errors(act: Callable[..., Any], *args: Any, **kwargs: Any) ->
     except FFTasksError as error:
         return TaskFailed(str(error))
     except OSError as error:  # the state folder's disk is full, or something in it is not ours
-        attempted = f"{STATE_FOLDER_NAME} cannot be read or written"
-        tip = f"make room on the disk, or remove {error.filename or STATE_FOLDER_NAME}: it is made again"
+        attempted = f"{STATE_FOLDER} cannot be read or written"
+        tip = f"make room on the disk, or remove {error.filename or STATE_FOLDER}: it is made again"
         return TaskFailed(str(StoreError(attempted, found=[str(error)], tip=tip)))
 
 

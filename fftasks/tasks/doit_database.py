@@ -21,10 +21,11 @@ from typing import Any
 from doit.dependency import FileChangedChecker, JSONCodec, SqliteDB
 from doit.exceptions import InvalidDodoFile
 
+from fftasks.cache.stat_cache import format_signature, is_settled
 from fftasks.errors import StoreError
-from fftasks.project import STATE_FOLDER_NAME, Project, open_current
+from fftasks.project import Project, open_current
 from fftasks.records import digest_file, read_record
-from fftasks.state_folder import check_folders, is_regular, make_folder, remove
+from fftasks.state_folder import STATE_FOLDER, check_folders, is_regular, make_folder, remove
 
 REPORTER_ONLY = "once"  # of what a task gives: for the reporter alone, and not to be kept
 _WRITE_INTERVAL_S = 0.2
@@ -38,16 +39,22 @@ class RecordChecker(FileChangedChecker):  # type: ignore[misc]
 
     def check_modified(self, file_path: str, file_stat: os.stat_result, state: str) -> bool:
         """Tell whether a file differs from its state; it is read only if stat() differs."""
-        if state.startswith(_format_signature(file_stat)):
+        if state.startswith(f"{format_signature(file_stat)} "):
             return False
         return state.rpartition(" ")[2] != self._digest(file_path)
 
     def get_state(self, dep: str, current_state: str | None) -> str | None:
-        """Return "<stat signature> <digest>", or None if that is the state already."""
-        signature = _format_signature(os.stat(dep))  # noqa: PTH116 - doit's paths are strings
-        if current_state and current_state.startswith(signature):
+        """Return "<stat signature> <digest>", or None if that is the state already.
+
+        The signature is "-" while the file may still change without a new one. Records are replaced by renaming,
+        so that their signature always changes.
+        """
+        stat = os.stat(dep)  # noqa: PTH116 - doit's paths are strings
+        signature = format_signature(stat)
+        if current_state and current_state.startswith(f"{signature} "):
             return None
-        return f"{signature}{self._digest(dep)}"
+        is_record = dep.startswith(f"{STATE_FOLDER}/")
+        return f"{signature if is_record or is_settled(stat) else '-'} {self._digest(dep)}"
 
     def look_up_outputs(self, path: str) -> Mapping[str, str] | None:  # noqa: ARG002
         """Return what the record at a path is known to give; None if it must be read."""
@@ -145,16 +152,12 @@ class Database(SqliteDB):  # type: ignore[misc]
         self._written = time.monotonic()
 
 
-def _format_signature(stat: os.stat_result) -> str:
-    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino} "
-
-
 class NodeRecordChecker(RecordChecker):
     """Knows what nodes gave by their records' signatures: each is asked for by all that need it."""
 
     def look_up_outputs(self, path: str) -> Mapping[str, str] | None:
         """Return what the record at a path is known to give; None if it must be read."""
-        if not path.startswith(f"{STATE_FOLDER_NAME}/nodes/"):
+        if not path.startswith(f"{STATE_FOLDER}/nodes/"):
             return None
         project = open_current()
         return project.store.look_up_last_outputs(f"{project.root}/{path}")

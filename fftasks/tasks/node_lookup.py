@@ -5,41 +5,25 @@ What nodes gave before: is it there, is it still right, what was it made with. I
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from doit.exceptions import InvalidCommand
 
 from fftasks.cache.fingerprint import find_cached_record, list_fingerprint_inputs, redact_values
-from fftasks.errors import StoreError, suggest_name
+from fftasks.errors import StoreError, suggest_or_list
 from fftasks.project import Project
 from fftasks.records import Record, read_record
 
-_SPECIAL_CHARACTERS = re.compile("[%=*]")
-
-
-def format_task_name(label: str) -> str:
-    """Return a node's name as doit takes it.
-
-    Without "=", which makes a variable on its command line, and "*", which makes a pattern.
-    """
-    if not _SPECIAL_CHARACTERS.search(label):
-        return label
-    return _SPECIAL_CHARACTERS.sub(lambda match: f"%{ord(match[0]):02X}", label)
-
-
-def find_node_label(project: Project, name: str) -> str | None:
-    """Return the label of the node that is meant by a name on doit's command line."""
-    if name in project.nodes:
-        return name
-    return next((label for label in project.nodes if name == format_task_name(label)), None)
-
 
 def parse_node_name(project: Project, name: str) -> str:
-    """Return the label of the node that is meant; raise InvalidCommand with the nearest name if none is."""
-    label = find_node_label(project, name)
+    """Return the label of a node that is named on doit's command line.
+
+    Raises:
+        InvalidCommand: The node does not exist. The message suggests the nearest name.
+    """
+    label = project.find_label(name)
     if label is None:
-        hint = suggest_name(name, project.nodes) or f"nodes: {', '.join(project.nodes)}"
+        hint = suggest_or_list(name, project.nodes, "nodes")
         raise InvalidCommand(f"there is no node {name!r}; {hint}")
     return label
 

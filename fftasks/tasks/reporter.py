@@ -26,8 +26,9 @@ from doit.task import Task
 from fftasks.cache.fingerprint import redact_values
 from fftasks.cache.history import RunJournal
 from fftasks.errors import escape_controls
-from fftasks.project import STATE_FOLDER_NAME, Project, open_current
+from fftasks.project import Project, open_current
 from fftasks.records import read_record
+from fftasks.state_folder import STATE_FOLDER
 from fftasks.tasks.doit_database import REPORTER_ONLY
 from fftasks.terminal import escape_all_but_colours
 
@@ -171,9 +172,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         self._same: list[str] = []
         self._heading = ""  # the stage whose heading was printed last
         began = time.time()
-        self._journal = RunJournal(
-            Path(STATE_FOLDER_NAME), lambda: _describe_run(self._selected, began)
-        )
+        self._journal = RunJournal(Path(STATE_FOLDER), lambda: _describe_run(self._selected, began))
 
     def initialize(self, tasks: Mapping[str, Task], selected_tasks: list[str]) -> None:
         """Get ready; doit calls it before the first task, and before workers are forked."""

@@ -11,6 +11,7 @@ import pytest
 from fftasks.cli.board import _describe as describe_for_board
 from fftasks.errors import FFTasksError
 from fftasks.project import open_project
+from fftasks.records import STATE_FORMAT
 from fftasks.records import read_record, read_state_file, write_record, write_state_file
 from fftasks.report.polling import watch_runs
 from fftasks.report.run_report import describe_run
@@ -199,7 +200,8 @@ def test_no_value_is_in_what_the_board_gives_to_browsers(sample, monkeypatch):
 def test_an_error_of_the_board_has_no_value_in_it(sample, tmp_path, monkeypatch):
     monkeypatch.setenv("FFTASKS_REPORT__PREVIEWS", "false")
     broken = Sample.make(tmp_path, fill("raise ValueError('MARK52')\n"))
-    broken.write(".fftasks/runs/20260101-000000-1.jsonl", '{"run": "x", "begin": 1, "pid": 1}\n')
+    header = {"format": STATE_FORMAT, "run": "x", "begin": 1, "pid": 1}
+    broken.write(".fftasks/runs/20260101-000000-1.jsonl", f"{json.dumps(header)}\n")
     open_project.cache_clear()
 
     with pytest.raises(FFTasksError) as caught:

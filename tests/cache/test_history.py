@@ -17,7 +17,7 @@ from fftasks.cache.history import (
 )
 from fftasks.errors import StoreError
 from fftasks.project import open_project
-from fftasks.records import write_state_file
+from fftasks.records import STATE_FORMAT, write_state_file
 from fftasks.report.run_report import describe_run
 from tests.sample import Sample
 
@@ -171,7 +171,15 @@ ODD = [
     {},
     {"a": [{}]},
 ]
-FIRST = {"run": "r", "begin": 1.0, "pid": 1, "graph": "g", "tasks": ["run"], "parameters": {"a": 1}}
+FIRST = {
+    "format": STATE_FORMAT,
+    "run": "r",
+    "begin": 1.0,
+    "pid": 1,
+    "graph": "g",
+    "tasks": ["run"],
+    "parameters": {"a": 1},
+}
 LINES = [
     {"task": "run:a", "at": 2.0, "begins": True},
     {"task": "run:a", "at": 3.0, "state": "ran", "reason": "x", "seconds": 1.0, "preview": "1",

@@ -10,6 +10,13 @@ from fftasks.cache.stat_cache import StatCache
 from fftasks.records import digest_bytes, digest_file
 
 
+@pytest.fixture(autouse=True)
+def _late(monkeypatch):
+    """Let all files have been written some time ago; utime() cannot set their ctime."""
+    now = signature.time.time_ns
+    monkeypatch.setattr(signature.time, "time_ns", lambda: now() + 10**10)
+
+
 @pytest.fixture
 def memory(tmp_path):
     return tmp_path / "memory" / "files.signatures"

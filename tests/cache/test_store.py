@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from fftasks.cache import stat_cache
 from fftasks.cache.store import Store, Trace
 from fftasks.records import digest_bytes, read_record
 
@@ -150,7 +152,9 @@ def put_and_replace(path, text):
     return inode
 
 
-def test_noted_outputs_are_recalled(store):
+def test_noted_outputs_are_recalled(store, monkeypatch):
+    now = time.time_ns()
+    monkeypatch.setattr(stat_cache.time, "time_ns", lambda: now + 10**10)
     path = store.node_path(SLUG)
     path.parent.mkdir(parents=True)
     path.write_text("{}")

@@ -3,10 +3,12 @@
 import json
 import os
 import sqlite3
+import time
 
 import pytest
 from doit.dependency import JSONCodec
 
+from fftasks.cache import stat_cache
 from fftasks.records import write_record
 from fftasks.tasks.doit_database import Database, RecordChecker
 
@@ -52,8 +54,24 @@ def test_an_edit_that_keeps_the_time_is_a_change(tmp_path, checker):
     assert has_changed(checker, path, state)
 
 
-def test_the_state_of_a_file_that_is_as_it_was_is_not_made_anew(tmp_path, checker):
+def test_a_file_that_was_written_a_moment_ago_is_compared_by_its_content(
+    tmp_path, checker, monkeypatch
+):
     path = make_file(tmp_path)
+    found = path.stat()
+    monkeypatch.setattr(stat_cache.time, "time_ns", lambda: found.st_ctime_ns + 1)
+    state = checker.get_state(str(path), None)
+    same_signature = os.stat_result(found)
+
+    assert not checker.check_modified(str(path), same_signature, state)
+    path.write_text("y")
+    assert checker.check_modified(str(path), same_signature, state)
+
+
+def test_the_state_of_a_file_that_is_as_it_was_is_not_made_anew(tmp_path, checker, monkeypatch):
+    path = make_file(tmp_path)
+    now = time.time_ns()
+    monkeypatch.setattr(stat_cache.time, "time_ns", lambda: now + 10**10)
     state = checker.get_state(str(path), None)
 
     assert checker.get_state(str(path), state) is None
