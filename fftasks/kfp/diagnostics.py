@@ -36,7 +36,7 @@ from fftasks.kfp.pod_log import (
     read_task_failure,
 )
 from fftasks.kfp.run import ClusterRun, find_container
-from fftasks.kfp.task_details import FINAL_TASK_STATES, ClusterTask, read_time
+from fftasks.kfp.task_details import FINAL_TASK_STATES, ClusterTask, Json, read_time
 from fftasks.path_validation import join_untrusted
 from fftasks.state_folder import check_parents, is_regular, read_text
 
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from fftasks.config.tree import KFPSettings, Settings
     from fftasks.kfp.task_details import Executions
 
-Json = Mapping[str, Any]
 
 _REQUEST_S, _TIMEOUT_S = 5, 15
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names
@@ -120,7 +119,6 @@ def _parse(text: str | None) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) else None
 
 
-JsonEvidence = Mapping[str, Any]
 _Answer = TypeVar("_Answer")
 
 DEFAULT_PIPELINE_ROOT = "minio://mlpipeline/v2/artifacts"  # of KFP's own installation

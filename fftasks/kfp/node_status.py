@@ -27,7 +27,7 @@ from fftasks.kfp.run import ClusterRun
 from fftasks.kfp.task_details import (
     UNKNOWN_STATE,
     ClusterTask,
-    JsonDetails,
+    Json,
     read_time,
 )
 
@@ -46,9 +46,7 @@ class Span(NamedTuple):
     end: float | None
 
 
-def list_spans(
-    driver: JsonDetails, step: JsonDetails, pod: JsonDetails | None = None
-) -> list[Span]:
+def list_spans(driver: Json, step: Json, pod: Json | None = None) -> list[Span]:
     """Return the parts of a task's time, as far as somebody says them.
 
     driver, step: what KFP says of its driver, and of the step that is its pod; {} for nothing
@@ -57,13 +55,13 @@ def list_spans(
     return [*_list_driver(driver), *_list_pod(step, pod or {})]
 
 
-def _list_driver(driver: JsonDetails) -> Iterator[Span]:
+def _list_driver(driver: Json) -> Iterator[Span]:
     begin = _parse_timestamp(driver.get("start_time"))
     if begin is not None:
         yield Span("driver", begin, _parse_timestamp(driver.get("end_time")))
 
 
-def _list_pod(step: JsonDetails, pod: JsonDetails) -> Iterator[Span]:
+def _list_pod(step: Json, pod: Json) -> Iterator[Span]:
     begin, end = _parse_timestamp(step.get("start_time")), _parse_timestamp(step.get("end_time"))
     if begin is None or step.get("state") == "SKIPPED":
         return
@@ -82,7 +80,7 @@ def _list_pod(step: JsonDetails, pod: JsonDetails) -> Iterator[Span]:
         yield Span("run", ran, end)
 
 
-def _find_run(pod: JsonDetails) -> float | None:
+def _find_run(pod: Json) -> float | None:
     """Return when a pod's command began."""
     for container in pod.get("status", {}).get("containerStatuses") or ():
         if container.get("name") == _MAIN:
@@ -91,7 +89,7 @@ def _find_run(pod: JsonDetails) -> float | None:
     return None
 
 
-def _find_scheduled_time(pod: JsonDetails) -> float | None:
+def _find_scheduled_time(pod: Json) -> float | None:
     """Return when a pod was given its machine."""
     for condition in pod.get("status", {}).get("conditions") or ():
         if (condition.get("type"), condition.get("status")) == ("PodScheduled", "True"):
@@ -99,7 +97,7 @@ def _find_scheduled_time(pod: JsonDetails) -> float | None:
     return None
 
 
-def _find_state(step: JsonDetails, state: str) -> float | None:
+def _find_state(step: Json, state: str) -> float | None:
     """Return when a step was first seen in a state."""
     for seen in step.get("state_history") or ():
         if seen.get("state") == state:

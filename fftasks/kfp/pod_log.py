@@ -19,11 +19,10 @@ of a node stands behind the node's name, and the error stands behind all of them
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from fftasks.kfp.task_details import ClusterTask
+from fftasks.kfp.task_details import ClusterTask, Json
 from fftasks.runner.group import AT_END, SAYS_DONE, SAYS_KEPT
 from fftasks.runner.pod import PREFIX, find_failure
 
@@ -168,8 +167,6 @@ def _read_level(line: str) -> str:
     found = _GLOG.match(line)
     return found[1] if found else ""
 
-
-Json = Mapping[str, Any]
 
 _MAIN = "main"  # Argo's name of the container that runs the command
 _USUAL = frozenset({"ContainerCreating", "PodInitializing", "Completed", "Error", ""})

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fftasks.errors import (
     FFTasksError,
@@ -29,6 +29,7 @@ from fftasks.http.response import filter_by_type, require_keys
 from fftasks.kfp.task_details import (
     ClusterTask,
     Executions,
+    Json,
     RunDetails,
     find_cancel_time,
     read_row_error,
@@ -41,7 +42,6 @@ from fftasks.runner.task import parse_members
 if TYPE_CHECKING:
     from fftasks.config.tree import KFPSettings
 
-Json = Mapping[str, Any]
 
 _HISTORY = [{"state": str, "update_time": str}]
 _ERROR = {"message": str}
@@ -186,8 +186,6 @@ def _read_executor(executor: Json) -> Json:
     return {**executor, "container": {**container, "env": env}}
 
 
-JsonRun = Mapping[str, Any]
-
 FINAL_RUN_STATES = frozenset({"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"})
 
 
@@ -200,7 +198,7 @@ class ClusterRun:
         executions: What the metadata store knows of its tasks; None if it was not asked or cannot be reached.
     """
 
-    answer: JsonRun = field(repr=False)
+    answer: Json = field(repr=False)
     executions: Executions | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -250,7 +248,7 @@ class ClusterRun:
         return self.state in FINAL_RUN_STATES
 
     @functools.cached_property
-    def document(self) -> JsonRun:
+    def document(self) -> Json:
         """The pipeline document that it runs, {} if the answer has none."""
         return read_run_document(self.answer)
 
@@ -319,7 +317,7 @@ def explain_unknown_name(problem: str, name: str, names: list[str]) -> FFTasksEr
     )
 
 
-def list_task_nodes(document: JsonRun, task: str) -> tuple[str, ...]:
+def list_task_nodes(document: Json, task: str) -> tuple[str, ...]:
     """Return the names of the nodes that a task runs, as its command says; its own name if it does not."""
     executor = find_executor(document, task)
     if "importer" in executor:  # it takes what is there already
@@ -336,33 +334,33 @@ def list_task_nodes(document: JsonRun, task: str) -> tuple[str, ...]:
     return (str(step.get("taskInfo", {}).get("name") or task),)
 
 
-def find_executor(document: JsonRun, task: str) -> JsonRun:
+def find_executor(document: Json, task: str) -> Json:
     """Return what a task is executed by: {"container": …} or {"importer": …}; {} if it is not there."""
     executors = document.get("deploymentSpec", {}).get("executors", {})
-    executor: JsonRun = executors.get(find_component(document, task).get("executorLabel"), {})
+    executor: Json = executors.get(find_component(document, task).get("executorLabel"), {})
     return executor
 
 
-def find_container(document: JsonRun, task: str) -> JsonRun:
+def find_container(document: Json, task: str) -> Json:
     """Return the container (image, command, args, env) of a task; {} if it has none."""
-    container: JsonRun = find_executor(document, task).get("container", {})
+    container: Json = find_executor(document, task).get("container", {})
     return container
 
 
-def find_component(document: JsonRun, task: str) -> JsonRun:
+def find_component(document: Json, task: str) -> Json:
     """Return the component of a task; {} if it is not there."""
     step = document["root"]["dag"]["tasks"][task]
-    component: JsonRun = document.get("components", {}).get(step["componentRef"]["name"], {})
+    component: Json = document.get("components", {}).get(step["componentRef"]["name"], {})
     return component
 
 
-def list_artifact_names(document: JsonRun, task: str) -> list[str]:
+def list_artifact_names(document: Json, task: str) -> list[str]:
     """Return the names of a task's artifacts."""
     definitions = find_component(document, task).get("outputDefinitions", {})
     return sorted(definitions.get("artifacts", {}))
 
 
-def _find_argument(document: JsonRun, task: str, name: str) -> str:
+def _find_argument(document: Json, task: str, name: str) -> str:
     args = [str(word) for word in find_container(document, task).get("args", ())]
     return args[args.index(name) + 1] if name in args[:-1] else ""
 

@@ -43,8 +43,8 @@ from fftasks.kfp.node_status import (
 )
 from fftasks.kfp.object_store import ArtifactURI, ObjectStore
 from fftasks.kfp.pod_log import TaskFailure
-from fftasks.kfp.run import ClusterRun, JsonRun, find_container, find_executor, list_artifact_names
-from fftasks.kfp.task_details import ClusterTask
+from fftasks.kfp.run import ClusterRun, find_container, find_executor, list_artifact_names
+from fftasks.kfp.task_details import ClusterTask, Json
 from fftasks.project import Project
 from fftasks.records import digest_json
 from fftasks.runner.artifact import digest_artifact, read_pack
@@ -340,7 +340,7 @@ def download_unverified(  # noqa: PLR0913, PLR0917 - what an output is known by,
     return target
 
 
-def _read_uri(importer: JsonRun) -> str:
+def _read_uri(importer: Json) -> str:
     uri = importer.get("artifactUri", {})
     return str(uri.get("constant") or uri.get("runtimeValue", {}).get("constant") or "")
 
@@ -414,7 +414,7 @@ def _digest_tasks(run: ClusterRun) -> dict[str, set[str]]:
     }
 
 
-def list_task_inputs(run: ClusterRun, task: str) -> dict[str, JsonRun]:
+def list_task_inputs(run: ClusterRun, task: str) -> dict[str, Json]:
     """Return a task's inputs: name -> {"producerTask", "outputArtifactKey"}."""
     step = run.document["root"]["dag"]["tasks"][task]
     artifacts = step.get("inputs", {}).get("artifacts", {})
@@ -425,7 +425,7 @@ def list_task_inputs(run: ClusterRun, task: str) -> dict[str, JsonRun]:
     }
 
 
-def read_task_parameters(run: ClusterRun, task: str) -> JsonRun:
+def read_task_parameters(run: ClusterRun, task: str) -> Json:
     """Return the parameters of a task as the run has them: constants, and what the run was given."""
     step = run.document["root"]["dag"]["tasks"][task]
     given = (run.answer.get("runtime_config") or {}).get("parameters") or {}
