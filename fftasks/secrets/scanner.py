@@ -1,6 +1,6 @@
 """Find secrets in files and texts: private keys, tokens and passwords.
 
-Findings in a file are lines and rules; py lists the rules. Findings never contain the value of a
+Findings in a file are lines and rules; rules.py lists the rules. Findings never contain the value of a
 secret.
 """
 
@@ -112,7 +112,7 @@ def hide_tokens(text: str) -> str:
 
 
 def _find_in_text(data: bytes) -> list[SecretMatch]:
-    """Return what is secret in any text, whole and without overlaps."""
+    """Return the secrets in a text, ordered and without overlaps."""
     hits = [*_find_tokens(data, 0, len(data), _ANYWHERE), *find_named_secrets(data)]
     if has_structure(data):
         hits += find_structures(data, 0, len(data), _ANYWHERE)
@@ -124,10 +124,14 @@ def _find_in_text(data: bytes) -> list[SecretMatch]:
 
 
 class FileScanner:
-    """A search through one file, piece by piece."""
+    """Searches one file piece by piece, so that a large file need not be in memory."""
 
     def __init__(self, path: str) -> None:
-        """Begin; path is the file's, relative to the folder, with "/"."""
+        """Start the search.
+
+        Args:
+            path: Path of the file relative to the project folder, with "/".
+        """
         self._place = classify_path(path)
         self._hint = path.rpartition("/")[2].lower().encode("utf-8", "replace")
         self._decoder: codecs.IncrementalDecoder | None = None
@@ -140,7 +144,12 @@ class FileScanner:
         self._found: dict[int, str] = {}  # line -> rule; the first that finds something counts
 
     def feed(self, piece: bytes, *, is_last: bool) -> None:
-        """Look through the next piece."""
+        """Search the next piece of the file.
+
+        Args:
+            piece: Bytes of the file.
+            is_last: Whether the file ends after this piece.
+        """
         if piece and not self._size:
             self._start(piece[:_HEAD_BYTES])
         self._size += len(piece)
@@ -160,7 +169,7 @@ class FileScanner:
         self._data, self._begin = data[kept:], end - kept
 
     def list_findings(self) -> list[SecretFinding]:
-        """Return what was found, in order, one a line; at most 20."""
+        """Return the first finding of each line, ordered by line; at most 20."""
         return [SecretFinding(line, self._found[line]) for line in sorted(self._found)][
             :_MAX_FINDINGS
         ]

@@ -3,7 +3,7 @@
 import pytest
 
 from fftasks.kfp.run import ClusterRun
-from fftasks.kfp.task_details import name_template, hash_node_name
+from fftasks.kfp.task_details import hash_node_name, name_template
 
 
 def make_document(task, executor=None):
