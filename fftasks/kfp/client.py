@@ -308,9 +308,9 @@ def find_experiment(kfp: KFPConnection, settings: KFPSettings) -> str:
 def has_namespace(kfp: KFPConnection, settings: KFPSettings) -> bool | None:
     """Return whether the namespace in the settings exists; None if this is unknown.
 
-    KFP does not report it: it lists nothing in a namespace that does not exist, and accepts runs, whose pods
-    cannot start later. An experiment in the namespace proves that it exists. With kfp.auth: kubeconfig, all
-    requests go through the API server of Kubernetes, which is asked first.
+    KFP does not report it: it lists nothing in a namespace that does not exist, and accepts runs, whose
+    pods cannot start later. An experiment in the namespace proves that it exists. With kfp.auth:
+    kubeconfig, all requests go through the API server of Kubernetes, which is asked first.
     """
     base, through, _ = kfp.access.path.partition(_NAMESPACES)
     if settings.auth == "kubeconfig" and through:
@@ -451,8 +451,8 @@ def cancel_run(settings: KFPSettings, run_id: str) -> None:
 def fetch_log(settings: KFPSettings, run: Json, pod: str) -> tuple[str | None, str]:
     """Return the log of the main container of a pod.
 
-    The server of the web UI has it while the pod exists, and later in Argo's archive. The API server is asked
-    second; it has the log if it has the necessary permissions.
+    The server of the web UI has it while the pod exists, and later in Argo's archive. The API server is
+    asked second; it has the log if it has the necessary permissions.
 
     Args:
         settings: Section `kfp` of the settings.
@@ -569,8 +569,8 @@ class _VersionReader:
 def _read_log(kfp: KFPConnection, path: str, query: Json) -> tuple[str | None, str]:
     """Return a log, None if the answer is not a log; and the server's error message or "".
 
-    The API server answers with status 200 and text/plain even if it has no log; the body is then a JSON object
-    with the error.
+    The API server answers with status 200 and text/plain even if it has no log; the body is then a JSON
+    object with the error.
     """
     text = _read_text(kfp, path, query)
     if text is None or _PAGE.match(text):

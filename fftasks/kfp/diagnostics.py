@@ -1,14 +1,11 @@
-"""Port kubectl: pods, their logs and events, where the user's own `kubectl` reaches the cluster.
+"""Find out why tasks of a run on Kubeflow Pipelines failed or do not start, from all available sources.
 
-Used only for what no server of Kubeflow Pipelines tells. Nothing is changed on the cluster.
+States, pods and outputs are in the metadata store. Logs come from the server of the web UI, the API server,
+the object store or Kubernetes. Only Kubernetes knows why a pod does not start; the user's own `kubectl` is
+used if no server of KFP has the pod. Nothing is changed on the cluster.
 
-What is known of the tasks of a run outside of the answer about the run itself.
-
-States, pods and outputs are in the metadata store. The server of the web UI, the API server, the object store
-and Kubernetes have logs. Why a pod does not start is known to Kubernetes only.
-
-Each is asked once for each question, and no more after it has left two questions without an answer: a run
-may have hundreds of pods, and not every host leads everywhere.
+A source that has left two requests without an answer is not asked again, because a run may have hundreds of
+pods, and not every server has access to all sources.
 """
 
 from __future__ import annotations
@@ -36,7 +33,7 @@ from fftasks.kfp.pod_log import (
     read_task_failure,
 )
 from fftasks.kfp.run import ClusterRun, find_container
-from fftasks.kfp.task_details import FINAL_TASK_STATES, ClusterTask, read_time
+from fftasks.kfp.task_details import FINAL_TASK_STATES, ClusterTask, Json, read_time
 from fftasks.path_validation import join_untrusted
 from fftasks.state_folder import check_parents, is_regular, read_text
 
@@ -44,7 +41,6 @@ if TYPE_CHECKING:
     from fftasks.config.tree import KFPSettings, Settings
     from fftasks.kfp.task_details import Executions
 
-Json = Mapping[str, Any]
 
 _REQUEST_S, _TIMEOUT_S = 5, 15
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names
@@ -54,8 +50,9 @@ _NAME = re.compile(r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?")
 class Kubectl:
     """The program in PATH, with the context and the namespace of the settings.
 
-    The names of pods come from the cluster. A pod whose name is invalid in Kubernetes is treated as missing.
-    A name such as --server=... would be parsed as an option and send the user's token to another server.
+    The names of pods come from the cluster. A pod whose name is invalid in Kubernetes is treated as
+    missing. A name such as --server=... would be parsed as an option and send the user's token to another
+    server.
 
     Attributes:
         is_there: Whether the program is installed.
@@ -75,11 +72,11 @@ class Kubectl:
         return self._run("logs", pod, "-c", "main", "--tail=-1") if is_pod_name(pod) else None
 
     def read_pod(self, pod: str) -> Json | None:
-        """Return a pod as Kubernetes has it; None if there is no such pod. Raises as fetch_log does."""
+        """Return a pod as Kubernetes describes it; None if it does not exist. Raises as read_log does."""
         return _parse(self._run("get", "pod", pod, "-o", "json")) if is_pod_name(pod) else None
 
     def read_events(self, pod: str) -> list[Json]:
-        """Return the events of a pod; [] if there are none. Raises as fetch_log does."""
+        """Return the events of a pod; [] if there are none. Raises as read_log does."""
         if not is_pod_name(pod):
             return []
         selector = f"involvedObject.kind=Pod,involvedObject.name={pod}"
@@ -87,7 +84,7 @@ class Kubectl:
         return [event for event in (answer or {}).get("items") or () if isinstance(event, dict)]
 
     def _run(self, *words: str) -> str | None:
-        """Return the output of kubectl; None if the pod does not exist."""
+        """Run kubectl and return its output; None if the pod does not exist."""
         command = ["kubectl", f"--request-timeout={_REQUEST_S}s", *self._options, *words]
         try:
             completed = subprocess.run(
@@ -120,24 +117,23 @@ def _parse(text: str | None) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) else None
 
 
-JsonEvidence = Mapping[str, Any]
-_Answer = TypeVar("_Answer")
+_AnswerT = TypeVar("_AnswerT")
 
 DEFAULT_PIPELINE_ROOT = "minio://mlpipeline/v2/artifacts"  # of KFP's own installation
-LOG_OUTPUT = "executor-logs"  # the name of the output in which launchers of 2.17 keep what the command printed
-_MOST_FAILURES = 2  # questions that a source may leave without an answer
+LOG_OUTPUT = "executor-logs"  # output in which launchers of 2.17 store the log
+_MOST_FAILURES = 2  # failed requests after which a source is not asked any more
 _MOST_CAUSES = 10  # failed tasks whose logs are read
-_MOST_WAITS = 3  # waiting tasks whose pods are looked at
-_PAUSE_S = 30.0  # before Kubernetes is asked again why pods of a run do not start
-_PATIENCE_S = 60.0  # from which on it is worth asking why a pod does not start
+_MOST_WAITS = 3  # waiting tasks whose pods are read
+_PAUSE_S = 30.0  # minimum time between two requests to Kubernetes why pods do not start
+_PATIENCE_S = 60.0  # waiting time after which the reason is requested
 
 
 def read_cluster_run(settings: KFPSettings, run_id: str) -> ClusterRun:
-    """Return a run; its tasks as the metadata store has them, where Kubeflow Pipelines does not tell them.
+    """Read a run, and the metadata store if KFP may have stopped updating the rows of the tasks.
 
     Raises:
-        NotFoundError: There is no such run.
-        ToolError: The host does not answer.
+        NotFoundError: The run does not exist.
+        ToolError: The server does not answer.
     """
     run = ClusterRun(fetch_run(settings, run_id))
     if run.details.is_quiet:
@@ -172,8 +168,8 @@ def find_pipeline_root(settings: KFPSettings, run: ClusterRun) -> ArtifactURI:
 def resolve_artifact_uri(settings: KFPSettings, run: ClusterRun, uri: str) -> ArtifactURI:
     """Return the place of an artifact of a run that the metadata store names.
 
-    The metadata store can name any place. Only artifacts below the run's pipeline root belong to the run. The
-    artifacts of a cached task are in the folder of another run below the same root.
+    The metadata store can name any place. Only artifacts below the run's pipeline root belong to the run.
+    The artifacts of a cached task are in the folder of another run below the same root.
 
     Raises:
         ToolError: The URI is invalid, or is not below the pipeline root.
@@ -219,18 +215,18 @@ def _ask_store(settings: KFPSettings, run_id: str) -> Executions | None:
 
     try:
         return read_executions(settings, run_id)
-    except FFTasksError:  # what is known without the store is worth being said
+    except FFTasksError:  # the run can be shown without the store
         return None
 
 
 @dataclass
 class _Source:
-    """Something that is asked, until it has left too many questions without an answer."""
+    """A source of information that is not asked any more after too many failed requests."""
 
     failures: list[FFTasksError] = field(default_factory=list)
 
-    def ask(self, question: Callable[[], _Answer]) -> _Answer | None:
-        """Return an answer, None if there is none."""
+    def ask(self, question: Callable[[], _AnswerT]) -> _AnswerT | None:
+        """Return the answer to a request; None if it failed or if the source is not asked any more."""
         if len(self.failures) >= _MOST_FAILURES:
             return None
         try:
@@ -241,12 +237,12 @@ class _Source:
 
 
 class RunDiagnostics:
-    """What else is known of the tasks of one run; asks only when something is looked at.
+    """Reads logs, failures and waiting reasons of the tasks of one run when they are first needed.
 
     Attributes:
-        run: The run as Kubeflow Pipelines shows it.
-        namespace: Where the pods are.
-        said: What the API server said in place of the log that was asked for last; "" for nothing.
+        run: The run as KFP describes it.
+        namespace: Kubernetes namespace of the pods.
+        said: Error message of the API server for the last log that was requested; "" for none.
         refusal: Error for the copy of the log in the object store; None if it was read or does not exist.
     """
 
@@ -257,14 +253,14 @@ class RunDiagnostics:
         run: ClusterRun,
         before: RunDiagnostics | None = None,
     ) -> None:
-        """Ask nothing yet.
+        """Store the arguments without sending a request.
 
         Args:
             settings: The settings of the project.
             folder: The state folder of the project.
             run: The run.
-            before: What was known when the run was looked at last: the logs of tasks that had ended are kept,
-                and for a while why tasks do not start.
+            before: Diagnostics of the previous poll: its logs of ended tasks are kept, and for 30 seconds
+                its reasons why tasks do not start.
         """
         self._all_settings, self._folder, self.run = settings, folder, run
         self._settings = settings.kfp
@@ -279,21 +275,21 @@ class RunDiagnostics:
 
     @functools.cached_property
     def executions(self) -> Executions | None:
-        """What the metadata store knows; None if it cannot be reached, {} where nothing has begun."""
+        """Executions in the metadata store; None if it cannot be reached, {} if no task has started."""
         if self.run.executions is not None:
             return self.run.executions
         if self.run.details.is_quiet:
-            return None  # it was asked when the run was read
+            return None  # the store was already asked when the run was read
         if not any(task.began for task in self.run.tasks):
             return {}
         return _ask_store(self._settings, self.run.run_id)
 
     def complete(self) -> ClusterRun:
-        """Return the run with what the metadata store knows of its tasks."""
+        """Return the run with the executions in the metadata store."""
         return replace(self.run, executions=self.executions)
 
     def read_log(self, task: ClusterTask) -> str | None:
-        """Return the log of a task's last pod, or of a driver that has failed; None if nobody gives it."""
+        """Return the log of a task's last pod, or of its failed driver; None if no source has it."""
         pod = task.driver_pod if task.has_failed_driver else self._find_pod(task)
         key = pod or f"task {task.name}"
         if key not in self._logs:
@@ -301,19 +297,19 @@ class RunDiagnostics:
         return self._logs[key]
 
     def list_ended_logs(self) -> dict[str, str | None]:
-        """Return the logs that will not change any more, by pod; None for one that cannot be had."""
+        """Return the logs of ended tasks by pod; the log is None if no source has it."""
         open_pods = {task.pod for task in self.run.tasks if task.ended is None}
         return {pod: log for pod, log in self._logs.items() if pod not in open_pods}
 
     @functools.cached_property
     def outcomes(self) -> Mapping[str, TaskFailure]:
-        """How the tasks ended that have failed, by name; of the first ten."""
+        """How the first ten failed tasks failed, by the name of the task."""
         failed = [task for task in self.run.tasks if task.state == "FAILED"]
         return {task.name: self._find_outcome(task) for task in failed[:_MOST_CAUSES]}
 
     @functools.cached_property
     def root_failure(self) -> str:
-        """Why the run has failed although no task has: its own driver did; "" for nothing known."""
+        """Why the run's own driver failed, which starts all tasks; "" if it did not."""
         driver = self.run.details.read_root_driver()
         if driver.state != "FAILED":
             return ""
@@ -324,7 +320,7 @@ class RunDiagnostics:
 
     @functools.cached_property
     def waits(self) -> Mapping[str, str]:
-        """Why tasks have waited for more than a minute, by name; "" where nobody says it. The first three."""
+        """Why the first three tasks that have waited over a minute wait, by task; "" if unknown."""
         waiting = {task.name: task for task in self.run.tasks if _is_stalled(self.run, task)}
         if waiting and time.monotonic() >= self._wait_until:
             asked = list(waiting)[:_MOST_WAITS]
@@ -337,7 +333,7 @@ class RunDiagnostics:
         }
 
     def _find_wait(self, task: ClusterTask) -> str:
-        """Return why the pod of a task, or of its driver, does not start; "" if nobody says it."""
+        """Return why the pod of a task, or of its driver, does not start; "" if it is unknown."""
         pod = task.pod or task.driver_pod
         return self._ask_kubernetes(pod, self._find_limit(task)) if pod else ""
 
@@ -374,13 +370,13 @@ class RunDiagnostics:
             found = self._servers.ask(lambda: fetch_log(self._settings, answer, pod))
             log, self.said = found or (None, "")
         if log is None and not task.has_failed_driver:
-            log = self._store.ask(lambda: self._bring_log(task))
+            log = self._store.ask(lambda: self._download_log(task))
         if log is None and pod and self._kubectl.is_there:
             log = self._cluster.ask(lambda: self._kubectl.read_log(pod))
         return log
 
-    def _bring_log(self, task: ClusterTask) -> str | None:
-        """Return what the command has printed, from the object store; None if it was not kept there."""
+    def _download_log(self, task: ClusterTask) -> str | None:
+        """Return the output of the command from the object store; None if it is not stored there."""
         from fftasks.kfp.object_store import ObjectStore
 
         execution = (self.executions or {}).get(task.name)
@@ -401,7 +397,7 @@ class RunDiagnostics:
         return read_text(target)
 
     def _ask_kubernetes(self, pod: str, limit: str) -> str:
-        """Return what Kubernetes says about a pod, "" if nothing is unusual or nobody answers."""
+        """Return why a pod fails or waits, from Kubernetes; "" if its status is normal or unknown."""
         found = self._pods.ask(lambda: fetch_pods(self._settings, [pod]))
         if found:
             events = self._pods.ask(lambda: fetch_events(self._settings, pod))
@@ -414,9 +410,9 @@ class RunDiagnostics:
 
 
 def _is_stalled(run: ClusterRun, task: ClusterTask) -> bool:
-    """Tell whether a task, or its driver, has waited for a machine or an image for long, or may have.
+    """Return whether a task or its driver has probably waited for a machine or an image for a minute.
 
-    A task may have if several pods began in the same second: their rows cannot be told apart.
+    It is uncertain if several pods started in the same second, because their rows cannot be distinguished.
     """
     if run.is_over or task.state in FINAL_TASK_STATES:
         return False

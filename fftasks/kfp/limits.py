@@ -1,8 +1,6 @@
-"""The limits of a run on Kubeflow Pipelines, checked before anything is submitted.
+"""Size limits of a run on Kubeflow Pipelines (KFP), checked before a pipeline is compiled or submitted.
 
-Beyond them a run fails on the cluster after minutes, and no message says why.
-
-Whether a cluster takes the tasks of a pipeline, before there is a pipeline.
+A run that exceeds them fails on the cluster after minutes, without a message that says why.
 """
 
 from __future__ import annotations
@@ -19,52 +17,59 @@ from fftasks.runner.task import MAX_DIGESTED
 
 Document = dict[str, Any]
 
-# Bytes in Argo's workflow object, from which `estimate_object` computes its estimate. They are fitted to
-# objects that were put together as the compiler and the driver of KFP 2.17 do, and checked on a real KFP
-# 2.17.0: 40 tasks took 245,747 bytes, a chain of 200 tasks 1,041,143, and 170 tasks, the last of which had
-# 168 inputs, 1,139,983. These runs had no digests of inputs, which add 290 bytes for each input
-# (tests/services/workflow_size.py).
-_SPEC_BYTES = 1000  # of a task: its two steps, besides what the pipeline says of it
-_DEPENDENCY_BYTES = (
-    24  # of a task's condition for each task that it waits for, besides that one's name
-)
-_IMAGE_BYTES = 250  # reference and fingerprint, which the tasks of the stage do not have yet
-_STATE_BYTES = (
-    880  # of the compressed states of a task's steps, if Argo keeps no extra step for retries
-)
-_GROUP_STATE_BYTES = (
-    330  # the same, in addition for a task of several nodes, with its second output
-)
-_INPUT_STATE_BYTES = 240  # the same, for each input
-_FAR_INPUT_STATE_BYTES = 650  # the same, for each input behind the first ones
-_DIGEST_STATE_BYTES = 135  # the same, for the digest of each input, which does not compress
-_NEAR_INPUTS = 20  # as many inputs as compress well, since their copies are near each other
-_CONSTANT_COPIES = 3.4  # how often a constant is in the states
-_ARGUMENT_COPIES = 2.2  # how often the names of a group's nodes are, which are compressed already
-_PLAIN_ARGUMENT_BYTES = 200  # of arguments without such names
-_NAME_COPIES = 2.7  # how often what a name has more than a short one is in the states
+# Sizes of the parts of Argo's workflow object, from which `estimate_object` computes its estimate. They are
+# fitted to objects that were built in the same way as the compiler and the driver of KFP 2.17 do, and
+# checked on a real KFP 2.17.0: 40 tasks took 245,747 bytes, a chain of 200 tasks 1,041,143, and 170 tasks,
+# the last of which had 168 inputs, 1,139,983. These runs had no digests of inputs, which add 290 bytes for
+# each input (tests/services/workflow_size.py).
+#
+# Specification of a task, in bytes:
+_SPEC_BYTES = 1000  # its two steps, without the description in the pipeline
+_DEPENDENCY_BYTES = 24  # its condition for each upstream task, without the name of that task
+_IMAGE_BYTES = 250  # image reference and fingerprint, which are unknown in the tasks stage
+# Compressed states of the steps of a task, in bytes, if Argo has no extra step for retries:
+_STATE_BYTES = 880
+_GROUP_STATE_BYTES = 330  # in addition for a task of several nodes, which has a second output
+_INPUT_STATE_BYTES = 240  # for each input
+_FAR_INPUT_STATE_BYTES = 650  # for each input after the first _NEAR_INPUTS
+_DIGEST_STATE_BYTES = 135  # for the digest of each input, which does not compress
+_NEAR_INPUTS = 20  # number of inputs that compress well, because their copies are near each other
+# Number of copies in the states, after compression:
+_CONSTANT_COPIES = 3.4  # of a constant
+_ARGUMENT_COPIES = 2.2  # of the names of a group's nodes, which are already compressed
+_PLAIN_ARGUMENT_BYTES = 200  # size of arguments without such names
+_NAME_COPIES = 2.7  # of the part of a name beyond _SHORT_NAME_BYTES
 _SHORT_NAME_BYTES = 8
-_SPEC_FACTOR = 1.15  # what a real object has on top of what is counted
+# Ratio of the size of a real object to the computed size:
+_SPEC_FACTOR = 1.15
 _STATES_FACTOR = 1.1
-_SHARED_BYTES = 10 * 1024  # of an object, whatever its tasks are
+_SHARED_BYTES = 10 * 1024  # size of an object without tasks
+
+# Sizes in the argument that describes a pipeline, in bytes:
+_TASK_EXTRAS_BYTES = (
+    300  # added to a task by the pipeline stage: cache key, pod_retries, display name
+)
+_IMPORTERS_BYTES = 2000  # two importers and the edges from them
+_IMPORTERS_OBJECT_BYTES = 10_000  # the same in Argo's workflow object
 
 
 @dataclass(frozen=True)
 class ClusterLimits:
-    """What an installation of Kubeflow Pipelines takes.
+    """Limits of an installation of Kubeflow Pipelines.
 
     Attributes:
-        object_bytes: Size of Argo's workflow object, which holds the pipeline and the states of its steps.
-            Argo refuses larger ones ("Request entity too large").
-        has_retry_steps: Whether Argo keeps two steps where there was one. The manifests of KFP from 2.17 on
-            give every step a retry strategy (templateDefaults), and so another step around it.
-        inputs: Number of input artifacts of one task. They reach its container as one argument of a process.
-        argument_bytes: Size of one argument of a process on Linux.
+        object_bytes: Maximum size of Argo's workflow object, which contains the pipeline and the states of
+            its steps. Argo rejects larger objects ("Request entity too large").
+        has_retry_steps: Whether Argo stores two steps for each step. From KFP 2.17 on, the manifests give
+            every step a retry strategy (templateDefaults), which adds a step around it.
+        inputs: Maximum number of input artifacts of a task. They are passed to its container as one
+            argument.
+        argument_bytes: Maximum size of one argument of a process on Linux.
         input_bytes: Size of one input artifact in the argument that describes the inputs of a task, without
             its digest.
-        digest_bytes: Size of the digest of one input artifact there.
-        display_names: Whether a task may be shown under the name of its node. KFP backends before 2.14 look
-            for the results of a task under the name that is shown (kubeflow/pipelines 11938).
+        digest_bytes: Size of the digest of one input artifact in this argument.
+        display_names: Whether the display name of a task may differ from its name. Before 2.14, KFP
+            searches the results of a task under its display name (kubeflow/pipelines issue 11938).
     """
 
     object_bytes: int = 1 << 20
@@ -88,15 +93,15 @@ def get_cluster_limits(version: str) -> ClusterLimits:
 
 
 def check_limits(components: Record, document: Document, cluster: ClusterLimits) -> None:
-    """Check that a cluster takes a pipeline.
+    """Check that a compiled pipeline is within the limits.
 
     Args:
         components: Record of the tasks stage.
-        document: The pipeline that was made of it.
+        document: Pipeline document that was compiled from it.
         cluster: The limits.
 
     Raises:
-        WorkflowError: The pipeline is too large. The message has the numbers.
+        WorkflowError: The pipeline exceeds a limit. The message contains both sizes.
     """
     workflow, tasks = components["workflow"], components["tasks"]
     attempted = f"pipeline: workflow {workflow!r} is too large for Kubeflow Pipelines"
@@ -108,7 +113,7 @@ def check_limits(components: Record, document: Document, cluster: ClusterLimits)
             attempted,
             found=[
                 f"its nodes and edges take {size} bytes",
-                f"KFP passes them as one argument, which may have {cluster.argument_bytes}",
+                f"KFP passes them as one argument of at most {cluster.argument_bytes} bytes",
             ],
             tip="use fewer nodes, fewer inputs per node, shorter names or shorter constants",
         )
@@ -121,10 +126,10 @@ def check_limits(components: Record, document: Document, cluster: ClusterLimits)
 
 
 def describe_object_excess(tasks: Mapping[str, Mapping[str, Any]], cluster: ClusterLimits) -> str:
-    """Return why Argo's workflow object would be too large for tasks; "" if it is not.
+    """Describe by how much Argo's workflow object would be too large; return "" if it is not.
 
     Args:
-        tasks: The tasks of kfp_tasks.make_tasks, by name.
+        tasks: The tasks of the tasks stage by name.
         cluster: The limits.
     """
     size = estimate_object(tasks, cluster)
@@ -134,7 +139,13 @@ def describe_object_excess(tasks: Mapping[str, Mapping[str, Any]], cluster: Clus
 
 
 def describe_excess(tasks: int, size: int, most: int) -> str:
-    """Return the sentence for a run whose workflow object would have more than `most` bytes."""
+    """Return the sentence for a run whose workflow object would be too large.
+
+    Args:
+        tasks: Number of tasks.
+        size: Estimated size of the object in bytes.
+        most: Maximum size in bytes.
+    """
     return (
         f"{tasks} tasks take about {size:,} bytes in Argo's workflow object, which may have {most:,}"
         f" (about {max(tasks * most // size, 1)} such tasks)"
@@ -142,13 +153,13 @@ def describe_excess(tasks: int, size: int, most: int) -> str:
 
 
 def estimate_object(tasks: Mapping[str, Mapping[str, Any]], cluster: ClusterLimits) -> int:
-    """Return about how many bytes Argo's workflow object has when a run has ended.
+    """Estimate the size in bytes of Argo's workflow object at the end of a run.
 
-    The object has the component, the container and twice the description of each task, as JSON in JSON.
-    Beyond 1 MiB Argo compresses the states of the steps, each of which has a copy of them all.
+    For each task, the object contains the component, the container and twice the description, as JSON in a
+    JSON string. Beyond 1 MiB, Argo compresses the states of the steps.
 
     Args:
-        tasks: The tasks of kfp_tasks.make_tasks, by name.
+        tasks: The tasks of the tasks stage by name.
         cluster: The limits.
     """
     spec = states = 0
@@ -174,7 +185,7 @@ def estimate_object(tasks: Mapping[str, Mapping[str, Any]], cluster: ClusterLimi
 
 
 def describe_inputs(task: Mapping[str, Any]) -> list[Any]:
-    """Return what a pipeline says of a task's inputs, to be measured."""
+    """Return the description of a task's inputs as in the pipeline document, for measuring its size."""
     artifacts = {
         key: {
             "taskOutputArtifact": {
@@ -191,13 +202,17 @@ def describe_inputs(task: Mapping[str, Any]) -> list[Any]:
 
 
 def check_sources(document: Document) -> None:
-    """Raise RuntimeError if a task takes one artifact in two inputs.
+    """Check that no task has the same artifact in two inputs.
 
     ML Metadata records an artifact once per task (its table Event is unique in artifact, execution and
-    type), so the driver of such a task fails. The compiler never makes one: an error is a bug of fftasks.
+    type), so the driver of such a task fails. The compiler never produces one, so an error is a bug of
+    fftasks.
 
     Args:
-        document: Pipeline document, with the importers of kept values.
+        document: Pipeline document, including the importers of reused results.
+
+    Raises:
+        RuntimeError: A task has an artifact in two inputs.
     """
     tasks, executors = document["root"]["dag"]["tasks"], document["deploymentSpec"]["executors"]
     for name, task in tasks.items():
@@ -229,31 +244,30 @@ def _check_inputs(attempted: str, task: Document, cluster: ClusterLimits) -> Non
             attempted,
             found=[
                 f"node {node!r}: {inputs} inputs and {len(task['parameters'])} constants take {size} bytes",
-                f"KFP passes them as one argument, which may have {cluster.argument_bytes}",
+                f"KFP passes them as one argument of at most {cluster.argument_bytes} bytes",
             ],
             tip="read long constants inside the function",
         )
 
 
 def _measure_json(value: Any) -> int:
-    # as Go writes it: UTF-8, no spaces
+    """Return the size in bytes of a value as JSON in Go's format: UTF-8 without spaces."""
     return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def _measure_nested(value: Any) -> int:
-    """Return the size of JSON that stands in a JSON string."""
+    """Return the size in bytes of JSON inside a JSON string, where quotes and backslashes are escaped."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return len(text.encode()) + text.count('"') + text.count("\\")
 
 
-# what the pipeline stage adds to a task besides what is counted here: cache key, pod_retries, name shown
-_MORE_BYTES = 300
-_IMPORTERS_BYTES = 2000  # of two importers, and of the edges from them
-_IMPORTERS_OBJECT_BYTES = 10_000  # the same, in Argo's workflow object
-
-
 def find_excess(tasks: Mapping[str, Mapping[str, Any]], cluster: ClusterLimits) -> str:
-    """Return why a cluster would not take the tasks of kfp_tasks.make_tasks; "" if it does."""
+    """Describe which limit some tasks exceed, before they are compiled; return "" if they exceed none.
+
+    Args:
+        tasks: The tasks of the tasks stage by name.
+        cluster: The limits.
+    """
     if excess := describe_object_excess(tasks, cluster):
         return excess
     for task in tasks.values():
@@ -270,18 +284,22 @@ def find_excess(tasks: Mapping[str, Mapping[str, Any]], cluster: ClusterLimits) 
 
 
 def estimate_argument(tasks: Mapping[str, Mapping[str, Any]]) -> int:
-    """Return about how many bytes tasks take in the one argument that describes a pipeline."""
-    return sum(_estimate_task_argument(name, task) for name, task in tasks.items())
+    """Estimate the size in bytes of tasks in the argument that describes a pipeline."""
+    size = 0
+    for name, task in tasks.items():
+        # the name is in the key of the task and in its component
+        text = json.dumps(describe_inputs(task), ensure_ascii=False, separators=(",", ":"))
+        size += len(text.encode()) + len(name) + len(task["slug"]) + _TASK_EXTRAS_BYTES
+    return size
 
 
 def count_importer_room(tasks: Mapping[str, Mapping[str, Any]], cluster: ClusterLimits) -> int:
-    """Return how many tasks may each take two artifacts from importers, besides what there is."""
+    """Return how many tasks may take two artifacts each from importers without exceeding a limit.
+
+    Args:
+        tasks: The tasks of the tasks stage by name.
+        cluster: The limits.
+    """
     in_object = (cluster.object_bytes - estimate_object(tasks, cluster)) // _IMPORTERS_OBJECT_BYTES
     in_argument = (cluster.argument_bytes - estimate_argument(tasks)) // _IMPORTERS_BYTES
     return max(min(in_object, in_argument), 0)
-
-
-def _estimate_task_argument(name: str, task: Mapping[str, Any]) -> int:
-    # the name stands in the task's head, and in the component's
-    text = json.dumps(describe_inputs(task), ensure_ascii=False, separators=(",", ":"))
-    return len(text.encode()) + len(name) + len(task["slug"]) + _MORE_BYTES

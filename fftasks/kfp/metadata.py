@@ -1,9 +1,10 @@
-"""Port kfp: what the metadata store of Kubeflow Pipelines knows of the tasks of a run.
+"""Read the executions and output artifacts of a run from the metadata store of Kubeflow Pipelines.
 
-That is the state and the pod of each task, and the places, previews and metrics of its outputs. The REST
-interface does not have them (up to 2.17 at least). The web UI asks the store through its own server, in
-gRPC-Web, and so does this module. A host that is only the API server does not lead to the store.
-Source: ml_metadata/proto/metadata_store*.proto, and backend/src/v2/metadata/client.go of kubeflow/pipelines.
+The store has the state and the pod of each task, and the URIs, previews and metrics of its outputs. The
+REST interface does not have them (up to 2.17 at least). Like the web UI, this module accesses the store
+through the server of the web UI, in gRPC-Web. The API server alone gives no access to the store.
+Source: ml_metadata/proto/metadata_store*.proto, and backend/src/v2/metadata/client.go of
+kubeflow/pipelines.
 """
 
 from __future__ import annotations
@@ -61,7 +62,12 @@ _MESSAGES: Mapping[str, tuple[tuple[str, int, str], ...]] = {
 
 @dataclass(frozen=True)
 class OutputArtifact:
-    """An artifact that a task gave: where it is, and what was said of it."""
+    """An output artifact of a task.
+
+    Attributes:
+        uri: URI of the artifact in the object store.
+        properties: Metadata of the artifact, such as the preview of a result.
+    """
 
     uri: str
     properties: Mapping[str, Any] = field(default_factory=dict)
@@ -69,15 +75,15 @@ class OutputArtifact:
 
 @dataclass(frozen=True)
 class TaskExecution:
-    """A task of a run, as its driver and its launcher have noted it.
+    """The execution of a task, as its driver and its launcher recorded it.
 
     Attributes:
-        state: RUNNING (from its driver on), COMPLETE, FAILED, CACHED or CANCELED (a condition was false); ""
-            if the store does not say it. A task whose pod was killed stays RUNNING.
-        pod: The name of the last pod whose launcher has begun; "" if none has.
-        created: When its driver noted it.
-        updated: When it was changed last.
-        outputs: Its outputs by name, of a cached task too.
+        state: RUNNING (from its driver on), COMPLETE, FAILED, CACHED or CANCELED (a condition was false);
+            "" if it is unknown. A task whose pod was killed stays RUNNING.
+        pod: Name of the last pod whose launcher has started; "" if none has.
+        created: When its driver recorded it.
+        updated: When it was last changed.
+        outputs: Output artifacts by name, also of a cached task.
     """
 
     state: str = ""
@@ -88,13 +94,13 @@ class TaskExecution:
 
 
 def read_executions(settings: KFPSettings, run_id: str) -> dict[str, TaskExecution] | None:
-    """Return what the metadata store knows of the tasks of a run, by the name of the task.
+    """Return the executions of a run, by the name of the task.
 
     Returns:
-        None if the host does not lead to the metadata store; {} if no task has begun.
+        The executions; None if the server gives no access to the metadata store; {} if no task has started.
 
     Raises:
-        ToolError: The host does not answer.
+        ToolError: The server does not answer.
     """
     with connect(settings) as kfp:
         for base in _list_paths(kfp.access.path):
@@ -107,7 +113,7 @@ def read_executions(settings: KFPSettings, run_id: str) -> dict[str, TaskExecuti
 
 def _read(store: _Store, context: int) -> dict[str, TaskExecution]:
     if not context:
-        return {}  # nothing of the run has begun
+        return {}  # no task of the run has started
     rows = store.need("GetExecutionsByContext", context_id=context).executions
     tasks = {one.id: str(_read_properties(one).get("task_name", "")) for one in rows}
     outputs = _read_outputs(store, list(tasks)) if tasks else {}
@@ -152,7 +158,7 @@ class _Store:
         self._kfp, self._base = kfp, base
 
     def need(self, method: str, **fields: Any) -> Any:
-        """Return an answer; raise ToolError for none."""
+        """Return the answer to a call; raise ToolError if there is none."""
         answer = self.ask(method, **fields)
         if answer is None:
             raise ToolError(f"the metadata store of Kubeflow Pipelines does not answer {method}")
@@ -181,7 +187,7 @@ class _Store:
 
 
 def _unframe(data: bytes) -> bytes | None:
-    """Return the message of an answer, None if it has none: then its trailers tell an error."""
+    """Return the message in a gRPC-Web answer; None if it has only trailers, which contain an error."""
     content, at = None, 0
     while len(data) - at > 4:  # noqa: PLR2004 - flags, and four bytes of length
         flags, (length,) = data[at], struct.unpack_from(">I", data, at + 1)
@@ -196,7 +202,7 @@ def _read_properties(message: Any) -> dict[str, Any]:
 
 
 def _read_value(value: Any) -> Any:
-    """Return a property: KFP has lists and mappings within a struct, as its one field."""
+    """Return the value of a property; KFP stores a list or mapping as the only field of a struct."""
     from google.protobuf import json_format
 
     for descriptor, content in value.ListFields():
@@ -204,7 +210,7 @@ def _read_value(value: Any) -> Any:
             return content
         try:
             inner = json_format.MessageToDict(content)
-        except (json_format.Error, ValueError):  # a number that JSON does not have
+        except (json_format.Error, ValueError):  # such as NaN, which JSON cannot express
             return None
         return next(iter(inner.values())) if inner.keys() in ({"list"}, {"struct"}) else inner
     return None
@@ -222,7 +228,7 @@ def _list_paths(path: str) -> list[str]:
 
 @functools.cache
 def _load_messages() -> dict[str, type[Any]]:
-    """Return the classes of the messages: as much of them as is read here."""
+    """Return the message classes, with the fields that this module reads."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2
 
     file = descriptor_pb2.FileDescriptorProto(

@@ -1,19 +1,15 @@
-"""Where the time of a task on the cluster went: its driver, the queue, the image, the command.
+"""State, duration and result preview of each node of a run on Kubeflow Pipelines (KFP).
 
-KFP's interface says of each step of the engine below it when it was made, when it ended, and when it was
-first seen in which state; a pod is PENDING until its container runs. What is before that, the queue and the
-pull, only the pod itself can tell apart, and it is there for a while only: see read_pod in ports/kfp_runs.py.
-
-What a run on the cluster tells of each of its nodes, whether they share a pod or not.
-
-It stands in the metadata of what tasks give, and of groups in the logs of their pods: KFP itself knows only
-when a pod began and ended.
+KFP records only when a task starts and ends, and when each of its steps was first seen in which state. A
+pod is PENDING until its container runs. Only the pod itself shows when it was scheduled, so queueing and
+pulling the image can be distinguished only while the pod exists. Durations and previews of single nodes
+come from the metadata of their outputs, and for groups from the logs of their pods.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,7 +23,7 @@ from fftasks.kfp.run import ClusterRun
 from fftasks.kfp.task_details import (
     UNKNOWN_STATE,
     ClusterTask,
-    JsonDetails,
+    Json,
     read_time,
 )
 
@@ -35,192 +31,9 @@ if TYPE_CHECKING:
     from fftasks.kfp.diagnostics import RunDiagnostics
     from fftasks.kfp.metadata import OutputArtifact
 
-_MAIN = "main"  # Argo's name of the container that runs the command
-
-
-class Span(NamedTuple):
-    """A part of a task's time, in seconds since the epoch; end: None if it goes on."""
-
-    name: str
-    begin: float
-    end: float | None
-
-
-def list_spans(
-    driver: JsonDetails, step: JsonDetails, pod: JsonDetails | None = None
-) -> list[Span]:
-    """Return the parts of a task's time, as far as somebody says them.
-
-    driver, step: what KFP says of its driver, and of the step that is its pod; {} for nothing
-    pod: the pod as Kubernetes has it
-    """
-    return [*_list_driver(driver), *_list_pod(step, pod or {})]
-
-
-def _list_driver(driver: JsonDetails) -> Iterator[Span]:
-    begin = _parse_timestamp(driver.get("start_time"))
-    if begin is not None:
-        yield Span("driver", begin, _parse_timestamp(driver.get("end_time")))
-
-
-def _list_pod(step: JsonDetails, pod: JsonDetails) -> Iterator[Span]:
-    begin, end = _parse_timestamp(step.get("start_time")), _parse_timestamp(step.get("end_time"))
-    if begin is None or step.get("state") == "SKIPPED":
-        return
-    ran = _clamp(_find_run(pod) or _find_state(step, "RUNNING"), begin, end)
-    placed = _clamp(_find_scheduled_time(pod), begin, ran or end)
-    if ran is None and placed is None and step.get("state") != "PENDING":
-        yield Span("queue, pull, run", begin, end)  # nobody has seen when it began to run
-        return
-    waited = ran or end
-    if placed is None:
-        yield Span("queue, pull", begin, waited)
-    else:
-        yield Span("queue", begin, placed)
-        yield Span("pull", placed, waited)
-    if ran is not None:
-        yield Span("run", ran, end)
-
-
-def _find_run(pod: JsonDetails) -> float | None:
-    """Return when a pod's command began."""
-    for container in pod.get("status", {}).get("containerStatuses") or ():
-        if container.get("name") == _MAIN:
-            for state in (container.get("state") or {}).values():
-                return _parse_timestamp((state or {}).get("startedAt"))
-    return None
-
-
-def _find_scheduled_time(pod: JsonDetails) -> float | None:
-    """Return when a pod was given its machine."""
-    for condition in pod.get("status", {}).get("conditions") or ():
-        if (condition.get("type"), condition.get("status")) == ("PodScheduled", "True"):
-            return _parse_timestamp(condition.get("lastTransitionTime"))
-    return None
-
-
-def _find_state(step: JsonDetails, state: str) -> float | None:
-    """Return when a step was first seen in a state."""
-    for seen in step.get("state_history") or ():
-        if seen.get("state") == state:
-            return _parse_timestamp(seen.get("update_time"))
-    return None
-
-
-def _clamp(moment: float | None, begin: float, end: float | None) -> float | None:
-    """Return a moment between two others: clocks differ, and the interface has whole seconds."""
-    if moment is None:
-        return None
-    return max(begin, moment if end is None else min(moment, end))
-
-
-def _parse_timestamp(text: object) -> float | None:
-    moment = read_time(text)
-    return None if moment is None else moment.timestamp()
-
-
-_MOST_LOGS = 50  # that are asked for, of pods that tell nothing otherwise
+_MAIN_CONTAINER = "main"  # Argo's name of the container that runs the command
+_MAX_LOGS = 50  # logs that are read of groups whose outputs have no metrics
 _HAVE_LOGS = frozenset({"RUNNING", "SUCCEEDED", "FAILED", "CANCELED"})
-
-
-@dataclass(frozen=True)
-class NodeMetrics:
-    """What is told of a node that has a result.
-
-    seconds: how long its function took, None if that is not told
-    preview: the beginning of its result; kind: type and shape of it
-    is_kept: it did not run, and has its result from the run before
-    """
-
-    seconds: float | None = None
-    preview: str = ""
-    kind: str = ""
-    is_reused: bool = False
-
-
-Accounts = Mapping[str, NodeMetrics]  # by node
-Outputs = Mapping[str, Mapping[str, "OutputArtifact"]]  # by task and output
-
-
-def collect_node_metrics(run: ClusterRun, evidence: RunDiagnostics) -> dict[str, NodeMetrics]:
-    """Return what is told of the nodes of a run, as far as somebody can be asked."""
-    executions = evidence.executions or {}
-    outputs = {name: one.outputs for name, one in executions.items()}
-    accounts = read_node_metrics(run, outputs)
-    groups = [task for task in run.tasks if len(task.nodes) > 1 and task.began]
-    silent = [task for task in groups if accounts.keys().isdisjoint(task.nodes)]
-    for task in [task for task in silent if task.state in _HAVE_LOGS][-_MOST_LOGS:]:
-        accounts |= parse_group_progress(evidence.read_log(task) or "", task.nodes)
-    return accounts
-
-
-def read_node_metrics(run: ClusterRun, outputs: Outputs) -> dict[str, NodeMetrics]:
-    """Return what the metadata of outputs tell; see ports/kfp_metadata.py."""
-    found: dict[str, NodeMetrics] = {}
-    for task in run.tasks:
-        given = outputs.get(task.name, {})
-        if "result" in given and len(task.nodes) == 1:
-            found[task.nodes[0]] = _parse_metrics(given["result"].properties)
-        elif "inner" in given:
-            found |= _parse_group_metrics(task.nodes, given["inner"].properties)
-    return found
-
-
-def parse_group_progress(log: str, nodes: Sequence[str]) -> dict[str, NodeMetrics]:
-    """Return what the log of a group tells: its nodes that are done, and how long they took."""
-    found, known = {}, frozenset(nodes)
-    for line in log.splitlines():
-        node, text = split_group_line(line, known)
-        took = parse_finish_line(text) if node else None
-        if took is not None:
-            found[node] = NodeMetrics(_parse(took), is_reused=not took)
-    return found
-
-
-def list_node_durations(run: ClusterRun, accounts: Accounts) -> dict[str, float]:
-    """Return how long nodes took: their functions, or else, of a pod that has one node, its command."""
-    found = {node: one.seconds for node, one in accounts.items() if one.seconds is not None}
-    for task in run.tasks:
-        if len(task.nodes) == 1 and task.nodes[0] not in found and task.state == "SUCCEEDED":
-            for span in list_spans(task.driver, task.step):
-                if span.name == "run" and span.end is not None:
-                    found[task.nodes[0]] = span.end - span.begin
-    return found
-
-
-def _parse_group_metrics(
-    nodes: Sequence[str], properties: Mapping[str, Any]
-) -> dict[str, NodeMetrics]:
-    """Return what a group tells of its nodes; see runtime/task.py."""
-    found = {
-        node: NodeMetrics(_parse(word.lstrip("=")), is_reused=word.startswith("="))
-        for node, word in zip(nodes, str(properties.get("seconds", "")).split(), strict=False)
-    }
-    try:
-        told = parse_json(properties.get("nodes", "{}"))
-    except (AttributeError, TypeError, ValueError):
-        return found
-    for node, one in told.items() if isinstance(told, dict) else ():
-        if isinstance(one, dict):
-            found[node] = replace(_parse_metrics(one), is_reused=bool(one.get("kept")))
-    return found
-
-
-def _parse_metrics(told: Mapping[str, Any]) -> NodeMetrics:
-    kind = " ".join(str(told[key]) for key in ("python_type", "shape") if key in told)
-    seconds = told.get("seconds")
-    number = _parse(str(seconds)) if isinstance(seconds, (int, float)) else None
-    return NodeMetrics(number, str(told.get("preview", "")), kind)
-
-
-def _parse(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
 _STATE_NAMES = {
     "": "waiting",
     "PENDING": "waiting",
@@ -234,18 +47,220 @@ _STATE_NAMES = {
     "PAUSED": "waiting",
     UNKNOWN_STATE: "unknown",
 }
+_FAILURES = 3  # failed tasks that are listed in a message
 
 
-_FAILURES = 3
+@dataclass(frozen=True)
+class NodeMetrics:
+    """Duration and result of a node that has finished.
+
+    Attributes:
+        seconds: Duration of its function in seconds; None if it is unknown.
+        preview: Beginning of its result.
+        kind: Type and shape of its result.
+        is_reused: Whether it was not executed, because its result comes from an earlier run.
+    """
+
+    seconds: float | None = None
+    preview: str = ""
+    kind: str = ""
+    is_reused: bool = False
+
+
+Accounts = Mapping[str, NodeMetrics]  # by the name of the node
+OutputsByTask = Mapping[
+    str, Mapping[str, "OutputArtifact"]
+]  # by the names of the task and the output
+
+
+class Span(NamedTuple):
+    """A phase of a task.
+
+    Attributes:
+        name: "driver", "queue", "pull", "run", or several of them joined by ", " if they are not separable.
+        begin: Start in seconds since the epoch.
+        end: End in seconds since the epoch; None if the phase has not ended.
+    """
+
+    name: str
+    begin: float
+    end: float | None
+
+
+def list_spans(driver: Json, step: Json, pod: Json | None = None) -> list[Span]:
+    """Return the known phases of a task.
+
+    Args:
+        driver: Row of the driver in KFP's answer; {} if there is none.
+        step: Row of the pod in KFP's answer; {} if there is none.
+        pod: The pod as Kubernetes describes it; None if it is unknown.
+    """
+    spans = []
+    begin = _parse_timestamp(driver.get("start_time"))
+    if begin is not None:
+        spans.append(Span("driver", begin, _parse_timestamp(driver.get("end_time"))))
+    pod = pod or {}
+    begin, end = _parse_timestamp(step.get("start_time")), _parse_timestamp(step.get("end_time"))
+    if begin is None or step.get("state") == "SKIPPED":
+        return spans
+    started = _clamp(_find_command_start(pod) or _find_state_time(step, "RUNNING"), begin, end)
+    scheduled = _clamp(_find_scheduled_time(pod), begin, started or end)
+    if started is None and scheduled is None and step.get("state") != "PENDING":
+        return [*spans, Span("queue, pull, run", begin, end)]  # the start of the command is unknown
+    pulled = started or end
+    if scheduled is None:
+        spans.append(Span("queue, pull", begin, pulled))
+    else:
+        spans += [Span("queue", begin, scheduled), Span("pull", scheduled, pulled)]
+    if started is not None:
+        spans.append(Span("run", started, end))
+    return spans
+
+
+def _find_command_start(pod: Json) -> float | None:
+    """Return when the command of a pod started; None if it is unknown."""
+    for container in pod.get("status", {}).get("containerStatuses") or ():
+        if container.get("name") == _MAIN_CONTAINER:
+            for state in (container.get("state") or {}).values():
+                return _parse_timestamp((state or {}).get("startedAt"))
+    return None
+
+
+def _find_scheduled_time(pod: Json) -> float | None:
+    """Return when a pod was assigned to a machine; None if it is unknown."""
+    for condition in pod.get("status", {}).get("conditions") or ():
+        if (condition.get("type"), condition.get("status")) == ("PodScheduled", "True"):
+            return _parse_timestamp(condition.get("lastTransitionTime"))
+    return None
+
+
+def _find_state_time(step: Json, state: str) -> float | None:
+    """Return when a step was first seen in a state; None if it was not."""
+    for seen in step.get("state_history") or ():
+        if seen.get("state") == state:
+            return _parse_timestamp(seen.get("update_time"))
+    return None
+
+
+def _clamp(moment: float | None, begin: float, end: float | None) -> float | None:
+    """Limit a time to a range, because clocks differ and KFP's times are whole seconds."""
+    if moment is None:
+        return None
+    return max(begin, moment if end is None else min(moment, end))
+
+
+def _parse_timestamp(text: object) -> float | None:
+    moment = read_time(text)
+    return None if moment is None else moment.timestamp()
+
+
+def collect_node_metrics(run: ClusterRun, evidence: RunDiagnostics) -> dict[str, NodeMetrics]:
+    """Return the metrics of the nodes of a run, from the metadata store and from logs of groups.
+
+    Args:
+        run: The run.
+        evidence: Reads the metadata store and the logs.
+
+    Returns:
+        The metrics by the name of the node; nodes without known metrics are missing.
+    """
+    executions = evidence.executions or {}
+    outputs = {name: one.outputs for name, one in executions.items()}
+    metrics = read_node_metrics(run, outputs)
+    groups = [task for task in run.tasks if len(task.nodes) > 1 and task.began]
+    missing = [task for task in groups if metrics.keys().isdisjoint(task.nodes)]
+    for task in [task for task in missing if task.state in _HAVE_LOGS][-_MAX_LOGS:]:
+        metrics |= parse_group_progress(evidence.read_log(task) or "", task.nodes)
+    return metrics
+
+
+def read_node_metrics(run: ClusterRun, outputs: OutputsByTask) -> dict[str, NodeMetrics]:
+    """Return the metrics in the metadata of outputs, by the name of the node; see metadata.py."""
+    found: dict[str, NodeMetrics] = {}
+    for task in run.tasks:
+        given = outputs.get(task.name, {})
+        if "result" in given and len(task.nodes) == 1:
+            found[task.nodes[0]] = _parse_metrics(given["result"].properties)
+        elif "inner" in given:
+            found |= _parse_group_metrics(task.nodes, given["inner"].properties)
+    return found
+
+
+def parse_group_progress(log: str, nodes: Sequence[str]) -> dict[str, NodeMetrics]:
+    """Return the metrics of the finished nodes of a group from its log, by the name of the node.
+
+    Args:
+        log: Log of the pod of the group.
+        nodes: Names of the nodes of the group.
+    """
+    found, known = {}, frozenset(nodes)
+    for line in log.splitlines():
+        node, text = split_group_line(line, known)
+        took = parse_finish_line(text) if node else None
+        if took is not None:
+            found[node] = NodeMetrics(_parse_seconds(took), is_reused=not took)
+    return found
+
+
+def list_node_durations(run: ClusterRun, accounts: Accounts) -> dict[str, float]:
+    """Return the durations of nodes in seconds, by the name of the node.
+
+    Args:
+        run: The run.
+        accounts: Known metrics of its nodes. A node without metrics gets the duration of the command of its
+            pod, if it is the only node in it.
+    """
+    found = {node: one.seconds for node, one in accounts.items() if one.seconds is not None}
+    for task in run.tasks:
+        if len(task.nodes) == 1 and task.nodes[0] not in found and task.state == "SUCCEEDED":
+            for span in list_spans(task.driver, task.step):
+                if span.name == "run" and span.end is not None:
+                    found[task.nodes[0]] = span.end - span.begin
+    return found
+
+
+def _parse_group_metrics(
+    nodes: Sequence[str], properties: Mapping[str, Any]
+) -> dict[str, NodeMetrics]:
+    """Return the metrics of the nodes of a group from the metadata of its output; see runner/task.py."""
+    found = {
+        node: NodeMetrics(_parse_seconds(word.lstrip("=")), is_reused=word.startswith("="))
+        for node, word in zip(nodes, str(properties.get("seconds", "")).split(), strict=False)
+    }
+    try:
+        described = parse_json(properties.get("nodes", "{}"))
+    except (AttributeError, TypeError, ValueError):
+        return found
+    for node, one in described.items() if isinstance(described, dict) else ():
+        if isinstance(one, dict):
+            found[node] = replace(_parse_metrics(one), is_reused=bool(one.get("kept")))
+    return found
+
+
+def _parse_metrics(properties: Mapping[str, Any]) -> NodeMetrics:
+    """Return the metrics of a node from the metadata of its result."""
+    kind = " ".join(str(properties[key]) for key in ("python_type", "shape") if key in properties)
+    seconds = properties.get("seconds")
+    number = _parse_seconds(str(seconds)) if isinstance(seconds, (int, float)) else None
+    return NodeMetrics(number, str(properties.get("preview", "")), kind)
+
+
+def _parse_seconds(text: str) -> float | None:
+    """Return a finite number; None for any other text."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def convert_kfp_state(state: str) -> str:
-    """Return the word of state.py for a state of KFP's; what is unknown counts as waiting."""
+    """Return the state in fftasks' terms for a state in KFP's terms; unknown states count as waiting."""
     return _STATE_NAMES.get(state, "waiting")
 
 
 def get_task_state(run: ClusterRun, task: ClusterTask) -> str:
-    """Return the word for a task's state: skipped, not waiting, if the run has ended without it."""
+    """Return the state of a task in fftasks' terms; it is skipped if the run failed before it started."""
     return "skipped" if run.never_started(task) else convert_kfp_state(task.state)
 
 
@@ -256,22 +271,27 @@ def get_node_state(
     outcome: TaskFailure | None,
     account: NodeMetrics | None = None,
 ) -> str:
-    """Return the word for a node's state.
+    """Return the state of a node in fftasks' terms.
 
-    outcome: of its group, if that has failed; account: what is told of it, if it is done
+    Args:
+        run: The run.
+        task: The task that executes the node.
+        node: Name of the node.
+        outcome: How the task failed; None if it has not failed.
+        account: Metrics of the node; None if it has not finished or they are unknown.
     """
-    word = get_task_state(run, task)
-    if word == "failed" and outcome is not None and outcome.failed and len(task.nodes) > 1:
+    state = get_task_state(run, task)
+    if state == "failed" and outcome is not None and outcome.failed and len(task.nodes) > 1:
         if node == outcome.failed:
-            return word
-        word = "ran" if node in outcome.finished else "skipped"
-    if account is not None and len(task.nodes) > 1 and word in ("ran", "running"):
+            return state
+        state = "ran" if node in outcome.finished else "skipped"
+    if account is not None and len(task.nodes) > 1 and state in ("ran", "running"):
         return "cached" if account.is_reused else "ran"
-    return word
+    return state
 
 
 def format_task_error(task: ClusterTask, outcome: TaskFailure | None = None) -> str:
-    """Return which node of a task failed, and why, as far as it is known."""
+    """Return the message about a failed task: the node that failed, and the reason if it is known."""
     reason = (outcome.reason if outcome else "") or task.error
     because = f": {reason}" if reason else ""
     if task.has_failed_driver:
@@ -285,6 +305,11 @@ def format_task_error(task: ClusterTask, outcome: TaskFailure | None = None) -> 
 
 
 def list_task_errors(run: ClusterRun, outcomes: Mapping[str, TaskFailure]) -> list[str]:
-    """Return the failures that kept the nodes behind them from starting, one each line."""
+    """Return the messages about the first three failed tasks of a run, one line each.
+
+    Args:
+        run: The run.
+        outcomes: How tasks failed, by the name of the task.
+    """
     failed = [task for task in run.tasks if task.state == "FAILED"]
     return [format_task_error(task, outcomes.get(task.name)) for task in failed[:_FAILURES]]

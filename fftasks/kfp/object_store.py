@@ -1,21 +1,15 @@
-"""Parse artifact URIs of Kubeflow Pipelines.
+"""Find and download artifacts of Kubeflow Pipelines in the object store of the cluster.
 
-    minio://<bucket>/<key>?<query>     also s3:// and gs://
-
-A query describes how the cluster reaches the bucket. It is ignored, because this machine may use another way.
+An artifact URI has the form `minio://<bucket>/<key>?<query>`, also with s3:// and gs://. A query describes
+how the cluster reaches the bucket. It is ignored, because this machine may use another way.
 Source: ParseBucketConfig in backend/src/v2/objectstore/config.go of kubeflow/pipelines.
 
-Read artifacts from buckets that are mounted as folders, and reject paths outside and special files.
+fsspec connects to S3, MinIO and Google Cloud Storage, and supports their authentication methods. s3fs and
+gcsfs are extras, which only users who download results need. Buckets can also be mounted as a folder.
 
-Anyone with write access to a bucket can put symbolic links, named pipes and devices there.
-
-Find and download artifacts in the object store of the cluster.
-
-fsspec connects to S3, MinIO and Google's store, and supports their authentication methods. s3fs and gcsfs are
-extras, which only users who download results need. mounted_buckets.py reads a mounted store.
-
-Anyone with write access to the bucket chooses the keys below an artifact. So this module lists and checks the
-keys, and writes each file to a path of its own, and never uses a recursive download of fsspec.
+Anyone with write access to a bucket chooses the keys below an artifact, and can put symbolic links, named
+pipes and devices into a mounted bucket. So this module lists and checks the keys, writes each file to a
+path of its own, and never uses a recursive download of fsspec.
 """
 
 from __future__ import annotations
@@ -40,6 +34,19 @@ if TYPE_CHECKING:
 SCHEMES = {"minio": "s3", "s3": "s3", "gs": "gs"}  # scheme -> API of the store
 
 _BUCKET = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,221}")
+# O_PATH needs no permission to list the folder, like any path lookup; macOS does not have it
+_FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", 0)
+BLOCK = 1 << 20
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_LINK_TIP = (
+    "find out who put it into the bucket, and remove it; to compute the result again, set cache: false for"
+    " the node and run `doit submit`"
+)
+_MOUNT_TIP = "set object_store.mount to the folder in which the buckets themselves are"
+_EXTRAS = {"s3": "s3", "gs": "gcs"}
+_STORE_TIP = "check object_store.endpoint, object_store.access_key and object_store.secret_key"
+_MAX_FILES = 100_000  # files of one artifact
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,8 @@ class ArtifactURI:
     """A location in an object store: an artifact, or a prefix of artifacts.
 
     Attributes:
-        scheme: One of SCHEMES.
-        bucket: The name of the bucket.
+        scheme: One of the keys of SCHEMES.
+        bucket: Name of the bucket.
         names: Parts of the key, split at "/"; () for the whole bucket.
     """
 
@@ -88,7 +95,7 @@ class ArtifactURI:
         return "/".join((self.bucket, *self.names))
 
     def join(self, *names: str) -> ArtifactURI:
-        """Return the location of a child; raise ToolError for a name that cannot be a part of a key."""
+        """Return the location of a child; raise ToolError for a name that cannot be part of a key."""
         checked = (check_path_name(name, f"name below {self}") for name in names)
         return ArtifactURI(self.scheme, self.bucket, (*self.names, *checked))
 
@@ -99,30 +106,32 @@ class ArtifactURI:
         return place and len(self.names) > depth and self.names[:depth] == root.names
 
 
-# O_PATH needs no permission to list the folder, like any path lookup; macOS does not have it
-_FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", 0)
-BLOCK = 1 << 20
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-_LINK_TIP = (
-    "find out who put it into the bucket, and remove it; to compute the result again, set cache: false for"
-    " the node and run `doit submit`"
-)
-_MOUNT_TIP = "set object_store.mount to the folder in which the buckets themselves are"
+class UnreachableError(ToolError):
+    """The object store does not answer, or rejects the request."""
 
 
 class TooLargeError(ToolError):
-    """An artifact that is larger than what is wanted of it."""
+    """An artifact exceeds the size limit of the caller, or is a folder where a file is expected."""
 
 
 def explain_size(uri: ArtifactURI, most: int) -> TooLargeError:
-    """Return the error for an artifact that is not one file of a limited size."""
+    """Return the error for an artifact that is a folder or a file of more than `most` bytes."""
     found = f"it is larger than {most // 1_000_000} MB, or a folder"
-    return TooLargeError(f"{uri} was not downloaded to be shown", found=[found])
+    return TooLargeError(f"{uri} was not downloaded for display", found=[found])
 
 
 def copy_limited(uri: ArtifactURI, source: IO[bytes], target: IO[bytes], most: int) -> None:
-    """Copy a file; raise TooLargeError as soon as it has more than `most` bytes, 0 for any number."""
+    """Copy an open file.
+
+    Args:
+        uri: The artifact, for the error.
+        source: File to read.
+        target: File to write.
+        most: Maximum number of bytes; 0 for no limit.
+
+    Raises:
+        TooLargeError: The file has more than `most` bytes.
+    """
     size = 0
     while piece := source.read(BLOCK):
         size += len(piece)
@@ -146,7 +155,7 @@ class MountedBuckets:
         self._folder = Path(folder).expanduser()
 
     def list_names(self, uri: ArtifactURI) -> list[str]:
-        """Return the names of the entries of a folder, the newest last; raise as list_files does."""
+        """Return the names of the entries of a folder, the newest last; see list_files for errors."""
         found = [(_find_mounted_time(path), path.name) for path in self._resolve(uri).iterdir()]
         return [name for _, name in sorted(found)]
 
@@ -165,8 +174,8 @@ class MountedBuckets:
             Their paths relative to the artifact; [""] if the artifact is a file.
 
         Raises:
-            ToolError: A symbolic link leads out of the mounted folder or to a folder, or an entry is neither
-                a file nor a folder.
+            ToolError: A symbolic link leads out of the mounted folder or to a folder, or an entry is
+                neither a file nor a folder.
             FileNotFoundError: The artifact does not exist.
         """
         top = self._resolve(uri)
@@ -183,12 +192,12 @@ class MountedBuckets:
 
         Args:
             uri: The artifact.
-            name: The name of the file below it.
-            target: The existing file.
-            most: Number of bytes that the file may have; 0 for any number.
+            name: Path of the file relative to the artifact.
+            target: The existing empty file.
+            most: Maximum number of bytes; 0 for no limit.
 
         Raises:
-            TooLargeError: It has more.
+            TooLargeError: The file has more than `most` bytes.
         """
         path = self._resolve(uri) / name
         with os.fdopen(self._open(path), "rb") as source, target.open("wb") as file:
@@ -207,7 +216,7 @@ class MountedBuckets:
                         yield name
                     else:
                         problem = f"{entry.path!r} is neither a file nor a folder"
-                        raise _refuse(problem)
+                        raise _explain_unsafe(problem)
 
     def _resolve(self, uri: ArtifactURI) -> Path:
         return self._resolve_path(self._folder.joinpath(uri.bucket, *uri.names))
@@ -216,13 +225,13 @@ class MountedBuckets:
         """Return a path without symbolic links; raise ToolError if they lead out of the mounted folder."""
         try:
             root, real = self._folder.resolve(strict=True), path.resolve(strict=True)
-        except RuntimeError as error:  # up to Python 3.12, for a link to itself
-            raise _refuse(f"{str(path)!r} is a symbolic link to itself") from error
+        except RuntimeError as error:  # raised up to Python 3.12 for a link to itself
+            raise _explain_unsafe(f"{str(path)!r} is a symbolic link to itself") from error
         if not real.is_relative_to(root):
             problem = f"{str(path)!r} leads to {str(real)!r}, outside of {str(root)!r}"
             bucket = self._folder / path.relative_to(self._folder).parts[0]
             is_bucket = not bucket.resolve().is_relative_to(root)
-            raise _refuse(problem, _MOUNT_TIP if is_bucket else _LINK_TIP)
+            raise _explain_unsafe(problem, _MOUNT_TIP if is_bucket else _LINK_TIP)
         return real
 
     def _open(self, path: Path) -> int:
@@ -239,12 +248,13 @@ class MountedBuckets:
                 os.close(above)
         if not stat.S_ISREG(os.fstat(at).st_mode):
             os.close(at)
-            raise _refuse(f"{str(path)!r} is not a file")
+            raise _explain_unsafe(f"{str(path)!r} is not a file")
         return at
 
 
-def _refuse(problem: str, tip: str = _LINK_TIP) -> ToolError:
-    return ToolError("object_store.mount: an artifact is not read", found=[problem], tip=tip)
+def _explain_unsafe(problem: str, tip: str = _LINK_TIP) -> ToolError:
+    """Return the error for an unsafe entry of a mounted bucket."""
+    return ToolError("object_store.mount: artifact not read", found=[problem], tip=tip)
 
 
 def _find_mounted_time(path: Path) -> float:
@@ -256,15 +266,6 @@ def _find_mounted_time(path: Path) -> float:
         with suppress(OSError):
             newest = max(newest, one.lstat().st_mtime)
     return newest
-
-
-_EXTRAS = {"s3": "s3", "gs": "gcs"}
-_STORE_TIP = "look at object_store.endpoint, object_store.access_key and object_store.secret_key"
-_MOST_FILES = 100_000  # files of one artifact
-
-
-class UnreachableError(ToolError):
-    """The store does not answer, or refuses everything."""
 
 
 class _Buckets(Protocol):
@@ -286,11 +287,14 @@ class ObjectStore:
         self._buckets: dict[str, _Buckets] = {}
 
     def list_folders(self, uri: ArtifactURI) -> list[ArtifactURI]:
-        """Return the places directly below a place, the newest last; [] if there are none.
+        """Return the locations directly below a location, the newest last; [] if there are none.
 
-        Names that cannot be parts of a path are ignored: Kubeflow Pipelines never creates them.
+        Names that cannot be parts of a path are ignored; Kubeflow Pipelines never creates them.
+
+        Raises:
+            ToolError: The store cannot be read.
         """
-        with _explain(f"cannot look for results at {uri}"):
+        with _map_errors(f"cannot list results at {uri}"):
             try:
                 names = self._find(uri).list_names(uri)
             except (FileNotFoundError, NotADirectoryError):
@@ -298,27 +302,27 @@ class ObjectStore:
         return [uri.join(name) for name in names if not explain_unsafe_name(name)]
 
     def has(self, uri: ArtifactURI) -> bool:
-        """Tell whether there is an artifact."""
-        with _explain(f"cannot look for {uri}"):
+        """Return whether an artifact exists; raise ToolError if the store cannot be read."""
+        with _map_errors(f"cannot find {uri}"):
             return self._find(uri).has(uri)
 
     def fetch(self, uri: ArtifactURI, target: Path, most: int = 0) -> None:
-        """Download an artifact, which is a file or a folder, to target; completely or not at all.
+        """Download an artifact, which is a file or a folder, completely or not at all.
 
         Args:
-            uri: Where the artifact is.
-            target: Where to write it.
-            most: Number of bytes that it may have, as one file; 0 for any artifact. The store says the size
-                before, and what arrives is counted.
+            uri: Location of the artifact.
+            target: Local path of the file or folder to write. An existing one is replaced.
+            most: Maximum number of bytes of an artifact that must be a single file; 0 for any artifact. The
+                size that the store reports is checked first, and the received bytes are counted.
 
         Raises:
             TooLargeError: The artifact is larger, or a folder.
             ToolError: The artifact does not exist, the store cannot be reached, or a key of the artifact is
-                unsafe as a path below target.
+                unsafe as a path below `target`.
         """
-        attempted, buckets = f"cannot bring {uri} here", self._find(uri)
+        attempted, buckets = f"cannot download {uri}", self._find(uri)
         part = target.with_name(f".{target.name}.part")
-        with _explain(attempted):
+        with _map_errors(attempted):
             files = buckets.list_files(uri)
             paths = _check_files(attempted, files)
             if most and (files != [""] or buckets.measure(uri) > most):
@@ -326,7 +330,7 @@ class ObjectStore:
         make_folder(target.parent)
         remove(part)
         try:
-            with _explain(attempted):
+            with _map_errors(attempted):
                 if files != [""]:
                     part.mkdir()
                 for name, path in zip(files, paths, strict=True):
@@ -351,7 +355,7 @@ class ObjectStore:
 
 
 class _RemoteBuckets:
-    """Buckets that fsspec reads; glob patterns, which some of its functions expand, are not used."""
+    """Buckets that are read with fsspec, without its functions that expand glob patterns."""
 
     def __init__(self, system: Any) -> None:
         self._system = system
@@ -361,7 +365,7 @@ class _RemoteBuckets:
         names = [name.rpartition("/")[2] for name in rows if name != uri.path]
         names = sorted(name for name in names if not explain_unsafe_name(name))
         if len(names) > 1:
-            names.sort(key=lambda name: _find_time(self._system, f"{uri.path}/{name}"))
+            names.sort(key=lambda name: _find_remote_time(self._system, f"{uri.path}/{name}"))
         return names
 
     def has(self, uri: ArtifactURI) -> bool:
@@ -376,14 +380,14 @@ class _RemoteBuckets:
             return [""]
         if uri.path in found or self._is_file(uri.path):
             raise ToolError(
-                f"cannot bring {uri} here",
-                found=["it is both an object and a folder of others"],
-                tip="remove the one that the run did not write",
+                f"cannot download {uri}",
+                found=["it is both an object and a folder of other objects"],
+                tip="remove the object or folder that the run did not write",
             )
         outside = [name for name in found if not name.startswith(f"{uri.path}/")]
         if outside:
             raise ToolError(
-                f"cannot bring {uri} here",
+                f"cannot download {uri}",
                 found=[f"the store lists a key outside of it: {outside[0]!r}"],
             )
         # the consoles of several stores represent a folder by an empty object whose key ends in "/"
@@ -418,10 +422,10 @@ def _check_files(attempted: str, files: list[str]) -> list[tuple[str, ...]]:
     Raises:
         ToolError: There are too many files, or a file cannot be written below the artifact.
     """
-    if len(files) > _MOST_FILES:
+    if len(files) > _MAX_FILES:
         raise ToolError(
             attempted,
-            found=[f"it has {len(files)} files, and at most {_MOST_FILES} are downloaded"],
+            found=[f"it has {len(files)} files, and at most {_MAX_FILES} are downloaded"],
             tip="download it with a client of the object store",
         )
     return [()] if files == [""] else [_split_key(attempted, name) for name in files]
@@ -453,11 +457,7 @@ def _make_empty(attempted: str, folder: Path, names: tuple[str, ...]) -> None:
 
 
 def _check_mount(folder: str) -> str:
-    """Return object_store.mount.
-
-    Raises:
-        SettingsError: There is no such folder.
-    """
+    """Return object_store.mount; raise SettingsError if it is not a folder."""
     path = Path(folder).expanduser()
     if path.is_dir():
         return folder
@@ -469,7 +469,11 @@ def _check_mount(folder: str) -> str:
 
 
 def _connect(settings: ObjectStoreSettings, kind: str) -> Any:
-    """Return the fsspec file system for a kind of store."""
+    """Return the fsspec file system for a kind of store, "s3" or "gs".
+
+    Raises:
+        SettingsError: The package for the store is not installed, or a setting is invalid.
+    """
     import fsspec
 
     options = _make_options(settings, kind)
@@ -477,18 +481,18 @@ def _connect(settings: ObjectStoreSettings, kind: str) -> Any:
         return fsspec.filesystem(kind, skip_instance_cache=True, **options)
     except ImportError as error:
         raise SettingsError(
-            f"results are in {kind}://, and the package for it is not installed",
+            f"cannot read results in {kind}://: the package for it is not installed",
             found=[str(error)],
             tip=f"pip install 'fftasks[{_EXTRAS[kind]}]', or set object_store.mount to a folder",
         ) from error
 
 
 def _make_options(settings: ObjectStoreSettings, kind: str) -> dict[str, Any]:
-    """Return the options of the file system.
+    """Return the options of an fsspec file system.
 
-    An S3 endpoint may use plain HTTP, as MinIO often does inside a company: a request is signed, and the
-    secret key is not part of it. Google's store takes the access token itself, which must only be sent to
-    Google; any other endpoint, such as that of an emulator, is asked without credentials.
+    An S3 endpoint may use plain HTTP, as MinIO often does inside a company, because requests are signed and
+    do not contain the secret key. Requests to Google's store contain the access token itself, which must
+    only be sent to Google; requests to any other endpoint, such as an emulator, have no credentials.
     Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html
 
     Raises:
@@ -501,7 +505,7 @@ def _make_options(settings: ObjectStoreSettings, kind: str) -> dict[str, Any]:
         options |= {name: value for name, value in keys.items() if value}
         return options if settings.verify_ssl else {**options, "client_kwargs": {"verify": False}}
     endpoint = _check_endpoint(settings.endpoint)
-    if not endpoint:  # gcsfs would read the endpoint from this variable, and send the token there
+    if not endpoint:  # gcsfs would read the endpoint from this variable and send the token to it
         is_emulated = os.environ.get("STORAGE_EMULATOR_HOST", "default") not in ("", "default")
         return {"token": "anon"} if is_emulated else {}
     origin = parse_origin(endpoint)
@@ -510,7 +514,7 @@ def _make_options(settings: ObjectStoreSettings, kind: str) -> dict[str, Any]:
 
 
 def _check_endpoint(endpoint: str) -> str:
-    """Return object_store.endpoint in a form that every HTTP client parses in the same way, "" for none."""
+    """Return object_store.endpoint in a form that all HTTP clients parse in the same way; "" if not set."""
     if not endpoint:
         return ""
     try:
@@ -525,21 +529,29 @@ def _check_endpoint(endpoint: str) -> str:
 
 
 @contextmanager
-def _explain(attempted: str) -> Iterator[None]:
-    """Let whatever a store raises be an error that says which setting to look at."""
+def _map_errors(attempted: str) -> Iterator[None]:
+    """Convert the exceptions of all stores to ToolError; the one mapping for the object store.
+
+    Args:
+        attempted: What failed, as the first part of the message.
+
+    Raises:
+        UnreachableError: The store does not answer, or rejects the request.
+        ToolError: The artifact does not exist.
+    """
     try:
         yield
     except FileNotFoundError as error:
-        raise ToolError(attempted, found=["there is nothing"], tip=_STORE_TIP) from error
+        raise ToolError(attempted, found=["not found"], tip=_STORE_TIP) from error
     except FFTasksError:
         raise
-    except Exception as error:  # each store has its own kinds, and wraps those of three libraries
+    except Exception as error:  # each store has its own exceptions and those of three libraries
         found = [f"{type(error).__name__}: {error}".splitlines()[0]]
         raise UnreachableError(attempted, found=found, tip=_STORE_TIP) from error
 
 
-def _find_time(system: Any, path: str) -> tuple[float, str]:
-    """Return when the newest file below a path was written; 0 where a store does not say."""
+def _find_remote_time(system: Any, path: str) -> tuple[float, str]:
+    """Return when the newest file below a path was written (0 if unknown), and the path."""
     files = system.find(path, detail=True) if system.isdir(path) else {path: system.info(path)}
     times = [
         info.get(key) for info in files.values() for key in ("LastModified", "mtime", "updated")

@@ -1,4 +1,4 @@
-"""Port kfp: pipelines that are stored on the cluster, and when they run by themselves."""
+"""Upload pipeline versions to Kubeflow Pipelines, and manage their recurring runs."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from fftasks.kfp.connection import API, Json, KFPConnection, KFPRequest, NotFoun
 if TYPE_CHECKING:
     from fftasks.config.tree import KFPSettings
 
-# what is read of a recurring run; see ports/answer.py
-_SCHEDULE = {
+# fields that are read from a recurring run; see filter_by_type
+_RECURRING_RUN = {
     "recurring_run_id": str,
     "display_name": str,
     "description": str,
@@ -37,7 +37,14 @@ _SCHEDULE = {
 
 @dataclass(frozen=True)
 class Package:
-    """A pipeline to be stored: its name, that of the version, what is said of it, and its YAML."""
+    """A pipeline to be uploaded.
+
+    Attributes:
+        pipeline: Name of the pipeline.
+        version: Name of the version, unique in the pipeline.
+        description: Description of the version.
+        text: Pipeline document as YAML.
+    """
 
     pipeline: str
     version: str
@@ -47,7 +54,14 @@ class Package:
 
 @dataclass(frozen=True)
 class PipelineVersion:
-    """A version that is stored; is_new: it was not before."""
+    """A pipeline version in Kubeflow Pipelines.
+
+    Attributes:
+        pipeline_id: Id of the pipeline.
+        version_id: Id of the version.
+        url: URL of the version in the web UI.
+        is_new: Whether this upload created the version.
+    """
 
     pipeline_id: str
     version_id: str
@@ -56,7 +70,12 @@ class PipelineVersion:
 
 
 def upload_version(settings: KFPSettings, package: Package) -> PipelineVersion:
-    """Store a version of a pipeline, unless it is there; make the pipeline if there is none."""
+    """Upload a pipeline version unless it exists; create the pipeline if it does not exist.
+
+    Raises:
+        SettingsError: A setting is missing or invalid.
+        ToolError: The server rejects the version, or does not answer.
+    """
     with connect(settings) as kfp:
         check_host(kfp, settings)
         pipeline_id = _make_pipeline(kfp, settings, package)
@@ -66,7 +85,7 @@ def upload_version(settings: KFPSettings, package: Package) -> PipelineVersion:
         try:
             made = _upload(kfp, pipeline_id, package)
         except ToolError:
-            # stored by somebody else since, or while the answer was lost; its name is unique
+            # another user may have uploaded it, or the answer was lost; names of versions are unique
             made = _find_version(kfp, pipeline_id, package.version)
             if not made:
                 raise
@@ -74,32 +93,47 @@ def upload_version(settings: KFPSettings, package: Package) -> PipelineVersion:
 
 
 def read_version_name(settings: KFPSettings, reference: Mapping[str, Any]) -> str:
-    """Return the name of a version, "" if it is not there any more; see find_version."""
+    """Return the name of a pipeline version; "" if it does not exist any more.
+
+    Args:
+        settings: Section `kfp` of the settings.
+        reference: Field `pipeline_version_reference` of a run or a recurring run.
+    """
     with connect(settings) as kfp:
         answer = find_version(kfp, reference)
     return str(answer.get("name") or answer.get("display_name") or "")
 
 
 def list_schedules(settings: KFPSettings) -> list[Json]:
-    """Return the recurring runs in the settings' experiment."""
+    """Return the recurring runs in the experiment in the settings; [] if it does not exist."""
     with connect(settings) as kfp:
-        experiment_id = find_experiment(kfp, settings)
-        return _list_schedules(kfp, settings, experiment_id) if experiment_id else []
+        return _list_recurring_runs(kfp, settings, find_experiment(kfp, settings))
 
 
 def set_schedule(
     settings: KFPSettings, name: str, version: PipelineVersion, cron: str, values: Mapping[str, Any]
 ) -> str:
-    """Let a version run by the clock, instead of all that ran by the clock under this name; return the id.
+    """Create a recurring run, which replaces all recurring runs of the same name.
 
-    values: of its run parameters
+    The new one is created disabled, then the old ones are deleted, then the new one is enabled. So two are
+    never active at the same time, and if the server rejects the new one, nothing changes.
 
-    The new one begins when the old ones have gone, so that there are never two; and the old ones go when the
-    new one was taken, so that a refusal changes nothing.
+    Args:
+        settings: Section `kfp` of the settings.
+        name: Display name of the recurring run.
+        version: The pipeline version to run.
+        cron: Cron expression with seconds, in KFP's format.
+        values: Values of all run parameters by name.
+
+    Returns:
+        The id of the recurring run.
+
+    Raises:
+        ToolError: A request failed. The message says whether the recurring run was created.
     """
     with connect(settings) as kfp:
         experiment_id = make_experiment(kfp, settings)
-        old = _choose(_list_schedules(kfp, settings, experiment_id), name)
+        old = _list_recurring_runs(kfp, settings, experiment_id, name)
         body = {
             "display_name": name,
             "experiment_id": experiment_id,
@@ -115,33 +149,44 @@ def set_schedule(
         }
         if settings.service_account:
             body["service_account"] = settings.service_account
-        attempted = f"schedule: cannot make recurring run {name!r}"
-        made = kfp.post(attempted, "/recurringruns", body, "recurring_run_id")["recurring_run_id"]
-        for schedule in old:
-            _delete(kfp, schedule)
+        attempted = f"schedule: cannot create recurring run {name!r}"
+        created = kfp.post(attempted, "/recurringruns", body, "recurring_run_id")
+        new_id = str(created["recurring_run_id"])
+        for recurring_run in old:
+            _delete(kfp, recurring_run)
         if old:
-            attempted = f"schedule: recurring run {made} is made, and cannot be switched on"
-            kfp.post(attempted, f"/recurringruns/{quote_path(made)}:enable", {})
-        return str(made)
+            attempted = f"schedule: recurring run {new_id} was created, but cannot be enabled"
+            kfp.post(attempted, f"/recurringruns/{quote_path(new_id)}:enable", {})
+        return new_id
 
 
 def remove_schedules(settings: KFPSettings, name: str) -> int:
-    """Remove the recurring runs of a name; return how many there were."""
+    """Delete the recurring runs of a name.
+
+    Args:
+        settings: Section `kfp` of the settings.
+        name: Display name.
+
+    Returns:
+        The number of deleted recurring runs.
+
+    Raises:
+        ToolError: A request failed.
+    """
     with connect(settings) as kfp:
-        experiment_id = find_experiment(kfp, settings)
-        rows = _list_schedules(kfp, settings, experiment_id) if experiment_id else []
-        found = _choose(rows, name)
-        for schedule in found:
-            _delete(kfp, schedule)
+        found = _list_recurring_runs(kfp, settings, find_experiment(kfp, settings), name)
+        for recurring_run in found:
+            _delete(kfp, recurring_run)
         return len(found)
 
 
 def _make_pipeline(kfp: KFPConnection, settings: KFPSettings, package: Package) -> str:
+    """Return the id of a pipeline; create the pipeline if it does not exist."""
     found = _find_pipeline(kfp, settings, package.pipeline)
     if found:
         return found
     body = {"name": package.pipeline, "display_name": package.pipeline, **in_namespace(settings)}
-    attempted = f"upload: cannot make pipeline {package.pipeline!r}"
+    attempted = f"upload: cannot create pipeline {package.pipeline!r}"
     try:
         return str(kfp.post(attempted, "/pipelines", body, "pipeline_id")["pipeline_id"])
     except ToolError:
@@ -154,7 +199,7 @@ def _make_pipeline(kfp: KFPConnection, settings: KFPSettings, package: Package) 
 def _find_pipeline(kfp: KFPConnection, settings: KFPSettings, name: str) -> str:
     path = f"/pipelines/names/{quote_path(name)}"
     try:
-        answer = kfp.get(f"upload: cannot look for pipeline {name!r}", path, in_namespace(settings))
+        answer = kfp.get(f"upload: cannot find pipeline {name!r}", path, in_namespace(settings))
     except NotFoundError:
         return ""
     return str(answer.get("pipeline_id", ""))
@@ -162,7 +207,7 @@ def _find_pipeline(kfp: KFPConnection, settings: KFPSettings, name: str) -> str:
 
 def _find_version(kfp: KFPConnection, pipeline_id: str, name: str) -> str:
     path = f"/pipelines/{quote_path(pipeline_id)}/versions"
-    attempted = f"upload: cannot look for version {name!r}"
+    attempted = f"upload: cannot find version {name!r}"
     for row in kfp.list_all(attempted, path, "pipeline_versions", name_filter("name", name)):
         if name in (row.get("name"), row.get("display_name")):
             return str(row.get("pipeline_version_id", ""))
@@ -179,7 +224,7 @@ def _upload(kfp: KFPConnection, pipeline_id: str, package: Package) -> str:
     question = KFPRequest(
         "POST", f"{API}/pipelines/upload_version", query, fields={"uploadfile": file}
     )
-    attempted = f"upload: cannot store version {package.version!r} of {package.pipeline!r}"
+    attempted = f"upload: cannot upload version {package.version!r} of {package.pipeline!r}"
     return str(kfp.ask(attempted, question, "pipeline_version_id")["pipeline_version_id"])
 
 
@@ -190,19 +235,28 @@ def _describe(
     return PipelineVersion(pipeline_id, version_id, url, is_new)
 
 
-def _list_schedules(kfp: KFPConnection, settings: KFPSettings, experiment_id: str) -> list[Json]:
+def _list_recurring_runs(
+    kfp: KFPConnection, settings: KFPSettings, experiment_id: str, name: str = ""
+) -> list[Json]:
+    """Return the recurring runs of an experiment; [] for the id "".
+
+    Args:
+        kfp: The connection.
+        settings: Section `kfp` of the settings.
+        experiment_id: Id of the experiment.
+        name: Display name; "" for all.
+    """
+    if not experiment_id:
+        return []
     query = {"experiment_id": experiment_id, **in_namespace(settings)}
     attempted = "schedule: cannot list recurring runs"
     rows = kfp.list_all(attempted, "/recurringruns", "recurringRuns", query)
-    fitted = (filter_by_type(row, _SCHEDULE) for row in rows)
-    return [row for row in fitted if row.get("recurring_run_id")]
+    valid = (filter_by_type(row, _RECURRING_RUN) for row in rows)
+    named = [row for row in valid if row.get("recurring_run_id")]
+    return [row for row in named if not name or row.get("display_name") == name]
 
 
-def _choose(schedules: list[Json], name: str) -> list[Json]:
-    return [row for row in schedules if row.get("display_name") == name]
-
-
-def _delete(kfp: KFPConnection, schedule: Json) -> None:
-    identity = str(schedule["recurring_run_id"])
+def _delete(kfp: KFPConnection, recurring_run: Json) -> None:
+    identity = str(recurring_run["recurring_run_id"])
     path = f"{API}/recurringruns/{quote_path(identity)}"
-    kfp.send(f"schedule: cannot remove recurring run {identity}", KFPRequest("DELETE", path))
+    kfp.send(f"schedule: cannot delete recurring run {identity}", KFPRequest("DELETE", path))

@@ -1,11 +1,8 @@
-"""The types of what is read of a run that Kubeflow Pipelines shows, and of its pipeline document.
+"""A run on Kubeflow Pipelines (KFP) in terms of nodes, read from the answer of KFP's REST interface.
 
-What has another type is taken for absent, here and once. So no other module has to expect a number where a
-mapping belongs.
-
-A run on Kubeflow Pipelines as its REST interface shows it, in words of nodes.
-
-The truth about a run is its own document, which comes with it: the project may have changed since.
+The pipeline document of the run is part of the answer and the only source about the run, because the
+project may have changed since. Fields that have an unexpected type are dropped here once, so that other
+modules need not check types.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fftasks.errors import (
     FFTasksError,
@@ -29,6 +26,7 @@ from fftasks.http.response import filter_by_type, require_keys
 from fftasks.kfp.task_details import (
     ClusterTask,
     Executions,
+    Json,
     RunDetails,
     find_cancel_time,
     read_row_error,
@@ -41,8 +39,11 @@ from fftasks.runner.task import parse_members
 if TYPE_CHECKING:
     from fftasks.config.tree import KFPSettings
 
-Json = Mapping[str, Any]
 
+FINAL_RUN_STATES = frozenset({"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"})
+_DESCRIPTION = re.compile(r"fftasks: workflow (.+?), pipeline (sha256:[0-9a-f]{64})", re.DOTALL)
+
+# fields that are read from a run and from its pipeline document; see filter_by_type
 _HISTORY = [{"state": str, "update_time": str}]
 _ERROR = {"message": str}
 _ROW = {
@@ -113,17 +114,20 @@ _RUN = {
 
 
 def drop_invalid_fields(answer: object) -> Json:
-    """Return a run without what has a type that Kubeflow Pipelines does not give it."""
+    """Return the answer for a run without the fields that are not used or have an unexpected type."""
     found: Json = filter_by_type(answer, _RUN) or {}
     return found
 
 
 def read_run_document(answer: Json) -> Json:
-    """Return the pipeline document of a run that drop_invalid_fields has returned.
+    """Return the pipeline document of a run.
+
+    Args:
+        answer: Result of drop_invalid_fields.
 
     Returns:
-        The document; {} if there is none. Its tasks have a component, and depend only on tasks that are
-        there. If they depend on themselves, there are none: Kubeflow Pipelines runs no such document.
+        The document; {} if there is none. All tasks have a component and depend only on existing tasks. If
+        the dependencies have a cycle, there are no tasks, because KFP cannot have executed them.
     """
     given = answer.get("pipeline_spec") or {}
     document = given.get("pipeline_spec") or given
@@ -132,20 +136,24 @@ def read_run_document(answer: Json) -> Json:
     root = document.get("root", {})
     every = root.get("dag", {}).get("tasks", {})
     tasks = {name: step for name, step in every.items() if step.get("componentRef", {}).get("name")}
-    tasks = {name: _read_task(step, tasks) for name, step in tasks.items()}
+    tasks = {name: _drop_invalid_sources(step, tasks) for name, step in tasks.items()}
     try:
         order_tasks(tasks)
     except graphlib.CycleError:
         tasks = {}
     executors = document.get("deploymentSpec", {}).get("executors", {})
-    fitted = {label: _read_executor(executor) for label, executor in executors.items()}
+    fitted = {label: _drop_invalid_env(executor) for label, executor in executors.items()}
     deployment = {**document.get("deploymentSpec", {}), "executors": fitted}
     root = {**root, "dag": {**root.get("dag", {}), "tasks": tasks}}
     return {**document, "root": root, "deploymentSpec": deployment}
 
 
 def order_tasks(tasks: Mapping[str, Json]) -> list[str]:
-    """Return the names of a document's tasks, upstream first; raise CycleError if there is no order."""
+    """Return the names of some tasks of a document, upstream first.
+
+    Raises:
+        graphlib.CycleError: The dependencies have a cycle.
+    """
     graph = {name: _list_upstream(step) for name, step in sorted(tasks.items())}
     return list(graphlib.TopologicalSorter(graph).static_order())
 
@@ -158,7 +166,7 @@ def _list_upstream(step: Json) -> list[str]:
     return sorted({*step.get("dependentTasks", ()), *made})
 
 
-def _read_task(step: Json, tasks: Mapping[str, Json]) -> Json:
+def _drop_invalid_sources(step: Json, tasks: Mapping[str, Json]) -> Json:
     found = dict(step)
     if "dependentTasks" in step:
         found["dependentTasks"] = [name for name in step["dependentTasks"] if name in tasks]
@@ -178,7 +186,7 @@ def _has_producer(source: Json, tasks: Mapping[str, Json]) -> bool:
     return "outputArtifactKey" in made and made.get("producerTask") in tasks
 
 
-def _read_executor(executor: Json) -> Json:
+def _drop_invalid_env(executor: Json) -> Json:
     container = executor.get("container", {})
     if "env" not in container:
         return executor
@@ -186,108 +194,111 @@ def _read_executor(executor: Json) -> Json:
     return {**executor, "container": {**container, "env": env}}
 
 
-JsonRun = Mapping[str, Any]
-
-FINAL_RUN_STATES = frozenset({"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"})
-
-
 @dataclass(frozen=True)
 class ClusterRun:
-    """A run, and the tasks of its document, upstream first.
+    """A run on Kubeflow Pipelines.
 
     Attributes:
-        answer: The run as Kubeflow Pipelines shows it.
-        executions: What the metadata store knows of its tasks; None if it was not asked or cannot be reached.
+        answer: The run as KFP's REST interface describes it, without invalid fields.
+        executions: Executions of its tasks in the metadata store; None if the store was not read or cannot
+            be reached.
     """
 
-    answer: JsonRun = field(repr=False)
+    answer: Json = field(repr=False)
     executions: Executions | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Take what has an unexpected type for absent."""
+        """Drop fields that have an unexpected type."""
         object.__setattr__(self, "answer", drop_invalid_fields(self.answer))
 
     @property
     def run_id(self) -> str:
-        """Its identity."""
+        """Id of the run."""
         return str(self.answer.get("run_id", ""))
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Display name of the run."""
         return str(self.answer.get("display_name", ""))
 
     @property
     def state(self) -> str:
-        """One of KFP's states, "" if it has none yet; CANCELED for a run that KFP shows as FAILED."""
+        """State in KFP's terms, "" for none yet; CANCELED for a canceled run, which is FAILED in KFP."""
         if find_cancel_time(self.answer):
             return "CANCELED"
         return str(self.answer.get("state", "")).replace("RUNTIME_STATE_UNSPECIFIED", "")
 
     @property
     def error(self) -> str:
-        """What KFP says about a failure."""
+        """Error message of KFP; "" for none."""
         return read_row_error(self.answer)
 
     @property
     def workflow(self) -> str:
-        """The workflow that was submitted; "" for a run that `doit submit` did not start."""
+        """Name of the workflow; "" for a run that `doit submit` did not start."""
         return parse_run_description(str(self.answer.get("description", "")))[0]
 
     @property
     def began(self) -> datetime | None:
-        """When it was made."""
+        """When the run was created."""
         return read_time(self.answer.get("created_at"))
 
     @property
     def ended(self) -> datetime | None:
-        """When it ended, None if it has not."""
+        """When the run ended; None if it has not ended."""
         return read_time(self.answer.get("finished_at"))
 
     @property
     def is_over(self) -> bool:
-        """Tell whether its state is the last one."""
+        """Whether the run has ended."""
         return self.state in FINAL_RUN_STATES
 
     @functools.cached_property
-    def document(self) -> JsonRun:
-        """The pipeline document that it runs, {} if the answer has none."""
+    def document(self) -> Json:
+        """Pipeline document of the run; {} if the answer has none."""
         return read_run_document(self.answer)
 
     @property
     def pipeline_name(self) -> str:
-        """The name in its document."""
+        """Name of the pipeline in the document."""
         return str(self.document.get("pipelineInfo", {}).get("name", ""))
 
     @functools.cached_property
     def details(self) -> RunDetails:
-        """What is known of its tasks."""
+        """The reader for the tasks of the run."""
         return RunDetails(self.answer, self.document, self.executions)
 
     @functools.cached_property
     def tasks(self) -> tuple[ClusterTask, ...]:
-        """Its tasks, upstream first."""
+        """The tasks of the run, upstream first."""
         steps = self.document.get("root", {}).get("dag", {}).get("tasks", {})
-        return tuple(self._read_task(self.details, name) for name in order_tasks(steps))
-
-    def _read_task(self, details: RunDetails, name: str) -> ClusterTask:
-        task = details.read_task(name, list_task_nodes(self.document, name))
-        if len(task.nodes) == 1:
-            return task
-        return replace(task, group=_find_argument(self.document, name, "--node"))
+        tasks = []
+        for name in order_tasks(steps):
+            task = self.details.read_task(name, list_task_nodes(self.document, name))
+            if len(task.nodes) != 1:
+                task = replace(task, group=_find_argument(self.document, name, "--node"))
+            tasks.append(task)
+        return tuple(tasks)
 
     @functools.cached_property
     def nodes(self) -> dict[str, ClusterTask]:
-        """The task of each node, by the node's name."""
+        """The task that executes each node, by the name of the node."""
         return {node: task for task in self.tasks for node in task.nodes}
 
     def never_started(self, task: ClusterTask) -> bool:
-        """Tell whether it failed before a task began; False if it has no details at all."""
+        """Return whether the run failed before a task started; False if the run has no task details."""
         has_details = bool((self.answer.get("run_details") or {}).get("task_details"))
         return self.state == "FAILED" and has_details and task.state in ("", "PENDING")
 
     def find_task(self, node: str) -> ClusterTask:
-        """Return the task that runs a node; raise ToolError with the nearest name if there is none."""
+        """Return the task that executes a node.
+
+        Args:
+            node: Name of the node, or of the task itself.
+
+        Raises:
+            ToolError: The run has no such node. The hint is the nearest name.
+        """
         if node in self.nodes:
             return self.nodes[node]
         by_task = {task.name: task for task in self.tasks}
@@ -298,10 +309,10 @@ class ClusterRun:
         )
 
     def find_file(self, task: ClusterTask) -> str:
-        """Return the file that builds a task's workflow, from the command of the task; "" if it has none.
+        """Return the workflow file in the command of a task; "" if it has none.
 
         Raises:
-            ToolError: The file is not below the project's folder.
+            ToolError: The path leads out of the project folder.
         """
         file = _find_argument(self.document, task.name, "--file")
         try:
@@ -312,20 +323,34 @@ class ClusterRun:
 
 
 def explain_unknown_name(problem: str, name: str, names: list[str]) -> FFTasksError:
-    """Return the error for a name that is none, with the nearest one."""
+    """Return the error for an unknown name.
+
+    Args:
+        problem: What failed, as the first part of the message.
+        name: The unknown name.
+        names: The existing names; the nearest one becomes the hint.
+    """
     shown = ", ".join(names[:20]) + (" ..." if len(names) > 20 else "")  # noqa: PLR2004
     return ToolError(
         problem, found=[f"there are: {shown or 'none'}"], tip=suggest_name(name, names)
     )
 
 
-def list_task_nodes(document: JsonRun, task: str) -> tuple[str, ...]:
-    """Return the names of the nodes that a task runs, as its command says; its own name if it does not."""
+def list_task_nodes(document: Json, task: str) -> tuple[str, ...]:
+    """Return the names of the nodes that a task executes, from its command.
+
+    Args:
+        document: Pipeline document.
+        task: Name of the task.
+
+    Returns:
+        The names; () for an importer; the name of the task if the command names no node.
+    """
     executor = find_executor(document, task)
-    if "importer" in executor:  # it takes what is there already
+    if "importer" in executor:  # it registers an existing artifact
         return ()
     if members := _find_argument(document, task, "--nodes"):
-        with suppress(WorkflowError):  # the run of another program may use the same option
+        with suppress(WorkflowError):  # another program may use an option of the same name
             return parse_members(members).nodes
     if node := _find_argument(document, task, "--node"):
         return (node,)
@@ -336,47 +361,49 @@ def list_task_nodes(document: JsonRun, task: str) -> tuple[str, ...]:
     return (str(step.get("taskInfo", {}).get("name") or task),)
 
 
-def find_executor(document: JsonRun, task: str) -> JsonRun:
-    """Return what a task is executed by: {"container": …} or {"importer": …}; {} if it is not there."""
+def find_executor(document: Json, task: str) -> Json:
+    """Return the executor of a task: {"container": …} or {"importer": …}; {} if it is missing."""
     executors = document.get("deploymentSpec", {}).get("executors", {})
-    executor: JsonRun = executors.get(find_component(document, task).get("executorLabel"), {})
+    executor: Json = executors.get(find_component(document, task).get("executorLabel"), {})
     return executor
 
 
-def find_container(document: JsonRun, task: str) -> JsonRun:
+def find_container(document: Json, task: str) -> Json:
     """Return the container (image, command, args, env) of a task; {} if it has none."""
-    container: JsonRun = find_executor(document, task).get("container", {})
+    container: Json = find_executor(document, task).get("container", {})
     return container
 
 
-def find_component(document: JsonRun, task: str) -> JsonRun:
-    """Return the component of a task; {} if it is not there."""
+def find_component(document: Json, task: str) -> Json:
+    """Return the component of a task; {} if it is missing."""
     step = document["root"]["dag"]["tasks"][task]
-    component: JsonRun = document.get("components", {}).get(step["componentRef"]["name"], {})
+    component: Json = document.get("components", {}).get(step["componentRef"]["name"], {})
     return component
 
 
-def list_artifact_names(document: JsonRun, task: str) -> list[str]:
-    """Return the names of a task's artifacts."""
+def list_artifact_names(document: Json, task: str) -> list[str]:
+    """Return the names of the output artifacts of a task."""
     definitions = find_component(document, task).get("outputDefinitions", {})
     return sorted(definitions.get("artifacts", {}))
 
 
-def _find_argument(document: JsonRun, task: str, name: str) -> str:
+def _find_argument(document: Json, task: str, name: str) -> str:
     args = [str(word) for word in find_container(document, task).get("args", ())]
     return args[args.index(name) + 1] if name in args[:-1] else ""
 
 
-_DESCRIPTION = re.compile(r"fftasks: workflow (.+?), pipeline (sha256:[0-9a-f]{64})", re.DOTALL)
-
-
 def format_run_description(pipeline: Record, settings: KFPSettings) -> str:
-    """Return what a run says about itself: its workflow, its pipeline's digest, the settings' labels."""
+    """Return the description of a run: workflow, digest of the pipeline, and the labels in the settings.
+
+    Args:
+        pipeline: Record of the pipeline stage.
+        settings: Section `kfp` of the settings.
+    """
     labels = "".join(f", {name}={value}" for name, value in sorted(settings.labels.items()))
     return f"fftasks: workflow {pipeline['workflow']}, pipeline {pipeline['output']}{labels}"
 
 
 def parse_run_description(text: str) -> tuple[str, str]:
-    """Return the workflow and the pipeline's digest that `describe` wrote; "" and "" if it did not."""
+    """Return the workflow and the pipeline's digest in a description; "" and "" for any other text."""
     found = _DESCRIPTION.match(text)
     return (found[1], found[2]) if found else ("", "")

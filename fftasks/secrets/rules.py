@@ -1,13 +1,12 @@
-"""Classify files by their paths, and decide which rules of the secret check apply to them.
+"""The rules of the secret check: which files they apply to, and how they find structured secrets.
 
-The rules of the secret check, and those for structured secrets: keys, URLs, logins, settings of fftasks.
-
-Every rule requires a literal value that is very unlikely to be anything else than a secret. Rules for the
-names of settings and variables also depend on the kind of file, because users switch a check off if it has
-many false positives.
+Structured secrets are private keys, passwords in URLs, logins, settings of fftasks, and values in
+Kubernetes manifests. Every rule requires a literal value that is very unlikely to be anything else than a
+secret. Rules for the names of settings and variables also depend on the class of the file, because users
+disable a check that has many false positives.
 
     rule                  where             what it finds
-    <issuer>-token        any file          a token of token_table.py; those that only a word nearby
+    <issuer>-token        any file          a token of token_formats.py; those that only a word nearby
                                             distinguishes not in documentation, samples and tests
     json-web-token        not docs, tests   eyJ….eyJ….…, unless it has expired
     private-key           not tests         "-----BEGIN … PRIVATE KEY" and a key; PuTTY's keys; JWKs
@@ -30,8 +29,6 @@ A binary file is searched for tokens and private keys only. Values that never co
 (${NAME}, $(command), {{ template }}, <placeholder>, %NAME%), examples, and the default passwords of
 services (postgres, minioadmin, changeme, admin123). A line with "pragma: allowlist secret" or
 "gitleaks:allow" does not count either.
-
-Find secrets in Kubernetes manifests: the values of Secrets, and credentials in kubeconfigs.
 """
 
 from __future__ import annotations
@@ -116,7 +113,17 @@ _STORE = re.compile(
 class FileClass(NamedTuple):
     """The class of a file, derived from its path.
 
-    kind: "config", "shell", "code", "docs", "data" or "other"
+    Attributes:
+        kind: "config", "shell", "code", "docs", "data" or "other".
+        is_test: Whether it belongs to tests.
+        is_sample: Whether it is an example or a template.
+        is_dotenv: Whether it contains environment variables, such as .env.
+        is_secret_file: Whether its name says that it contains secrets.
+        is_fftasks_config: Whether it is a settings file of fftasks.
+        is_login: Whether it contains logins, such as .netrc.
+        is_state: Whether it is a Terraform state.
+        is_kube: Whether its name is that of a kubeconfig.
+        is_key_store: Whether it is a key store or a credentials file.
     """
 
     kind: str
@@ -326,8 +333,8 @@ def _compile_settings() -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
 
 _KIND = re.compile(rb"[\"']?kind[\"']?\s*:\s*[\"']?(?:Secret|SealedSecret|Config|List)\b")
 _LOGINS = {"token", "password", "client-key-data", "client-secret", "refresh-token", "id-token"}
-_SHORTEST = 8
-_LONGEST = 200  # a longer value is a file
+_SHORTEST_VALUE = 8  # characters of a value in a Secret
+_LONGEST_VALUE = 200  # a longer value is a file
 
 HasSecret = Callable[[str, bytes], bool]
 
@@ -392,12 +399,12 @@ def _find_kubeconfig_logins(fields: dict[str, Any]) -> Iterator[tuple[int, str]]
 
 
 def _is_secret(name: str, value: bytes, check: HasSecret) -> bool:
-    if b"\n" in value or value.startswith(b"{") or len(value) > _LONGEST:
+    if b"\n" in value or value.startswith(b"{") or len(value) > _LONGEST_VALUE:
         return check(".dockerconfigjson" if "docker" in name else "secret.conf", value)
     if b"://" in value:
         return has_url_password(value)
     strictness = SETTING_STRICTNESS if is_secret_name(name) else PROGRAM_STRICTNESS
-    return is_password(value, strictness._replace(length=_SHORTEST))
+    return is_password(value, strictness._replace(length=_SHORTEST_VALUE))
 
 
 def _list_fields(node: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Find secrets in files and texts: private keys, tokens and passwords.
 
-Findings in a file are lines and rules; secret_rules.py lists the rules. Findings never contain the value of a
+Findings in a file are lines and rules; rules.py lists the rules. Findings never contain the value of a
 secret.
 """
 
@@ -14,13 +14,35 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fftasks.records import digest_bytes
-from fftasks.secrets import assignments, tokens
-from fftasks.secrets import placeholders as secret_values
-from fftasks.secrets import rules as manifests
-from fftasks.secrets import rules as secret_places
-from fftasks.secrets import rules as secret_rules
-from fftasks.secrets import token_formats as token_table
-from fftasks.secrets.rules import FileClass, SecretMatch, classify_path
+from fftasks.secrets.assignments import (
+    LONGEST_KEY,
+    find_assignments,
+    find_named_key,
+    find_named_secrets,
+    find_variables,
+)
+from fftasks.secrets.placeholders import decode_base64, is_placeholder, is_valid_jwt
+from fftasks.secrets.rules import (
+    ALLOWED_LINE,
+    FileClass,
+    SecretMatch,
+    classify_path,
+    find_in_manifests,
+    find_in_settings,
+    find_private_keys,
+    find_structures,
+    has_structure,
+    is_manifest,
+    is_terraform_state,
+)
+from fftasks.secrets.tokens import (
+    TokenMatch,
+    find_token_in_binary,
+    find_token_in_word,
+    find_tokens_by_mark,
+    has_valid_checksum,
+    list_words,
+)
 
 HIDDEN = "•••"
 _OVERLAP_BYTES = 1 << 13  # no rule reads further ahead
@@ -90,10 +112,10 @@ def hide_tokens(text: str) -> str:
 
 
 def _find_in_text(data: bytes) -> list[SecretMatch]:
-    """Return what is secret in any text, whole and without overlaps."""
-    hits = [*_find_tokens(data, 0, len(data), _ANYWHERE), *assignments.find_named_secrets(data)]
-    if secret_rules.has_structure(data):
-        hits += secret_rules.find_structures(data, 0, len(data), _ANYWHERE)
+    """Return the secrets in a text, ordered and without overlaps."""
+    hits = [*_find_tokens(data, 0, len(data), _ANYWHERE), *find_named_secrets(data)]
+    if has_structure(data):
+        hits += find_structures(data, 0, len(data), _ANYWHERE)
     chosen: list[SecretMatch] = []
     for hit in sorted(hits, key=lambda hit: (hit.begin, -hit.end)):
         if not chosen or hit.begin >= chosen[-1].end:
@@ -102,10 +124,14 @@ def _find_in_text(data: bytes) -> list[SecretMatch]:
 
 
 class FileScanner:
-    """A search through one file, piece by piece."""
+    """Searches one file piece by piece, so that a large file need not be in memory."""
 
     def __init__(self, path: str) -> None:
-        """Begin; path is the file's, relative to the folder, with "/"."""
+        """Start the search.
+
+        Args:
+            path: Path of the file relative to the project folder, with "/".
+        """
         self._place = classify_path(path)
         self._hint = path.rpartition("/")[2].lower().encode("utf-8", "replace")
         self._decoder: codecs.IncrementalDecoder | None = None
@@ -118,7 +144,12 @@ class FileScanner:
         self._found: dict[int, str] = {}  # line -> rule; the first that finds something counts
 
     def feed(self, piece: bytes, *, is_last: bool) -> None:
-        """Look through the next piece."""
+        """Search the next piece of the file.
+
+        Args:
+            piece: Bytes of the file.
+            is_last: Whether the file ends after this piece.
+        """
         if piece and not self._size:
             self._start(piece[:_HEAD_BYTES])
         self._size += len(piece)
@@ -138,7 +169,7 @@ class FileScanner:
         self._data, self._begin = data[kept:], end - kept
 
     def list_findings(self) -> list[SecretFinding]:
-        """Return what was found, in order, one a line; at most 20."""
+        """Return the first finding of each line, ordered by line; at most 20."""
         return [SecretFinding(line, self._found[line]) for line in sorted(self._found)][
             :_MAX_FINDINGS
         ]
@@ -156,14 +187,14 @@ class FileScanner:
         if self._is_binary:
             yield from _find_tokens(data, begin, end, _BINARY)
             if not place.is_test:
-                yield from secret_rules.find_private_keys(data, begin, end)
+                yield from find_private_keys(data, begin, end)
             return
         yield from _find_tokens(data, begin, end, place, self._hint)
-        yield from secret_rules.find_structures(data, begin, end, place)
+        yield from find_structures(data, begin, end, place)
         if place.is_dotenv and not place.is_lenient:
-            yield from assignments.find_variables(data, begin, end)
+            yield from find_variables(data, begin, end)
         if place.has_assignments:
-            yield from assignments.find_assignments(data, begin, end, place)
+            yield from find_assignments(data, begin, end, place)
 
     def _find_in_document(self, data: bytes) -> None:
         """Search for secrets that only the structure of the whole document identifies."""
@@ -172,13 +203,13 @@ class FileScanner:
             return
         if place.is_fftasks_config:
             line, behind = 1, 0
-            for at in secret_rules.find_in_settings(data):
+            for at in find_in_settings(data):
                 line, behind = line + data.count(b"\n", behind, at), at
                 self._found[line] = "plain-setting"
-        if place.is_state and secret_rules.is_terraform_state(data):
+        if place.is_state and is_terraform_state(data):
             self._found.setdefault(1, "terraform-state")
-        if place.kind in {"config", "other"} and (place.is_kube or manifests.is_manifest(data)):
-            for line, rule in manifests.find_in_manifests(
+        if place.kind in {"config", "other"} and (place.is_kube or is_manifest(data)):
+            for line, rule in find_in_manifests(
                 data, is_kubeconfig=place.is_kube, check=_has_secret
             ):
                 if self._found.get(line) in {"password-in-config", "key-in-config"}:
@@ -199,7 +230,7 @@ class FileScanner:
             if line in self._found or hit.begin < allowed.get(line, 0):
                 continue
             rest = data[hit.begin : hit.begin + _OVERLAP_BYTES].partition(b"\n")[0]
-            if mark := secret_rules.ALLOWED_LINE.search(rest):
+            if mark := ALLOWED_LINE.search(rest):
                 allowed[line] = hit.begin + mark.start()
             else:
                 self._found[line] = hit.rule
@@ -239,18 +270,18 @@ def _find_tokens(
 ) -> Iterator[SecretMatch]:
     """Yield the tokens of the table, and random values of variables that are named like a key."""
     near = not place.is_lenient and place.kind != "data"
-    for first, until in tokens.list_words(data, begin, end):
-        found = tokens.find_token_in_word(data, first, until, near=near, hint=hint)
+    for first, until in list_words(data, begin, end):
+        found = find_token_in_word(data, first, until, near=near, hint=hint)
         if found is None and place is _BINARY:
-            found = tokens.find_token_in_binary(data, first, until)
+            found = find_token_in_binary(data, first, until)
         if found is not None:
             if _is_reported(data, found, place):
                 yield SecretMatch(found.format.kind, found.begin, found.end)
-        elif place.has_assignments and until - first <= assignments.LONGEST_KEY:
-            yield from assignments.find_named_key(data, first, until, place)
+        elif place.has_assignments and until - first <= LONGEST_KEY:
+            yield from find_named_key(data, first, until, place)
         if data.startswith(_ENCODED_PEM, first) and not place.is_test:
             yield from _find_encoded_key(data, first, until)
-    for found in tokens.find_tokens_by_mark(data, begin, end):
+    for found in find_tokens_by_mark(data, begin, end):
         if _is_reported(data, found, place):
             yield SecretMatch(found.format.kind, found.begin, found.end)
 
@@ -258,37 +289,28 @@ def _find_tokens(
 def _find_encoded_key(data: bytes, begin: int, end: int) -> Iterator[SecretMatch]:
     while data[end : end + 1] == b"=":
         end += 1
-    if b"PRIVATE KEY-----" in secret_values.decode_base64(data[begin:end]):
+    if b"PRIVATE KEY-----" in decode_base64(data[begin:end]):
         yield SecretMatch("private-key", begin, end)
 
 
-def _is_reported(data: bytes, found: tokens.TokenMatch, place: FileClass) -> bool:
+def _is_reported(data: bytes, found: TokenMatch, place: FileClass) -> bool:
     """Return whether a string in the format of a token may be valid: not an example, and not expired."""
     token, before = data[found.begin : found.end], data[max(0, found.begin - 40) : found.begin]
-    if secret_values.is_placeholder(token):
+    if is_placeholder(token):
         return False
     if b"AAAAAA" in token and found.format.issuer != "Azure":
         return False  # zeros in Base64
     if found.format.kind == "json-web-token":
-        return place is _ANYWHERE or (not place.is_lenient and secret_values.is_valid_jwt(token))
+        return place is _ANYWHERE or (not place.is_lenient and is_valid_jwt(token))
     if found.format.issuer == "AWS" and before.endswith(_KEY_NAMES):
         return False  # the name of a key in a signed URL is not the key
-    return not (place.is_test and found.format.has_checksum) or tokens.has_valid_checksum(token)
+    return not (place.is_test and found.format.has_checksum) or has_valid_checksum(token)
 
 
 def _digest_rules() -> str:
-    """Return a digest of all rules; if it changes, files must be searched again."""
-    modules = (
-        assignments,
-        manifests,
-        secret_places,
-        secret_rules,
-        secret_values,
-        token_table,
-        tokens,
-    )
-    files = [__file__, *(str(module.__file__) for module in modules)]
-    return digest_bytes(b"\0".join(Path(file).read_bytes() for file in files))
+    """Return a digest of all modules of this folder; if it changes, files must be searched again."""
+    modules = sorted(Path(__file__).parent.glob("*.py"))
+    return digest_bytes(b"\0".join(module.read_bytes() for module in modules))
 
 
 SCANNER_DIGEST = _digest_rules()

@@ -245,7 +245,17 @@ Yandex        | YCAJE YCM YCN              | word20-40                   | yande
 
 
 class TokenFormat(NamedTuple):
-    """One row of the table; has_checksum: the issuer documents a CRC-32 at the token's end."""
+    """One row of the table.
+
+    Attributes:
+        kind: Name of the rule, such as "github-token".
+        issuer: Issuer of the token.
+        prefixes: Alternative beginnings of the token.
+        rest: Parts after the prefix.
+        near: Words of which one must precede the token.
+        source: Where the format is documented.
+        has_checksum: Whether the issuer documents a CRC-32 at the end of the token.
+    """
 
     kind: str
     issuer: str

@@ -1,4 +1,4 @@
-"""Find the tokens that token_table.py describes.
+"""Find the tokens whose formats token_formats.py defines.
 
 Searching a text for 250 prefixes one after the other would take longer than copying the file. Instead, one
 pass finds the few long words of the text, and a word is a candidate only if it begins with a known prefix.

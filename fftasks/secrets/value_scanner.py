@@ -1,8 +1,8 @@
 """Find secrets in the values of a user's program, and hide them where values are shown.
 
-A secret is a string that matches a rule of secret_rules.py, or the known value of an environment variable or
+A secret is a string that matches a rule of rules.py, or the known value of an environment variable or
 setting that is a secret. A literal value is a secret too if its argument, key, attribute or option is named
-like one. The examiner searches values recursively; this table lists what it searches in each type of value:
+like one. The scanner searches values recursively; this table lists what it searches in each type of value:
 
     type of value                   what is searched
     str                             the text
@@ -89,7 +89,7 @@ class _Redacted:
 
 
 class ValueScanner:
-    """The examiner finds secrets in values, and hides them.
+    """Finds secrets in values, and hides them.
 
     Args:
         known: Known secrets with their descriptions, such as {"…": "the value of API_TOKEN"}.
@@ -162,14 +162,14 @@ class ValueScanner:
 
 
 def make_environment_scanner(variables: Mapping[str, str]) -> ValueScanner:
-    """Return an examiner that knows the secrets in an environment; see list_secret_variables."""
+    """Return a scanner that knows the secrets in an environment; see list_secret_variables."""
     secrets = list_secret_variables(variables)
     return ValueScanner({value: f"the value of {name}" for name, value in secrets.items()})
 
 
 @functools.cache
 def get_environment_scanner() -> ValueScanner:
-    """Return the examiner that knows the secrets in the environment of this process."""
+    """Return the scanner that knows the secrets in the environment of this process."""
     return make_environment_scanner(os.environ)
 
 
@@ -180,8 +180,8 @@ def redact_value(value: Any, name: str = "") -> Any:
         value: The value.
         name: The name of the argument, parameter or setting that has the value.
     """
-    examiner = get_environment_scanner()
-    return examiner.describe(value, name) if examiner.find(value, name) else value
+    scanner = get_environment_scanner()
+    return scanner.describe(value, name) if scanner.find(value, name) else value
 
 
 def _list_forms(value: str) -> set[str]:

@@ -182,7 +182,7 @@ def test_a_key_with_the_characters_of_a_pattern_is_one_file(s3, project):
 def test_a_key_that_leads_out_of_the_artifact_is_refused_and_nothing_is_written(s3, project, key):
     before = list_all(project.parent)
 
-    with pytest.raises(ToolError, match="cannot bring") as caught:
+    with pytest.raises(ToolError, match="cannot download") as caught:
         fetch(s3({f"{KEY}/good": b"1", f"{KEY}/{key}": b"theirs"}), project)
 
     assert "unsafe key" in str(caught.value)
@@ -243,7 +243,7 @@ def test_names_that_the_file_system_does_not_tell_apart_are_refused(s3, project,
 
 
 def test_too_many_files_are_refused(s3, project, monkeypatch):
-    monkeypatch.setattr("fftasks.kfp.object_store._MOST_FILES", 2)
+    monkeypatch.setattr("fftasks.kfp.object_store._MAX_FILES", 2)
 
     with pytest.raises(ToolError, match="3 files") as caught:
         fetch(s3({f"{KEY}/{number}": b"" for number in range(3)}), project)
@@ -395,7 +395,7 @@ def _no_text(top, mount):
 def test_what_is_no_file_of_the_mount_is_neither_read_nor_waited_for(attack, mount, project):
     attack(mount / "results" / KEY, mount)
 
-    with pytest.raises(ToolError, match=r"object_store\.mount|cannot bring"):
+    with pytest.raises(ToolError, match=r"object_store\.mount|cannot download"):
         fetch_mounted(mount, project)
 
     assert not list(project.rglob("result*"))
@@ -431,7 +431,7 @@ def test_a_link_that_appears_while_a_file_is_opened_is_not_followed(mount, proje
     monkeypatch.setattr(MountedBuckets, "_resolve_path", resolve_and_swap)
     monkeypatch.setattr(MountedBuckets, "copy", open_only)
 
-    with pytest.raises(ToolError, match="cannot bring"):
+    with pytest.raises(ToolError, match="cannot download"):
         fetch_mounted(mount, project)
 
     assert top.is_symlink()

@@ -532,9 +532,9 @@ def test_asking_for_a_state_imports_no_kfp(closed_port):
     program = (
         "import sys\n"
         "from fftasks.config.tree import KFPSettings as S\n"
-        "from fftasks.kfp.client import read_state\n"
+        "from fftasks.kfp.client import read_run_state\n"
         f"s = S(host='http://localhost:{closed_port}', timeout_s=1)\n"
-        "read_state(s, 'run')\n"
+        "read_run_state(s, 'run')\n"
         "print([m for m in sys.modules if m.split('.')[0] in ('kfp', 'kfp_server_api', 'yaml', 'google')])"
     )
     root = Path(__file__).parents[2]

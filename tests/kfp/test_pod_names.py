@@ -3,7 +3,7 @@
 import pytest
 
 from fftasks.kfp.run import ClusterRun
-from fftasks.kfp.task_details import name_template, number_step
+from fftasks.kfp.task_details import hash_node_name, name_template
 
 
 def make_document(task, executor=None):
@@ -18,7 +18,7 @@ def test_the_number_of_a_step_is_what_argo_made_of_it_in_a_real_run():
     # pod general-cpu-rnggt-retry-system-container-impl-1467617326 of task workspace-name
     name = "general-cpu-rnggt.root.workspace-name.executor(0)"
 
-    assert number_step(name) == "1467617326"
+    assert hash_node_name(name) == "1467617326"
 
 
 @pytest.mark.parametrize(
@@ -52,12 +52,12 @@ def test_of_several_tries_the_last_pod_counts(tries):
         {"display_name": "t", "child_tasks": [{"pod_name": "flow-x-7"}], "state": "FAILED"},
         {
             "display_name": "executor",
-            "child_tasks": [{"pod_name": f"flow-x-{number_step(step)}"} for step in steps],
+            "child_tasks": [{"pod_name": f"flow-x-{hash_node_name(step)}"} for step in steps],
             "state": "FAILED",
         },
     ]
 
     run = ClusterRun({"pipeline_spec": document, "run_details": {"task_details": rows}})
 
-    number = number_step(steps[-1]) if steps else "7"
+    number = hash_node_name(steps[-1]) if steps else "7"
     assert run.tasks[0].pod == f"flow-x-retry-system-container-impl-{number}"

@@ -15,7 +15,7 @@ import pytest
 from fftasks.kfp.metadata import TaskExecution
 from fftasks.kfp.node_status import get_task_state, list_spans
 from fftasks.kfp.run import ClusterRun
-from fftasks.kfp.task_details import number_step
+from fftasks.kfp.task_details import hash_node_name
 
 FOLDER = Path(__file__).parent / "recorded"
 STOCK_PODS = "{run}-system-container-impl-{number}"
@@ -179,7 +179,9 @@ def test_a_pod_is_named_by_the_last_try(name, node, pod, full_name):
     task = ClusterRun(read(name)).nodes[node]
 
     assert task.pod == pod
-    assert pod.rpartition("-")[2] == number_step(full_name.replace("place-ab8ae1ad2c22", task.name))
+    assert pod.rpartition("-")[2] == hash_node_name(
+        full_name.replace("place-ab8ae1ad2c22", task.name)
+    )
 
 
 @pytest.mark.parametrize(
@@ -405,9 +407,7 @@ def test_the_metadata_store_decides_whether_a_task_was_cached():
 
 def test_the_metadata_store_knows_the_template_of_a_pod_and_argo_the_last_try():
     answer = read("retry-1")
-    first = (
-        f"retry-ggg22-new-template-{number_step('retry-ggg22(0).root(0).fraction(0).executor(0)')}"
-    )
+    first = f"retry-ggg22-new-template-{hash_node_name('retry-ggg22(0).root(0).fraction(0).executor(0)')}"
 
     task = ClusterRun(answer, {"fraction": TaskExecution("FAILED", first)}).nodes["fraction"]
 

@@ -224,7 +224,7 @@ def check_silence(sample, server):
     server.faults.append(Fault(status=503, path="/experiments", times=10))
     [found] = plan(sample)
     assert {node["node"] for node in found["nodes"] if node["computes"]} == {"train", "report"}
-    said = r"as far as known here: cannot look for .*: http:\S+ answered HTTP 503"
+    said = r"as far as known here: cannot find .*: http:\S+ answered HTTP 503"
     assert re.search(said, sample.doit("plan", "submit"))
     server.faults.clear()
 

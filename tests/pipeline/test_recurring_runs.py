@@ -60,7 +60,7 @@ def test_a_schedule_that_is_refused_leaves_the_old_one(server, project):
     schedule_workflow(project, "chain", version, DAILY)
     server.faults.append(Fault(status=400, method="POST", path="/recurringruns"))
 
-    with pytest.raises(ToolError, match="cannot make recurring run"):
+    with pytest.raises(ToolError, match="cannot create recurring run"):
         schedule_workflow(project, "chain", version, HOURLY)
 
     [row] = list_schedules(server)

@@ -46,7 +46,7 @@ def test_a_lost_answer_makes_nothing_twice(server, project, path, fault):
 def test_a_refusal_of_the_pipeline_is_said(server, project):
     server.faults.append(Fault(status=413, method="POST", path="upload_version"))
 
-    with pytest.raises(ToolError, match="cannot store version") as caught:
+    with pytest.raises(ToolError, match="cannot upload version") as caught:
         upload_workflow(project, "chain")
 
     assert "fewer nodes" in caught.value.tip
