@@ -27,9 +27,8 @@ from fftasks.records import Record, read_record
 from fftasks.stage import Stage
 
 _PUSHING = frozenset({"push", "pins", "components", "pipeline", "submit"})
-SENT_STAGES = _PUSHING - {"push"} | {
-    "tasks"
-}  # stages whose output is sent to KFP, except the image
+# Stages whose output is sent to KFP, except the image.
+SENT_STAGES = _PUSHING - {"push"} | {"tasks"}
 PUSH_REASON = (
     "a component file names its image by the digest that a registry gives it, so that KFP's cache"
     " never serves the result of older code"

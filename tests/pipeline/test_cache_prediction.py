@@ -202,7 +202,7 @@ def check_others(sample):
     others = Sample(sample.root.parent / "others")
     shutil.copytree(sample.root, others.root, ignore=shutil.ignore_patterns(".fftasks"))
     [found] = plan(others)
-    assert (found["nodes"], found["known_here_only"][:20]) == ([], "the base was not loo")
+    assert (found["nodes"], found["known_here_only"][:20]) == ([], "the base image is no")
 
     (others.root / ".fftasks" / "base.json").write_bytes(
         (sample.root / ".fftasks" / "base.json").read_bytes()
