@@ -332,7 +332,7 @@ def _check_file(project: Project, file: str) -> Iterator[Finding]:
     )
     if completed.returncode:
         lines = map(str.strip, completed.stderr.decode(errors="replace").strip().splitlines())
-        *_, said = ["no message", *(line for line in lines if not line.startswith("tip: "))]
+        *_, said = ["no message", *(line for line in lines if not line.startswith("hint: "))]
         cure = f"python -m fftasks.runner --root .fftasks/context --file {file} --check"
         found = f"{file} cannot be imported from the copy in .fftasks/context: {said}"
         yield Finding("nodes", FAIL, found, f"does .dockerignore keep something away? {cure}")

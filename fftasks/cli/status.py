@@ -81,6 +81,6 @@ def _list_problems(run: ClusterRun, evidence: RunDiagnostics) -> list[str]:
         task = failed[0]
         node = found[task.name].failed or (task.nodes or (task.name,))[0]
         lines.append(
-            f"tip: `doit logs {shlex.quote(node)} {shlex.quote(run.run_id[:8])}` shows its log"
+            f"hint: `doit logs {shlex.quote(node)} {shlex.quote(run.run_id[:8])}` shows its log"
         )
     return lines

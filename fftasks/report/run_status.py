@@ -322,9 +322,9 @@ def format_task_failure(
     if task.has_failed_driver:
         return [
             *lines,
-            f"  tip: `doit logs {_quote(node)} {short} --all` shows all of the driver's log",
+            f"  hint: `doit logs {_quote(node)} {short} --all` shows all of the driver's log",
         ]
-    lines.append(f"  tip: `doit logs {_quote(node)} {short}` shows all of it,")
+    lines.append(f"  hint: `doit logs {_quote(node)} {short}` shows all of it,")
     lines.append(f"       `doit replay {_quote(node)} {short} --pdb` runs it here with its inputs")
     return lines
 
@@ -363,7 +363,7 @@ def format_unknown_states(run: ClusterRun, evidence: RunDiagnostics) -> list[str
         at_least = f"; at least {run.details.finished} of {len(run.tasks)} tasks have finished"
         lines = [f"{limit}, and {store}{'' if run.state == 'SUCCEEDED' else at_least}"]
     if any(task.state == UNKNOWN_STATE for task in run.tasks):
-        lines = [*(lines or [limit]), f"tip: `{look}` lists the pods"]
+        lines = [*(lines or [limit]), f"hint: `{look}` lists the pods"]
     if run.state == "FAILED" and not any(task.state == "FAILED" for task in run.tasks):
         lines.append(
             "it has probably become too large for Kubernetes: let nodes share pods (kfp.fuse)"

@@ -117,7 +117,7 @@ def install_signal_handlers(clear: Callable[[], None]) -> None:
         if code and os.getpid() == main:
             name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             tip = "is there enough memory? What has finished is kept: run again"
-            _exit_with_message(1, f"a worker of doit ended with {name}\n  tip: {tip}", clear)
+            _exit_with_message(1, f"a worker of doit ended with {name}\n  hint: {tip}", clear)
 
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)

@@ -94,7 +94,7 @@ def test_without_a_run_each_says_how_to_get_one(tmp_path):
             ["replay", "x"],
             ["result", "x", "-c"],
         ):
-            assert "tip: `doit submit` starts one" in sample.doit(*command, code=1)
+            assert "hint: `doit submit` starts one" in sample.doit(*command, code=1)
         assert "`doit submit` starts one" in sample.doit("runs")
 
 

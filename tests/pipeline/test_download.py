@@ -89,7 +89,7 @@ def test_a_result_that_there_is_none_of_says_why(runs):
     assert "check has no result" in output
     assert "its state is failed" in output
     assert "check failed: AssertionError: b is too large" in output
-    assert f"tip: `doit logs check {runs.bad[:8]}` shows why; `doit replay check" in output
+    assert f"hint: `doit logs check {runs.bad[:8]}` shows why; `doit replay check" in output
 
 
 def test_a_wrong_name_says_the_nearest_one(runs):

@@ -484,7 +484,7 @@ Workflow(bad().set_name("bad"), *[fine(i).set_name(f"fine{i}") for i in range(5)
         ("import nothing_of_this_name", "No module named 'nothing_of_this_name'"),
         (
             "import nothing_of_this_name.part",
-            "tip: if nothing_of_this_name is a package: pip install",
+            "hint: if nothing_of_this_name is a package: pip install",
         ),
         ("def broken(:", "SyntaxError"),
         ("raise SystemExit(2)", "SystemExit"),

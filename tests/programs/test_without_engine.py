@@ -170,7 +170,7 @@ def test_after_a_fault_the_next_push_sends_only_what_is_missing(built, registry,
         built.doit("push", **into)
 
         assert said in refused
-        assert (refused.count("!! "), refused.count("tip: ")) == (1, 1)
+        assert (refused.count("!! "), refused.count("hint: ")) == (1, 1)
         assert (tried, proxy.count(uploads)) == (2, 5)  # of four, the first one is not sent again
         check_pushed(built, registry)
         proxy.seen.clear()
