@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 LIST_HINT = "`doit list --all` and `doit help` show them"
 _HELP_FLAGS = frozenset({"-h", "--help"})
 _INVALID_VALUE = re.compile(r"Error parsing parameter '(\S+)' <class '(\w+)'>\.\n.*: ('.*')")
-_TYPE_NAMES = {"int": "a whole number", "float": "a number"}
+_INVALID_CHOICE = re.compile(
+    r"Error parsing parameter '(\S+)'\. Provided (.*) but available choices are: (.*)\."
+)
+_TYPE_NAMES = {"int": "an integer", "float": "a number"}
 
 
 def make_flag(long: str, says: str, *, short: str = "", name: str = "") -> dict[str, Any]:
@@ -68,6 +71,12 @@ class CommandWithHelp(DoitCmdBase):  # type: ignore[misc]
                 expected = _TYPE_NAMES.get(kind, kind)
                 raise InvalidCommand(
                     f"invalid value {given} of --{longs.get(name) or name}; it must be {expected}"
+                ) from error
+            if choice := _INVALID_CHOICE.match(text):
+                name, given = choice[1], choice[2]
+                choices = choice[3].replace("'", "")
+                raise InvalidCommand(
+                    f"invalid value {given} of --{name}; choices: {choices}"
                 ) from error
             unknown = re.search(r"option (\S+) not recognized", text)
             if unknown is None:

@@ -15,6 +15,7 @@ from fftasks.pipeline.cache_prediction import NodePrediction, predict_cache
 from fftasks.pipeline.fuse import RunEstimate, estimate_run
 from fftasks.pipeline.secret_check import list_secret_warnings
 from fftasks.project import Project
+from fftasks.report.reasons import UP_TO_DATE, explain_reuse, summarize_reasons
 from fftasks.report.table import Cell, Column, Row, make_state_cell, print_json, print_table
 from fftasks.report.task_plan import STAGES, PlannedTask, plan_nodes, plan_stages
 from fftasks.tasks.node_lookup import find_node_label
@@ -147,17 +148,15 @@ def _print_settings(settings: Mapping[str, Sequence[str]]) -> None:
 
 def _list_node_rows(node: NodePrediction, *, verbose: bool) -> Iterator[Row]:
     if node.computes:
-        yield make_state_cell("will run"), node.node, _shorten(node.reasons, verbose=verbose)
+        yield (
+            make_state_cell("will run"),
+            node.node,
+            summarize_reasons(node.reasons, verbose=verbose),
+        )
         if verbose:
             yield from (("", "", reason) for reason in node.reasons[1:])
     elif verbose:
-        reason = "kept from the last run" if node.is_reused else f"as in run {node.run_id[:8]}"
-        yield make_state_cell("cached"), node.node, reason
-
-
-def _shorten(reasons: Sequence[str], *, verbose: bool) -> str:
-    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 and not verbose else ""
-    return f"{reasons[0]}{more}"
+        yield make_state_cell("cached"), node.node, explain_reuse(node.run_id)
 
 
 def _print_estimates(prospects: list[RunEstimate], *, verbose: bool) -> None:
@@ -191,9 +190,9 @@ def _print_planned_tasks(parts: dict[str, list[PlannedTask]], *, verbose: bool) 
 
 
 def _list_rows(forecast: PlannedTask, *, verbose: bool) -> Iterator[Row]:
-    reasons = forecast.reasons or ("up to date",)
+    reasons = forecast.reasons or (UP_TO_DATE,)
     state = make_state_cell("will run" if forecast.runs else "up to date")
-    yield state, forecast.name, _shorten(reasons, verbose=verbose)
+    yield state, forecast.name, summarize_reasons(reasons, verbose=verbose)
     if verbose:
         yield from (("", "", reason) for reason in reasons[1:])
         yield from (("", "", f"  {shown}") for shown in forecast.settings)

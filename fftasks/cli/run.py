@@ -20,7 +20,8 @@ from fftasks.terminal import guarded_output
 
 _KEEP = {
     "name": "keep", "short": "", "long": "keep", "type": str, "default": "",
-    "help": "after the run, remove the least recently used results until at most ARG is left, such as 5GB;"
+    "metavar": "SIZE",
+    "help": "after the run, remove the least recently used results until at most SIZE is left, such as 5GB;"
     " results that are up to date are kept",
 }  # fmt: skip
 _GROUPS = make_flag(

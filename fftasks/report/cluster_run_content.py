@@ -45,6 +45,7 @@ from fftasks.report.local_run_content import (
     parse_preview_metrics,
 )
 from fftasks.report.page_content import PageRun, PageTask, Phase
+from fftasks.report.reasons import REUSED_FROM_EARLIER_RUN, REUSED_FROM_LAST_RUN
 from fftasks.report.result_documents import (
     MAX_DISPLAY_FILE_BYTES,
     ResultDisplay,
@@ -450,9 +451,9 @@ def _make_node_page_task(
 
 def _format_reason(task: ClusterTask, word: str) -> str:
     if task.state == "CACHED":
-        return "an earlier run has computed it"
+        return REUSED_FROM_EARLIER_RUN
     group = f"in group {task.group}" if task.group and word not in ("waiting", "skipped") else ""
-    return f"kept from the last run, {group}" if word == "cached" else group
+    return f"{REUSED_FROM_LAST_RUN}, {group}" if word == "cached" else group
 
 
 def _get_node_duration(task: ClusterTask, account: NodeMetrics, now: float) -> float | None:

@@ -276,7 +276,8 @@ def _list_mermaid_box(box: Box, drawing: Diagram, name: str) -> Iterator[str]:
 
 
 def _format_mermaid_shape(shape: Shape) -> str:
-    text = f"{STATES[shape.state].sign} {_shorten_mermaid_label(shape.title)}\n{_shorten_mermaid_label(shape.note)}"
+    title, note = _shorten_mermaid_label(shape.title), _shorten_mermaid_label(shape.note)
+    text = f"{STATES[shape.state].sign} {title}\n{note}"
     return f"{shape.key}[{_quote_mermaid(text)}]:::{_name_class(shape.state)}"
 
 

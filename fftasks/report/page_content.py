@@ -26,6 +26,7 @@ from typing import Any
 
 from fftasks.project import STAGE_NEEDS
 from fftasks.report.diagram import DiagramNode, format_dot, make_diagram
+from fftasks.report.reasons import REDACTED, redact_reason
 from fftasks.report.result_documents import ResultDocument
 from fftasks.secrets.scanner import HIDDEN, hide_tokens
 from fftasks.task_states import STATES
@@ -158,7 +159,7 @@ def make_page_content(  # noqa: PLR0913 - a page has as many parts
             for task in shown
         ],
         "path": path,
-        "spent": measure_critical_path(tasks, path),
+        "path_seconds": measure_critical_path(tasks, path),
         "graph": _draw_graph(items, render),
         "history": [_run_to_json(one) for one in history],
         "states": {word: vars(state) for word, state in STATES.items()},
@@ -199,17 +200,19 @@ def measure_critical_path(tasks: Sequence[PageTask], path: Sequence[str]) -> dic
     That is the name of a stage or of a phase, "run" for functions, and "between" where nothing was at work.
     """
     known = {task.name: task for task in tasks}
-    spent: dict[str, float] = {}
+    seconds_by_activity: dict[str, float] = {}
     now: float | None = None
     for name in path:
         for what, begin, end in _list_time_intervals(known[name]):
             now = begin if now is None else now
             if begin > now:
-                spent["between"] = spent.get("between", 0.0) + begin - now
+                seconds_by_activity["between"] = (
+                    seconds_by_activity.get("between", 0.0) + begin - now
+                )
                 now = begin
-            spent[what] = spent.get(what, 0.0) + max(end - now, 0.0)
+            seconds_by_activity[what] = seconds_by_activity.get(what, 0.0) + max(end - now, 0.0)
             now = max(now, end)
-    return {what: seconds for what, seconds in spent.items() if seconds > 0}
+    return {what: seconds for what, seconds in seconds_by_activity.items() if seconds > 0}
 
 
 def _list_time_intervals(task: PageTask) -> Iterator[tuple[str, float, float]]:
@@ -288,40 +291,11 @@ def _remove_secrets(value: Any, secrets: Sequence[str]) -> Any:
     return value
 
 
-REDACTED = "not shown"
 # settings whose values are numbers, sizes, switches or terms of Kubernetes
 _PUBLIC_SETTINGS = frozenset({
     "cpu", "cpu_limit", "memory", "memory_limit", "gpu", "retries", "retry_wait_s", "retry_factor",
     "retry_max_wait_s", "timeout_s", "pod_retries", "shared_memory", "pull_policy", "cache", "fuse",
 })  # fmt: skip
-_PUBLIC_REASONS = frozenset({
-    "never ran", "its result is gone or damaged", "its code changed", "its data changed",
-    "the fingerprint algorithm changed", "the algorithm of this stage changed",
-    "an earlier run has computed it", "what it needs has failed", "the base is to be looked at again",
-    "a new run is asked for", "what context.allow lets in changed", "the patterns changed",
-    "nobody has tried to import its workflows", "the record is damaged",
-})  # fmt: skip
-# prefixes of reasons that contain a value, a node or a file, with their replacements
-_REASON_PREFIXES = {
-    "parameter": "a run parameter changed",
-    "env": "a variable of its environment changed",
-    "data file": "a data file changed",
-    "data": "a data file changed",
-    "version": "its version changed",
-    "function": "its function changed",
-    "python": "Python changed",
-    "requirements": "the requirements changed",
-    "setting": "a setting changed",
-    "constant": "a constant changed",
-    "result of": "a result that it needs changed",
-    "input": "a result that it needs changed",
-}
-# how the name of a piece of code begins that the parser has found; see closure/module.py
-_CODE_PIECES = ("function ", "class ", "constant ", "names ")
-_CODE_CHANGES = (
-    " changed", " is used now", " is not used any more", " is new", " is not there any more",
-)  # fmt: skip
-_REASON_SUFFIXES = ("changed", "is new", "is gone", "was changed or removed")
 _EXIT_STATUS_PREFIX = "its command ended with exit status "
 _BUILT_IN = {
     name
@@ -426,7 +400,13 @@ def _redact_task(task: PageTask, names: Mapping[str, str], written: Collection[s
     return type(task)(
         name=names[task.name],
         state=task.state,
-        reason=_redact_task_reason(task, names, written),
+        reason=redact_reason(
+            task.reason,
+            arguments=set(task.arguments) - set(task.extra),
+            upstream=task.upstream,
+            names=names,
+            written=written,
+        ),
         begin=task.begin,
         end=task.end,
         seconds=task.seconds,
@@ -457,52 +437,6 @@ def _redact_diagram_node(item: DiagramNode, names: Mapping[str, str]) -> Diagram
 
 def _redact_setting(name: str, value: str) -> tuple[str, str]:
     return (name, value) if name in _PUBLIC_SETTINGS else (name.partition(".")[0], REDACTED)
-
-
-def _redact_task_reason(task: PageTask, names: Mapping[str, str], written: Collection[str]) -> str:
-    reason, again, number = task.reason.rpartition("; try ")
-    if again and number.isdecimal():
-        again = f"{again}{number}"
-    else:
-        reason, again = task.reason, ""
-    if not reason or reason in _PUBLIC_REASONS or _is_code_change(reason, written):
-        return f"{reason}{again}"
-    argument = reason.removeprefix("constant ").partition(":")[0].removesuffix(" changed")
-    if reason.startswith("constant ") and argument in set(task.arguments) - set(task.extra):
-        return f"constant {argument} changed{again}"
-    for other in task.upstream:
-        if reason == f"result of {other} changed":
-            return f"result of {names.get(other, 'a node')} changed{again}"
-    for kind, said in _REASON_PREFIXES.items():
-        if reason.startswith((f"{kind} ", f"{kind}: ")):
-            return f"{said}{again}"
-    place, colon, _ = reason.partition(".py: ")
-    if colon and _is_path(place):
-        return f"its code changed{again}"
-    has_values = " -> " in reason.partition(": ")[2]
-    return (
-        f"its inputs changed{again}"
-        if has_values or reason.endswith(_REASON_SUFFIXES)
-        else REDACTED
-    )
-
-
-def _is_code_change(reason: str, written: Collection[str]) -> bool:
-    """Return whether a reason names code alone, such as "wf.py: names first, second changed"."""
-    place, _, rest = reason.partition(".py: ")
-    ending = next((ending for ending in _CODE_CHANGES if rest.endswith(ending)), "")
-    rest = rest.removesuffix(ending)
-    if not ending or not _is_path(place):
-        return False
-    kind = next((kind for kind in _CODE_PIECES if rest.startswith(kind)), "")
-    if not kind:  # of a function that was made while the graph was built: its name may be computed
-        return rest == "statements" or rest.removesuffix("()") in written
-    names = rest.removeprefix(kind).removesuffix("()").removesuffix(", ...").split(", ")
-    return all(part.isidentifier() for name in names for part in name.split("."))
-
-
-def _is_path(text: str) -> bool:
-    return bool(text) and all(letter.isalnum() or letter in "_./-" for letter in text)
 
 
 def _redact_error(task: PageTask, written: Collection[str]) -> str:

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from fftasks.cache.fingerprint import find_cached_record, list_fingerprint_inputs, list_node_reasons
-from fftasks.errors import FFTasksError
+from fftasks.cache.fingerprint import find_cached_record, list_fingerprint_inputs
 from fftasks.image.builders import find_missing_images
 from fftasks.pipeline.stages import plan_stage
 from fftasks.pipeline.workflow_stages import list_references
 from fftasks.project import BUILT_TOGETHER, STAGE_NEEDS, Project
-from fftasks.records import Record, read_record
+from fftasks.records import Record
+from fftasks.report.reasons import explain_node, explain_stage, explain_upstream
 
 STAGES = tuple(STAGE_NEEDS)
 _SHARED = STAGES[:3]
@@ -89,9 +89,7 @@ def _plan_node(project: Project, label: str, records: dict[str, Record]) -> Plan
     shown = tuple(settings.describe())
     waiting = [other for other in node.upstream if other not in records]
     if waiting:
-        return PlannedTask(
-            label, True, tuple(f"{other} will run" for other in waiting), code, shown
-        )
+        return PlannedTask(label, True, tuple(explain_upstream(waiting)), code, shown)
     ids = dict(zip(node.content["upstream"], node.upstream, strict=True))
     upstream = {identity: records[other] for identity, other in ids.items()}
     inputs = list_fingerprint_inputs(node.content, upstream, project.data, settings)
@@ -99,9 +97,7 @@ def _plan_node(project: Project, label: str, records: dict[str, Record]) -> Plan
     if record is not None:
         records[label] = record
         return PlannedTask(label, False, (), code, shown)
-    pieces = project.list_pieces(label)
-    reasons = list_node_reasons(node.content, inputs, project.store, pieces)
-    return PlannedTask(label, True, tuple(reasons), code, shown)
+    return PlannedTask(label, True, tuple(explain_node(project, label, inputs)), code, shown)
 
 
 def _plan_stage(
@@ -112,9 +108,6 @@ def _plan_stage(
     needs = [n if n in _SHARED else f"{n}:{workflow}" for n in STAGE_NEEDS[stage]]
     waiting = [other for other in needs if before[other].runs]
     if waiting:
-        return PlannedTask(name, True, tuple(f"{other} will run" for other in waiting))
-    try:
-        reasons = step.list_reasons(read_record(step.path))
-    except FFTasksError as error:
-        reasons = [error.attempted]
+        return PlannedTask(name, True, tuple(explain_upstream(waiting)))
+    reasons = explain_stage(step)
     return PlannedTask(name, bool(reasons), tuple(reasons))

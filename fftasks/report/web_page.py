@@ -40,7 +40,8 @@ def format_page(content: Mapping[str, Any]) -> str:
     style = _read_asset("page.css")
     script = "\n".join(_read_asset(name) for name in _SCRIPTS)
     policy = (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '{_digest_script(script)}';"
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline';"
+        f" script-src '{_digest_script(script)}';"
         " connect-src 'self'; base-uri 'none'; form-action 'none'"
     )
     parts = {

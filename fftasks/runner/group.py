@@ -23,7 +23,7 @@ _MAX_NAMES = 20
 AT_END = "the other lines of its log begin with {!r}"
 DONE = "done"  # message of the process that runs the nodes: one has finished
 SAYS_DONE = "-- done in {} s"
-SAYS_KEPT = "-- unchanged, kept from the last run"
+SAYS_KEPT = "-- up to date, result reused from the last run"
 _WHOLE = 100  # seconds, from which on they have no fraction
 
 Values = dict[tuple[str, str], Value]  # node and output -> value

@@ -29,10 +29,11 @@ from doit.exceptions import BaseFail, TaskError, TaskFailed, UnmetDependency
 from doit.runner import JobTask, JobTaskPickle, MRunner, Runner
 from doit.task import DelayedLoaded
 
-from fftasks.cache.fingerprint import find_retry_wait, list_node_reasons, remove_partial_results
+from fftasks.cache.fingerprint import find_retry_wait, remove_partial_results
 from fftasks.errors import FFTasksError, NodeError, StoreError
 from fftasks.project import STATE_FOLDER_NAME, Project, open_current
 from fftasks.records import lock_record
+from fftasks.report.reasons import explain_node
 from fftasks.tasks.doit_database import REPORTER_ONLY
 
 if TYPE_CHECKING:
@@ -84,9 +85,7 @@ class NodeAttempt:
         self._inputs = self._project.list_inputs(self.label)
         if self._project.find_node(self.label, self._inputs) is not None:
             return None
-        pieces = self._project.list_pieces(self.label)
-        reasons = list_node_reasons(self._node, self._inputs, self._project.store, pieces)
-        self._reason = reasons[0]
+        self._reason = explain_node(self._project, self.label, self._inputs)[0]
         self._is_running = True
         self.job = self._project.prepare_node(self.label, self._inputs)
         return self.job

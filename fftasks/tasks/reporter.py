@@ -28,6 +28,7 @@ from fftasks.cache.history import RunJournal
 from fftasks.errors import escape_controls
 from fftasks.project import STATE_FOLDER_NAME, Project, open_current
 from fftasks.records import read_record
+from fftasks.report.reasons import UPSTREAM_FAILED
 from fftasks.tasks.doit_database import REPORTER_ONLY
 from fftasks.terminal import escape_all_but_colours
 
@@ -163,7 +164,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
     def __init__(self, outstream: IO[str], options: Mapping[str, Any]) -> None:
         super().__init__(outstream, options)
         self._begin = time.monotonic()
-        self._counts = {"ran": 0, "up to date": 0, "failed": 0, "not run": 0}
+        self._counts = {"ran": 0, "up to date": 0, "failed": 0, "skipped": 0}
         self._seen: dict[str, None] = {}
         self._progress = NoProgress()
         self._tasks: Mapping[str, Task] = {}
@@ -230,12 +231,10 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         label = _get_meta(task, "node")
         skipped = fail.get_name() == "UnmetDependency"
         if label:
-            self._count("not run" if skipped else "failed", task)
+            self._count("skipped" if skipped else "failed", task)
         if skipped:
             if _is_fftasks_task(task):
-                self._journal.end_task(
-                    _get_history_name(task), "skipped", reason="what it needs has failed"
-                )
+                self._journal.end_task(_get_history_name(task), "skipped", reason=UPSTREAM_FAILED)
             return  # what it needed has failed, and was shown
         from fftasks.secrets.value_scanner import get_environment_scanner
 
@@ -265,11 +264,15 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         self._journal.end(self._same)
         if any(self._counts.values()):
             self._show_leaves(open_current())
-            self._counts["not begun"] = self._count_left() if self._counts["failed"] else 0
+            # doit does not report tasks that it never started because the run stopped at a failure
+            left = self._count_left() if self._counts["failed"] else 0
+            self._counts["skipped"] += left
             counts = [f"{count} {what}" for what, count in self._counts.items() if count]
             self.write(f"{', '.join(counts)}; {time.monotonic() - self._begin:.1f} s\n")
-        if self._counts.get("not begun"):
-            self.write("doit run --continue goes on with nodes that do not need one that failed\n")
+            if left:
+                self.write(
+                    "  hint: `doit run --continue` also runs nodes that do not depend on a failed node\n"
+                )
         self.failures: list[Any] = []  # they have been shown
         super().complete_run()
 

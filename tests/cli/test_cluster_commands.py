@@ -68,7 +68,7 @@ def test_runs_lists_what_was_submitted(submitted):
 def test_logs_say_what_there_is_not(submitted):
     sample, *_ = submitted
 
-    assert "has not begun" in sample.doit("logs", "third", code=1)
+    assert "has not started" in sample.doit("logs", "third", code=1)
     assert "did you mean 'third'?" in sample.doit("logs", "thirds", code=1)
     assert "usage: doit logs NODE [RUN]" in sample.doit("logs", code=3)
 
@@ -81,7 +81,7 @@ def test_cancel_ends_one_run_also_with_a_workflow_that_is_broken(submitted):
 
     assert server.wait(old).state == "FAILED"  # as Kubeflow Pipelines shows it
     assert [run.is_terminated.is_set() for run in server.runs] == [True, False]
-    assert "has ended already: canceled" in sample.doit("cancel", old)
+    assert "has already ended: canceled" in sample.doit("cancel", old)
 
 
 def test_without_a_run_each_says_how_to_get_one(tmp_path):

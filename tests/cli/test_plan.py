@@ -119,7 +119,7 @@ def test_an_accepted_change_runs_nothing(chain):
     chain.doit()
     chain.edit("wf.py", "return 10 * x", "return x * 10")
 
-    assert "report: its result is kept" in chain.doit("accept", "report")
+    assert "report: result accepted" in chain.doit("accept", "report")
 
     assert chain.ran() == []
 

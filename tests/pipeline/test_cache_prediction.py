@@ -127,10 +127,10 @@ def submit(sample, server, *arguments):
 
 
 def after(*nodes):
-    return [f"upstream {node} will be computed" for node in nodes]
+    return [f"{node} will run" for node in nodes]
 
 
-NEVER = ["never ran there"]
+NEVER = ["never ran on Kubeflow Pipelines"]
 FIRST = {
     "load": NEVER,
     "clean": NEVER + after("load"),

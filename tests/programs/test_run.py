@@ -448,7 +448,7 @@ Workflow(second(first()).set_name("second"), name="w")
     output = sample.doit("run", "--continue", code=1)
 
     assert "second = " not in output
-    assert "1 failed, 1 not run" in output
+    assert "1 failed, 1 skipped" in output
 
 
 def test_the_others_finish_with_continue(tmp_path):
@@ -470,8 +470,8 @@ Workflow(bad().set_name("bad"), *[fine(i).set_name(f"fine{i}") for i in range(5)
     )
 
     stopped = sample.doit("run", "-n", "1", code=1)
-    assert re.search(r"1 failed, \d not begun; ", stopped)
-    assert "doit run --continue goes on" in stopped
+    assert re.search(r"1 failed, \d skipped; ", stopped)
+    assert "hint: `doit run --continue` also runs" in stopped
 
     # doit itself would count the group "run", which cannot be complete, as an error, and return 2
     assert sample.ran("run", "--continue", code=1) == [f"fine{i}" for i in range(5)]

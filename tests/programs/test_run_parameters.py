@@ -56,8 +56,8 @@ def test_plan_and_result_mean_the_values_that_are_given(sample):
     assert "run: 0 to run" in sample.doit("plan", "run", "alpha=0.2")
     assert "parameter alpha: 0.2 -> 0.1" in sample.doit("plan", "run")
     assert sample.doit("result", "model", "alpha=0.2") == "[0.0, 0.2, 0.4]\n"
-    assert sample.doit("result", "model").startswith("model was made with alpha=0.2: ")
-    assert sample.doit("result", "score").startswith("score was made with alpha=0.2: ")
+    assert sample.doit("result", "model").startswith("model was computed with alpha=0.2: ")
+    assert sample.doit("result", "score").startswith("score was computed with alpha=0.2: ")
     missing = sample.doit("result", "model", "alpha=7", code=3 - 2)
     assert "'model' has no result yet for alpha=7" in missing
 
@@ -113,7 +113,7 @@ def test_a_default_that_no_cluster_carries_is_refused(sample):
     assert "could not carry the default of Parameter('alpha', default=nan)" in sample.doit(code=3)
 
 
-@fftasks.api
+@fftasks.workflow
 def multiply(a, b):
     return a * b
 

@@ -100,7 +100,7 @@ def test_it_shows_where_the_minutes_went(tmp_path):
 
         content = describe_run(project, record["run_id"])
 
-    spent = content["spent"]
+    spent = content["path_seconds"]
     assert list(spent)[:4] == ["driver", "queue", "pull", "run"]
     for what in ("driver", "queue", "pull", "run"):
         assert 1 <= spent[what] <= 3
@@ -307,7 +307,7 @@ def test_the_board_asks_for_what_does_not_change_once(shown):
 def test_the_content_is_printed_as_data(shown):
     content = json.loads(shown[0].doit("report", "--cluster", "--json"))
 
-    assert content.keys() == {"title", "run", "tasks", "path", "spent", "history"}
+    assert content.keys() == {"title", "run", "tasks", "path", "path_seconds", "history"}
     assert (
         next(t["metrics"] for t in content["tasks"] if t["name"] == "score")["accuracy"] == 0.765625
     )
