@@ -1,7 +1,4 @@
-"""Names of nodes on doit's command line.
-
-What nodes gave before: is it there, is it still right, what was it made with. It changes nothing.
-"""
+"""Names of nodes on doit's command line, and lookup of existing results without running anything."""
 
 from __future__ import annotations
 
@@ -19,9 +16,9 @@ _SPECIAL_CHARACTERS = re.compile("[%=*]")
 
 
 def format_task_name(label: str) -> str:
-    """Return a node's name as doit takes it.
+    """Return the name of a node as part of the name of a doit task.
 
-    Without "=", which makes a variable on its command line, and "*", which makes a pattern.
+    "=" would be a variable on doit's command line and "*" a pattern; they and "%" are written as %XX.
     """
     if not _SPECIAL_CHARACTERS.search(label):
         return label
@@ -29,14 +26,14 @@ def format_task_name(label: str) -> str:
 
 
 def find_node_label(project: Project, name: str) -> str | None:
-    """Return the label of the node that is meant by a name on doit's command line."""
+    """Return the label of a node from its name on doit's command line; None if there is none."""
     if name in project.nodes:
         return name
     return next((label for label in project.nodes if name == format_task_name(label)), None)
 
 
 def parse_node_name(project: Project, name: str) -> str:
-    """Return the label of the node that is meant; raise InvalidCommand with the nearest name if none is."""
+    """Return the label of a node; for an unknown name, raise InvalidCommand with the nearest name."""
     label = find_node_label(project, name)
     if label is None:
         hint = suggest_name(name, project.nodes) or f"nodes: {', '.join(project.nodes)}"
@@ -45,7 +42,7 @@ def parse_node_name(project: Project, name: str) -> str:
 
 
 def is_node_up_to_date(project: Project, label: str) -> bool:
-    """Tell whether a node and all that it needs are up to date."""
+    """Return whether a node and all its upstream nodes are up to date."""
     try:
         wanted = project.list_needed({label})
         return all(project.read_node(one)["inputs"] == project.list_inputs(one) for one in wanted)
@@ -54,7 +51,7 @@ def is_node_up_to_date(project: Project, label: str) -> bool:
 
 
 def look_up_node(project: Project, label: str) -> Record | None:
-    """Return the record of a node if a run would run nothing for it."""
+    """Return the record of a node if a run would not run it or an upstream node; else None."""
     records: dict[str, Record] = {}
     for one in project.list_needed({label}):
         node = project.nodes[one]
@@ -70,7 +67,15 @@ def look_up_node(project: Project, label: str) -> Record | None:
 
 
 def list_differing_parameters(project: Project, label: str) -> dict[str, Any]:
-    """Return the run parameters that a result was made with, where they are others now: name -> value."""
+    """Return the run parameters whose values differ from those of the existing result.
+
+    Args:
+        project: Project of the node.
+        label: Name of the node.
+
+    Returns:
+        Name of each such parameter -> value with which the existing result was computed.
+    """
     chosen: dict[str, Any] = {}
     for one in project.list_needed({label}):
         content = project.nodes[one].content

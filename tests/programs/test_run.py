@@ -706,7 +706,7 @@ Workflow(big(small().set_name("small")).set_name("big"), name="w")
         output = sample.doit(code=1)
 
         assert "No space left on device" in output
-        assert "make room on the disk" in output
+        assert "free space on the disk" in output
         sample.edit("wf.py", "50_000_000", "5_000")
         assert sample.ran() == ["big"]
     finally:
