@@ -52,7 +52,7 @@ def test_a_beginning_of_many_ids_lists_them(submitted):
     finally:
         del server.api.runs[twin]
 
-    assert "begins the ids of 2 runs" in output
+    assert "is a prefix of the IDs of 2 runs" in output
     assert twin in output
 
 

@@ -436,7 +436,7 @@ def test_without_kubernetes_the_command_to_look_with_is_told(play, monkeypatch, 
     shown = played.doit("status")
 
     assert re.search(
-        r"reason unknown; `kubectl describe pod -n kubeflow flow-\S+` says more", shown
+        r"reason unknown; `kubectl describe pod -n kubeflow flow-\S+` shows more", shown
     )
 
 
