@@ -1,17 +1,17 @@
-"""What stands on the page of a run, as JSON; it knows neither where the run was nor how the page looks.
+"""The content of the page of a run as JSON, for local runs and runs on the cluster.
 
-Build the report page for report.previews: false, which contains no values of the user's.
+With report.previews: false, the page contains no values of the user:
 
-on the page                       as it is                                     otherwise
-names of nodes and workflows      automatic, or a text of the code             the function with a number
+on the page                       unchanged if it is                           otherwise
+names of nodes and workflows      automatic, or a literal in the code          the function with a number
 names of arguments                of the function's signature                  left out
 states, times, phases, edges      always
-functions                         a name of the code                           a number
+functions                         a name in the code                           a number
 files and lines                   always
 settings                          numbers, sizes and switches                  their names alone
-reasons                           what changed, in words of fftasks            "not shown"
+reasons                           text of fftasks; see reasons.redact_reason   "not shown"
 errors                            the type of the exception: a built-in one,   "raised an exception", "failed"
-                                  or a class of the code
+                                  or a class in the code
 everything else                                                                left out
 """
 
@@ -39,15 +39,21 @@ _MAX_LENGTHS = {
     "reason": 500,
 }  # characters of a text
 _MAX_ARGUMENT_LENGTH = 500
-_REDACTED_NOTICE = "Values are left out of this page on purpose, as report.previews is false."
-_NO_MESSAGES_NOTICE = "Messages about this run are not shown, as report.previews is false."
+_REDACTED_NOTICE = "This page contains no values because report.previews is false."
+_NO_MESSAGES_NOTICE = "Messages about this run are not shown."
 _MAX_TOTAL_DOCUMENTS = 30_000_000  # characters of documents and pictures
-_MAX_TOTAL_LOGS = 10_000_000  # characters of those that did not fail
+_MAX_TOTAL_LOGS = 10_000_000  # characters of the logs of tasks that did not fail
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a task's time in which its function did not run, such as "queue"."""
+    """A part of the duration of a task in which its function did not run, such as "queue".
+
+    Attributes:
+        name: Name of the phase.
+        begin: Seconds since the epoch.
+        end: Seconds since the epoch.
+    """
 
     name: str
     begin: float
@@ -56,14 +62,34 @@ class Phase:
 
 @dataclass(frozen=True)
 class PageTask:
-    """A node or a stage on the page; times are seconds since the epoch, None where they are not known.
+    """A node or a stage on the page. Times are seconds since the epoch, None if unknown.
 
-    state: a word of state.py; upstream: names of tasks that it needs
-    stage: which one it is, "" for a node
-    place: where its function is; line: where the graph has it
-    extra: names of arguments that are passed as **kwargs
-    preview: the beginning of its result; kind: type and shape of it
-    text: what its result says in Markdown; documents: what it has for people; pictures: as data: URLs
+    Attributes:
+        name: Name of the node, or "<stage>:<workflow>".
+        state: Key of task_states.STATES.
+        reason: Why it ran, waits, is reused or was skipped; see reasons.py.
+        begin: Begin of the pod or process.
+        end: End of the pod or process.
+        seconds: Duration of the function or stage in seconds.
+        phases: Parts of the time in which the function did not run.
+        function: Name of the function; "stage <name>" for a stage.
+        stage: Name of the stage; "" for a node.
+        place: File and line of the function.
+        line: File and line where the node is created.
+        workflow: Name of the workflow.
+        upstream: Names of the upstream tasks.
+        arguments: Name of each argument -> text.
+        extra: Names of the arguments that are passed as **kwargs.
+        settings: Changed settings -> value and where it is set.
+        preview: Beginning of repr() of the result.
+        kind: Type and shape of the result.
+        text: Markdown of the result.
+        documents: HTML documents of the result.
+        metrics: Numbers of the result, by name.
+        pictures: Pictures of the result as data: URLs.
+        error: Message of a failure.
+        log: End of the log.
+        link: URL of the task in the KFP web UI.
     """
 
     name: str
@@ -95,7 +121,20 @@ class PageTask:
 
 @dataclass(frozen=True)
 class PageRun:
-    """A run on the page, or a row of the table of the last runs; ran: how many nodes ran in it."""
+    """A run on the page, or a row of the table of earlier runs.
+
+    Attributes:
+        name: Name or ID of the run.
+        state: Key of task_states.STATES.
+        begin: Seconds since the epoch; None if it has not started.
+        end: Seconds since the epoch; None if it has not ended.
+        where: "on this machine" or "on Kubeflow Pipelines".
+        command: Command line of a local run, or name of a run on KFP.
+        link: URL of the run in the KFP web UI.
+        parameters: Run parameters -> value.
+        metrics: Numbers of the results, by node and name.
+        ran: Number of nodes that ran.
+    """
 
     name: str
     state: str
@@ -110,19 +149,24 @@ class PageRun:
 
     @property
     def seconds(self) -> float | None:
-        """How long it took, None if it has not ended."""
+        """Duration in seconds; None if the run has not ended."""
         return None if self.begin is None or self.end is None else self.end - self.begin
 
 
 @dataclass(frozen=True)
 class Privacy:
-    """What must not be on a page: secrets never, and values not where they are not wanted."""
+    """What a page must not contain.
+
+    Attributes:
+        secrets: Texts that are replaced everywhere.
+        previews: Show values of the user (setting report.previews).
+    """
 
     secrets: tuple[str, ...] = ()
     previews: bool = True
 
 
-def make_page_content(  # noqa: PLR0913 - a page has as many parts
+def make_page_content(  # noqa: PLR0913 - the parts of a page
     title: str,
     run: PageRun,
     tasks: Sequence[PageTask],
@@ -136,9 +180,16 @@ def make_page_content(  # noqa: PLR0913 - a page has as many parts
 ) -> dict[str, Any]:
     """Return the content of a page.
 
-    items: the nodes as the picture has them; render: makes SVG of DOT; history: the newest run first
-    notice: what the reader must know before all else
-    written: names that are literals in the code; see plain.py
+    Args:
+        title: Title of the page.
+        run: The run.
+        tasks: Its stages and nodes.
+        items: Nodes of the diagram.
+        render: Returns SVG for DOT.
+        history: Earlier runs, the newest first.
+        privacy: What must not be on the page.
+        notice: Message at the top of the page.
+        written: Names that are literals in the code; they may be shown without values.
     """
     privacy, history = privacy or Privacy(), list(history)
     if not privacy.previews:
@@ -170,20 +221,20 @@ def make_page_content(  # noqa: PLR0913 - a page has as many parts
 
 
 def make_empty_page_content(title: str) -> dict[str, Any]:
-    """Return the content of a page where there is no run yet."""
+    """Return the content of a page for a project without runs."""
     run = PageRun("", "waiting", None, None)
     return make_page_content(title, run, (), items=(), render=lambda _: "")
 
 
 def find_critical_path(tasks: Sequence[PageTask]) -> list[str]:
-    """Return the names of the tasks that the end of the run waited for, the first one first.
+    """Return the names of the tasks on the critical path, in order of time.
 
-    From the one that ended last, back over the one, of those that it needs, that ended last.
+    The path goes back from the task that ended last, each time to the upstream task that ended last.
     """
     timed = {task.name: task for task in tasks if task.end is not None and task.begin is not None}
     if not timed:
         return []
-    # the last one of several that ended at once: times of a cluster are in whole seconds
+    # Times of KFP are whole seconds: of several tasks that ended in the same second, take the last.
     now = max(reversed(timed.values()), key=_get_end)
     path = [now.name]
     while True:
@@ -195,9 +246,14 @@ def find_critical_path(tasks: Sequence[PageTask]) -> list[str]:
 
 
 def measure_critical_path(tasks: Sequence[PageTask], path: Sequence[str]) -> dict[str, float]:
-    """Return what the time from the begin of a path to its end was for: seconds, by what they went into.
+    """Return how the time of a critical path was spent.
 
-    That is the name of a stage or of a phase, "run" for functions, and "between" where nothing was at work.
+    Args:
+        tasks: All tasks.
+        path: Names of the tasks on the path, in order of time.
+
+    Returns:
+        Name of a stage or of a phase, "run" for functions, or "between" for gaps -> seconds.
     """
     known = {task.name: task for task in tasks}
     seconds_by_activity: dict[str, float] = {}
@@ -216,7 +272,7 @@ def measure_critical_path(tasks: Sequence[PageTask], path: Sequence[str]) -> dic
 
 
 def _list_time_intervals(task: PageTask) -> Iterator[tuple[str, float, float]]:
-    """Yield the parts of a task that has begun and ended, one behind the other."""
+    """Yield name, begin and end of the parts of a task that has ended, in order of time."""
     now, own = task.begin or 0.0, task.stage or "run"
     for phase in sorted(task.phases, key=lambda phase: phase.begin):
         if phase.begin > now:
@@ -236,9 +292,9 @@ def _draw_graph(items: Sequence[DiagramNode], render: Callable[[str], str]) -> d
     drawing = make_diagram(items)
     svg, note = render(format_dot(drawing)), ""
     if not svg:
-        note = "The picture could not be drawn: `doit graph` says why."
+        note = "The graph could not be drawn: `doit graph` shows the reason."
     elif len(drawing.shapes) < len(items):
-        note = f"{len(items):,} nodes, drawn as {len(drawing.shapes)}: nodes of one function are one shape."
+        note = f"{len(items):,} nodes, drawn as {len(drawing.shapes)}: nodes of the same function share one."
     shapes = {key: list(shape.names) for key, shape in drawing.shapes.items()}
     return {"svg": svg, "shapes": shapes, "note": note}
 
@@ -248,7 +304,7 @@ def _run_to_json(run: PageRun) -> dict[str, Any]:
 
 
 def _limit_documents(tasks: Iterable[PageTask]) -> Iterator[PageTask]:
-    """Yield tasks, from where the page would become too large without their documents and pictures."""
+    """Yield the tasks, without documents and pictures once the page would become too large."""
     left = _MAX_TOTAL_DOCUMENTS
     for task in tasks:
         left -= sum(len(document.html) for document in task.documents) + sum(
@@ -258,7 +314,7 @@ def _limit_documents(tasks: Iterable[PageTask]) -> Iterator[PageTask]:
 
 
 def _truncate_texts(task: Mapping[str, Any], longest: Mapping[str, int]) -> dict[str, Any]:
-    """Keep the end of what is too long in a log, the beginning elsewhere, and say so."""
+    """Shorten long texts with a note: keep the end of a log, and the beginning of other texts."""
     task = {
         **task,
         "phases": [vars(phase) for phase in task["phases"]],
@@ -276,7 +332,7 @@ def _truncate_texts(task: Mapping[str, Any], longest: Mapping[str, int]) -> dict
 
 
 def _remove_secrets(value: Any, secrets: Sequence[str]) -> Any:
-    """Take secrets out of all texts in a value, keys included."""
+    """Replace secrets in all texts of a JSON value, including keys."""
     if isinstance(value, str):
         for secret in secrets:
             value = value.replace(secret, HIDDEN)
@@ -291,7 +347,7 @@ def _remove_secrets(value: Any, secrets: Sequence[str]) -> Any:
     return value
 
 
-# settings whose values are numbers, sizes, switches or terms of Kubernetes
+# settings whose values are numbers, sizes, flags or terms of Kubernetes
 _PUBLIC_SETTINGS = frozenset({
     "cpu", "cpu_limit", "memory", "memory_limit", "gpu", "retries", "retry_wait_s", "retry_factor",
     "retry_max_wait_s", "timeout_s", "pod_retries", "shared_memory", "pull_policy", "cache", "fuse",
@@ -306,7 +362,7 @@ _BUILT_IN = {
 
 @dataclass(frozen=True)
 class RedactedContent:
-    """The parts of a page, without values."""
+    """The parts of a page, without values of the user."""
 
     run: PageRun
     tasks: list[PageTask]

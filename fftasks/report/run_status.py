@@ -164,8 +164,8 @@ def convert_run_to_json(
 
     Some keys of a node: `state` is the state of KFP and `shown` the state of fftasks.
     `began` and `ended` are times of the pod; `seconds` is the duration of the function, null if unknown.
-    `group` is the name of the group of nodes that share the pod, "" for a single node. `error` is the cause of
-    a failure from the log, Kubernetes or KFP, "" if unknown.
+    `group` is the name of the group of nodes that share the pod, "" for a single node. `error` is the cause
+    of a failure from the log, Kubernetes or KFP, "" if unknown.
 
     Args:
         run: The run.

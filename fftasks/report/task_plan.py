@@ -1,4 +1,4 @@
-"""What a run would do, and why, before it is done. It changes nothing."""
+"""Plan a run: which nodes and stages would run, and why. Planning changes nothing."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ _SHARED = STAGES[:3]
 
 @dataclass(frozen=True)
 class PlannedTask:
-    """What will become of one task.
+    """The plan for one node or stage.
 
-    name: of the task, as doit has it; runs: whether it will be made
-    reasons: why, in a sentence each
-    code, settings: for a node, what its code consists of, and what is set for it, with the place
+    Attributes:
+        name: Label of the node, or "<stage>" or "<stage>:<workflow>".
+        runs: Whether it will run.
+        reasons: Why it will run, one sentence each.
+        code: Names of the code that a node depends on.
+        settings: Changed settings of a node, with the places where they are set.
     """
 
     name: str
@@ -34,13 +37,17 @@ class PlannedTask:
     settings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the forecast as JSON."""
+        """Return the plan as JSON."""
         shown = {"code": self.code, "settings": self.settings}
         return {"task": self.name, "runs": self.runs, "reasons": self.reasons, **shown}
 
 
 def list_required_stages(wanted: Iterable[str]) -> list[str]:
-    """Return some stages and all stages that are made with them or before, in the order of NEEDS."""
+    """Return stages and all stages that they need, in the order in which they run.
+
+    Args:
+        wanted: Names of stages.
+    """
     needed = set(wanted)
     for stage in reversed(STAGES):
         if stage in needed:
@@ -49,14 +56,24 @@ def list_required_stages(wanted: Iterable[str]) -> list[str]:
 
 
 def plan_nodes(project: Project, wanted: set[str] | None = None) -> list[PlannedTask]:
-    """Return what will become of the nodes, upstream first; of those that are wanted, and all they need."""
+    """Return the plans of nodes, upstream nodes first.
+
+    Args:
+        project: The project.
+        wanted: Labels of nodes, which are planned with their upstream nodes; None for all nodes.
+    """
     labels = list(project.nodes) if wanted is None else project.list_needed(wanted)
     records: dict[str, Record] = {}
     return [_plan_node(project, label, records) for label in labels]
 
 
 def plan_stages(project: Project, *wanted: str) -> list[PlannedTask]:
-    """Return what will become of some stages and all that they need."""
+    """Return the plans of stages and of all stages that they need.
+
+    Args:
+        project: The project.
+        wanted: Names of stages.
+    """
     forecasts: dict[str, PlannedTask] = {}
     for stage in list_required_stages(wanted):
         for workflow in ("",) if stage in _SHARED else tuple(project.workflows):
@@ -66,7 +83,7 @@ def plan_stages(project: Project, *wanted: str) -> list[PlannedTask]:
 
 
 def _check_registry(project: Project, forecasts: dict[str, PlannedTask]) -> dict[str, PlannedTask]:
-    """Add what submitting will find out: that images it needs are gone."""
+    """Plan the stage pins if images that a submit needs were removed from the registry."""
     for workflow in project.workflows:
         names = [f"pins:{workflow}", f"submit:{workflow}"]
         if [forecasts[n].runs for n in names if n in forecasts] == [False, True]:

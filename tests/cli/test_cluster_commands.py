@@ -108,7 +108,7 @@ def test_a_run_that_cannot_be_looked_for_is_named_with_the_cure(submitted, comma
     output = sample.doit(*command, "nope", code=1)
 
     assert output.startswith("cannot look for run 'nope' in experiment 'Default'\n")
-    assert ("no run here begins with 'nope'" in output) is (command[0] in ("report", "graph"))
+    assert ("no local run begins with 'nope'" in output) is (command[0] in ("report", "graph"))
     assert "HTTP 401" in output
     assert "kfp.token" in output
 
