@@ -1,8 +1,8 @@
 """Read the files that display results: metrics, Markdown, HTML documents and pictures.
 
 runner/display_files.py wrote these files when their nodes ended. They are untrusted: they may have been
-edited since, and the files of a run on the cluster come from a bucket. A page executes nothing in them and shows
-documents in frames without scripts. It reads each file up to a size limit, and ignores invalid content.
+edited since, and the files of a run on the cluster come from a bucket. A page executes nothing in them and
+shows documents in frames without scripts. It reads each file up to a size limit, and ignores invalid content.
 The files of a group contain the displays of all its nodes; the split functions separate them again.
 """
 

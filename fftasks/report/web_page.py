@@ -6,9 +6,9 @@ policy: styles and pictures are shown, scripts do not run, and nothing is fetche
 
 The server listens on localhost only. A request must name localhost as its host, so that a page whose host
 name resolves to this machine cannot read anything (DNS rebinding). It must also contain the token of the URL
-that `doit board` prints, because other users of this machine can reach the port. The token stays in the URL, so
-that the script of the page can send it and a reload keeps it. It is not a cookie, because browsers send the
-cookies of a host to all of its ports, and a server of another user may listen on one of them.
+that `doit board` prints, because other users of this machine can reach the port. The token stays in the URL,
+so that the script of the page can send it and a reload keeps it. It is not a cookie, because browsers send
+the cookies of a host to all of its ports, and a server of another user may listen on one of them.
 """
 
 from __future__ import annotations

@@ -99,7 +99,9 @@ def test_a_host_that_is_away_for_a_while_is_waited_for_and_said_once():
 def test_a_host_that_stays_away_ends_it_after_a_bound():
     clock_start = time.monotonic()
     away = UnavailableError("cannot read run r", found=["no connection"], tip="is kfp.host right?")
-    with pytest.raises(UnavailableError, match="responded for 60 s; the run probably continues") as caught:
+    with pytest.raises(
+        UnavailableError, match="responded for 60 s; the run probably continues"
+    ) as caught:
         play("RUNNING", away)
 
     assert caught.value.found == ("no connection",)
@@ -256,7 +258,7 @@ def test_ctrl_c_cancels_nothing_and_says_how_to_go_on(tmp_path):
         assert process.returncode == 130
         assert server.list_requests("POST", ":terminate") == []
         assert not server.runs[0].is_terminated.is_set()
-    assert f"`doit cancel {record['run_id'][:8]}` ends it" in errors
+    assert f"`doit cancel {record['run_id'][:8]}` cancels it" in errors
     assert "`doit status" in errors
 
 
