@@ -105,12 +105,12 @@ def find_current_node_states(project: Project) -> dict[str, str]:
     """Return the current state of each node: "up to date", "will run", or "failed" in its last run."""
     failed = _list_failed(project)
     return {
-        forecast.name: "up to date"
-        if not forecast.runs
+        task.name: "up to date"
+        if not task.runs
         else "failed"
-        if forecast.name in failed
+        if task.name in failed
         else "will run"
-        for forecast in plan_nodes(project)
+        for task in plan_nodes(project)
     }
 
 

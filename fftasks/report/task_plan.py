@@ -74,19 +74,19 @@ def plan_stages(project: Project, *wanted: str) -> list[PlannedTask]:
         project: The project.
         wanted: Names of stages.
     """
-    forecasts: dict[str, PlannedTask] = {}
+    plans: dict[str, PlannedTask] = {}
     for stage in list_required_stages(wanted):
         for workflow in ("",) if stage in _SHARED else tuple(project.workflows):
             name = f"{stage}:{workflow}" if workflow else stage
-            forecasts[name] = _plan_stage(project, stage, workflow, forecasts)
-    return list(_check_registry(project, forecasts).values())
+            plans[name] = _plan_stage(project, stage, workflow, plans)
+    return list(_check_registry(project, plans).values())
 
 
-def _check_registry(project: Project, forecasts: dict[str, PlannedTask]) -> dict[str, PlannedTask]:
+def _check_registry(project: Project, plans: dict[str, PlannedTask]) -> dict[str, PlannedTask]:
     """Plan the stage pins if images that a submit needs were removed from the registry."""
     for workflow in project.workflows:
         names = [f"pins:{workflow}", f"submit:{workflow}"]
-        if [forecasts[n].runs for n in names if n in forecasts] == [False, True]:
+        if [plans[n].runs for n in names if n in plans] == [False, True]:
             references = list_references(project, workflow)
             gone = find_missing_images(project, references, wait=False)
             what = (
@@ -96,8 +96,8 @@ def _check_registry(project: Project, forecasts: dict[str, PlannedTask]) -> dict
             )
             reason = f"{what} removed from the registry"
             if gone:
-                forecasts[names[0]] = PlannedTask(names[0], True, (reason,))
-    return forecasts
+                plans[names[0]] = PlannedTask(names[0], True, (reason,))
+    return plans
 
 
 def _plan_node(project: Project, label: str, records: dict[str, Record]) -> PlannedTask:

@@ -139,7 +139,7 @@ def test_verbose_says_what_could_not_be_resolved(chain):
 
     output = chain.doit("plan", "-v", "run")
 
-    assert "counted as a whole, for it cannot be resolved:" in output
+    assert "cannot be resolved and therefore counts as a whole:" in output
     assert "wf.py" in output.partition("cannot be resolved:")[2]
 
 
