@@ -342,7 +342,7 @@ def test_a_run_that_ends_while_it_is_being_canceled_has_ended(play, monkeypatch)
             return {**answer, "state": "RUNNING"}
         return answer
 
-    monkeypatch.setattr("fftasks.kfp.diagnostics.read_run", read_early)
+    monkeypatch.setattr("fftasks.kfp.diagnostics.fetch_run", read_early)
 
     assert "has already ended: ran" in played.doit("cancel")
 

@@ -112,7 +112,7 @@ def test_stages_are_planned_up_to_the_one_that_is_named(chain):
 
 
 def test_an_unknown_name_is_an_error_that_lists_what_there_is(chain):
-    assert "there are: run, context" in chain.doit("plan", "nothing", code=3)
+    assert "names: run, context" in chain.doit("plan", "nothing", code=3)
 
 
 def test_an_accepted_change_runs_nothing(chain):

@@ -214,7 +214,7 @@ def test_a_workflow_that_cannot_be_imported_hides_no_run(describe):
 
 
 def test_a_name_that_is_neither_here_nor_there_is_an_error(describe):
-    with pytest.raises(FFTasksError, match="no run 'nothing'"):
+    with pytest.raises(FFTasksError, match="run 'nothing' not found"):
         describe(name="nothing")
 
 
@@ -387,7 +387,7 @@ def test_a_host_without_a_metadata_store_is_said_and_the_rest_is_shown(shown, mo
 
     content, tasks = describe_shown(sample)
 
-    assert content["notice"].startswith("Results and metrics are not shown: kfp.host")
+    assert content["notice"].startswith("Results and metrics are not shown: the metadata store")
     assert tasks["load"]["state"] == "ran"
 
 
