@@ -221,9 +221,9 @@ _KINDS = {str: "string", int: "integer", float: "number", list: "comma-separated
 
 
 def _spell_option(option):
-    argument = "" if option.type is bool else " ARG"
+    argument = "" if option.type is bool else f" {option.metavar}"
     forms = [f"-{option.short}{argument}"] if option.short else []
-    forms += [f"--{option.long}{argument and '=ARG'}"] if option.long else []
+    forms += [f"--{option.long}{argument.replace(' ', '=')}"] if option.long else []
     forms += [f"--{option.inverse}"] if option.inverse else []
     return ", ".join(map(_code, forms)) or f"{_code(option.name)} (configuration only)"
 

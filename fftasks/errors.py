@@ -28,7 +28,7 @@ class FFTasksError(Exception):
             *(f"  {line}" for text in self.found for line in text.splitlines()),
         ]
         if self.tip:
-            lines.append("  tip: " + self.tip.replace("\n", "\n       "))
+            lines.append("  hint: " + self.tip.replace("\n", "\n        "))
         return escape_controls("\n".join(lines))
 
     def __reduce__(self) -> tuple[object, ...]:

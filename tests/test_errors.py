@@ -17,7 +17,7 @@ def test_error_without_evidence_says_what_was_attempted():
 def test_evidence_is_indented_line_by_line_and_the_tip_comes_last():
     error = FFTasksError("push: refused", found=["first\nsecond", "third"], tip="log in")
 
-    assert str(error) == "push: refused\n  first\n  second\n  third\n  tip: log in"
+    assert str(error) == "push: refused\n  first\n  second\n  third\n  hint: log in"
 
 
 def test_empty_evidence_adds_no_line():

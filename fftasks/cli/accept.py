@@ -1,4 +1,4 @@
-"""`doit accept NODE`: record a change as harmless, without running."""
+"""`doit accept NODE`: mark the result of a node as up to date although its code has changed."""
 
 from __future__ import annotations
 
@@ -10,44 +10,41 @@ from doit.exceptions import InvalidCommand
 from fftasks.cli.command import CommandWithHelp
 from fftasks.errors import FFTasksError, StoreError, escape_controls
 from fftasks.graph.run_parameters import format_parameters
-from fftasks.project import Project, open_current
+from fftasks.project import open_current
 from fftasks.tasks.node_lookup import list_differing_parameters, parse_node_name
 
 
 class AcceptCommand(CommandWithHelp):
-    """Take the result that a node has as the one for what its code and constants are now."""
+    """Store the existing result of a node under its current fingerprint, without running the node."""
 
-    doc_purpose = "keep a node's result although its code has changed"
+    doc_purpose = "mark the result of a node as up to date although its code has changed"
     doc_usage = "NODE..."
     doc_description = (
-        "For changes that you know to be harmless. What is upstream must be up to date."
+        "Use it for changes that cannot change the result. Upstream nodes must be up to date."
     )
     name = "accept"
     cmd_options = ()
 
     def _execute(self, pos_args: list[str]) -> int:
         if not pos_args:
-            raise InvalidCommand("doit accept takes the names of nodes")
+            raise InvalidCommand("usage: doit accept NODE...; see `doit help accept`")
         project = open_current()
         labels = [parse_node_name(project, name) for name in pos_args]
         try:
             for label in labels:
-                _check_values(project, label)
+                # A result that was computed with other run parameters is the result of something else.
+                chosen = format_parameters(list_differing_parameters(project, label))
+                if chosen:
+                    values = shlex.join(chosen)
+                    raise StoreError(
+                        f"accept: the result of {label} was computed with {values}",
+                        tip=f"doit accept {label} {values}",
+                    )
                 project.accept(label)
-                print(escape_controls(f"{label}: its result is kept"))
+                print(escape_controls(f"{label}: result accepted"))
         except FFTasksError as error:
             sys.stderr.write(f"{error}\n")
             return error.exit_code
         finally:
             self.dep_manager.close()
         return 0
-
-
-def _check_values(project: Project, label: str) -> None:
-    """Raise StoreError if a node's result was made with other values of run parameters: it is another one."""
-    chosen = format_parameters(list_differing_parameters(project, label))
-    if chosen:
-        values = shlex.join(chosen)
-        raise StoreError(
-            f"{label} has a result that was made with {values}", tip=f"doit accept {label} {values}"
-        )

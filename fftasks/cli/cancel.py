@@ -1,4 +1,4 @@
-"""`doit cancel [RUN]`: end a run on the cluster."""
+"""`doit cancel [RUN]`: cancel a run on Kubeflow Pipelines."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from fftasks.report.run_status import resolve_run
 
 
 class CancelCommand(ClusterCommand):
-    """Ask a run to end, unless it has ended."""
+    """Request the cancellation of a run that has not ended."""
 
-    doc_purpose = "end a run on Kubeflow Pipelines"
+    doc_purpose = "cancel a run on Kubeflow Pipelines"
     doc_usage = "[RUN]"
     name = "cancel"
     cmd_options = ()
 
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:  # noqa: ARG002
-        """Cancel the run, and say which."""
+        """Cancel the run and print its name."""
         run = resolve_run(project, *names)
         if not run.is_over:
             try:
                 cancel_run(project.settings.kfp, run.run_id)
             except ToolError:
-                # Kubeflow Pipelines refuses it for a run that has ended, perhaps at this moment
+                # Kubeflow Pipelines refuses to cancel a run that has ended, perhaps a moment ago.
                 run = read_cluster_run(project.settings.kfp, run.run_id)
                 if not run.is_over:
                     raise
@@ -40,5 +40,5 @@ class CancelCommand(ClusterCommand):
                     " `doit submit` starts another"
                 )
                 return 0
-        print(f"run {run.name!r} ({run.run_id}) has ended already: {convert_kfp_state(run.state)}")
+        print(f"run {run.name!r} ({run.run_id}) has already ended: {convert_kfp_state(run.state)}")
         return 0

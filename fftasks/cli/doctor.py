@@ -1,13 +1,4 @@
-"""What a check has found, and how checks are run: each one, also when another has failed.
-
-Checks of what builds the image, and of where it goes.
-
-Checks of Kubeflow Pipelines: is it there, is it new enough, and does it take us for somebody.
-
-Checks of the workflows: may they be copied, and does the copy give all nodes, as in a pod.
-
-`doit doctor`: is everything there that `doit submit` needs?
-"""
+"""`doit doctor`: check everything that `doit submit` needs: settings, workflows, image, registry, KFP."""
 
 from __future__ import annotations
 
@@ -48,12 +39,19 @@ OK, WARN, FAIL = "ok", "warn", "fail"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report: what was looked at, how it is, what was found, and what to do about it."""
+    """One line of the report.
+
+    Attributes:
+        check: Name of the check.
+        level: "ok", "warn" or "fail".
+        found: What was found.
+        hint: What to do about it; "" for nothing.
+    """
 
     check: str
     level: str
     found: str
-    cure: str = ""
+    hint: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the finding as JSON."""
@@ -64,65 +62,71 @@ DoctorCheck = Callable[[Project], Iterator[Finding]]
 
 
 def run_checks(project: Project, checks: Mapping[str, DoctorCheck]) -> Iterator[Finding]:
-    """Yield what the checks find; what stops one is a finding, too, and stops no other."""
+    """Run the checks and yield their findings. An error in a check is a finding and does not stop the others.
+
+    Args:
+        project: Project to check.
+        checks: Checks by name.
+    """
     for name, check in checks.items():
-        yield from _run_check(project, name, check)
-
-
-def _run_check(project: Project, name: str, check: DoctorCheck) -> Iterator[Finding]:
-    try:
-        yield from check(project)
-    except FFTasksError as error:
-        yield make_error_finding(name, error)
-    except Exception as error:  # noqa: BLE001 - the others are to be run
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{last.filename}:{last.lineno}"
-        found = f"the check itself went wrong: {type(error).__name__}: {error} ({where})"
-        yield Finding(name, FAIL, found, "this is a bug of fftasks: report it with this line")
+        try:
+            yield from check(project)
+        except FFTasksError as error:  # noqa: PERF203 - each check has its own errors
+            yield make_error_finding(name, error)
+        except Exception as error:  # noqa: BLE001 - a bug in one check must not hide the others
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{last.filename}:{last.lineno}"
+            found = f"the check itself failed: {type(error).__name__}: {error} ({where})"
+            yield Finding(name, FAIL, found, "this is a bug of fftasks: report it with this line")
 
 
 def make_error_finding(check: str, error: FFTasksError, level: str = FAIL) -> Finding:
-    """Return the finding that an error is."""
+    """Return a finding for an error, in one line."""
     found = "; ".join([error.attempted, *error.found])
     return Finding(check, level, " ".join(found.split()), error.tip)
 
 
-_NO_REGISTRY = "not looked at: registry.server is not set"
+_NO_REGISTRY = "not checked: registry.server is not set"
 
 
 def check_engine(project: Project) -> Iterator[Finding]:
-    """Look for a container engine, and whether it builds for the cluster's platform by itself.
+    """Check that a container engine responds and can build for image.platform without emulation.
 
-    Where the image is made without one, none is needed.
+    The builder `oci` needs no engine.
     """
     if choose_builder(project) == "oci":
         chosen = project.settings.image.builder
-        why = "" if chosen == "oci" else ", as no engine answers"
+        why = "" if chosen == "oci" else ", and no engine responds"
         yield Finding("engine", OK, f"not needed: image.builder is {chosen}{why}")
         return
     from fftasks.image.engine import open_engine, wrap_engine_errors
 
-    with open_engine() as client, wrap_engine_errors("docker: the engine does not say what it is"):
+    with (
+        open_engine() as client,
+        wrap_engine_errors("docker: the version of the engine cannot be read"),
+    ):
         version = client.version()
         address = str(client.base_url)
     architecture = ARCHITECTURES.get(version["Arch"], version["Arch"])
     here = f"{version['Os']}/{architecture}"
     yield Finding("engine", OK, f"{version['Version']}, {here}")
     if address.startswith("http://") and not parse_origin(address).is_protected:
-        found = f"{address} is not encrypted: registry passwords and image.build_env can be read"
-        cure = "reach the engine over TLS or ssh:// (DOCKER_HOST), or set image.builder to oci"
-        yield Finding("engine", WARN, found, cure)
+        found = (
+            f"{address} is not encrypted: others can read registry passwords and image.build_env"
+        )
+        hint = "reach the engine over TLS or ssh:// (DOCKER_HOST), or set image.builder to oci"
+        yield Finding("engine", WARN, found, hint)
     wanted = project.settings.image.platform
     if wanted and not wanted.startswith(here):
-        found = f"{wanted} is wanted, and the engine is {here}: it builds and runs by emulation"
-        cure = "set image.platform to that of the cluster's machines; emulation needs binfmt (QEMU)"
-        yield Finding("platform", WARN, found, cure)
+        found = f"image.platform is {wanted}, and the engine is {here}: it uses emulation"
+        hint = "set image.platform to the platform of the cluster's machines; emulation needs binfmt (QEMU)"
+        yield Finding("platform", WARN, found, hint)
     else:
         yield Finding("platform", OK, wanted or here)
 
 
 def check_base(project: Project) -> Iterator[Finding]:
-    """Look the base image up, as the build will."""
+    """Check that the base image can be resolved, as in the build."""
     settings = project.settings.image
     base = make_builder(project, choose_builder(project)).resolve(
         settings.base,
@@ -135,7 +139,7 @@ def check_base(project: Project) -> Iterator[Finding]:
 
 
 def check_registry(project: Project) -> Iterator[Finding]:
-    """Start an upload and end it: nothing else shows that a push is allowed."""
+    """Start and cancel an upload, because nothing else shows whether a push is permitted."""
     if _has_no_registry(project):
         yield Finding("registry", WARN, _NO_REGISTRY)
         return
@@ -145,11 +149,11 @@ def check_registry(project: Project) -> Iterator[Finding]:
         found = f"registry.insecure is set: the login is sent to {host} without encryption"
         yield Finding("registry", WARN, found, "let the registry use TLS (registry.ca_cert)")
     make_registry(project, host, wait=False).check_write(repository)
-    yield Finding("registry", OK, f"{host}/{repository} takes what is pushed")
+    yield Finding("registry", OK, f"push to {host}/{repository} is permitted")
 
 
 def check_pull(project: Project) -> Iterator[Finding]:
-    """Tell whether pods may pull what only the owner of a login may read."""
+    """Check that pods can pull the image: it is public, or all nodes have a pull secret."""
     if _has_no_registry(project):
         yield Finding("pull secret", WARN, _NO_REGISTRY)
         return
@@ -172,40 +176,42 @@ def check_pull(project: Project) -> Iterator[Finding]:
         if not project.find_node_settings(node.content).pull_secrets
     ]
     if nobody.is_public(repository, project.settings.image.tag):
-        yield Finding("pull secret", OK, "anybody may pull from the registry: none is needed")
+        yield Finding("pull secret", OK, "not needed: the repository is public")
     elif not without:
-        yield Finding("pull secret", OK, "the registry wants a login, and all nodes have a secret")
+        yield Finding(
+            "pull secret", OK, "the registry requires a login, and all nodes have a secret"
+        )
     else:
         shown = ", ".join(without[:3]) + (" ..." if len(without) > 3 else "")  # noqa: PLR2004
         yield Finding(
             "pull secret",
             WARN,
-            f"the registry wants a login, and {len(without)} nodes have no secret: {shown}",
-            "nodes: {__default__: {pull_secrets: [NAME]}}, with the name of a secret that `kubectl create"
-            " secret docker-registry` has made in the namespace; not needed if its account has one",
+            f"the registry requires a login, and {len(without)} nodes have no secret: {shown}",
+            "set nodes: {__default__: {pull_secrets: [NAME]}}, where `kubectl create secret docker-registry`"
+            " has created NAME in the namespace; not needed if the service account has a pull secret",
         )
 
 
 def check_settings(project: Project) -> Iterator[Finding]:
-    """Repeat what the settings warn of."""
+    """Report the warnings of the settings, and whether a registry is set."""
     for warning in project.settings.warnings:
         yield Finding("settings", WARN, warning)
     if _has_no_registry(project):
-        cure = "registry.server: host and port of your registry, such as registry.example.com:5000"
-        yield Finding("settings", FAIL, "registry.server is not set", cure)
+        hint = "set registry.server to host and port of your registry, such as registry.example.com:5000"
+        yield Finding("settings", FAIL, "registry.server is not set", hint)
     elif not project.settings.warnings:
         count = len(project.settings.workflows)
         yield Finding("settings", OK, f"{count} workflow file{'s' * (count != 1)}")
 
 
 def _has_no_registry(project: Project) -> bool:
-    """Tell whether no registry is set, and the image is not to go to Docker's own."""
+    """Return whether neither a registry nor a repository on Docker Hub is set."""
     registry = project.settings.registry
     return not registry.server and "/" not in registry.repository
 
 
 def _raise_no_answer(_seconds: float) -> None:
-    raise ToolError("the registry does not answer at once")
+    raise ToolError("the registry does not respond immediately")
 
 
 _MIN_VERSION = (2, 0)
@@ -214,7 +220,7 @@ _DEPENDENT_CHECKS = ("KFP version", "KFP namespace", "KFP access")
 
 
 def check_kfp(project: Project) -> Iterator[Finding]:
-    """Ask the host what it is, and whether it lets us list experiments."""
+    """Check host, transport, version, namespace and access of Kubeflow Pipelines."""
     settings = project.settings.kfp
     with connect(settings) as kfp:
         try:
@@ -223,7 +229,7 @@ def check_kfp(project: Project) -> Iterator[Finding]:
             yield make_error_finding("KFP host", error)
             yield from _check_transport(kfp.access)
             for check in _DEPENDENT_CHECKS:
-                yield Finding(check, WARN, "not looked at: the host does not answer as it should")
+                yield Finding(check, WARN, "not checked: the host does not respond as expected")
             return
         yield Finding("KFP host", OK, kfp.access.host)
         yield from _check_transport(kfp.access)
@@ -233,7 +239,7 @@ def check_kfp(project: Project) -> Iterator[Finding]:
 
 
 def _check_transport(access: Access) -> Iterator[Finding]:
-    """Yield a finding for each setting that permits others to read credentials."""
+    """Yield a finding for each setting that lets others read credentials."""
     if not (access.token or access.cookies):
         return
     origin = parse_origin(access.host)
@@ -241,27 +247,27 @@ def _check_transport(access: Access) -> Iterator[Finding]:
         found = f"kfp.insecure is set: credentials are sent to {origin} without encryption"
         yield Finding("KFP transport", WARN, found, "use https:// in kfp.host")
     elif origin.scheme == "https" and not access.verify_ssl:
-        found = f"credentials are sent to {origin}, whose certificate is not checked"
-        cure = "set kfp.ca_cert to the file of your own CA, and kfp.verify_ssl: true"
-        yield Finding("KFP transport", WARN, found, cure)
+        found = f"credentials are sent to {origin}, whose certificate is not verified"
+        hint = "set kfp.ca_cert to the file of your own CA, and kfp.verify_ssl: true"
+        yield Finding("KFP transport", WARN, found, hint)
 
 
 def _check_version(kfp: KFPConnection, settings: KFPSettings) -> Finding:
     text = ask_version(kfp)
     found = re.match(r"v?(\d+)\.(\d+)", text)
     if found is None:
-        return Finding("KFP version", OK, "not said; 2.0 or newer, as it has the interface v2beta1")
+        return Finding("KFP version", OK, "unknown; 2.0 or newer, because it has the API v2beta1")
     version = (int(found[1]), int(found[2]))
     if version < _MIN_VERSION:
-        cure = "pipelines of fftasks need Kubeflow Pipelines 2.0 or newer"
-        return Finding("KFP version", FAIL, text, cure)
+        hint = "pipelines of fftasks need Kubeflow Pipelines 2.0 or newer"
+        return Finding("KFP version", FAIL, text, hint)
     keys = "" if version >= _CACHE_KEY_VERSION else ", caches by image and arguments"
     if get_cluster_limits(text) != get_cluster_limits(settings.version):
-        differs = f"the host says {text}, and kfp.version is {settings.version}"
-        cure = (
+        differs = f"the host has version {text}, and kfp.version is {settings.version}"
+        hint = (
             f"set kfp.version: {version[0]}.{version[1]}, which determines how large a run may be"
         )
-        return Finding("KFP version", WARN, differs, cure)
+        return Finding("KFP version", WARN, differs, hint)
     return Finding("KFP version", OK, f"{text}{keys}")
 
 
@@ -269,26 +275,26 @@ def _check_namespace(kfp: KFPConnection, settings: KFPSettings, health: Json) ->
     check, name = "KFP namespace", settings.namespace
     if not health.get("multi_user"):
         if not name:
-            return Finding(check, OK, "none, as the host serves one user")
-        found = f"{name!r} is set, and this host serves one user without namespaces"
+            return Finding(check, OK, "none, because the host serves a single user")
+        found = f"{name!r} is set, but this host serves a single user without namespaces"
         return Finding(check, WARN, found, "is kfp.host the right one?")
     if not name:
-        cure = "kfp.namespace: the name of your profile"
-        return Finding(check, FAIL, "it serves several users, and none is set", cure)
+        hint = "set kfp.namespace to the name of your profile"
+        return Finding(check, FAIL, "the host serves several users, and no namespace is set", hint)
     try:
         return _make_namespace_finding(name, has_namespace(kfp, settings))
     except FFTasksError:
-        return Finding(check, WARN, f"{name!r}: not looked at: see KFP access")
+        return Finding(check, WARN, f"{name!r}: not checked: see KFP access")
 
 
 def _make_namespace_finding(name: str, is_there: bool | None) -> Finding:  # noqa: FBT001 - as it was answered
     if is_there:
         return Finding("KFP namespace", OK, name)
-    cure = f"does `kubectl get namespace {name}` find it? kfp.namespace is the name of your profile"
+    hint = f"does `kubectl get namespace {name}` find it? kfp.namespace is the name of your profile"
     if is_there is None:
-        found = f"{name!r} has nothing in it, and Kubeflow Pipelines does not say whether it exists"
-        return Finding("KFP namespace", WARN, found, cure)
-    return Finding("KFP namespace", FAIL, f"the cluster has no namespace {name!r}", cure)
+        found = f"{name!r} is empty, and KFP does not report whether it exists"
+        return Finding("KFP namespace", WARN, found, hint)
+    return Finding("KFP namespace", FAIL, f"namespace {name!r} not found", hint)
 
 
 def _check_access(kfp: KFPConnection, settings: KFPSettings) -> Finding:
@@ -296,14 +302,14 @@ def _check_access(kfp: KFPConnection, settings: KFPSettings) -> Finding:
         experiment = find_experiment(kfp, settings)
     except FFTasksError as error:
         return make_error_finding("KFP access", error)
-    will = "" if experiment else ", which will be made"
+    will = "" if experiment else " will be created"
     how = settings.auth or ("cookies" if settings.cookies else "token" if kfp.access.token else "")
-    identity = f"by {how}" if how else "without an identity"
+    identity = f"authenticated by {how}" if how else "no authentication"
     return Finding("KFP access", OK, f"{identity}; experiment {settings.experiment!r}{will}")
 
 
 def check_graphs(project: Project) -> Iterator[Finding]:
-    """Make the graphs, as every command does."""
+    """Build the graphs and report the warnings about nodes."""
     count = len(project.nodes)
     for warning in [*project.list_node_warnings(), *list_secret_warnings(project)]:
         yield Finding("workflows", WARN, warning)
@@ -312,52 +318,51 @@ def check_graphs(project: Project) -> Iterator[Finding]:
 
 
 def check_nodes(project: Project) -> Iterator[Finding]:
-    """Import the files from the copy that goes into the image, by the entry point's own code."""
+    """Import the workflow files from the copy for the image, with the entry point of the pods."""
     step = plan_stage(project, "context")
     if not is_up_to_date(step):
         execute_stage(step)
     for file in project.settings.workflows:
-        yield from _check_file(project, file)
+        yield from _check_import(project, file)
 
 
-def _check_file(project: Project, file: str) -> Iterator[Finding]:
+def _check_import(project: Project, file: str) -> Iterator[Finding]:
     folder = project.folder / "context"
     completed = subprocess.run(
         [*make_command(MODULE), "--root", str(folder), "--file", file, "--check"],
         cwd=folder,
         capture_output=True,
-        # what lies in the project and not in its copy is not in the image either
+        # without FFFUNCTION, which selects a single node
         env={name: value for name, value in os.environ.items() if name != "FFFUNCTION"},
         check=False,
     )
     if completed.returncode:
         lines = map(str.strip, completed.stderr.decode(errors="replace").strip().splitlines())
-        *_, said = ["no message", *(line for line in lines if not line.startswith("tip: "))]
-        cure = f"python -m fftasks.runner --root .fftasks/context --file {file} --check"
+        *_, said = ["no message", *(line for line in lines if not line.startswith("hint: "))]
+        hint = f"python -m fftasks.runner --root .fftasks/context --file {file} --check"
         found = f"{file} cannot be imported from the copy in .fftasks/context: {said}"
-        yield Finding("nodes", FAIL, found, f"does .dockerignore keep something away? {cure}")
+        yield Finding(
+            "nodes", FAIL, found, f"does .dockerignore exclude a file that is needed? {hint}"
+        )
         return
     answer = json.loads(completed.stdout)
     for problem in answer["problems"]:
-        cure = "pass plain data, and open files, connections and locks inside the function"
-        yield Finding("constants", FAIL, problem, cure)
-    yield Finding("nodes", OK, f"{file}: {answer['nodes']} nodes are found in the copy")
+        hint = "pass plain data; open files, connections and locks inside the function"
+        yield Finding("constants", FAIL, problem, hint)
+    yield Finding("nodes", OK, f"{file}: {answer['nodes']} nodes found in the copy")
 
 
 def check_pipeline(project: Project) -> Iterator[Finding]:
-    """Make the tasks of each workflow, which refuses nodes that no container could run."""
+    """Create the tasks of each workflow, which detects nodes that cannot run in a container."""
     for workflow in project.workflows:
-        yield _make_tasks(project, workflow)
-
-
-def _make_tasks(project: Project, workflow: str) -> Finding:
-    try:
-        step = plan_stage(project, "tasks", workflow)
-        if not is_up_to_date(step):
-            execute_stage(step)
-    except FFTasksError as error:
-        return make_error_finding("tasks", error)
-    return Finding("tasks", OK, f"{workflow} can run on Kubeflow Pipelines")
+        try:
+            stage = plan_stage(project, "tasks", workflow)
+            if not is_up_to_date(stage):
+                execute_stage(stage)
+        except FFTasksError as error:  # noqa: PERF203 - each workflow has its own errors
+            yield make_error_finding("tasks", error)
+        else:
+            yield Finding("tasks", OK, f"{workflow} can run on Kubeflow Pipelines")
 
 
 CHECKS: dict[str, DoctorCheck] = {
@@ -376,17 +381,17 @@ _STYLES = {OK: "32", WARN: "33", FAIL: "31"}
 
 
 class DoctorCommand(ClusterCommand):
-    """Look at everything, and offer a cure for what is wrong; nothing is built or sent."""
+    """Run all checks and print a hint for each problem; nothing is built or sent."""
 
-    doc_purpose = "check all that doit submit needs, with a cure for what is wrong"
+    doc_purpose = "check everything that `doit submit` needs and suggest fixes"
     doc_usage = ""
-    doc_description = "The exit code is 1 if something would make doit submit fail."
+    doc_description = "The exit code is 1 if `doit submit` would fail."
     name = "doctor"
     cmd_options = (JSON_OPTION,)
     most = 0
 
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:  # noqa: ARG002
-        """Run all checks, and print what they find as they find it."""
+        """Run all checks and print each finding immediately."""
         findings = []
         for finding in run_checks(project, CHECKS):
             findings.append(finding)
@@ -401,6 +406,6 @@ class DoctorCommand(ClusterCommand):
 def _make_rows(finding: Finding) -> list[Row]:
     level = Cell(f"{finding.level:4}", _STYLES[finding.level])
     rows: list[Row] = [(level, f"{finding.check:13}", finding.found)]
-    if finding.cure:
-        rows.append(("", "", f"cure: {finding.cure}"))
+    if finding.hint:
+        rows.append(("", "", f"hint: {finding.hint}"))
     return rows

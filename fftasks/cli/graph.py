@@ -1,4 +1,4 @@
-"""`doit graph [WORKFLOW]`: the workflow as a picture."""
+"""`doit graph [WORKFLOW]`: draw the nodes of workflows as SVG, PNG, DOT or Mermaid."""
 
 from __future__ import annotations
 
@@ -32,37 +32,45 @@ from fftasks.secrets.scanner import hide_tokens
 from fftasks.state_folder import STATE_FOLDER, write_output
 
 _KINDS = ("svg", "png", "dot", "mermaid")
+_EXTENSIONS = {".svg": "svg", ".png": "png", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid"}
 _KIND = {
     "name": "kind", "short": "", "long": "kind", "type": str, "default": "",
-    "help": "svg (default), png, dot or mermaid; the end of the file's name says it too",
+    "choices": [(kind, "") for kind in _KINDS], "metavar": "KIND",
+    "help": "format of the drawing (default: inferred from the file extension, else svg)",
 }  # fmt: skip
 _OUTPUT = {
     "name": "output", "short": "o", "long": "output", "type": str, "default": "",
-    "help": "the file to write, - for the terminal; dot and mermaid go there anyway",
+    "metavar": "FILE",
+    "help": "output file, - for standard output (default: .fftasks/graph.KIND; standard output for dot and"
+    " mermaid)",
 }  # fmt: skip
 _RUN = {
     "name": "run", "short": "r", "long": "run", "type": str, "default": "",
-    "help": "show what became of the nodes in a run: the beginning of its name or id, or `last`",
+    "metavar": "RUN",
+    "help": "show the states of the nodes in a run: prefix of its name or ID, or `last`",
 }  # fmt: skip
-_ALL = make_flag("all", "draw each node, however many there are", short="a")
+_ALL = make_flag("all", "draw every node separately, even if there are more than 40", short="a")
 
 
 class GraphCommand(ProjectCommand):
-    """Draw the nodes, what they need, and what is to become of them; nothing is run."""
+    """Draw the nodes, their dependencies and their states; nothing is run."""
 
     doc_purpose = "draw the workflow"
     doc_usage = "[WORKFLOW...]"
-    doc_description = "Nodes of one function are drawn as one where there are more than forty."
+    doc_description = "Nodes of the same function are drawn as one if there are more than 40."
     name = "graph"
     cmd_options = (_KIND, _OUTPUT, _RUN, CLUSTER_OPTION, _ALL, JSON_OPTION)
     most = 1000
 
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
-        """Write the picture, and say where it is; as JSON, print what it would show."""
+        """Write the drawing and print its path; with --json, print the graph instead."""
         if options["as_json"] and (options["kind"] or options["output"]):
-            raise InvalidCommand("--json prints and draws nothing: leave --kind and --output out")
-        kind = _choose_kind(options["kind"], options["output"])
-        _check_names(project, names)
+            raise InvalidCommand("--json cannot be combined with --kind or --output")
+        kind = options["kind"] or _EXTENSIONS.get(Path(options["output"]).suffix, "svg")
+        unknown = next((name for name in names if name not in project.workflows), None)
+        if unknown is not None:
+            known = ", ".join(project.workflows)
+            raise InvalidCommand(f"there is no workflow {unknown!r}; workflows: {known}")
         items = [
             item
             for item in _find_diagram_nodes(project, options)
@@ -87,29 +95,14 @@ class GraphCommand(ProjectCommand):
         return 0
 
 
-def _choose_kind(kind: str, output: str) -> str:
-    ends = {".svg": "svg", ".png": "png", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid"}
-    kind = kind or ends.get(Path(output).suffix, "svg")
-    if kind not in _KINDS:
-        raise InvalidCommand(
-            f"there is no kind {kind!r} of picture; there are: {', '.join(_KINDS)}"
-        )
-    return kind
-
-
-def _check_names(project: Project, names: list[str]) -> None:
-    unknown = [name for name in names if name not in project.workflows]
-    if unknown:
-        known = ", ".join(project.workflows)
-        raise InvalidCommand(f"there is no workflow {unknown[0]!r}; there are: {known}")
-
-
 def _find_diagram_nodes(project: Project, options: Mapping[str, Any]) -> list[DiagramNode]:
-    """Return the nodes as they are now, or as they were in the run that is asked for."""
+    """Return the nodes with their current states, or with their states in the selected run."""
     run, cluster = options["run"], options["cluster"]
     if run or cluster:
         return list_run_diagram_nodes(project, "" if run == "last" else run, cluster=cluster)
-    hides = len(project.nodes) > MAX_SHAPES and not options["as_json"]  # boxes would hide families
+    hides = (
+        len(project.nodes) > MAX_SHAPES and not options["as_json"]
+    )  # groups would hide the families of nodes
     groups = {} if hides else find_node_groups(project)
     return make_diagram_nodes(project.describe_nodes(), find_current_node_states(project), groups)
 

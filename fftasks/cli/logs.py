@@ -1,4 +1,4 @@
-"""`doit logs NODE [RUN]`: what a node printed on the cluster."""
+"""`doit logs NODE [RUN]`: print the log of a node on Kubeflow Pipelines."""
 
 from __future__ import annotations
 
@@ -23,23 +23,27 @@ from fftasks.terminal import unwrap_stream
 
 _ALL = make_flag(
     "all",
-    "the whole log of the pod, with the lines of Kubeflow Pipelines' launcher and of other nodes",
+    "print the whole log of the pod, including the KFP launcher and other nodes",
     short="a",
     name="everything",
 )
 
 
 class LogsCommand(ClusterCommand):
-    """Print the log of the pod that runs a node or has run it; of its driver, if that has failed."""
+    """Print the log of the pod of a node, or of its KFP driver if the driver has failed."""
 
-    doc_purpose = "print what a node printed on Kubeflow Pipelines"
+    doc_purpose = "print the log of a node on Kubeflow Pipelines"
     doc_usage = "NODE [RUN]"
     name = "logs"
     cmd_options = (_ALL,)
     least, most = 1, 2
 
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
-        """Print the log, or raise an error with the command that would."""
+        """Print the log.
+
+        Raises:
+            ToolError: No server has the log; the hint is the kubectl command that may have it.
+        """
         node, *wanted = names
         try:
             found = resolve_run(project, *wanted)
@@ -59,18 +63,18 @@ class LogsCommand(ClusterCommand):
 
 
 def _add_local_log(project: Project, node: str, error: ToolError) -> ToolError:
-    """Return an error about a run that is not found, with the log of the node's last run here."""
+    """Add the path of the node's local log to an error about a run that was not found."""
     path = project.store.log_path(make_slug(node))
     if not is_regular(path):
         return error
-    found = [*error.found, f"the log of its last run here is {os.path.relpath(path)}"]
+    found = [*error.found, f"log of its last local run: {os.path.relpath(path)}"]
     return type(error)(error.attempted, found=found, tip=error.tip)
 
 
 def _check_started(run: ClusterRun, task: ClusterTask, node: str, evidence: RunDiagnostics) -> None:
     if task.state == "CACHED":
-        tip = "`doit runs` lists earlier runs: one of them has computed it"
-        problem = f"{node!r} printed nothing in run {run.run_id}: its result is a cached one"
+        tip = "`doit runs` lists the earlier runs, one of which computed the result"
+        problem = f"{node!r} did not run in run {run.run_id}: KFP took its result from the cache"
         raise ToolError(problem, tip=tip)
     if task.state in ("", "PENDING") or not (task.pod or task.driver_pod):
         found = [task.error] if task.error else []
@@ -80,13 +84,13 @@ def _check_started(run: ClusterRun, task: ClusterTask, node: str, evidence: RunD
         found += [
             line for name, line in format_wait_reasons(run, evidence).items() if name == task.name
         ]
-        raise ToolError(f"{node!r} has not begun in run {run.run_id}", found=found)
+        raise ToolError(f"{node!r} has not started in run {run.run_id}", found=found)
 
 
 def _make_no_log_error(
     run: ClusterRun, task: ClusterTask, node: str, evidence: RunDiagnostics
 ) -> ToolError:
-    """Return the error for a log that cannot be had."""
+    """Return the error for a log that no server has."""
     pod = task.driver_pod if task.has_failed_driver else task.pod
     label = shlex.quote(f"pipeline/runid={run.run_id}")
     chosen = pod if is_pod_name(pod) else f"-l {label} --prefix"
@@ -97,7 +101,7 @@ def _make_no_log_error(
     refusal = evidence.refusal
     refused = [refusal.attempted, *refusal.found] if refusal else []
     return ToolError(
-        f"no server gives the log of {node!r} in run {run.run_id}",
-        found=[*ended, *said, *refused, "its pod may be gone, or not be readable from here"],
+        f"log of {node!r} in run {run.run_id} not found",
+        found=[*ended, *said, *refused, "its pod was deleted, or this account cannot read it"],
         tip=f"{refusal.tip}; or {command}" if refusal and refusal.tip else command,
     )

@@ -1,6 +1,6 @@
-"""`fftasks init`: write a project that runs.
+"""The program `fftasks`: `fftasks init` creates a project, `fftasks gc` removes unused results.
 
-The command `fftasks`: what is done before there is a project; all else is `doit`.
+All other commands are commands of doit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from fftasks.terminal import guarded_output
 
 _TEMPLATE = Path(__file__).parent / "template"
 
-# written as -> file of the template; the names differ so that no tool takes the template for a project
+# File of the project -> file of the template. The names differ so that no tool mistakes the template for a
+# project.
 _FILES = {
     "dodo.py": "dodo.txt",
     "words.py": "words.txt",
@@ -31,10 +32,17 @@ _FILES = {
 
 
 def write_project(folder: Path) -> list[Path]:
-    """Write the files of a new project and return their paths; what is there already is never changed.
+    """Write the files of a new project. Existing files are never changed.
 
-    Raises SettingsError, with a list, if a file is there with another content, and FFTasksError if
-    one cannot be written. In the first case nothing is written; after the second, try again.
+    Args:
+        folder: Folder of the project; it is created.
+
+    Returns:
+        Paths of the files that did not exist before.
+
+    Raises:
+        SettingsError: Files with other content exist. Nothing is written.
+        FFTasksError: A file cannot be written; some files may have been written.
     """
     files = {folder / name: (_TEMPLATE / file).read_bytes() for name, file in _FILES.items()}
     files[folder / "config" / "default.yaml"] = format_default(("words.py",)).encode()
@@ -50,25 +58,25 @@ def write_project(folder: Path) -> list[Path]:
 
 
 def _check_free(folder: Path, files: dict[Path, bytes]) -> None:
-    """Raise SettingsError if something stands where a file or its folder must be."""
+    """Raise SettingsError if a file with other content, or a file in place of a folder, exists."""
     places = {parent for path in files for parent in (path.parent, folder)}
     there = [path for path in places if os.path.lexists(path) and not path.is_dir()]
     there += [path for path, content in files.items() if not _is_free(path, content)]
     if there:
         raise SettingsError(
-            f"init: {folder.resolve()} has what would be overwritten",
+            f"init: files in {folder.resolve()} would be overwritten",
             found=[str(path) for path in sorted(there)],
             tip="name a new folder: fftasks init my-project",
         )
 
 
 def _is_free(path: Path, content: bytes) -> bool:
-    # lexists: a link to nowhere is something as well
+    # lexists: a broken symbolic link also occupies the name
     return not os.path.lexists(path) or (path.is_file() and path.read_bytes() == content)
 
 
 def _write(path: Path, content: bytes) -> bool:
-    """Write a file unless it is there; return whether it was not. Half a file is taken away again."""
+    """Write a file if it does not exist; return whether it was written. An incomplete file is removed."""
     if path.exists():
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,11 +90,11 @@ def _write(path: Path, content: bytes) -> bool:
     return True
 
 
-_USAGE_ERROR = 2  # as argparse has it
+_USAGE_ERROR = 2  # exit code of argparse
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; argparse exits with 2 for a wrong one."""
+    """Run the command line and return its exit code; argparse exits with 2 for an invalid one."""
     parser = _make_parser()
     arguments = parser.parse_args(argv)
     if arguments.command is None:
@@ -105,20 +113,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fftasks",
-        description="Make projects with workflows, and tidy up in them.",
-        epilog="In a project, all else is doit: `doit run` runs its workflows, `doit help` shows the rest.",
+        description="Create a project, or remove unused results.",
+        epilog="All other commands are doit commands: `doit run` runs the workflows, `doit help` lists all"
+        " commands.",
     )
     parser.add_argument("--version", action="version", version=f"fftasks {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command")
-    init = commands.add_parser("init", help="write a project that runs")
+    init = commands.add_parser("init", help="create an example project")
     init.add_argument(
-        "folder", nargs="?", default=".", help="where to; the current folder by default"
+        "folder", nargs="?", default=".", help="folder of the new project (default: current folder)"
     )
-    gc = commands.add_parser("gc", help="remove results that no node has any more")
+    gc = commands.add_parser("gc", help="remove results that no node uses")
     gc.add_argument(
-        "folder", nargs="?", default=".", help="the project's; the current one by default"
+        "folder", nargs="?", default=".", help="project folder (default: current folder)"
     )
-    gc.add_argument("--keep", default="0", metavar="SIZE", help="how much may stay, such as 5GB")
+    gc.add_argument(
+        "--keep",
+        default="0",
+        metavar="SIZE",
+        help="total size of unused results to keep, such as 5GB (default: 0, remove all)",
+    )
     return parser
 
 
@@ -131,10 +145,10 @@ def _run_init(folder: Path) -> int:
     for path in write_project(folder):
         print(f"wrote {path}")
     steps = {
-        "doit run": "run the workflow of words.py here",
+        "doit run": "run the workflow of words.py on this machine",
         'doit result "most used"': "print a result",
-        "doit help": "show what else there is",
-        "doit submit": "run it on Kubeflow Pipelines, once config/default.yaml says where",
+        "doit help": "list all commands",
+        "doit submit": "run it on Kubeflow Pipelines, after you have set kfp.host in config/default.yaml",
     }
     if folder != Path():
         steps = {f"cd {shlex.quote(str(folder))}": "", **steps}

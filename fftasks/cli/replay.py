@@ -1,4 +1,4 @@
-"""`doit replay NODE [RUN]`: run a node of the cluster here, with the inputs that it had there."""
+"""`doit replay NODE [RUN]`: run a node on this machine with its inputs from Kubeflow Pipelines."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from fftasks.project import Project
 from fftasks.report.run_status import resolve_run
 from fftasks.runner.task import PACKS
 
-_PDB = make_flag("pdb", "stop in Python's debugger where the node's function raises")
+_PDB = make_flag("pdb", "start the Python debugger if the function raises an exception")
 _DOCKER = make_flag(
     "docker",
-    "in a container of the image that the run had; else by this Python, with the code as it is now",
+    "run in a container of the image of the run (default: this Python and the current code)",
 )
 
 
 class ReplayCommand(ClusterCommand):
-    """Run a node again; nothing on the cluster is touched, and no result here is replaced."""
+    """Run a node again, without changes to the cluster or to local results."""
 
-    doc_purpose = "run a node of Kubeflow Pipelines here, with the inputs it had there"
+    doc_purpose = "run a node on this machine with its inputs from Kubeflow Pipelines"
     doc_usage = "NODE [RUN]"
     name = "replay"
     cmd_options = (_PDB, _DOCKER, TRUST_OPTION)
     least, most = 1, 2
 
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
-        """Run it; return the exit code that it had, and print its result if it has one."""
+        """Run the node, print its result if it succeeded, and return its exit code."""
         node, *wanted = names
         run = resolve_run(project, *wanted)
         task = run.find_task(node)

@@ -1,4 +1,4 @@
-"""`doit report [RUN]`: a run as one file to look at in a browser."""
+"""`doit report [RUN]`: write a run as one HTML file."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from fftasks.state_folder import STATE_FOLDER, write_output
 
 _OUTPUT = {
     "name": "output", "short": "o", "long": "output", "type": str, "default": "",
-    "help": f"the file to write; {STATE_FOLDER}/report.html by default",
+    "metavar": "FILE",
+    "help": f"output file (default: {STATE_FOLDER}/report.html)",
 }  # fmt: skip
 
 
-_JSON_KEYS = ("title", "run", "tasks", "path", "spent", "history")
+_JSON_KEYS = ("title", "run", "tasks", "path", "path_seconds", "history")
 
 
 class ReportCommand(ProjectCommand):
-    """Write the page of a run: what ran and why, the graph, times, results, errors and logs."""
+    """Write an HTML report of a run: reasons, graph, times, results, errors and logs."""
 
-    doc_purpose = "write a page about a run"
+    doc_purpose = "write an HTML report of a run"
     doc_usage = "[RUN]"
     doc_description = (
-        "RUN: the beginning of the name of a run here, or of the id of one on the cluster;"
-        " the last one here by default."
+        "RUN: prefix of the name of a local run, or of the ID of a run on Kubeflow Pipelines"
+        " (default: the last local run)."
     )
     name = "report"
     cmd_options = (_OUTPUT, CLUSTER_OPTION, JSON_OPTION)
 
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
-        """Write the page, and say where it is; as JSON, print what stands on it."""
+        """Write the report and print its path; with --json, print its content instead."""
         content = describe_run(project, *names, cluster=options["cluster"])
         if options["as_json"]:
             print_json({key: content[key] for key in _JSON_KEYS})

@@ -1,4 +1,4 @@
-"""`doit result NAME [RUN]`: print a node's result, from here or from the cluster."""
+"""`doit result NODE [RUN]`: print the result of a node, of a local run or a run on Kubeflow Pipelines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from doit.exceptions import InvalidCommand
 
 from fftasks.cache.results import find_result_file
-from fftasks.cli.command import JSON_OPTION, ProjectCommand, make_flag
+from fftasks.cli.command import CLUSTER_OPTION, JSON_OPTION, ProjectCommand, make_flag
 from fftasks.errors import StoreError
 from fftasks.graph.run_parameters import format_parameters, list_get_var_names
 from fftasks.project import Project
@@ -35,24 +35,21 @@ TRUST_OPTION = make_flag(
     "load files of Kubeflow Pipelines whose digest is unknown or differs from the recorded digest: "
     "anyone with write access to the bucket can then execute code as you",
 )
-_CLUSTER = make_flag(
-    "cluster", "of the run on Kubeflow Pipelines that was submitted last", short="c"
-)
 
 
 class ResultCommand(ProjectCommand):
-    """Print the repr of a node's result and nothing else; a word on stderr if it is out of date."""
+    """Print repr() of the result of a node; print a warning to stderr if it is out of date."""
 
     doc_purpose = "print the result of a node"
-    doc_usage = "NAME [RUN]"
+    doc_usage = "NODE [RUN]"
     doc_description = (
-        "Prints repr() of the value that the last run of the node gave here; with RUN (an id, the "
-        "beginning of one, or a name) or --cluster, the value that it gave on Kubeflow Pipelines. "
-        "A value of Kubeflow Pipelines is loaded only if its file has the digest that the run recorded. "
-        "With --json: its type, its repr, where it is, and the value itself if JSON can hold it."
+        "Prints repr() of the result of the last local run of the node; with RUN (ID, prefix of an ID, "
+        "or name of a run) or --cluster, the result of a run on Kubeflow Pipelines. "
+        "A result of Kubeflow Pipelines is loaded only if its file has the digest that the run recorded. "
+        "With --json: type, repr, path, and the value itself if it can be converted to JSON."
     )
     name = "result"
-    cmd_options = (_CLUSTER, JSON_OPTION, TRUST_OPTION)
+    cmd_options = (CLUSTER_OPTION, JSON_OPTION, TRUST_OPTION)
     least, most = 1, 2
 
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
@@ -74,9 +71,12 @@ class ResultCommand(ProjectCommand):
 
 
 def show_artifact(project: Project, file: str, path: Path) -> int:
-    """Print the repr of an artifact, read where the user's modules are; return the exit code.
+    """Print repr() of an artifact in a process that can import the user's modules; return the exit code.
 
-    file: the one that builds the workflow
+    Args:
+        project: Project of the node.
+        file: Workflow file, relative to the project folder.
+        path: The artifact.
     """
     sys.stdout.flush()
     return _show_in_process(project, file, path).returncode
@@ -93,13 +93,13 @@ def _show_in_process(
 def _find_on_cluster(
     project: Project, name: str, wanted: str, verifier: Verifier
 ) -> tuple[str, Path, dict[str, Any]]:
-    """Return the file that builds the workflow, that with the result, and what else is known of it."""
+    """Return the workflow file, the file with the result, and further facts for --json."""
     own = list_get_var_names(project.root / "dodo.py")
     given = [name for name in project.given if name not in own]
-    if given:  # else the result of other values would be taken for that of these
+    if given:  # the result of other values would be shown as the result of these
         raise InvalidCommand(
-            f"{', '.join(given)}: a result on Kubeflow Pipelines is of a run, not of values;"
-            " name the run, `doit runs` lists them"
+            f"{', '.join(given)}: results on Kubeflow Pipelines are selected by run, not by run parameters;"
+            " `doit runs` lists the runs"
         )
     from fftasks.pipeline.download import download_result
     from fftasks.report.run_status import resolve_run
@@ -110,24 +110,24 @@ def _find_on_cluster(
 
 
 def _find_here(project: Project, name: str) -> tuple[str, Path, dict[str, Any]]:
-    """Return the same of what the node's last run left here, or of what it gave for the values given."""
+    """Return the same for the last local result, or for the result with the given run parameters."""
     label = parse_node_name(project, name)
     graph, slug = project.nodes[label].graph, project.nodes[label].content["slug"]
     if any(parameter in project.given for parameter in project.parameters):
-        digest, is_right = _look_up_result(project, label), True
+        digest, is_current = _look_up_result(project, label), True
         path, pages = project.store.artifact_path(digest), project.store.list_pages(slug, digest)
     else:
         path, pages = find_result_file(project.store, label, slug), project.list_pages(label)
-        is_right = is_node_up_to_date(project, label)
-    if not is_right:
+        is_current = is_node_up_to_date(project, label)
+    if not is_current:
         _warn_out_of_date(project, label)
     shown = [os.path.relpath(page) for page in pages]
     sys.stderr.write("".join(f"shown in {page}\n" for page in shown))
-    return graph["file"], path, {"is_current": is_right, "shown_in": shown}
+    return graph["file"], path, {"is_current": is_current, "shown_in": shown}
 
 
 def _look_up_result(project: Project, label: str) -> str:
-    """Return the digest of the result that a node has for the values given."""
+    """Return the digest of the result of a node for the given run parameters."""
     record = look_up_node(project, label)
     if record is not None:
         return str(record["output"])
@@ -138,5 +138,5 @@ def _look_up_result(project: Project, label: str) -> str:
 
 def _warn_out_of_date(project: Project, label: str) -> None:
     chosen = format_parameters(list_differing_parameters(project, label))
-    why = f"was made with {' '.join(chosen)}" if chosen else "is out of date"
-    sys.stderr.write(f"{label} {why}: `doit run:{label}` makes it anew\n")
+    why = f"was computed with {' '.join(chosen)}" if chosen else "is out of date"
+    sys.stderr.write(f"{label} {why}: `doit run:{label}` recomputes it\n")

@@ -1,4 +1,4 @@
-"""`doit runs`: the runs of this project on the cluster."""
+"""`doit runs`: list the runs of the experiment on Kubeflow Pipelines."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fftasks.task_states import STATES
 
 _NUMBER = {
     "name": "number", "short": "n", "long": "number", "type": int, "default": 20,
-    "help": "how many runs of the experiment to look at, newest first",
+    "help": "maximum number of runs, newest first [default: %(default)s]",
 }  # fmt: skip
-_ALL = make_flag("all", "also runs that fftasks did not start", short="a", name="everything")
+_ALL = make_flag("all", "include runs that fftasks did not start", short="a", name="everything")
 _COLUMNS = (
     *(Column(), Column("run"), Column("name", wraps=True), Column("workflow", wraps=True)),
-    *(Column("state"), Column("begun"), Column("time", right=True)),
+    *(Column("state"), Column("started"), Column("time", right=True)),
 )
 
 
@@ -31,13 +31,15 @@ class RunsCommand(ClusterCommand):
 
     doc_purpose = "list the runs on Kubeflow Pipelines"
     doc_usage = ""
-    doc_description = "Those of the experiment that the settings name; * marks the last submitted."
+    doc_description = (
+        "Lists runs of the experiment kfp.experiment; * marks the run that was submitted last."
+    )
     name = "runs"
     cmd_options = (_NUMBER, _ALL, JSON_OPTION)
     most = 0
 
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:  # noqa: ARG002
-        """Print the list."""
+        """Print the runs."""
         found = [ClusterRun(run) for run in fetch_runs(project.settings.kfp, options["number"])]
         runs = [run for run in found if options["everything"] or run.workflow]
         if options["as_json"]:

@@ -1,4 +1,4 @@
-"""`doit schedule ["0 0 6 * * *"] [WORKFLOW...]`: let pipelines run by the clock, and see which do."""
+"""`doit schedule [CRON [WORKFLOW...]]`: create, list and remove recurring runs on Kubeflow Pipelines."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fftasks.cli.command import make_flag
 from fftasks.cli.upload import UploadCommand
 from fftasks.errors import FFTasksError
 from fftasks.graph.run_parameters import format_parameters
-from fftasks.pipeline.recurring_runs import RecurringRun as Scheduled
 from fftasks.pipeline.recurring_runs import (
+    RecurringRun,
     check_cron,
     choose_workflows,
     list_recurring_runs,
@@ -25,7 +25,7 @@ from fftasks.project import Project, open_current
 from fftasks.report.table import Cell, Column, Row, print_json, print_table
 from fftasks.terminal import guarded_output
 
-_OFF = make_flag("off", "remove the schedules of the workflows, of all by default")
+_OFF = make_flag("off", "remove the recurring runs of the workflows (default: of all workflows)")
 _COLUMNS = (
     *(Column("workflow", wraps=True), Column("time (UTC)"), Column("state")),
     *(Column("pipeline"), Column("parameters", wraps=True), Column("recurring run")),
@@ -33,20 +33,21 @@ _COLUMNS = (
 
 
 class ScheduleCommand(UploadCommand):
-    """List recurring runs; or upload the pipelines, and make or change theirs."""
+    """List recurring runs; or upload the pipelines and create or change their recurring runs."""
 
-    doc_purpose = "let pipelines run by the clock on Kubeflow Pipelines, or list which do"
-    doc_usage = '[CRON [WORKFLOW...]], such as "0 0 6 * * *"'
+    doc_purpose = "create a recurring run on Kubeflow Pipelines, or list recurring runs"
+    doc_usage = "[CRON [WORKFLOW...]]"
     doc_description = (
-        "Without CRON, what runs by the clock is listed; with --off, it is ended. "
-        "CRON has six fields: second minute hour day month weekday, in UTC. All workflows by default."
+        "Without CRON, recurring runs are listed; with --off, they are removed. CRON has six fields: "
+        'second minute hour day month weekday, in UTC, such as "0 0 6 * * *" for every day at 6:00. '
+        "Default: all workflows."
     )
     name = "schedule"
     cmd_options = (*UploadCommand.cmd_options, _OFF)
     flags: Mapping[str, str] = {**UploadCommand.flags, "--off": "off"}
 
     def execute(self, params: dict[str, Any], args: list[str]) -> int:
-        """Check the times before anything is built, and do the rest."""
+        """Check CRON before anything is built, then run the command; return the exit code."""
         names, as_json = self.parse_trailing_flags(params, args), params["as_json"]
         try:
             if params["off"] or not names:
@@ -65,18 +66,18 @@ class ScheduleCommand(UploadCommand):
         return super().execute(params, names[1:])
 
     def finish(self, project: Project, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Store the pipelines, and schedule the versions."""
+        """Upload the pipelines and create or change a recurring run of each."""
         for workflow in choose_workflows(project, names):
             version = upload_workflow(project, workflow)
             made = schedule_workflow(project, workflow, version, self._cron)
-            how = "scheduled" if made.is_new else "is scheduled already"
+            how = "scheduled" if made.is_new else "already scheduled"
             text = f'{workflow}: {how}, "{self._cron}" (UTC), recurring run {made.identity}'
             yield text, {"workflow": workflow, "cron": self._cron, **dataclasses.asdict(made)}
 
 
 def _unschedule(project: Project, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     for workflow, was_on in unschedule_workflows(project, names):
-        text = f"{workflow}: {'its schedule is removed' if was_on else 'it had no schedule'}"
+        text = f"{workflow}: {'recurring run removed' if was_on else 'no recurring run'}"
         yield text, {"workflow": workflow, "was_scheduled": was_on}
 
 
@@ -88,17 +89,19 @@ def _list_schedules(project: Project, *, as_json: bool) -> int:
     if not schedules:
         where = f"experiment {project.settings.kfp.experiment!r}"
         print(
-            f'nothing runs by the clock in {where}; `doit schedule "0 0 6 * * *"` lets it, each day'
+            f'no recurring runs in {where}; `doit schedule "0 0 6 * * *"` creates one for every day at 6:00'
         )
     print_table(_COLUMNS, list(_make_rows(schedules)))
     if not all(schedule.is_current for schedule in schedules):
-        print("another: than the one in .fftasks/pipeline/, which `doit schedule CRON` takes")
+        print(
+            "(other): not the current pipeline in .fftasks/pipeline/, which `doit schedule CRON` uses"
+        )
     return 0
 
 
-def _make_rows(schedules: list[Scheduled]) -> Iterator[Row]:
+def _make_rows(schedules: list[RecurringRun]) -> Iterator[Row]:
     for one in schedules:
         state = Cell("on", "32") if one.is_on else Cell("off", "2")
-        version = f"{one.version or 'removed'}{'' if one.is_current else ' (another)'}"
+        version = f"{one.version or 'removed'}{'' if one.is_current else ' (other)'}"
         values = shlex.join(format_parameters(one.values))
         yield one.workflow, f'"{one.cron}"', state, version, values, one.identity

@@ -1,4 +1,4 @@
-"""`doit status [RUN]`: the nodes of a run on the cluster, and how they are."""
+"""`doit status [RUN]`: print the states of the nodes of a run on Kubeflow Pipelines."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from fftasks.report.table import Row, print_json, print_table
 
 
 class StatusCommand(ClusterCommand):
-    """Print a run's nodes with states and times."""
+    """Print the nodes of a run with states and times."""
 
     doc_purpose = "show the status of a run on Kubeflow Pipelines"
     doc_usage = "[RUN]"
@@ -41,7 +41,7 @@ class StatusCommand(ClusterCommand):
     cmd_options = (JSON_OPTION,)
 
     def act(self, project: Project, names: list[str], options: Mapping[str, Any]) -> int:
-        """Print the run; the exit code says only whether it could be read."""
+        """Print the run. The exit code is 0 if the run could be read, whatever its state."""
         evidence = RunDiagnostics(project.settings, project.folder, resolve_run(project, *names))
         run = evidence.complete()
         accounts = collect_node_metrics(run, evidence)
@@ -67,7 +67,7 @@ def _list_rows(
 
 
 def _list_problems(run: ClusterRun, evidence: RunDiagnostics) -> list[str]:
-    """Return the lines below the table: failures with their reasons, and what keeps tasks waiting."""
+    """Return the lines below the table: causes of failures, and why tasks are waiting."""
     failed = [task for task in run.tasks if task.state == "FAILED"]
     found = {task.name: evidence.outcomes.get(task.name, TaskFailure()) for task in failed}
     known = [task for task in failed if found[task.name].reason or task.error]
@@ -81,6 +81,6 @@ def _list_problems(run: ClusterRun, evidence: RunDiagnostics) -> list[str]:
         task = failed[0]
         node = found[task.name].failed or (task.nodes or (task.name,))[0]
         lines.append(
-            f"tip: `doit logs {shlex.quote(node)} {shlex.quote(run.run_id[:8])}` shows its log"
+            f"hint: `doit logs {shlex.quote(node)} {shlex.quote(run.run_id[:8])}` shows its log"
         )
     return lines

@@ -1,4 +1,4 @@
-"""`doit upload [WORKFLOW...]`: store pipelines on the cluster, for its page, for others, for schedules."""
+"""`doit upload [WORKFLOW...]`: upload pipelines to Kubeflow Pipelines as pipeline versions."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from fftasks.terminal import guarded_output
 
 
 class UploadCommand(RunCommand):
-    """Run the stages up to the pipeline, and store it."""
+    """Run the stages up to the pipeline and upload it."""
 
-    doc_purpose = "store pipelines on Kubeflow Pipelines, as versions"
+    doc_purpose = "upload pipelines to Kubeflow Pipelines as pipeline versions"
     doc_usage = "[WORKFLOW...]"
     doc_description = (
-        "All workflows by default. What is stored already, by its digest, is not stored again."
+        "Default: all workflows. A pipeline with the same digest is not uploaded again."
     )
     name = "upload"
     cmd_options = (*RunCommand.cmd_options, JSON_OPTION)
     goal = "submit"
-    flags: Mapping[str, str] = {"--json": "as_json"}  # that may stand behind names
+    flags: Mapping[str, str] = {"--json": "as_json"}  # flags that may follow names
 
     def execute(self, params: dict[str, Any], args: list[str]) -> int:
-        """Run doit's own command on the pipelines, and then the rest."""
+        """Run the pipeline tasks, then upload; return the exit code."""
         names = self.parse_trailing_flags(params, args)
         tasks = [f"pipeline:{format_task_name(name)}" for name in names] or ["pipeline"]
         if params["as_json"]:
@@ -38,7 +38,9 @@ class UploadCommand(RunCommand):
         try:
             if names:
                 self.loader.setup(params)
-                choose_workflows(open_current(), names)  # a name that is none is an error now
+                choose_workflows(
+                    open_current(), names
+                )  # report unknown names before anything is built
             code = super().execute(params, tasks)
             if code:
                 return code
@@ -50,13 +52,13 @@ class UploadCommand(RunCommand):
         return 0
 
     def parse_trailing_flags(self, params: dict[str, Any], args: list[str]) -> list[str]:
-        """Note the flags among the arguments and return the rest: doit's parser stops at the first name."""
+        """Store the flags among the arguments and return the rest. doit's parser stops at the first name."""
         for flag in self.flags.keys() & set(args):
             params[self.flags[flag]] = True
         return [arg for arg in args if arg not in self.flags]
 
     def show(self, done: Iterator[tuple[str, dict[str, Any]]], *, as_json: bool) -> None:
-        """Print what was done, line by line, or at the end as JSON."""
+        """Print each action when it is done, or all of them as JSON at the end."""
         facts = []
         with guarded_output():
             for line, fact in done:
@@ -67,9 +69,9 @@ class UploadCommand(RunCommand):
             print_json(facts)
 
     def finish(self, project: Project, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Do what comes when the pipelines are there; yield of each workflow what was done, twice."""
+        """Upload the pipelines; yield for each workflow what was done, as a line of text and as JSON."""
         for workflow in choose_workflows(project, names):
             version = upload_workflow(project, workflow)
-            how = "stored" if version.is_new else "is stored already"
+            how = "uploaded" if version.is_new else "already uploaded"
             fact = {"workflow": workflow, **dataclasses.asdict(version)}
             yield f"{workflow}: {how}, {version.url}", fact

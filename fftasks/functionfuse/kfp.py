@@ -33,8 +33,8 @@ def run_on_kfp(workflow: KFPWorkflow, parameters: Mapping[str, Any]) -> RunHandl
     _check_importable(root, file, workflow)
 
     from fftasks.graph.run_parameters import format_parameters
+    from fftasks.project import format_task_name
     from fftasks.runner.start import make_command
-    from fftasks.tasks.node_lookup import format_task_name
 
     task = f"submit:{format_task_name(workflow.name)}"
     command = [*make_command("fftasks.tasks"), task, *format_parameters(values)]

@@ -299,7 +299,7 @@ def read_task_failure(log: str, nodes: Sequence[str]) -> TaskFailure:
 def _parse_group_log(log: str, nodes: Sequence[str]) -> TaskFailure:
     """Return how a group failed, from the lines of its nodes."""
     lines = log.splitlines(keepends=True)
-    tips = {f"  tip: {AT_END.format(node)}": node for node in nodes}
+    tips = {f"  hint: {AT_END.format(node)}": node for node in nodes}
     ends = [number for number, line in enumerate(lines, 1) if line.rstrip() in tips]
     if not ends:
         return TaskFailure()

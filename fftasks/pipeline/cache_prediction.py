@@ -207,7 +207,7 @@ class NodePrediction:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object with the prediction."""
-        state = {"computes": self.computes, "run_id": self.run_id, "kept": self.is_reused}
+        state = {"computes": self.computes, "run_id": self.run_id, "reused": self.is_reused}
         return {"node": self.node, "task": self.task, **state, "reasons": self.reasons}
 
 
@@ -265,7 +265,7 @@ class CachePredictor:
         if before is not None:
             yield from self._compare(node, before)
         elif self._owners[node] not in self._index.tasks:
-            yield "never ran on the cluster"
+            yield "never ran on Kubeflow Pipelines"
         elif not self._index.nodes:
             yield "it ran on the cluster with other inputs, submitted from elsewhere"
         yield from self._list_upstream(node)
@@ -332,8 +332,7 @@ class CachePredictor:
             owner, name = self._owners[other], self._names[other]
             if owner in self._computed - {self._owners[node]}:
                 is_reused = name in self._list_kept(owner)
-                what = f"the pod of upstream {name} will run"
-                yield what if is_reused else f"upstream {name} will be computed"
+                yield f"the pod of {name} will run" if is_reused else f"{name} will run"
 
     def _explain_pod(self, nodes: Sequence[str]) -> str:
         """Return how nodes share a pod differently than in their last submission; "" if they do not."""
@@ -390,7 +389,7 @@ class CachePrediction:
         parts = [
             f"{count} to compute",
             f"{len(self.nodes) - count - kept} from the cluster's cache",
-            *([f"{kept} kept from the last run"] if kept else []),
+            *([f"{kept} reused from the last run"] if kept else []),
             *(
                 [f"{format_elapsed_time(self.seconds)} expected"]
                 if self.seconds is not None

@@ -40,8 +40,8 @@ from fftasks.kfp.node_status import (
 )
 from fftasks.kfp.object_store import ArtifactURI, ObjectStore
 from fftasks.kfp.pod_log import TaskFailure
-from fftasks.kfp.run import ClusterRun, JsonRun, find_container, find_executor, list_artifact_names
-from fftasks.kfp.task_details import ClusterTask, Executions
+from fftasks.kfp.run import ClusterRun, find_container, find_executor, list_artifact_names
+from fftasks.kfp.task_details import ClusterTask, Executions, Json
 from fftasks.project import Project
 from fftasks.records import digest_json
 from fftasks.runner.artifact import digest_artifact, read_pack
@@ -351,7 +351,7 @@ def download_unverified(  # noqa: PLR0913, PLR0917 - the identification of an ou
     return target
 
 
-def _read_uri(importer: JsonRun) -> str:
+def _read_uri(importer: Json) -> str:
     """Return the URI of the artifact that an importer registers."""
     uri = importer.get("artifactUri", {})
     return str(uri.get("constant") or uri.get("runtimeValue", {}).get("constant") or "")
@@ -431,7 +431,7 @@ def _digest_tasks(run: ClusterRun) -> dict[str, set[str]]:
     }
 
 
-def list_task_inputs(run: ClusterRun, task: str) -> dict[str, JsonRun]:
+def list_task_inputs(run: ClusterRun, task: str) -> dict[str, Json]:
     """Return the input artifacts of a task by name, with "producerTask" and "outputArtifactKey"."""
     step = run.document["root"]["dag"]["tasks"][task]
     artifacts = step.get("inputs", {}).get("artifacts", {})
@@ -442,7 +442,7 @@ def list_task_inputs(run: ClusterRun, task: str) -> dict[str, JsonRun]:
     }
 
 
-def read_task_parameters(run: ClusterRun, task: str) -> JsonRun:
+def read_task_parameters(run: ClusterRun, task: str) -> Json:
     """Return the values of a task's parameters in a run: constants, and values of run parameters."""
     step = run.document["root"]["dag"]["tasks"][task]
     given = (run.answer.get("runtime_config") or {}).get("parameters") or {}

@@ -131,16 +131,6 @@ def _convert_numbers(value: Any) -> Any:
     return float(value) if is_number else value
 
 
-<<<<<<< HEAD
-=======
-_LATEST = 20
-_TIMEOUT_S = 5.0
-_MAX_KNOWN = 4000
-_KEYS_FROM = (2, 18)
-_DONE = frozenset({"SUCCEEDED", "CACHED", "SKIPPED"})
-
-
->>>>>>> b-core
 @dataclass
 class RunIndex:
     """The states and durations of earlier runs of one workflow.
@@ -289,15 +279,10 @@ def _name_state(run: ClusterRun, task: ClusterTask) -> str:
 
 def _read_index(path: Path) -> RunIndex:
     record = read_record(path)
-<<<<<<< HEAD
-    if record is None or record.get("version") != VERSION:
-        return RunIndex()
-=======
     return _parse(record) if record is not None else RunIndex()
 
 
 def _parse(record: Record) -> RunIndex:
->>>>>>> b-core
     return RunIndex(
         finished=dict(record["finished"]),
         tasks=set(record["tasks"]),

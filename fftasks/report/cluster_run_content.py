@@ -1,10 +1,8 @@
-"""Read the previews, metrics, documents and pictures of a run on the cluster for its page.
+"""The page content of a run on the cluster: nodes, results, logs, and the stages that submitted it.
 
 Previews, types and metrics are metadata of artifacts. Texts, pages and pictures are separate artifacts, which
 the pod of a node writes if its component declares them; they are downloaded once. Results themselves are
 neither downloaded nor unpickled here. If a store cannot be reached, the page says so and shows the rest.
-
-A run on the cluster as the page has it: from Kubeflow Pipelines' answer, and the stages that led to it.
 """
 
 from __future__ import annotations
@@ -45,6 +43,7 @@ from fftasks.report.local_run_content import (
     parse_preview_metrics,
 )
 from fftasks.report.page_content import PageRun, PageTask, Phase
+from fftasks.report.reasons import REUSED_FROM_EARLIER_RUN, REUSED_FROM_LAST_RUN
 from fftasks.report.result_documents import (
     MAX_DISPLAY_FILE_BYTES,
     ResultDisplay,
@@ -61,11 +60,10 @@ from fftasks.report.settings_display import find_run_settings
 from fftasks.runner.display_files import FILES
 
 _KFP_PROPERTIES = frozenset({"display_name", "store_session_info"})  # properties that are KFP's own
-_METRIC_PREFIX = (
-    "metric "  # of a number that no component has declared; see runtime/executor_input.py
-)
+# prefix of metrics that the component does not declare; see runner/executor_input.py
+_METRIC_PREFIX = "metric "
 _DISPLAY_OUTPUTS = ("markdown", "html")  # outputs that are files to show
-_MAX_DISPLAY_FILES = 40  # files that are brought for one page
+_MAX_DISPLAY_FILES = 40  # files that are downloaded for one page
 _MAX_NAMES = 5
 # beginnings of the previews of pictures and figures
 _PICTURE_PREFIXES = ("<Figure", "<PIL.", "<IPython", r"b'\x89PNG", r"b'\xff\xd8\xff", "b'GIF8")
@@ -75,29 +73,32 @@ _UNDECLARED = (
 )
 _STORE_RETRY_S = 60.0
 _NO_METADATA_NOTICE = (
-    "Results and metrics are not shown: kfp.host does not lead to the metadata store, as the address of"
-    " Kubeflow Pipelines' pages does."
+    "Results and metrics are not shown: the metadata store cannot be reached through kfp.host, as through"
+    " the URL of the KFP web UI."
 )
-# a store that did not answer a moment ago is not asked again: the board asks each second
+# stores that did not respond recently; they are not asked again, because the board updates every second
 _unreachable_stores: dict[str, tuple[float, UnreachableError]] = {}
 _ended_outputs: dict[str, dict[str, dict[str, OutputArtifact]]] = {}
-_latest_executions: dict[str, Executions] = {}  # what the metadata store said last of runs
-_oversized_files: set[tuple[str, str]] = (
-    set()
-)  # runs and URIs of files that are too large to be shown
-_indexed_runs: set[str] = set()  # runs whose times are known to the next grouping
+_latest_executions: dict[str, Executions] = {}  # last answer of the metadata store, by run ID
+_oversized_files: set[tuple[str, str]] = set()  # run IDs and URIs of files that are too large
+_indexed_runs: set[str] = set()  # runs whose durations were recorded
 
 
 @dataclass(frozen=True)
 class NodeDisplay:
-    """What is shown of a node: what is told of it, None for nothing, and pages."""
+    """What the page shows of the result of a node.
+
+    Attributes:
+        node_metrics: Metadata that its pod reported; None for none.
+        pages: Texts, documents and pictures.
+    """
 
     node_metrics: NodeMetrics | None = None
     pages: ResultDisplay = field(default_factory=ResultDisplay)
 
 
 def collect_node_displays(project: Project, run: ClusterRun) -> tuple[dict[str, NodeDisplay], str]:
-    """Return what is shown of the nodes of a run, and what the reader must know of what is missing."""
+    """Return the displays of the nodes of a run, and a notice about what is missing."""
     try:
         outputs = _read_run_outputs(project, run)
     except FFTasksError as error:
@@ -120,13 +121,13 @@ def collect_node_displays(project: Project, run: ClusterRun) -> tuple[dict[str, 
 
 
 def add_executions(run: ClusterRun) -> ClusterRun:
-    """Return a run with what the metadata store has said of its tasks when its outputs were shown."""
+    """Return a run with the task states of the metadata store, if its outputs were read before."""
     known = _latest_executions.get(run.run_id)
     return run if known is None else dataclasses.replace(run, executions=known)
 
 
 def list_run_metrics(project: Project, run: ClusterRun) -> dict[str, float]:
-    """Return the metrics of a run, by node and name; none if nobody tells them."""
+    """Return the metrics of a run, by node and name; {} if they are unknown."""
     try:
         outputs = _read_run_outputs(project, run) or {}
     except FFTasksError:
@@ -173,7 +174,7 @@ def _split_group_display(
     files: Mapping[str, str],
     accounts: Mapping[str, NodeMetrics],
 ) -> dict[str, NodeDisplay]:
-    """Return what is shown of nodes that share a task."""
+    """Return the displays of nodes that share a task."""
     numbers = split_metrics_by_node(nodes, _find_numbers(given))
     texts = split_markdown_by_node(nodes, files.get(FILES["markdown"], ""))
     pages = split_html_by_node(nodes, files.get(FILES["html"], ""))
@@ -195,7 +196,7 @@ def _split_group_display(
 
 
 def _find_numbers(given: Mapping[str, OutputArtifact]) -> dict[str, float]:
-    """Return the metrics of a task: those that it declared, and the numbers that its result is."""
+    """Return the metrics of a task: its declared metrics, and the numbers in its result."""
     numbers: dict[str, Any] = {}
     if "result" in given:
         properties = given["result"].properties
@@ -215,7 +216,7 @@ def _find_numbers(given: Mapping[str, OutputArtifact]) -> dict[str, float]:
 def _download_display_files(
     project: Project, run: ClusterRun, outputs: Mapping[str, Mapping[str, OutputArtifact]]
 ) -> tuple[dict[str, dict[str, str]], str]:
-    """Return the texts and pages of tasks, by the names of their files, and what keeps some away."""
+    """Return the texts and documents of tasks, by file name, and notices about those that are missing."""
     wanted = [
         (task.name, kind)
         for task in run.tasks
@@ -224,7 +225,7 @@ def _download_display_files(
     ]
     found: dict[str, dict[str, str]] = {}
     refused: list[str] = []
-    left = f"{len(wanted) - _MAX_DISPLAY_FILES} more texts and pages are on the page of Kubeflow Pipelines."
+    left = f"{len(wanted) - _MAX_DISPLAY_FILES} more texts and pages are in the KFP web UI."
     large: list[str] = []
     for name, kind in wanted[:_MAX_DISPLAY_FILES]:
         try:
@@ -237,7 +238,7 @@ def _download_display_files(
             refused.append(str(error))
         else:
             found.setdefault(name, {})[FILES[kind]] = read_untrusted_text(path)
-    notices = [f"Not shown, as it is too large: {', '.join(large)}."] if large else []
+    notices = [f"Not shown because too large: {', '.join(large)}."] if large else []
     notices += [f"A text, page or picture is not shown: {one}" for one in refused[:_MAX_NAMES]]
     if len(refused) > _MAX_NAMES:
         notices.append(f"{len(refused) - _MAX_NAMES} more are not shown either.")
@@ -247,10 +248,10 @@ def _download_display_files(
 def _download_display_file(
     project: Project, run: ClusterRun, task: str, output: str, uri: str
 ) -> Path:
-    """Return the file here that has an output.
+    """Return the local file with an output; download it if necessary.
 
     Raises:
-        UnreachableError: The store did not answer, now or a moment ago.
+        UnreachableError: The store did not respond, now or recently.
         FFTasksError: The output is refused, or missing.
     """
     if (run.run_id, uri) in _oversized_files:
@@ -289,21 +290,27 @@ def _format_undeclared_notice(
 
 
 _MAX_HISTORY = 12
-_MAX_LOGS = 10  # of failed nodes that are asked for
-_MAX_ERROR_LINES = 20  # of a log, in an error
+_MAX_LOGS = 10  # failed tasks whose logs are read
+_MAX_ERROR_LINES = 20  # lines of a log in an error
 _MAX_LISTED_RUNS = 50
 _HISTORY_TTL_S = 30.0
-# what does not change, or hardly: the board asks each second, and a list of runs has all their documents
+# Caches: the board updates every second, and a list of runs contains the documents of all runs.
 _earlier_runs: dict[str, tuple[float, list[PageRun]]] = {}
-_ended_pods: dict[str, Mapping[str, Any]] = {}  # {} for one that is gone
+_ended_pods: dict[str, Mapping[str, Any]] = {}  # {} for a pod that was deleted
 _diagnostics: dict[str, RunDiagnostics] = {}
-_CLOCK_TOLERANCE_S = 60.0  # the clocks here and there may differ
+_CLOCK_TOLERANCE_S = 60.0  # difference of the clocks of this machine and the cluster
 
 
 def make_cluster_page_run(
     run: ClusterRun, link: str = "", metrics: Mapping[str, float] | None = None
 ) -> PageRun:
-    """Return a run of the cluster as the page has it."""
+    """Return a run on the cluster as page content.
+
+    Args:
+        run: The run.
+        link: URL of the run in the KFP web UI.
+        metrics: Metrics by node and name.
+    """
     return PageRun(
         name=run.run_id[:8],
         state=convert_kfp_state(run.state),
@@ -319,7 +326,7 @@ def make_cluster_page_run(
 
 
 def list_earlier_cluster_runs(project: Project, run: ClusterRun) -> list[PageRun]:
-    """Return the last runs of the same workflow, the newest first; none but itself if nobody answers."""
+    """Return the last runs of the workflow, the newest first; only this run if KFP does not respond."""
     until, rows = _earlier_runs.get(run.run_id, (0.0, []))
     if time.monotonic() >= until:
         rows = _fetch_earlier_runs(project, run)
@@ -346,9 +353,12 @@ def _fetch_earlier_runs(project: Project, run: ClusterRun) -> list[PageRun]:
 def list_cluster_diagram_nodes(
     project: Project, run: ClusterRun, shown: Mapping[str, NodeDisplay]
 ) -> list[DiagramNode]:
-    """Return the nodes of a run as the picture has them; by its document, if the graph is another now.
+    """Return the nodes of a run for a diagram, from the document of the run if the graph has changed since.
 
-    shown: what there is to show of results, by node
+    Args:
+        project: The project.
+        run: The run.
+        shown: Displays of results, by node.
     """
     nodes = _describe_nodes(project, run)
     outcomes = _find_diagnostics(project, run).outcomes
@@ -374,10 +384,15 @@ def list_cluster_diagram_nodes(
 
 @dataclass(frozen=True)
 class _RunFacts:
-    """What was asked for at other places.
+    """Facts about a run from other sources.
 
-    logs, shown: by node; outcomes: of tasks that failed, by task; pods: by name; sent: what has sent the run
-    waits: why tasks wait, by task
+    Attributes:
+        logs: Log of each node.
+        outcomes: Cause of each failed task.
+        pods: Status of each pod.
+        shown: Display of each node.
+        sent: Names of the stages that submitted the run.
+        waits: Why each waiting task waits.
     """
 
     logs: Mapping[str, str]
@@ -391,9 +406,12 @@ class _RunFacts:
 def make_cluster_page_tasks(
     project: Project, run: ClusterRun, shown: Mapping[str, NodeDisplay]
 ) -> list[PageTask]:
-    """Return the nodes of a run, behind the stages that led to it, if these were made here.
+    """Return the stages that submitted a run, if they ran on this machine, and its nodes.
 
-    shown: what there is to show of results, by node
+    Args:
+        project: The project.
+        run: The run.
+        shown: Displays of results, by node.
     """
     stages = _find_submit_stages(project, run)
     sent = tuple(stage.name for stage in stages if stage.stage == "submit")
@@ -450,13 +468,13 @@ def _make_node_page_task(
 
 def _format_reason(task: ClusterTask, word: str) -> str:
     if task.state == "CACHED":
-        return "an earlier run has computed it"
+        return REUSED_FROM_EARLIER_RUN
     group = f"in group {task.group}" if task.group and word not in ("waiting", "skipped") else ""
-    return f"kept from the last run, {group}" if word == "cached" else group
+    return f"{REUSED_FROM_LAST_RUN}, {group}" if word == "cached" else group
 
 
 def _get_node_duration(task: ClusterTask, account: NodeMetrics, now: float) -> float | None:
-    """Return how long a node took, or has taken; of one that shares a pod, only if somebody tells it."""
+    """Return the duration of a node, so far if it is running; None for a node of a group without metrics."""
     began = _to_timestamp(task.began)
     if account.seconds is not None or began is None or task.group:
         return account.seconds
@@ -464,7 +482,7 @@ def _get_node_duration(task: ClusterTask, account: NodeMetrics, now: float) -> f
 
 
 def _format_error(task: ClusterTask, known: _RunFacts, node: str) -> str:
-    """Return why a node failed, and the end of its log."""
+    """Return the cause of the failure of a node, and the end of its log."""
     lines = known.logs.get(node, "").rstrip().splitlines()[-_MAX_ERROR_LINES:]
     outcome = known.outcomes.get(task.name, TaskFailure())
     reason = (
@@ -474,11 +492,9 @@ def _format_error(task: ClusterTask, known: _RunFacts, node: str) -> str:
 
 
 def _describe_nodes(project: Project, run: ClusterRun) -> dict[str, dict[str, Any]]:
-    """Return what is known of a run's nodes: by the project's graph, where that has all of them."""
+    """Return descriptions of the nodes of a run, from the project's graph if that contains all of them."""
     known = {}
-    with suppress(
-        FFTasksError
-    ):  # a file that cannot be imported must not keep anybody from a run's page
+    with suppress(FFTasksError):  # the page does not require that workflow files can be imported
         if run.workflow in project.workflows:
             described = project.describe_nodes()
             labels = {project.nodes[label].content["name"]: label for label in described}
@@ -530,7 +546,7 @@ def _read_pods(project: Project, run: ClusterRun) -> dict[str, Any]:
 
 
 def _read_logs(run: ClusterRun, evidence: RunDiagnostics) -> dict[str, str]:
-    """Return the logs of the first nodes that failed, and of some that ran beside them in their groups."""
+    """Return the logs of the first failed nodes, and of some other nodes of their groups."""
     failed = [task for task in run.tasks if convert_kfp_state(task.state) == "failed"][:_MAX_LOGS]
     logs: dict[str, str] = {}
     for task in failed:
@@ -541,7 +557,7 @@ def _read_logs(run: ClusterRun, evidence: RunDiagnostics) -> dict[str, str]:
 
 
 def _find_diagnostics(project: Project, run: ClusterRun) -> RunDiagnostics:
-    """Return what else is known of a run; the log of a task that has ended is asked for once."""
+    """Return the diagnostics of a run. They keep the logs of ended tasks from the previous update."""
     before = _diagnostics.get(run.run_id)
     if before is None or before.run is not run:
         _diagnostics[run.run_id] = RunDiagnostics(project.settings, project.folder, run, before)
@@ -549,15 +565,15 @@ def _find_diagnostics(project: Project, run: ClusterRun) -> RunDiagnostics:
 
 
 def list_notices(project: Project, run: ClusterRun) -> list[str]:
-    """Return what the reader of the page must know about a run as a whole."""
+    """Return messages about the run as a whole."""
     evidence = _find_diagnostics(project, run)
-    is_nobody = run.state == "FAILED" and not any(task.state == "FAILED" for task in run.tasks)
-    reason = (run.error or evidence.root_failure) if is_nobody else ""
+    has_no_failed_task = run.state == "FAILED" and all(task.state != "FAILED" for task in run.tasks)
+    reason = (run.error or evidence.root_failure) if has_no_failed_task else ""
     return [*([reason] if reason else []), *format_unknown_states(run, evidence)]
 
 
 def _find_submit_stages(project: Project, run: ClusterRun) -> list[PageTask]:
-    """Return the stages of the local run that has submitted this one, if it is known here."""
+    """Return the stages of the local run that submitted this run; [] if it is unknown."""
     began = _to_timestamp(run.began)
     for name in reversed(list_local_runs(project.folder)):
         with suppress(FFTasksError):

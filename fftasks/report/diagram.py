@@ -1,15 +1,7 @@
-"""What is drawn of a graph: shapes, arrows and boxes; families of nodes are folded into one shape.
+"""Draw graphs of nodes: the diagram as data, its text in DOT and Mermaid, and pictures by Graphviz.
 
-It knows nothing of projects and runs: its input are items, its output is plain data.
-
-A drawing in DOT, the language of Graphviz.
-
-A drawing in Mermaid, which README files on many sites show as a picture.
-
-Port graphviz: a picture from DOT, by the Graphviz that the package pygraphviz carries.
-
-It draws in a process of its own, so that what the library writes to the terminal, or how it ends, is not
-our command's.
+In a large graph, nodes of the same function (a family) are folded into one shape. Graphviz (package
+pygraphviz) runs in its own process, so that its output and its crashes do not affect the command.
 """
 
 from __future__ import annotations
@@ -26,8 +18,8 @@ from fftasks.errors import ToolError
 from fftasks.runner.start import make_command
 from fftasks.task_states import STATES
 
-MAX_SHAPES = 40  # more shapes than this are not read, but looked at
-# of a family, the first that one of its members is in
+MAX_SHAPES = 40  # a drawing with more shapes is not readable
+# A family is drawn in the first of these states that one of its members has.
 _STATES_BY_SEVERITY = (
     "failed", "canceled", "unknown", "running", "will run", "waiting", "skipped", "ran", "cached",
     "up to date",
@@ -38,11 +30,16 @@ NodeFamily = tuple[str, str, frozenset[str], str, str]
 
 @dataclass(frozen=True)
 class DiagramNode:
-    """A node, as far as a picture shows it.
+    """A node of the graph.
 
-    function: what it calls; upstream: names of the items that it needs; state: a word of state.py
-    chain: the name of the object whose methods are called in order, "" for none
-    group: the name of the task that it shares with others, "" for none
+    Attributes:
+        name: Name of the node.
+        function: Name of its function.
+        upstream: Names of the upstream nodes.
+        workflow: Name of the workflow.
+        state: Key of task_states.STATES.
+        chain: Name of the node whose object's methods are called in order; "" for none.
+        group: Name of the task that the node shares with other nodes; "" for none.
     """
 
     name: str
@@ -58,7 +55,12 @@ class DiagramNode:
 class Shape:
     """A node, or a family of nodes.
 
-    key: "n0", "n1", …; names: of its members; note: how many of them are in which state
+    Attributes:
+        key: "n0", "n1", ...
+        title: First line of the label.
+        note: Second line of the label: function and state, or the number of members in each state.
+        state: Key of task_states.STATES.
+        names: Names of the members.
     """
 
     key: str
@@ -70,7 +72,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class Box:
-    """A frame around shapes and smaller boxes; kind: "workflow", "chain" or "group"."""
+    """A frame around shapes and smaller boxes.
+
+    Attributes:
+        kind: "workflow", "chain" or "group"; "" for the outermost box, which is not drawn.
+        title: Name of the workflow, chain or group.
+        shapes: Keys of the shapes directly in the box.
+        boxes: Smaller boxes.
+    """
 
     kind: str
     title: str
@@ -80,9 +89,12 @@ class Box:
 
 @dataclass(frozen=True)
 class Diagram:
-    """All that is drawn; box holds everything, and is no frame itself.
+    """A drawing.
 
-    arrows: (key of a shape, key of one that needs it)
+    Attributes:
+        shapes: Key -> shape.
+        arrows: Pairs of keys: upstream shape, downstream shape.
+        box: Outermost box, which contains everything.
     """
 
     shapes: Mapping[str, Shape]
@@ -91,7 +103,12 @@ class Diagram:
 
 
 def make_diagram(items: Sequence[DiagramNode], limit: int = MAX_SHAPES) -> Diagram:
-    """Return the drawing of items; if there are more than limit, their largest families are folded."""
+    """Return the drawing of nodes.
+
+    Args:
+        items: The nodes.
+        limit: Maximum number of shapes. If there are more nodes, the largest families are folded.
+    """
     by_name = {item.name: item for item in items}
     families = _fold_families(items, by_name, limit)
     shapes: dict[str, Shape] = {}
@@ -113,7 +130,7 @@ def make_diagram(items: Sequence[DiagramNode], limit: int = MAX_SHAPES) -> Diagr
 def _fold_families(
     items: Sequence[DiagramNode], by_name: Mapping[str, DiagramNode], limit: int
 ) -> list[tuple[DiagramNode, ...]]:
-    """Return groups of items that are one shape each, in the order of their first members."""
+    """Return groups of nodes that are one shape each, in the order of their first members."""
     families: dict[NodeFamily, list[DiagramNode]] = {}
     for item in items:
         families.setdefault(_find_family(item, by_name), []).append(item)
@@ -132,7 +149,7 @@ def _fold_families(
 
 
 def _find_family(item: DiagramNode, by_name: Mapping[str, DiagramNode]) -> NodeFamily:
-    """Return what members of a family have in common: their function, and those of what they need."""
+    """Return the key of a family: equal functions, equal functions of the upstream nodes, equal frames."""
     needs = frozenset(by_name[other].function for other in item.upstream if other in by_name)
     chain = by_name[item.chain].function if item.chain in by_name else item.chain
     return item.workflow, item.function, needs, chain, item.group
@@ -151,7 +168,7 @@ def _make_shape(key: str, members: Sequence[DiagramNode]) -> Shape:
 
 
 def _make_boxes(first: Mapping[str, DiagramNode], is_folded: bool) -> Box:  # noqa: FBT001
-    """Return the box of all shapes, given the first member of each."""
+    """Return the outermost box, from the first member of each shape."""
     workflows = dict.fromkeys(item.workflow for item in first.values())
     if len(workflows) == 1:
         return _fill_box(Box("", "", ()), first, is_folded)
@@ -163,7 +180,7 @@ def _make_boxes(first: Mapping[str, DiagramNode], is_folded: bool) -> Box:  # no
 
 
 def _fill_box(box: Box, inside: Mapping[str, DiagramNode], is_folded: bool) -> Box:  # noqa: FBT001
-    """Return a workflow's box with the boxes of its groups and chains, and the shapes beside them."""
+    """Return a box with the boxes of groups and chains, and the shapes outside of them."""
     boxes: list[Box] = []
     taken: set[str] = set()
     for kind, name in dict.fromkeys(_find_frame(item) for item in inside.values()):
@@ -171,7 +188,7 @@ def _fill_box(box: Box, inside: Mapping[str, DiagramNode], is_folded: bool) -> B
             continue
         keys = tuple(key for key, item in inside.items() if _find_frame(item) == (kind, name))
         if len(keys) == 1 and not is_folded:
-            continue  # a frame around one shape says nothing
+            continue  # a frame around a single shape has no meaning
         inner = _list_chains(keys, inside) if kind == "group" else ()
         held = {key for one in inner for key in one.shapes}
         boxes.append(Box(kind, name, tuple(key for key in keys if key not in held), inner))
@@ -206,7 +223,7 @@ _MAX_DOT_LABEL = 44
 
 
 def format_dot(drawing: Diagram) -> str:
-    """Return the drawing in DOT; equal drawings give equal texts."""
+    """Return the drawing in DOT, the language of Graphviz. Equal drawings give equal texts."""
     lines = ["digraph fftasks {", _DOT_HEADER]
     lines += (f"  {line}" for line in _list_dot_box(drawing.box, drawing, "cluster"))
     lines += (f"  {tail} -> {head};" for tail, head in drawing.arrows)
@@ -244,7 +261,7 @@ def _shorten_dot_label(text: str) -> str:
 
 
 def _quote_dot(text: str) -> str:
-    """Return a text as DOT has it: Graphviz reads escapes with a backslash, and entities of HTML."""
+    """Return a quoted string of DOT; Graphviz interprets backslash escapes and HTML entities."""
     escaped = html.escape(text.replace("\\", "\\\\"), quote=True).replace("\n", "\\n")
     return f'"{escaped}"'
 
@@ -253,7 +270,7 @@ _MAX_MERMAID_LABEL = 60
 
 
 def format_mermaid(drawing: Diagram) -> str:
-    """Return the drawing in Mermaid; equal drawings give equal texts."""
+    """Return the drawing in Mermaid. Equal drawings give equal texts."""
     lines = [
         "flowchart LR",
         *(f"  {line}" for line in _list_mermaid_box(drawing.box, drawing, "box")),
@@ -276,7 +293,8 @@ def _list_mermaid_box(box: Box, drawing: Diagram, name: str) -> Iterator[str]:
 
 
 def _format_mermaid_shape(shape: Shape) -> str:
-    text = f"{STATES[shape.state].sign} {_shorten_mermaid_label(shape.title)}\n{_shorten_mermaid_label(shape.note)}"
+    title, note = _shorten_mermaid_label(shape.title), _shorten_mermaid_label(shape.note)
+    text = f"{STATES[shape.state].sign} {title}\n{note}"
     return f"{shape.key}[{_quote_mermaid(text)}]:::{_name_class(shape.state)}"
 
 
@@ -289,7 +307,7 @@ def _shorten_mermaid_label(text: str) -> str:
 
 
 def _quote_mermaid(text: str) -> str:
-    """Return a text in quotes; what may mean something to Mermaid or HTML is one of its entities."""
+    """Return a quoted string of Mermaid; special characters of Mermaid and HTML become entities."""
     shown = (f"#{ord(c)};" if c in '"#&;<>\\`*_[](){}|~' else c for c in text)
     return (
         '"'
@@ -303,35 +321,47 @@ _EXIT_NO_PYGRAPHVIZ = 9
 
 
 def render_dot(dot: str, kind: str) -> bytes:
-    """Return the picture as "svg" or "png"; raise ToolError if it cannot be drawn."""
-    attempted = f"graph: the picture cannot be drawn as {kind}"
+    """Draw DOT with Graphviz.
+
+    Args:
+        dot: The drawing.
+        kind: "svg" or "png".
+
+    Raises:
+        ToolError: pygraphviz is not installed, or Graphviz failed or took longer than 120 s.
+    """
+    attempted = f"graph: cannot draw {kind}"
     command = [*make_command("fftasks.report.diagram"), kind]
     try:
         done = subprocess.run(
             command, input=dot.encode(), capture_output=True, check=False, timeout=_TIMEOUT_S
         )
     except subprocess.TimeoutExpired as error:
-        tip = "`--kind dot` gives the text, for a program that has more time"
-        raise ToolError(attempted, found=[f"not done in {_TIMEOUT_S} s"], tip=tip) from error
+        tip = "`--kind dot` prints the graph for another program"
+        raise ToolError(
+            attempted, found=[f"Graphviz did not finish within {_TIMEOUT_S} s"], tip=tip
+        ) from error
     if done.returncode == _EXIT_NO_PYGRAPHVIZ:
         raise ToolError(
             attempted,
-            found=["the Python package pygraphviz is not installed, or cannot be loaded"],
-            tip="pip install pygraphviz: it brings Graphviz along; `--kind mermaid` needs neither",
+            found=["the Python package pygraphviz is not installed or cannot be loaded"],
+            tip="pip install pygraphviz, which includes Graphviz; `--kind mermaid` needs neither",
         )
     if done.returncode or not done.stdout:
         lines = done.stderr.decode(errors="replace").splitlines()[-5:]
-        raise ToolError(attempted, found=[f"Graphviz ended with {done.returncode}", *lines])
+        raise ToolError(
+            attempted, found=[f"Graphviz ended with exit code {done.returncode}", *lines]
+        )
     return _normalize_svg(done.stdout.decode()).encode() if kind == "svg" else done.stdout
 
 
 def _normalize_svg(svg: str) -> str:
-    """Take away what differs between versions of Graphviz, and titles, which show names of ours as tips."""
+    """Remove what differs between versions of Graphviz, and titles, which browsers show as tooltips."""
     return re.sub(r"<!--.*?-->\n?|<title>.*?</title>\n?", "", svg, flags=re.DOTALL)
 
 
 def run_graphviz(kind: str) -> int:
-    """Read DOT from stdin, and write a picture to stdout."""
+    """Read DOT from stdin and write a picture to stdout; return the exit code."""
     try:
         from pygraphviz import AGraph
     except ImportError:

@@ -1,4 +1,4 @@
-"""A local run as the page has it: from its history, the project's state and logs."""
+"""The page content of a local run, from its history, the state of the project, and logs."""
 
 from __future__ import annotations
 
@@ -27,29 +27,37 @@ from fftasks.report.result_documents import (
 from fftasks.report.settings_display import format_changed_settings
 from fftasks.state_folder import open_regular
 
-_MAX_LOCAL_HISTORY = 12  # runs that stand side by side
+_MAX_LOCAL_HISTORY = 12  # runs in the table of earlier runs
 _MTIME_TOLERANCE_S = 2.0
 _MAX_LOG_BYTES = 1 << 16
 _MAX_PREVIEW_LENGTH = 2000  # characters; a longer preview is not parsed
 
 
 def read_earlier_local_runs(project: Project, last: str) -> list[LocalRun]:
-    """Return the runs up to one of them, the oldest first."""
+    """Return the last runs up to a given run, the oldest first.
+
+    Args:
+        project: The project.
+        last: Name of the newest run to return.
+    """
     names = [name for name in list_local_runs(project.folder) if name < last][
         1 - _MAX_LOCAL_HISTORY :
     ]
     earlier = []
     for name in names:
-        with suppress(StoreError):  # it was forgotten a moment ago, or is damaged
+        with suppress(StoreError):  # it was just deleted, or is damaged
             earlier.append(read_local_run(project.folder, name))
     return [*earlier, read_local_run(project.folder, last)]
 
 
 def make_local_page_run(run: LocalRun, past: list[LocalRun], inner: Container[str] = ()) -> PageRun:
-    """Return a run as the page has it.
+    """Return a local run as page content.
 
-    past: the runs up to it, the oldest first; inner: nodes that others need: of these, a single number
-    is no metric
+    Args:
+        run: The run.
+        past: The runs up to it, the oldest first.
+        inner: Names of nodes with downstream nodes. A result that is a single number counts as a metric only
+            for other nodes.
     """
     ran = [e for e in run.events.values() if e.state == "ran" and e.task.startswith("run:")]
     known = _find_last_events(past)
@@ -76,7 +84,14 @@ def make_local_page_run(run: LocalRun, past: list[LocalRun], inner: Container[st
 def make_local_page_tasks(
     project: Project, run: LocalRun, past: list[LocalRun], states: Mapping[str, str]
 ) -> list[PageTask]:
-    """Return the stages and nodes of a run; states: what became of each node, by its label."""
+    """Return the stages and nodes of a run as page content.
+
+    Args:
+        project: The project.
+        run: The run.
+        past: The runs up to it, the oldest first.
+        states: Label of each node -> key of task_states.STATES.
+    """
     nodes = read_run_graph(project.folder, run)
     known = _find_last_events(past)
     tasks = [
@@ -133,9 +148,9 @@ def list_literal_names(nodes: Mapping[str, Mapping[str, Any]]) -> set[str]:
 
 
 def list_class_names(project: Project) -> set[str]:
-    """Return the names of the classes in the code of the project's nodes, as `class` statements have them.
+    """Return the names of the classes in the code of the project's nodes.
 
-    Only a page without values needs them: they make it read the graph.
+    Only a page without values needs them. For other pages the set is empty, so that the graph is not read.
     """
     if project.settings.report.previews:
         return set()
@@ -165,12 +180,17 @@ def parse_preview_metrics(preview: str) -> dict[str, float]:
 
 
 def _find_last_events(past: list[LocalRun]) -> dict[str, TaskEvent]:
-    """Return what each task gave when it ran last."""
+    """Return the last event of each task in which it ran."""
     return {e.task: e for run in past for e in run.events.values() if e.state == "ran"}
 
 
 def make_stage_page_task(event: TaskEvent, run: LocalRun) -> PageTask:
-    """Return a stage of a run as the page has it."""
+    """Return a stage of a run as page content.
+
+    Args:
+        event: Event of the stage in the history.
+        run: The run.
+    """
     stage, _, workflow = event.task.partition(":")
     needs = (name for need in STAGE_NEEDS[stage] for name in (need, f"{need}:{workflow}"))
     return PageTask(
@@ -195,7 +215,7 @@ def _measure_event(event: TaskEvent) -> float | None:
 
 
 def _list_phases(event: TaskEvent) -> tuple[Phase, ...]:
-    """Return the time in which a node's process began, read its inputs and wrote its results."""
+    """Return the phase in which the process of a node started, read its inputs and wrote its results."""
     if event.begin is None or event.end is None or event.seconds is None:
         return ()
     rest = event.end - event.begin - event.seconds
@@ -203,20 +223,20 @@ def _list_phases(event: TaskEvent) -> tuple[Phase, ...]:
 
 
 def _show_settings(project: Project, label: str) -> dict[str, str]:
-    """Return what a node was given beyond the defaults, with the places where it was set."""
+    """Return the changed settings of a node, with the places where they are set."""
     node = project.nodes.get(label)
-    if node is None:  # of an older graph
+    if node is None:  # a node of an older graph
         return {}
     return format_changed_settings(project.find_node_settings(node.content))
 
 
 def _find_last_end(run: LocalRun) -> float | None:
-    """Return when a run that was killed was heard of last."""
+    """Return the time of the last event of a run that was killed."""
     return max((event.end for event in run.events.values() if event.end is not None), default=None)
 
 
 def _read_log(store: Store, slug: str, event: TaskEvent) -> str:
-    """Return the end of what a node printed in this run; a later one writes over it."""
+    """Return the end of the log of a node in this run. A later run overwrites the log."""
     if event.begin is None:
         return ""
     try:
@@ -225,7 +245,7 @@ def _read_log(store: Store, slug: str, event: TaskEvent) -> str:
         if changed < event.begin - _MTIME_TOLERANCE_S or (
             event.end is not None and changed > event.end + _MTIME_TOLERANCE_S
         ):
-            return "a later run of this node has written its log anew"
+            return "a later run of this node has overwritten its log"
         with open(open_regular(path), "rb") as file:  # noqa: PTH123 - a descriptor
             size = file.seek(0, 2)
             file.seek(max(0, size - _MAX_LOG_BYTES))

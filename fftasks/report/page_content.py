@@ -1,17 +1,17 @@
-"""What stands on the page of a run, as JSON; it knows neither where the run was nor how the page looks.
+"""The content of the page of a run as JSON, for local runs and runs on the cluster.
 
-Build the report page for report.previews: false, which contains no values of the user's.
+With report.previews: false, the page contains no values of the user:
 
-on the page                       as it is                                     otherwise
-names of nodes and workflows      automatic, or a text of the code             the function with a number
+on the page                       unchanged if it is                           otherwise
+names of nodes and workflows      automatic, or a literal in the code          the function with a number
 names of arguments                of the function's signature                  left out
 states, times, phases, edges      always
-functions                         a name of the code                           a number
+functions                         a name in the code                           a number
 files and lines                   always
 settings                          numbers, sizes and switches                  their names alone
-reasons                           what changed, in words of fftasks            "not shown"
+reasons                           text of fftasks; see reasons.redact_reason   "not shown"
 errors                            the type of the exception: a built-in one,   "raised an exception", "failed"
-                                  or a class of the code
+                                  or a class in the code
 everything else                                                                left out
 """
 
@@ -26,6 +26,7 @@ from typing import Any
 
 from fftasks.project import STAGE_NEEDS
 from fftasks.report.diagram import DiagramNode, format_dot, make_diagram
+from fftasks.report.reasons import REDACTED, redact_reason
 from fftasks.report.result_documents import ResultDocument
 from fftasks.secrets.scanner import HIDDEN, hide_tokens
 from fftasks.task_states import STATES
@@ -38,15 +39,21 @@ _MAX_LENGTHS = {
     "reason": 500,
 }  # characters of a text
 _MAX_ARGUMENT_LENGTH = 500
-_REDACTED_NOTICE = "Values are left out of this page on purpose, as report.previews is false."
-_NO_MESSAGES_NOTICE = "Messages about this run are not shown, as report.previews is false."
+_REDACTED_NOTICE = "This page contains no values because report.previews is false."
+_NO_MESSAGES_NOTICE = "Messages about this run are not shown."
 _MAX_TOTAL_DOCUMENTS = 30_000_000  # characters of documents and pictures
-_MAX_TOTAL_LOGS = 10_000_000  # characters of those that did not fail
+_MAX_TOTAL_LOGS = 10_000_000  # characters of the logs of tasks that did not fail
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a task's time in which its function did not run, such as "queue"."""
+    """A part of the duration of a task in which its function did not run, such as "queue".
+
+    Attributes:
+        name: Name of the phase.
+        begin: Seconds since the epoch.
+        end: Seconds since the epoch.
+    """
 
     name: str
     begin: float
@@ -55,14 +62,34 @@ class Phase:
 
 @dataclass(frozen=True)
 class PageTask:
-    """A node or a stage on the page; times are seconds since the epoch, None where they are not known.
+    """A node or a stage on the page. Times are seconds since the epoch, None if unknown.
 
-    state: a word of state.py; upstream: names of tasks that it needs
-    stage: which one it is, "" for a node
-    place: where its function is; line: where the graph has it
-    extra: names of arguments that are passed as **kwargs
-    preview: the beginning of its result; kind: type and shape of it
-    text: what its result says in Markdown; documents: what it has for people; pictures: as data: URLs
+    Attributes:
+        name: Name of the node, or "<stage>:<workflow>".
+        state: Key of task_states.STATES.
+        reason: Why it ran, waits, is reused or was skipped; see reasons.py.
+        begin: Begin of the pod or process.
+        end: End of the pod or process.
+        seconds: Duration of the function or stage in seconds.
+        phases: Parts of the time in which the function did not run.
+        function: Name of the function; "stage <name>" for a stage.
+        stage: Name of the stage; "" for a node.
+        place: File and line of the function.
+        line: File and line where the node is created.
+        workflow: Name of the workflow.
+        upstream: Names of the upstream tasks.
+        arguments: Name of each argument -> text.
+        extra: Names of the arguments that are passed as **kwargs.
+        settings: Changed settings -> value and where it is set.
+        preview: Beginning of repr() of the result.
+        kind: Type and shape of the result.
+        text: Markdown of the result.
+        documents: HTML documents of the result.
+        metrics: Numbers of the result, by name.
+        pictures: Pictures of the result as data: URLs.
+        error: Message of a failure.
+        log: End of the log.
+        link: URL of the task in the KFP web UI.
     """
 
     name: str
@@ -94,7 +121,20 @@ class PageTask:
 
 @dataclass(frozen=True)
 class PageRun:
-    """A run on the page, or a row of the table of the last runs; ran: how many nodes ran in it."""
+    """A run on the page, or a row of the table of earlier runs.
+
+    Attributes:
+        name: Name or ID of the run.
+        state: Key of task_states.STATES.
+        begin: Seconds since the epoch; None if it has not started.
+        end: Seconds since the epoch; None if it has not ended.
+        where: "on this machine" or "on Kubeflow Pipelines".
+        command: Command line of a local run, or name of a run on KFP.
+        link: URL of the run in the KFP web UI.
+        parameters: Run parameters -> value.
+        metrics: Numbers of the results, by node and name.
+        ran: Number of nodes that ran.
+    """
 
     name: str
     state: str
@@ -109,19 +149,24 @@ class PageRun:
 
     @property
     def seconds(self) -> float | None:
-        """How long it took, None if it has not ended."""
+        """Duration in seconds; None if the run has not ended."""
         return None if self.begin is None or self.end is None else self.end - self.begin
 
 
 @dataclass(frozen=True)
 class Privacy:
-    """What must not be on a page: secrets never, and values not where they are not wanted."""
+    """What a page must not contain.
+
+    Attributes:
+        secrets: Texts that are replaced everywhere.
+        previews: Show values of the user (setting report.previews).
+    """
 
     secrets: tuple[str, ...] = ()
     previews: bool = True
 
 
-def make_page_content(  # noqa: PLR0913 - a page has as many parts
+def make_page_content(  # noqa: PLR0913 - the parts of a page
     title: str,
     run: PageRun,
     tasks: Sequence[PageTask],
@@ -135,9 +180,16 @@ def make_page_content(  # noqa: PLR0913 - a page has as many parts
 ) -> dict[str, Any]:
     """Return the content of a page.
 
-    items: the nodes as the picture has them; render: makes SVG of DOT; history: the newest run first
-    notice: what the reader must know before all else
-    written: names that are literals in the code; see plain.py
+    Args:
+        title: Title of the page.
+        run: The run.
+        tasks: Its stages and nodes.
+        items: Nodes of the diagram.
+        render: Returns SVG for DOT.
+        history: Earlier runs, the newest first.
+        privacy: What must not be on the page.
+        notice: Message at the top of the page.
+        written: Names that are literals in the code; they may be shown without values.
     """
     privacy, history = privacy or Privacy(), list(history)
     if not privacy.previews:
@@ -158,7 +210,7 @@ def make_page_content(  # noqa: PLR0913 - a page has as many parts
             for task in shown
         ],
         "path": path,
-        "spent": measure_critical_path(tasks, path),
+        "path_seconds": measure_critical_path(tasks, path),
         "graph": _draw_graph(items, render),
         "history": [_run_to_json(one) for one in history],
         "states": {word: vars(state) for word, state in STATES.items()},
@@ -169,20 +221,20 @@ def make_page_content(  # noqa: PLR0913 - a page has as many parts
 
 
 def make_empty_page_content(title: str) -> dict[str, Any]:
-    """Return the content of a page where there is no run yet."""
+    """Return the content of a page for a project without runs."""
     run = PageRun("", "waiting", None, None)
     return make_page_content(title, run, (), items=(), render=lambda _: "")
 
 
 def find_critical_path(tasks: Sequence[PageTask]) -> list[str]:
-    """Return the names of the tasks that the end of the run waited for, the first one first.
+    """Return the names of the tasks on the critical path, in order of time.
 
-    From the one that ended last, back over the one, of those that it needs, that ended last.
+    The path goes back from the task that ended last, each time to the upstream task that ended last.
     """
     timed = {task.name: task for task in tasks if task.end is not None and task.begin is not None}
     if not timed:
         return []
-    # the last one of several that ended at once: times of a cluster are in whole seconds
+    # Times of KFP are whole seconds: of several tasks that ended in the same second, take the last.
     now = max(reversed(timed.values()), key=_get_end)
     path = [now.name]
     while True:
@@ -194,26 +246,33 @@ def find_critical_path(tasks: Sequence[PageTask]) -> list[str]:
 
 
 def measure_critical_path(tasks: Sequence[PageTask], path: Sequence[str]) -> dict[str, float]:
-    """Return what the time from the begin of a path to its end was for: seconds, by what they went into.
+    """Return how the time of a critical path was spent.
 
-    That is the name of a stage or of a phase, "run" for functions, and "between" where nothing was at work.
+    Args:
+        tasks: All tasks.
+        path: Names of the tasks on the path, in order of time.
+
+    Returns:
+        Name of a stage or of a phase, "run" for functions, or "between" for gaps -> seconds.
     """
     known = {task.name: task for task in tasks}
-    spent: dict[str, float] = {}
+    seconds_by_activity: dict[str, float] = {}
     now: float | None = None
     for name in path:
         for what, begin, end in _list_time_intervals(known[name]):
             now = begin if now is None else now
             if begin > now:
-                spent["between"] = spent.get("between", 0.0) + begin - now
+                seconds_by_activity["between"] = (
+                    seconds_by_activity.get("between", 0.0) + begin - now
+                )
                 now = begin
-            spent[what] = spent.get(what, 0.0) + max(end - now, 0.0)
+            seconds_by_activity[what] = seconds_by_activity.get(what, 0.0) + max(end - now, 0.0)
             now = max(now, end)
-    return {what: seconds for what, seconds in spent.items() if seconds > 0}
+    return {what: seconds for what, seconds in seconds_by_activity.items() if seconds > 0}
 
 
 def _list_time_intervals(task: PageTask) -> Iterator[tuple[str, float, float]]:
-    """Yield the parts of a task that has begun and ended, one behind the other."""
+    """Yield name, begin and end of the parts of a task that has ended, in order of time."""
     now, own = task.begin or 0.0, task.stage or "run"
     for phase in sorted(task.phases, key=lambda phase: phase.begin):
         if phase.begin > now:
@@ -233,9 +292,9 @@ def _draw_graph(items: Sequence[DiagramNode], render: Callable[[str], str]) -> d
     drawing = make_diagram(items)
     svg, note = render(format_dot(drawing)), ""
     if not svg:
-        note = "The picture could not be drawn: `doit graph` says why."
+        note = "The graph could not be drawn: `doit graph` shows the reason."
     elif len(drawing.shapes) < len(items):
-        note = f"{len(items):,} nodes, drawn as {len(drawing.shapes)}: nodes of one function are one shape."
+        note = f"{len(items):,} nodes, drawn as {len(drawing.shapes)}: nodes of the same function share one."
     shapes = {key: list(shape.names) for key, shape in drawing.shapes.items()}
     return {"svg": svg, "shapes": shapes, "note": note}
 
@@ -245,7 +304,7 @@ def _run_to_json(run: PageRun) -> dict[str, Any]:
 
 
 def _limit_documents(tasks: Iterable[PageTask]) -> Iterator[PageTask]:
-    """Yield tasks, from where the page would become too large without their documents and pictures."""
+    """Yield the tasks, without documents and pictures once the page would become too large."""
     left = _MAX_TOTAL_DOCUMENTS
     for task in tasks:
         left -= sum(len(document.html) for document in task.documents) + sum(
@@ -255,7 +314,7 @@ def _limit_documents(tasks: Iterable[PageTask]) -> Iterator[PageTask]:
 
 
 def _truncate_texts(task: Mapping[str, Any], longest: Mapping[str, int]) -> dict[str, Any]:
-    """Keep the end of what is too long in a log, the beginning elsewhere, and say so."""
+    """Shorten long texts with a note: keep the end of a log, and the beginning of other texts."""
     task = {
         **task,
         "phases": [vars(phase) for phase in task["phases"]],
@@ -273,7 +332,7 @@ def _truncate_texts(task: Mapping[str, Any], longest: Mapping[str, int]) -> dict
 
 
 def _remove_secrets(value: Any, secrets: Sequence[str]) -> Any:
-    """Take secrets out of all texts in a value, keys included."""
+    """Replace secrets in all texts of a JSON value, including keys."""
     if isinstance(value, str):
         for secret in secrets:
             value = value.replace(secret, HIDDEN)
@@ -288,40 +347,11 @@ def _remove_secrets(value: Any, secrets: Sequence[str]) -> Any:
     return value
 
 
-REDACTED = "not shown"
-# settings whose values are numbers, sizes, switches or terms of Kubernetes
+# settings whose values are numbers, sizes, flags or terms of Kubernetes
 _PUBLIC_SETTINGS = frozenset({
     "cpu", "cpu_limit", "memory", "memory_limit", "gpu", "retries", "retry_wait_s", "retry_factor",
     "retry_max_wait_s", "timeout_s", "pod_retries", "shared_memory", "pull_policy", "cache", "fuse",
 })  # fmt: skip
-_PUBLIC_REASONS = frozenset({
-    "never ran", "its result is gone or damaged", "its code changed", "its data changed",
-    "the fingerprint algorithm changed", "the algorithm of this stage changed",
-    "an earlier run has computed it", "what it needs has failed", "the base is to be looked at again",
-    "a new run is asked for", "what context.allow lets in changed", "the patterns changed",
-    "nobody has tried to import its workflows", "the record is damaged",
-})  # fmt: skip
-# prefixes of reasons that contain a value, a node or a file, with their replacements
-_REASON_PREFIXES = {
-    "parameter": "a run parameter changed",
-    "env": "a variable of its environment changed",
-    "data file": "a data file changed",
-    "data": "a data file changed",
-    "version": "its version changed",
-    "function": "its function changed",
-    "python": "Python changed",
-    "requirements": "the requirements changed",
-    "setting": "a setting changed",
-    "constant": "a constant changed",
-    "result of": "a result that it needs changed",
-    "input": "a result that it needs changed",
-}
-# how the name of a piece of code begins that the parser has found; see closure/module.py
-_CODE_PIECES = ("function ", "class ", "constant ", "names ")
-_CODE_CHANGES = (
-    " changed", " is used now", " is not used any more", " is new", " is not there any more",
-)  # fmt: skip
-_REASON_SUFFIXES = ("changed", "is new", "is gone", "was changed or removed")
 _EXIT_STATUS_PREFIX = "its command ended with exit status "
 _BUILT_IN = {
     name
@@ -332,7 +362,7 @@ _BUILT_IN = {
 
 @dataclass(frozen=True)
 class RedactedContent:
-    """The parts of a page, without values."""
+    """The parts of a page, without values of the user."""
 
     run: PageRun
     tasks: list[PageTask]
@@ -426,7 +456,13 @@ def _redact_task(task: PageTask, names: Mapping[str, str], written: Collection[s
     return type(task)(
         name=names[task.name],
         state=task.state,
-        reason=_redact_task_reason(task, names, written),
+        reason=redact_reason(
+            task.reason,
+            arguments=set(task.arguments) - set(task.extra),
+            upstream=task.upstream,
+            names=names,
+            written=written,
+        ),
         begin=task.begin,
         end=task.end,
         seconds=task.seconds,
@@ -457,52 +493,6 @@ def _redact_diagram_node(item: DiagramNode, names: Mapping[str, str]) -> Diagram
 
 def _redact_setting(name: str, value: str) -> tuple[str, str]:
     return (name, value) if name in _PUBLIC_SETTINGS else (name.partition(".")[0], REDACTED)
-
-
-def _redact_task_reason(task: PageTask, names: Mapping[str, str], written: Collection[str]) -> str:
-    reason, again, number = task.reason.rpartition("; try ")
-    if again and number.isdecimal():
-        again = f"{again}{number}"
-    else:
-        reason, again = task.reason, ""
-    if not reason or reason in _PUBLIC_REASONS or _is_code_change(reason, written):
-        return f"{reason}{again}"
-    argument = reason.removeprefix("constant ").partition(":")[0].removesuffix(" changed")
-    if reason.startswith("constant ") and argument in set(task.arguments) - set(task.extra):
-        return f"constant {argument} changed{again}"
-    for other in task.upstream:
-        if reason == f"result of {other} changed":
-            return f"result of {names.get(other, 'a node')} changed{again}"
-    for kind, said in _REASON_PREFIXES.items():
-        if reason.startswith((f"{kind} ", f"{kind}: ")):
-            return f"{said}{again}"
-    place, colon, _ = reason.partition(".py: ")
-    if colon and _is_path(place):
-        return f"its code changed{again}"
-    has_values = " -> " in reason.partition(": ")[2]
-    return (
-        f"its inputs changed{again}"
-        if has_values or reason.endswith(_REASON_SUFFIXES)
-        else REDACTED
-    )
-
-
-def _is_code_change(reason: str, written: Collection[str]) -> bool:
-    """Return whether a reason names code alone, such as "wf.py: names first, second changed"."""
-    place, _, rest = reason.partition(".py: ")
-    ending = next((ending for ending in _CODE_CHANGES if rest.endswith(ending)), "")
-    rest = rest.removesuffix(ending)
-    if not ending or not _is_path(place):
-        return False
-    kind = next((kind for kind in _CODE_PIECES if rest.startswith(kind)), "")
-    if not kind:  # of a function that was made while the graph was built: its name may be computed
-        return rest == "statements" or rest.removesuffix("()") in written
-    names = rest.removeprefix(kind).removesuffix("()").removesuffix(", ...").split(", ")
-    return all(part.isidentifier() for name in names for part in name.split("."))
-
-
-def _is_path(text: str) -> bool:
-    return bool(text) and all(letter.isalnum() or letter in "_./-" for letter in text)
 
 
 def _redact_error(task: PageTask, written: Collection[str]) -> str:

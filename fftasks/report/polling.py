@@ -1,8 +1,6 @@
-"""Follow a run to its end: what changes is shown, and waiting has bounds.
+"""Watch the runs that `doit submit` has started until they end, and print how they ended.
 
-A host that does not answer for a while is waited for; nothing is ever canceled from here.
-
-Follow the runs that `doit submit` has submitted, and say how they ended.
+A host that does not respond is asked again until a timeout. The run itself is never canceled.
 """
 
 from __future__ import annotations
@@ -36,27 +34,37 @@ _FIRST_S, _GROWTH, _LONGEST_S = 0.3, 1.5, 5.0
 
 @dataclass(frozen=True)
 class PollTimeouts:
-    """How long to wait: timeout_s in all (0: for ever), away_s for a host that does not answer."""
+    """Timeouts of poll_run().
+
+    Attributes:
+        timeout_s: Maximum total time in seconds; 0 for no limit.
+        reconnect_timeout_s: Maximum time in seconds without a response of the host.
+    """
 
     timeout_s: float
     reconnect_timeout_s: float
 
 
 class RunDisplay(Protocol):
-    """What becomes of a run, before somebody's eyes; show.py has two of it."""
+    """Callbacks that display the progress of a run; run_status.py has two implementations."""
 
     def change(self, run: ClusterRun, task: ClusterTask) -> None:
-        """Show a task that has a new state."""
+        """Show a task whose state has changed.
+
+        Args:
+            run: The run.
+            task: The task, with its new state.
+        """
 
     def draw(self, run: ClusterRun) -> None:
-        """Show a run that was looked at."""
+        """Show the progress of the run after it was read."""
 
     def say(self, text: str) -> None:
-        """Show what else is worth a line."""
+        """Show a line of text."""
 
 
 class StillRunningError(ToolError):
-    """The time to follow a run is over, and the run is not."""
+    """The run has not ended within kfp.watch_timeout_s."""
 
     exit_code = 4
 
@@ -64,16 +72,27 @@ class StillRunningError(ToolError):
 def poll_run(
     read: Callable[[], ClusterRun],
     show: RunDisplay,
-    patience: PollTimeouts,
+    timeouts: PollTimeouts,
     *,
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> ClusterRun:
-    """Return a run when it has ended, in whatever state.
+    """Wait until a run has ended, in any state.
 
-    read: asks for the run; pause, clock: as in `time`
-    Raises StillRunningError when the time is over, AwayError when the host was away for away_s, and what else
-    read raises.
+    Args:
+        read: Requests the run.
+        show: Displays the progress.
+        timeouts: Timeouts.
+        pause: As time.sleep.
+        clock: As time.monotonic.
+
+    Returns:
+        The run that has ended.
+
+    Raises:
+        StillRunningError: The run has not ended within timeout_s.
+        UnavailableError: The host did not respond for reconnect_timeout_s.
+        FFTasksError: Any other error of read.
     """
     begin = last_answer = clock()
     seen: dict[str, str] = {}
@@ -82,10 +101,15 @@ def poll_run(
         try:
             run = read()
         except UnavailableError as error:
-            if clock() - last_answer > patience.reconnect_timeout_s:
-                raise _give_up(error, patience) from error
+            if clock() - last_answer > timeouts.reconnect_timeout_s:
+                raise UnavailableError(
+                    f"the host has not responded for {timeouts.reconnect_timeout_s:g} s; the run probably"
+                    " continues",
+                    found=error.found,
+                    tip=f"increase kfp.reconnect_timeout_s to wait longer; {error.tip}",
+                ) from error
             if not is_away:
-                show.say(f"{error.found[0] if error.found else error.attempted}; asking again")
+                show.say(f"{error.found[0] if error.found else error.attempted}; trying again")
             is_away = True
         else:
             last_answer, is_away = clock(), False
@@ -93,25 +117,17 @@ def poll_run(
                 wait_s = _FIRST_S
             if run.is_over:
                 return run
-        if patience.timeout_s and clock() - begin + wait_s > patience.timeout_s:
+        if timeouts.timeout_s and clock() - begin + wait_s > timeouts.timeout_s:
             raise StillRunningError(
-                f"the run has not ended within {patience.timeout_s:g} s; it goes on",
-                tip="kfp.watch_timeout_s is how long to follow; `doit status` looks again",
+                f"the run has not ended within {timeouts.timeout_s:g} s; it continues",
+                tip="increase kfp.watch_timeout_s to wait longer; `doit status` shows the run",
             )
         pause(wait_s)
         wait_s = min(wait_s * _GROWTH, _LONGEST_S)
 
 
-def _give_up(error: UnavailableError, patience: PollTimeouts) -> UnavailableError:
-    return UnavailableError(
-        f"the host has been away for {patience.reconnect_timeout_s:g} s; the run goes on, as far as is known",
-        found=error.found,
-        tip=f"kfp.away_s is how long to wait for it; {error.tip}",
-    )
-
-
 def _show_changes(run: ClusterRun, seen: dict[str, str], show: RunDisplay) -> bool:
-    """Show the tasks whose states are new, and note them; tell whether there is one."""
+    """Show the tasks whose states have changed and store their states; return whether there are any."""
     changed = [task for task in run.tasks if task.state != seen.get(task.name, "")]
     for task in changed:
         seen[task.name] = task.state
@@ -124,9 +140,15 @@ _INTERRUPTED = 130
 
 
 def watch_runs(project: Project, run_ids: list[str]) -> int:
-    """Follow runs, one after the other, and print what becomes of them; return the exit code.
+    """Watch runs one after the other and print how they ended.
 
-    0: all have succeeded. 1: one has not. 130: Ctrl-C; the runs go on. Else that of an error that is printed.
+    Args:
+        project: Project that has submitted the runs.
+        run_ids: IDs of the runs.
+
+    Returns:
+        Exit code: 0 if all runs have succeeded, 1 if one has failed, 130 after Ctrl-C (the runs continue),
+        or the exit code of an error that was printed.
     """
     codes = []
     for run_id in run_ids:
@@ -143,8 +165,8 @@ def _watch_guarded(project: Project, run_id: str, *, named: bool) -> int:
     except KeyboardInterrupt:
         short = shlex.quote(run_id[:8])
         sys.stderr.write(
-            f"\nno longer followed; the run goes on\n  `doit status {short}` shows it,"
-            f" `doit submit --watch` follows it again, `doit cancel {short}` ends it\n"
+            f"\nstopped watching; the run continues\n  `doit status {short}` shows it,"
+            f" `doit submit --watch` watches it again, `doit cancel {short}` cancels it\n"
         )
         return _INTERRUPTED
     except FFTasksError as error:
@@ -152,8 +174,8 @@ def _watch_guarded(project: Project, run_id: str, *, named: bool) -> int:
         return error.exit_code
 
 
-class _Waits:
-    """Tells, once each, why tasks do not start while a run is followed."""
+class _WaitReporter:
+    """Shows once for each task why it does not start."""
 
     def __init__(self, project: Project, show: RunDisplay) -> None:
         self._project, self._show = project, show
@@ -161,7 +183,7 @@ class _Waits:
         self._evidence: RunDiagnostics | None = None
 
     def look(self, run: ClusterRun) -> None:
-        """Show what is new."""
+        """Show the reasons that were not shown before."""
         self._evidence = RunDiagnostics(
             self._project.settings, self._project.folder, run, self._evidence
         )
@@ -173,10 +195,16 @@ class _Waits:
 
 
 def _watch(project: Project, run_id: str, *, named: bool) -> int:
-    """Follow one run and say how it ended; named: print first which run it is."""
+    """Watch one run and print how it ended; return the exit code.
+
+    Args:
+        project: Project that has submitted the run.
+        run_id: ID of the run.
+        named: Print the name of the run first.
+    """
     settings = project.settings.kfp
     with _showing() as show:
-        waits = _Waits(project, show)
+        waits = _WaitReporter(project, show)
         untold = [run_id] if named else []
 
         def read() -> ClusterRun:
@@ -207,7 +235,7 @@ def _showing() -> Iterator[LineDisplay]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C raise KeyboardInterrupt: the reporter of doit's run has its own way."""
+    """Let Ctrl-C raise KeyboardInterrupt. The reporter of the run has installed its own signal handlers."""
     old = {
         number: signal.signal(number, handler)
         for number, handler in (

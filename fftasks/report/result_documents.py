@@ -1,10 +1,9 @@
 """Read the files that display results: metrics, Markdown, HTML documents and pictures.
 
-runtime/show.py wrote these files when their nodes ended. They are untrusted: they may have been edited since,
-and those of a run on the cluster come from a bucket. A page executes nothing in them and shows documents in
-frames without scripts. It reads each file up to a size limit, and ignores invalid content.
-
-What nodes that share a task show, told apart again; the other way of runtime/shared_pages.py.
+runner/display_files.py wrote these files when their nodes ended. They are untrusted: they may have been
+edited since, and the files of a run on the cluster come from a bucket. A page executes nothing in them and
+shows documents in frames without scripts. It reads each file up to a size limit, and ignores invalid content.
+The files of a group contain the displays of all its nodes; the split functions separate them again.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ _MAX_PICTURES = 24  # pictures of a page
 _MAX_METRICS = 500  # metrics of a result
 MAX_DISPLAY_FILE_BYTES = 32_000_000  # bytes
 _IMAGE = r"data:image/(?:png|jpeg|gif);base64,[A-Za-z0-9+/=]+"
-# Pattern for the pages that runtime/picture.py writes for figures and pictures. No alternative reads beyond
-# the next "<", so that the time for any text is proportional to its length.
+# Pattern for the pages that runner/display_files.py writes for figures and pictures. No alternative reads
+# beyond the next "<", so that the time for any text is proportional to its length.
 _FIGURES = re.compile(
     r"<!doctype html>|<meta[^<>]*>|<style>[^<]*</style>|<h2>[^<]*</h2>"
     rf'|<img alt="(?:figure|picture)" src="{_IMAGE}">'
@@ -77,7 +76,7 @@ def make_result_display(files: Mapping[str, str]) -> ResultDisplay:
     """Return what the files of a result show.
 
     Args:
-        files: Contents of the files by their names; see runtime/show.py.
+        files: Contents of the files by their names; see runner/display_files.py.
     """
     page = files.get(FILES["html"], "")
     metrics = parse_finite_numbers(files.get(FILES["metrics"], ""))
@@ -135,7 +134,7 @@ def make_documents(files: Mapping[str, str]) -> tuple[ResultDocument, ...]:
     """Return the documents of a result.
 
     Args:
-        files: Contents of the files by their names; see runtime/show.py.
+        files: Contents of the files by their names; see runner/display_files.py.
     """
     return tuple(one for one in _list_documents(files) if len(one.html) <= _MAX_DOCUMENT_LENGTH)
 
@@ -192,12 +191,12 @@ def _list_documents(files: Mapping[str, str]) -> Iterator[ResultDocument]:
         yield ResultDocument("Classification", files["classification.html"])
 
 
-@functools.lru_cache(maxsize=128)  # a board makes its pages each second
+@functools.lru_cache(maxsize=128)  # a board creates its page every second
 def render_markdown(text: str) -> str:
-    """Return Markdown as HTML; markup in it, and links to anything but pages, stay text.
+    """Return Markdown as HTML. HTML in it, and links that are not http(s), are shown as text.
 
-    Text that is too long stays text as a whole: the parser needs up to a second for 30,000 characters that
-    are written to keep it busy, and more than linearly longer for more.
+    A text that is too long is shown unformatted: the parser needs up to a second for 30,000 malicious
+    characters, and its time grows faster than linearly.
     """
     from markdown_it import MarkdownIt
 
@@ -215,18 +214,23 @@ _FRAME = re.compile(r'<h2>([^<]*)</h2>\n<iframe [^>]*?srcdoc="([^"]*)"></iframe>
 def split_metrics_by_node(
     nodes: Sequence[str], numbers: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Return the metrics of each node; numbers: "<node> <name>" -> value."""
+    """Return the metrics of each node of a group.
+
+    Args:
+        nodes: Names of the nodes.
+        numbers: "<node> <name>" -> value.
+    """
     found: dict[str, dict[str, Any]] = {}
     for key, value in numbers.items():
         owners = [node for node in nodes if key.startswith(f"{node} ")]
-        if owners:  # of "a" and "a b", it is the longer one's
+        if owners:  # of the nodes "a" and "a b", it belongs to the longer name
             node = max(owners, key=len)
             found.setdefault(node, {})[key[len(node) + 1 :]] = value
     return found
 
 
 def split_markdown_by_node(nodes: Sequence[str], text: str) -> dict[str, str]:
-    """Return the text of each node."""
+    """Return the Markdown of each node of a group, from sections with the names of the nodes."""
     heads = {f"## {node}": node for node in nodes}
     found: dict[str, list[str]] = {}
     now: list[str] = []
@@ -239,7 +243,7 @@ def split_markdown_by_node(nodes: Sequence[str], text: str) -> dict[str, str]:
 
 
 def split_html_by_node(nodes: Sequence[str], page: str) -> dict[str, list[str]]:
-    """Return the pages of each node: its own, and what is drawn of its classification."""
+    """Return the HTML documents of each node of a group: its own, and the drawing of its classification."""
     found: dict[str, list[str]] = {}
     for node, document in _list_frames(page):
         if node in nodes:

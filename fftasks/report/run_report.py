@@ -1,7 +1,4 @@
-"""Nodes as a picture has them: with what is to become of them now, or with what became of them in a run.
-
-Put the page of a run together: which run is meant, what it is, and what must not be shown.
-"""
+"""Compose the page of a run, and list the nodes of a diagram with their states now or in a run."""
 
 from __future__ import annotations
 
@@ -41,10 +38,12 @@ def make_diagram_nodes(
     states: Mapping[str, str],
     groups: Mapping[str, str] | None = None,
 ) -> list[DiagramNode]:
-    """Return the items of a picture.
+    """Return the nodes of a diagram.
 
-    nodes: as project.describe_nodes gives them; states: label -> a word of state.py
-    groups: label -> the name of the task that the node shares with others
+    Args:
+        nodes: Descriptions from project.describe_nodes().
+        states: Label of each node -> key of task_states.STATES.
+        groups: Label of each node that shares a pod -> name of the task.
     """
     return [
         DiagramNode(
@@ -61,7 +60,7 @@ def make_diagram_nodes(
 
 
 def convert_diagram_to_json(items: Sequence[DiagramNode]) -> dict[str, Any]:
-    """Return a graph as JSON: each node with its state, and each edge from what gives to what takes."""
+    """Return a graph as JSON: nodes with their states, and edges from upstream to downstream nodes."""
     names = {item.name for item in items}
     return {
         "nodes": [
@@ -85,7 +84,7 @@ def convert_diagram_to_json(items: Sequence[DiagramNode]) -> dict[str, Any]:
 
 
 def find_node_groups(project: Project) -> dict[str, str]:
-    """Return the task of each node that shares one with others on the cluster; see steps/grouping.py."""
+    """Return the task of each node that shares a pod on the cluster; see pipeline/fuse.py."""
     from fftasks.pipeline.fuse import choose_grouping
 
     labels = {(n.workflow, n.content["id"]): label for label, n in project.nodes.items()}
@@ -103,20 +102,25 @@ def find_node_groups(project: Project) -> dict[str, str]:
 
 
 def find_current_node_states(project: Project) -> dict[str, str]:
-    """Return what each node is now: up to date, to run, or failed when it ran last."""
+    """Return the current state of each node: "up to date", "will run", or "failed" in its last run."""
     failed = _list_failed(project)
     return {
-        forecast.name: "up to date"
-        if not forecast.runs
+        task.name: "up to date"
+        if not task.runs
         else "failed"
-        if forecast.name in failed
+        if task.name in failed
         else "will run"
-        for forecast in plan_nodes(project)
+        for task in plan_nodes(project)
     }
 
 
 def list_node_states_of_run(run: LocalRun, nodes: Mapping[str, Any]) -> dict[str, str]:
-    """Return what became of each node in a run: "waiting" if it was not its turn yet, or not asked for."""
+    """Return the state of each node in a run; "waiting" if it has not started or was not selected.
+
+    Args:
+        run: The run.
+        nodes: Descriptions of the nodes, by label.
+    """
     same = {task.removeprefix("run:") for task in run.same}
     states = {}
     for label in nodes:
@@ -126,11 +130,19 @@ def list_node_states_of_run(run: LocalRun, nodes: Mapping[str, Any]) -> dict[str
 
 
 def read_local_diagram_nodes(project: Project, name: str) -> list[DiagramNode]:
-    """Return the items of a local run; raise StoreError if there is no such run, or it has no graph."""
+    """Return the nodes of a local run with their states.
+
+    Args:
+        project: The project.
+        name: Prefix of the name of the run; "" for the last run.
+
+    Raises:
+        StoreError: The run or its graph is not found.
+    """
     run = read_local_run(project.folder, find_local_run(project.folder, name))
     nodes = read_run_graph(project.folder, run)
     if not nodes:
-        raise StoreError(f"the graph of run {run.identity!r} is gone", tip="name another run")
+        raise StoreError(f"graph of run {run.identity!r} not found", tip="name another run")
     return make_diagram_nodes(nodes, list_node_states_of_run(run, nodes))
 
 
@@ -144,15 +156,17 @@ def _list_failed(project: Project) -> set[str]:
     return {event.task.removeprefix("run:") for event in events if event.state == "failed"}
 
 
-_MIN_SECRET_LENGTH = 4  # a shorter secret would hide words
+_MIN_SECRET_LENGTH = 4  # hiding a shorter secret would also hide parts of words
 
 
 def describe_run(project: Project, name: str = "", *, cluster: bool = False) -> dict[str, Any]:
-    """Return the content of the page of a run, here or on the cluster.
+    """Return the content of the page of a local run or a run on the cluster.
 
-    name: the beginning of the name of a run here, or what `doit status` takes for one of the cluster; "" for
-        the last one
-    cluster: look there only
+    Args:
+        project: The project.
+        name: Prefix of the name of a local run, or ID, prefix of an ID, or name of a run on the cluster; ""
+            for the last run.
+        cluster: Search runs on the cluster only.
     """
     if cluster or not is_local_run(project, name):
         return _describe_cluster_run(project, name, cluster=cluster)
@@ -160,14 +174,20 @@ def describe_run(project: Project, name: str = "", *, cluster: bool = False) -> 
 
 
 def is_local_run(project: Project, name: str) -> bool:
-    """Tell whether a name is meant for a run here: the last one, or one that begins so."""
+    """Return whether a name is "" or the prefix of the name of a local run."""
     return not name or any(run.startswith(name) for run in list_local_runs(project.folder))
 
 
 def list_run_diagram_nodes(
     project: Project, name: str, *, cluster: bool = False
 ) -> list[DiagramNode]:
-    """Return the nodes of a run as the picture has them; name, cluster: as for describe_run."""
+    """Return the nodes of a run for a diagram.
+
+    Args:
+        project: The project.
+        name: See describe_run().
+        cluster: See describe_run().
+    """
     if not cluster and is_local_run(project, name):
         return read_local_diagram_nodes(project, name)
     from fftasks.report.cluster_run_content import list_cluster_diagram_nodes
@@ -178,16 +198,16 @@ def list_run_diagram_nodes(
 
 
 def _find_cluster_run(project: Project, name: str, *, cluster: bool) -> ClusterRun:
-    """Return a run on the cluster; raise ToolError, which says where else was looked."""
-    from fftasks.report.run_status import resolve_run as find_there
+    """Return a run on the cluster. The error for an unknown run also mentions local runs."""
+    from fftasks.report.run_status import resolve_run
 
     try:
-        return find_there(project, name)
+        return resolve_run(project, name)
     except ToolError as error:
         if cluster:
             raise
         last = max(list_local_runs(project.folder), default="")
-        here = f"no run here begins with {name!r}{f', the last one is {last}' if last else ''}"
+        here = f"no local run begins with {name!r}{f'; the last one is {last}' if last else ''}"
         raise type(error)(error.attempted, found=[here, *error.found], tip=error.tip) from error
 
 
@@ -214,9 +234,14 @@ def _describe_cluster_run(project: Project, name: str, *, cluster: bool) -> dict
 
 
 def describe_local_run(project: Project, name: str) -> dict[str, Any]:
-    """Return the content of the page of a local run, the last one for "".
+    """Return the content of the page of a local run.
 
-    Raises StoreError if there is none.
+    Args:
+        project: The project.
+        name: Prefix of the name of the run; "" for the last run.
+
+    Raises:
+        StoreError: The run is not found.
     """
     run = read_local_run(project.folder, find_local_run(project.folder, name))
     past = read_earlier_local_runs(project, run.identity)
@@ -237,7 +262,7 @@ def describe_local_run(project: Project, name: str) -> dict[str, Any]:
 
 
 def find_privacy(project: Project) -> Privacy:
-    """Return what the project's pages must not show."""
+    """Return what pages of the project must not show: its secrets, and values if report.previews is false."""
     return Privacy(tuple(dict.fromkeys(_list_secrets(project))), project.settings.report.previews)
 
 
@@ -247,9 +272,9 @@ def _list_secrets(project: Project) -> Iterator[str]:
     yield from list_secret_variables(os.environ).values()
 
 
-@functools.lru_cache(maxsize=8)  # the board asks again and again
+@functools.lru_cache(maxsize=8)  # the board renders the same drawing repeatedly
 def render_svg_or_empty(dot: str) -> str:
-    """Return the picture as SVG, or "" where it cannot be drawn: a page is worth more than its picture."""
+    """Return a drawing as SVG, or "" if it cannot be drawn: the page is useful without it."""
     from fftasks.report.diagram import render_dot
 
     try:

@@ -1,7 +1,4 @@
-"""Which run is meant by RUN on a command line: an id, the beginning of one, a name, or the last one.
-
-What is printed of runs: lines and a bar while one is followed, and what is said at its end.
-"""
+"""Find the run that RUN on a command line names, and format runs of Kubeflow Pipelines for the terminal."""
 
 from __future__ import annotations
 
@@ -33,16 +30,21 @@ from fftasks.terminal import escape_all_but_colours, format_elapsed_time, unwrap
 if TYPE_CHECKING:
     from fftasks.kfp.diagnostics import RunDiagnostics
 
-_LATEST = 200
+_LATEST = 200  # runs that are searched
 _ID_LENGTH = 36  # of a UUID
 
 _SHORT_S = 10  # shorter durations are shown with decimals
 
 
 def resolve_run(project: Project, wanted: str = "") -> ClusterRun:
-    """Return the run that somebody means; "" is the one that was submitted last.
+    """Return the run that an argument RUN of a command names.
 
-    Raises ToolError if there is none, or more than one.
+    Args:
+        project: Project whose experiment is searched.
+        wanted: ID, prefix of an ID, or name of a run; "" for the run that was submitted last.
+
+    Raises:
+        ToolError: No run or more than one run was found, or Kubeflow Pipelines does not respond.
     """
     if not wanted:
         return _find_last(project)
@@ -54,20 +56,20 @@ def resolve_run(project: Project, wanted: str = "") -> ClusterRun:
     begins = [run for run in runs if run.run_id.startswith(wanted)]
     if not named and len(begins) > 1:
         found = [f"{run.run_id}  {run.name}" for run in begins[:10]]
-        raise ToolError(f"{wanted!r} begins the ids of {len(begins)} runs", found=found)
+        raise ToolError(f"{wanted!r} is a prefix of the IDs of {len(begins)} runs", found=found)
     for run in (*named, *begins):
         return read_cluster_run(settings, run.run_id)
-    try:  # an id of another experiment, or of another form
+    try:  # an ID of another experiment or in another format
         return read_cluster_run(settings, wanted)
     except NotFoundError as error:
         raise NotFoundError(
-            f"there is no run {wanted!r} in experiment {settings.experiment!r}",
-            tip="`doit runs` lists them; RUN is an id, its beginning, or a name",
+            f"run {wanted!r} not found in experiment {settings.experiment!r}",
+            tip="`doit runs` lists the runs; RUN is an ID, a prefix of an ID, or a name",
         ) from error
 
 
 def _list_latest(project: Project, wanted: str) -> list[ClusterRun]:
-    """Return the latest runs; an error says what they were looked through for."""
+    """Return the latest runs; an error names the run that was searched for."""
     settings = project.settings.kfp
     try:
         return [ClusterRun(run) for run in fetch_runs(settings, _LATEST)]
@@ -93,7 +95,7 @@ def _find_last(project: Project) -> ClusterRun:
     try:
         return read_cluster_run(project.settings.kfp, submitted[0]["run_id"])
     except NotFoundError as error:
-        tip = "it was deleted, or kfp.host is another one now: `doit submit` starts a new run"
+        tip = "it was deleted, or kfp.host has changed: `doit submit` starts a new run"
         raise NotFoundError(error.attempted, found=error.found, tip=tip) from error
 
 
@@ -104,9 +106,17 @@ NODE_COLUMNS = (Column(), Column("node", wraps=True), Column("state"), Column("t
 def make_node_row(
     task: ClusterTask, node: str, word: str, account: NodeMetrics | None, stream: TextIO
 ) -> tuple[str | Cell, ...]:
-    """Return a row of COLUMNS for a node; word: for its state."""
+    """Return a row of NODE_COLUMNS for a node.
+
+    Args:
+        task: Task that runs the node.
+        node: Name of the node.
+        word: State of the node, as in task_states.STATES.
+        account: Metrics of the node, if its pod reported any.
+        stream: Stream to which the row is printed; it determines the character of the state.
+    """
     took = "" if word in ("skipped", "cached") else format_task_duration(task)
-    if took and len(task.nodes) > 1:  # the pod's time is not the node's
+    if took and len(task.nodes) > 1:  # the duration is that of the whole pod
         seconds = None if account is None else account.seconds
         group = f"in group {task.group}, {took}"
         took = group if seconds is None else _format_own(seconds)
@@ -114,7 +124,7 @@ def make_node_row(
 
 
 def format_task_duration(task: ClusterTask) -> str:
-    """Return how long a task took, or has taken so far."""
+    """Return the duration of a task, so far if it is running; "" if it is unknown."""
     seconds = task.seconds
     if seconds is None and task.began and task.state == "RUNNING":
         seconds = (datetime.now(timezone.utc) - task.began).total_seconds()
@@ -122,12 +132,12 @@ def format_task_duration(task: ClusterTask) -> str:
 
 
 def _format_own(seconds: float) -> str:
-    """Return how long a function took, which may be far below a second."""
+    """Return the duration of a function, with decimals if it is short."""
     return format_elapsed_time(seconds) if seconds >= _SHORT_S else f"{seconds:.2f} s"
 
 
 def format_run_duration(run: ClusterRun) -> str:
-    """Return how long a run took, or has taken so far."""
+    """Return the duration of a run, so far if it is running."""
     if run.began is None:
         return ""
     end = run.ended or datetime.now(timezone.utc)
@@ -135,12 +145,12 @@ def format_run_duration(run: ClusterRun) -> str:
 
 
 def format_local_time(time: datetime | None) -> str:
-    """Return a time as the clock here has it; "" for none."""
+    """Return a time in the local time zone; "" for None."""
     return f"{time.astimezone():%Y-%m-%d %H:%M}" if time else ""
 
 
 def format_run_summary(run: ClusterRun) -> str:
-    """Return the line that says which run this is, and how it is."""
+    """Return a line with name, ID, state and duration of a run."""
     done = sum(task.state in FINAL_TASK_STATES for task in run.nodes.values())
     word = convert_kfp_state(run.state)
     counted = "" if run.is_over else f", {done} of {len(run.nodes)} nodes done"
@@ -150,11 +160,17 @@ def format_run_summary(run: ClusterRun) -> str:
 def convert_run_to_json(
     run: ClusterRun, outcomes: Mapping[str, TaskFailure], accounts: Mapping[str, NodeMetrics]
 ) -> dict[str, Any]:
-    """Return a run with its nodes as JSON, with the states in KFP's words and in ours.
+    """Return a run with its nodes as JSON.
 
-    Of a node: began, ended: its pod; seconds: its function, null where nobody tells it
-    group: the name of what it shares a pod with, "" if it is alone
-    error: why it failed, as its log, Kubernetes or Kubeflow Pipelines tells; "" if that is not known
+    Some keys of a node: `state` is the state of KFP and `shown` the state of fftasks.
+    `began` and `ended` are times of the pod; `seconds` is the duration of the function, null if unknown.
+    `group` is the name of the group of nodes that share the pod, "" for a single node. `error` is the cause
+    of a failure from the log, Kubernetes or KFP, "" if unknown.
+
+    Args:
+        run: The run.
+        outcomes: Name of each failed task -> cause.
+        accounts: Name of each node -> metrics that its pod reported.
     """
     return {
         "run_id": run.run_id,
@@ -186,20 +202,20 @@ def convert_run_to_json(
 
 
 def _find_reason(task: ClusterTask, node: str, outcome: TaskFailure | None) -> str:
-    """Return why a node failed; "" for a node of a group in which another one did."""
+    """Return why a node failed; "" for a node of a group in which another node failed."""
     if task.state != "FAILED" or outcome is None or outcome.failed not in ("", node):
         return task.error
     return outcome.reason or task.error
 
 
 class LineDisplay:
-    """Changes as plain lines."""
+    """Displays the progress of a run as lines."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
-    def change(self, run: ClusterRun, task: ClusterTask) -> None:  # noqa: ARG002 - see follow.Show
-        """Print a line for a task: the nodes of a group come and go where nobody sees it."""
+    def change(self, run: ClusterRun, task: ClusterTask) -> None:  # noqa: ARG002 - see polling.RunDisplay
+        """Print a line for a task. KFP does not report the states of the nodes of a group."""
         if task.state in ("PENDING", UNKNOWN_STATE):
             return
         word = convert_kfp_state(task.state)
@@ -210,7 +226,7 @@ class LineDisplay:
             self.say(f"{shown} {task.title}  {word}{f' in {took}' if took else ''}")
 
     def draw(self, run: ClusterRun) -> None:
-        """Draw nothing: lines stay."""
+        """Draw nothing: there is no progress bar."""
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -218,11 +234,11 @@ class LineDisplay:
         self.stream.flush()
 
     def close(self) -> None:
-        """Leave all as it is."""
+        """Do nothing: there is no progress bar."""
 
 
 class ProgressBarDisplay(LineDisplay):
-    """Changes as lines above a bar, which says how many nodes are done, and which run."""
+    """Displays lines above a progress bar with the number of finished nodes and the running nodes."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
@@ -247,7 +263,7 @@ class ProgressBarDisplay(LineDisplay):
         self._progress.start()
 
     def draw(self, run: ClusterRun) -> None:
-        """Show how far a run is."""
+        """Update the progress bar."""
         nodes = run.nodes
         done = sum(task.state in FINAL_TASK_STATES for task in nodes.values())
         running = [node for node, task in nodes.items() if task.state == "RUNNING"]
@@ -262,21 +278,21 @@ class ProgressBarDisplay(LineDisplay):
         self._progress.console.print(shown, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Take the bar off the screen."""
+        """Remove the progress bar from the terminal."""
         self._progress.stop()
 
 
 def make_run_display(stream: TextIO) -> LineDisplay:
-    """Return what fits a stream: a bar on a terminal, else plain lines."""
+    """Return a progress bar for a terminal, and lines for any other stream."""
     return ProgressBarDisplay(stream) if stream.isatty() else LineDisplay(stream)
 
 
 def format_run_end(run: ClusterRun, evidence: RunDiagnostics) -> list[str]:
-    """Return what there is to say about a run that has ended.
+    """Return the lines that are printed when a run has ended.
 
     Args:
         run: The run.
-        evidence: Gives logs and reasons.
+        evidence: Logs and causes of failures.
     """
     took = (run.ended - run.began).total_seconds() if run.began and run.ended else None
     after = f" after {format_elapsed_time(took)}" if took is not None else ""
@@ -306,7 +322,14 @@ def format_run_end(run: ClusterRun, evidence: RunDiagnostics) -> list[str]:
 def format_task_failure(
     run: ClusterRun, task: ClusterTask, outcome: TaskFailure, evidence: RunDiagnostics
 ) -> list[str]:
-    """Return what is known of a task that failed: the reason, the end of its log, and what to do."""
+    """Return the cause of a failed task, the end of its log, and hints.
+
+    Args:
+        run: The run.
+        task: The failed task.
+        outcome: Cause of the failure.
+        evidence: Logs of the run.
+    """
     node = outcome.failed or (task.nodes or (task.name,))[0]
     lines = [f"  {format_task_error(task, outcome)}"]
     log = evidence.read_log(task)
@@ -322,24 +345,34 @@ def format_task_failure(
     if task.has_failed_driver:
         return [
             *lines,
-            f"  tip: `doit logs {_quote(node)} {short} --all` shows all of the driver's log",
+            f"  hint: `doit logs {_quote(node)} {short} --all` shows the whole log of the driver",
         ]
-    lines.append(f"  tip: `doit logs {_quote(node)} {short}` shows all of it,")
-    lines.append(f"       `doit replay {_quote(node)} {short} --pdb` runs it here with its inputs")
+    lines.append(f"  hint: `doit logs {_quote(node)} {short}` shows the whole log;")
+    lines.append(
+        f"        `doit replay {_quote(node)} {short} --pdb` runs it on this machine with its inputs"
+    )
     return lines
 
 
 def suggest_kubectl(task: ClusterTask, namespace: str) -> str:
-    """Return how to look at the pod of a task, or of its driver, with kubectl."""
+    """Return a kubectl command for the pod of a task, or of its driver."""
     pod = (task.driver_pod if task.has_failed_driver else task.pod) or task.driver_pod
     place = _quote(namespace)
-    # the name comes from the cluster: one that is not valid could be an option
+    # The name comes from the cluster; an invalid name could be read as an option.
     what = f"pod -n {place} {_quote(pod)}" if is_pod_name(pod) else f"workflows -n {place}"
-    return f"`kubectl describe {what}` says more"
+    return f"`kubectl describe {what}` shows more"
 
 
 def format_wait_reasons(run: ClusterRun, evidence: RunDiagnostics) -> dict[str, str]:
-    """Return a line for each task that has waited for long, by name: the reason, or how to find it."""
+    """Return a line for each task that has waited for a long time: the reason, or how to find it.
+
+    Args:
+        run: The run.
+        evidence: Reasons why tasks wait.
+
+    Returns:
+        Name of each task -> line.
+    """
     tasks = {task.name: task for task in run.tasks}
     lines = {}
     for name, reason in evidence.waits.items():
@@ -351,7 +384,7 @@ def format_wait_reasons(run: ClusterRun, evidence: RunDiagnostics) -> dict[str, 
 
 
 def format_unknown_states(run: ClusterRun, evidence: RunDiagnostics) -> list[str]:
-    """Return the lines for a run whose task states Kubeflow Pipelines does not show."""
+    """Return the lines for a run whose task states are unknown because Argo has compressed them."""
     if not run.details.is_cut:
         return []
     limit = "Kubeflow Pipelines gives no task states, because Argo has compressed them"
@@ -359,14 +392,14 @@ def format_unknown_states(run: ClusterRun, evidence: RunDiagnostics) -> list[str
     look = f"kubectl get pods -n {_quote(evidence.namespace)} -l {label}"
     lines = []
     if run.executions is None:
-        store = "kfp.host does not lead to the metadata store, which has them"
+        store = "the metadata store, which has them, cannot be reached through kfp.host"
         at_least = f"; at least {run.details.finished} of {len(run.tasks)} tasks have finished"
         lines = [f"{limit}, and {store}{'' if run.state == 'SUCCEEDED' else at_least}"]
     if any(task.state == UNKNOWN_STATE for task in run.tasks):
-        lines = [*(lines or [limit]), f"tip: `{look}` lists the pods"]
+        lines = [*(lines or [limit]), f"hint: `{look}` lists the pods"]
     if run.state == "FAILED" and not any(task.state == "FAILED" for task in run.tasks):
         lines.append(
-            "it has probably become too large for Kubernetes: let nodes share pods (kfp.fuse)"
+            "it has probably become too large for Kubernetes: let nodes share pods (setting kfp.fuse)"
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""What a node was given, beyond the defaults: as the settings have it, or as a run's own document does."""
+"""Settings of a node that differ from the defaults, from the project or from the document of a run."""
 
 from __future__ import annotations
 
@@ -33,20 +33,24 @@ _POD_SETTINGS = {
 }
 _FFTASKS_VARIABLES = frozenset(
     {"FFFUNCTION", "FFPREVIEW", VARIABLE}
-)  # what the stages write into env
+)  # variables that the stages set
 
 
 def format_changed_settings(settings: NodeSettings) -> dict[str, str]:
-    """Return the settings that somebody has made, with the places where."""
+    """Return the settings that differ from the defaults: name -> value, and where it is set."""
     return dict(line.split(": ", 1) for line in settings.describe())
 
 
 def find_run_settings(
     run: ClusterRun, task: ClusterTask, settings: NodeSettings | None = None
 ) -> dict[str, str]:
-    """Return what a node of a run was given.
+    """Return the settings that a node had in a run.
 
-    settings: those of now; if the run's document has others, these are shown
+    Args:
+        run: The run.
+        task: Task that ran the node.
+        settings: Current settings of the node. They are returned, with the places where they are set, if they
+            agree with the document of the run.
     """
     document, platform = run.document, _find_platform(run, task)
     container = find_container(document, task.name)
@@ -109,7 +113,7 @@ def _list_container(
 
 
 def _list_pod_settings(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the settings of which the entry point was told in JSON; none if it is of another form."""
+    """Yield the settings in the JSON variable of the entry point; none if its format is unknown."""
     try:
         means = filter_by_type(parse_json(text), {}) or {}
     except ValueError:
@@ -120,7 +124,7 @@ def _list_pod_settings(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _list_platform(platform: Mapping[str, Any]) -> dict[str, str]:
-    """Return what is for Kubernetes, in Kubernetes' words."""
+    """Return the settings for Kubernetes, with the keys of KFP's Kubernetes extension."""
     return {
         key: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
         for key, value in sorted(platform.items())

@@ -1,8 +1,8 @@
-"""Tables in the terminal: the one place that prints them.
+"""Print tables and JSON.
 
-On a terminal they keep to its width, wrap what is too long, and have colours unless NO_COLOR is set. In a
-pipe a row is a line, whole and without colours. What is shown may come from anywhere: a line break or
-another control character is spelled out, so that no name can colour, move or hide anything.
+On a terminal, tables fit its width, long cells are wrapped, and there are colours unless NO_COLOR is set. In
+a pipe, each row is one complete line without colours. Line breaks and other control characters in cells are
+escaped, because names may come from anywhere.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ _MIN_WRAPPED_WIDTH = 12  # cells of a column that wraps
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its title ("" for none), whether it stands to the right, and whether it may be wrapped."""
+    """A column of a table.
+
+    Attributes:
+        title: Heading; "" for none.
+        right: Align the cells to the right.
+        wraps: Cells may be wrapped.
+    """
 
     title: str = ""
     right: bool = False
@@ -33,7 +39,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A text with a colour: style is a number of SGR such as "31", or "" for none."""
+    """A text with a colour.
+
+    Attributes:
+        text: The text.
+        style: Parameter of the SGR control sequence, such as "31" for red; "" for none.
+    """
 
     text: str
     style: str = ""
@@ -49,7 +60,14 @@ def print_table(
     *,
     indent: int = 0,
 ) -> None:
-    """Print rows, below the titles if there are any; nothing at all where there is no row."""
+    """Print rows with the titles of the columns. Without rows, nothing is printed.
+
+    Args:
+        columns: The columns.
+        rows: Cells of each row.
+        stream: Output stream (default: sys.stdout).
+        indent: Number of spaces before each line.
+    """
     stream = stream or sys.stdout
     width = shutil.get_terminal_size().columns - indent if stream.isatty() else None
     for line in format_table(columns, rows, width=width, colours=has_colours(stream)):
@@ -59,7 +77,14 @@ def print_table(
 def format_table(
     columns: Sequence[Column], rows: Iterable[Row], *, width: int | None, colours: bool
 ) -> Iterator[str]:
-    """Yield the lines of a table; width: cells of a line, None for as many as it takes."""
+    """Yield the lines of a table.
+
+    Args:
+        columns: The columns.
+        rows: Cells of each row.
+        width: Maximum width of a line in terminal cells; None for no limit.
+        colours: Emit colours.
+    """
     cells = [[_sanitize_cell(cell) for cell in row] for row in rows]
     if cells and any(column.title for column in columns):
         cells.insert(0, [Cell(column.title, "1") for column in columns])
@@ -75,18 +100,23 @@ def format_table(
 
 
 def print_json(value: Any, stream: TextIO | None = None) -> None:
-    """Print a value for tools: what `--json` does in every command that has it."""
+    """Print a value as JSON, for the option --json."""
     (stream or sys.stdout).write(json.dumps(value, indent=1) + "\n")
 
 
 def make_state_cell(word: str, stream: TextIO | None = None) -> Cell:
-    """Return a cell with the sign of a state; see state.py."""
+    """Return a cell with the character of a state.
+
+    Args:
+        word: Key of task_states.STATES.
+        stream: Stream on which it is printed (default: sys.stdout); it may not support the character.
+    """
     state = STATES[word]
     return Cell(_choose_sign(state.sign, state.plain, stream or sys.stdout), state.ansi)
 
 
 def has_colours(stream: TextIO) -> bool:
-    """Tell whether a stream is a terminal whose user wants colours; see no-color.org."""
+    """Return whether a stream is a terminal and colours are not disabled; see no-color.org."""
     wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return wanted and stream.isatty()
 
@@ -105,7 +135,7 @@ def _encode(line: str, stream: TextIO) -> str:
 
 
 def _sanitize_cell(cell: str | Cell) -> Cell:
-    """Leave tokens out; spell out control characters, and marks that turn the direction."""
+    """Hide tokens, and escape control characters and marks of text direction."""
     cell = Cell(cell) if isinstance(cell, str) else cell
     cell = Cell(hide_tokens(cell.text), cell.style)
     if cell.text.isprintable():
@@ -117,7 +147,7 @@ def _sanitize_cell(cell: str | Cell) -> Cell:
 def _fit_columns(
     columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int | None
 ) -> list[int]:
-    """Return the cells of each column: as many as its text, less for those that wrap where they must."""
+    """Return the width of each column. Columns that may wrap become narrower if the line is too long."""
     widths = [
         max((_count_cells(row[n].text) for row in rows), default=0) for n in range(len(columns))
     ]
@@ -137,7 +167,7 @@ def _fit_columns(
 
 
 def _wrap_text(text: str, size: int) -> list[str]:
-    """Break a text into lines at blanks, and a word where it is longer than a line."""
+    """Wrap a text at blanks, and within a word only if it is longer than a line."""
     if _count_cells(text) <= size:
         return [text]
     from rich.cells import chop_cells
@@ -159,7 +189,7 @@ def _pad_cell(text: str, size: int, column: Column, cell: Cell, colours: bool) -
 
 
 def _count_cells(text: str) -> int:
-    """Return the cells that a text takes: two for a Chinese character, none for an accent."""
+    """Return the number of terminal cells of a text: two for a Chinese character, none for an accent."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len

@@ -1,4 +1,4 @@
-"""What a run would do, and why, before it is done. It changes nothing."""
+"""Plan a run: which nodes and stages would run, and why. Planning changes nothing."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from fftasks.cache.fingerprint import find_cached_record, list_fingerprint_inputs, list_node_reasons
-from fftasks.errors import FFTasksError
+from fftasks.cache.fingerprint import find_cached_record, list_fingerprint_inputs
 from fftasks.image.builders import find_missing_images
 from fftasks.pipeline.stages import plan_stage
 from fftasks.pipeline.workflow_stages import list_references
 from fftasks.project import BUILT_TOGETHER, STAGE_NEEDS, Project
-from fftasks.records import Record, read_record
+from fftasks.records import Record
+from fftasks.report.reasons import explain_node, explain_stage, explain_upstream
 
 STAGES = tuple(STAGE_NEEDS)
 _SHARED = STAGES[:3]
@@ -20,11 +20,14 @@ _SHARED = STAGES[:3]
 
 @dataclass(frozen=True)
 class PlannedTask:
-    """What will become of one task.
+    """The plan for one node or stage.
 
-    name: of the task, as doit has it; runs: whether it will be made
-    reasons: why, in a sentence each
-    code, settings: for a node, what its code consists of, and what is set for it, with the place
+    Attributes:
+        name: Label of the node, or "<stage>" or "<stage>:<workflow>".
+        runs: Whether it will run.
+        reasons: Why it will run, one sentence each.
+        code: Names of the code that a node depends on.
+        settings: Changed settings of a node, with the places where they are set.
     """
 
     name: str
@@ -34,13 +37,17 @@ class PlannedTask:
     settings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the forecast as JSON."""
+        """Return the plan as JSON."""
         shown = {"code": self.code, "settings": self.settings}
         return {"task": self.name, "runs": self.runs, "reasons": self.reasons, **shown}
 
 
 def list_required_stages(wanted: Iterable[str]) -> list[str]:
-    """Return some stages and all stages that are made with them or before, in the order of NEEDS."""
+    """Return stages and all stages that they need, in the order in which they run.
+
+    Args:
+        wanted: Names of stages.
+    """
     needed = set(wanted)
     for stage in reversed(STAGES):
         if stage in needed:
@@ -49,27 +56,37 @@ def list_required_stages(wanted: Iterable[str]) -> list[str]:
 
 
 def plan_nodes(project: Project, wanted: set[str] | None = None) -> list[PlannedTask]:
-    """Return what will become of the nodes, upstream first; of those that are wanted, and all they need."""
+    """Return the plans of nodes, upstream nodes first.
+
+    Args:
+        project: The project.
+        wanted: Labels of nodes, which are planned with their upstream nodes; None for all nodes.
+    """
     labels = list(project.nodes) if wanted is None else project.list_needed(wanted)
     records: dict[str, Record] = {}
     return [_plan_node(project, label, records) for label in labels]
 
 
 def plan_stages(project: Project, *wanted: str) -> list[PlannedTask]:
-    """Return what will become of some stages and all that they need."""
-    forecasts: dict[str, PlannedTask] = {}
+    """Return the plans of stages and of all stages that they need.
+
+    Args:
+        project: The project.
+        wanted: Names of stages.
+    """
+    plans: dict[str, PlannedTask] = {}
     for stage in list_required_stages(wanted):
         for workflow in ("",) if stage in _SHARED else tuple(project.workflows):
             name = f"{stage}:{workflow}" if workflow else stage
-            forecasts[name] = _plan_stage(project, stage, workflow, forecasts)
-    return list(_check_registry(project, forecasts).values())
+            plans[name] = _plan_stage(project, stage, workflow, plans)
+    return list(_check_registry(project, plans).values())
 
 
-def _check_registry(project: Project, forecasts: dict[str, PlannedTask]) -> dict[str, PlannedTask]:
-    """Add what submitting will find out: that images it needs are gone."""
+def _check_registry(project: Project, plans: dict[str, PlannedTask]) -> dict[str, PlannedTask]:
+    """Plan the stage pins if images that a submit needs were removed from the registry."""
     for workflow in project.workflows:
         names = [f"pins:{workflow}", f"submit:{workflow}"]
-        if [forecasts[n].runs for n in names if n in forecasts] == [False, True]:
+        if [plans[n].runs for n in names if n in plans] == [False, True]:
             references = list_references(project, workflow)
             gone = find_missing_images(project, references, wait=False)
             what = (
@@ -79,8 +96,8 @@ def _check_registry(project: Project, forecasts: dict[str, PlannedTask]) -> dict
             )
             reason = f"{what} removed from the registry"
             if gone:
-                forecasts[names[0]] = PlannedTask(names[0], True, (reason,))
-    return forecasts
+                plans[names[0]] = PlannedTask(names[0], True, (reason,))
+    return plans
 
 
 def _plan_node(project: Project, label: str, records: dict[str, Record]) -> PlannedTask:
@@ -89,9 +106,7 @@ def _plan_node(project: Project, label: str, records: dict[str, Record]) -> Plan
     shown = tuple(settings.describe())
     waiting = [other for other in node.upstream if other not in records]
     if waiting:
-        return PlannedTask(
-            label, True, tuple(f"{other} will run" for other in waiting), code, shown
-        )
+        return PlannedTask(label, True, tuple(explain_upstream(waiting)), code, shown)
     ids = dict(zip(node.content["upstream"], node.upstream, strict=True))
     upstream = {identity: records[other] for identity, other in ids.items()}
     inputs = list_fingerprint_inputs(node.content, upstream, project.data, settings)
@@ -99,9 +114,7 @@ def _plan_node(project: Project, label: str, records: dict[str, Record]) -> Plan
     if record is not None:
         records[label] = record
         return PlannedTask(label, False, (), code, shown)
-    pieces = project.list_pieces(label)
-    reasons = list_node_reasons(node.content, inputs, project.store, pieces)
-    return PlannedTask(label, True, tuple(reasons), code, shown)
+    return PlannedTask(label, True, tuple(explain_node(project, label, inputs)), code, shown)
 
 
 def _plan_stage(
@@ -112,9 +125,6 @@ def _plan_stage(
     needs = [n if n in _SHARED else f"{n}:{workflow}" for n in STAGE_NEEDS[stage]]
     waiting = [other for other in needs if before[other].runs]
     if waiting:
-        return PlannedTask(name, True, tuple(f"{other} will run" for other in waiting))
-    try:
-        reasons = step.list_reasons(read_record(step.path))
-    except FFTasksError as error:
-        reasons = [error.attempted]
+        return PlannedTask(name, True, tuple(explain_upstream(waiting)))
+    reasons = explain_stage(step)
     return PlannedTask(name, bool(reasons), tuple(reasons))

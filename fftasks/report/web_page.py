@@ -1,16 +1,14 @@
-"""The page as one file: markup, style, script and data, with nothing to fetch.
+"""The HTML page of a run as a single file, and the server of `doit board` for it.
 
-The policy in it names the digest of the one script, so that no markup that came from somewhere else could
-run, even if it got in; data are text to the page's script. Documents of results are shown in frames, which
-inherit the policy: their styles and pictures are seen, their scripts do not run, and nothing is fetched.
+The content security policy of the page names the digest of its only script, so that injected markup cannot
+run scripts; the script handles data as text. Documents of results are shown in frames, which inherit the
+policy: styles and pictures are shown, scripts do not run, and nothing is fetched.
 
-The server of `doit board`: a page and its data, for browsers on this machine only.
-
-A request must name this machine as its host, so that a page on another host whose name leads here reads
-nothing. It must also carry the token that `doit board` has printed in the address: other users of this
-machine can reach the port as well. The token stays in the address: the page's script sends it with each of
-its requests, and a reload has it. It is never in a cookie, because a browser sends the cookies of a host to
-all of its ports, and another user's server may listen at one of them.
+The server listens on localhost only. A request must name localhost as its host, so that a page whose host
+name resolves to this machine cannot read anything (DNS rebinding). It must also contain the token of the URL
+that `doit board` prints, because other users of this machine can reach the port. The token stays in the URL,
+so that the script of the page can send it and a reload keeps it. It is not a cookie, because browsers send
+the cookies of a host to all of its ports, and a server of another user may listen on one of them.
 """
 
 from __future__ import annotations
@@ -36,11 +34,16 @@ _SCRIPTS = ("table.js", "timeline.js", "page.js")
 
 
 def format_page(content: Mapping[str, Any]) -> str:
-    """Return the HTML of a page with this content; see content.py."""
+    """Return the HTML of a page.
+
+    Args:
+        content: Content of the page; see page_content.py.
+    """
     style = _read_asset("page.css")
     script = "\n".join(_read_asset(name) for name in _SCRIPTS)
     policy = (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '{_digest_script(script)}';"
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline';"
+        f" script-src '{_digest_script(script)}';"
         " connect-src 'self'; base-uri 'none'; form-action 'none'"
     )
     parts = {
@@ -51,20 +54,15 @@ def format_page(content: Mapping[str, Any]) -> str:
         "script": script,
     }
     markup = _read_asset("page.html")
-    for name in (
-        "policy",
-        "title",
-        "style",
-        "script",
-        "data",
-    ):  # the data last: it may hold anything
+    # The data comes last, because it may contain any text, including placeholders.
+    for name in ("policy", "title", "style", "script", "data"):
         before, _, after = markup.partition("{" + name + "}")
         markup = f"{before}{parts[name]}{after}"
     return markup
 
 
 def format_page_data(content: Mapping[str, Any]) -> str:
-    """Return content as JSON that no parser of HTML takes for markup."""
+    """Return content as JSON without characters that an HTML parser could interpret as markup."""
     text = json.dumps(content, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -81,15 +79,15 @@ LOOPBACK_ADDRESS = "127.0.0.1"
 _LOOPBACK_HOSTS = (LOOPBACK_ADDRESS, "localhost", "[::1]")
 _MIN_REFRESH_S = 0.9
 _MAX_PORT = 65535
-_PORT_TIP = "`doit board --port 0` takes a port that is free"
+_PORT_TIP = "`doit board --port 0` selects a free port"
 
 # open connections; if there are more, the connection that has been idle longest is closed
 _MAX_CONNECTIONS = 64
 _WAITRESS = {
     "threads": 4,
     "ident": "fftasks",
-    "connection_limit": 4
-    * _MAX_CONNECTIONS,  # is never reached; at its limit, waitress would accept no new connection
+    # never reached; at this limit, waitress would not accept new connections
+    "connection_limit": 4 * _MAX_CONNECTIONS,
     "channel_timeout": 30,
     "cleanup_interval": 5,
     "max_request_body_size": 1 << 10,
@@ -105,14 +103,19 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
 class BoardApplication:
-    """A WSGI application.
+    """The WSGI application of `doit board`.
 
-    describe: gives the content of the page as it is now, and may raise FFTasksError
-    empty: what is shown until it does not
-    token: value that the query of a request must contain; each board has a new one
+    Attributes:
+        token: Value that the query of each request must contain; each board has a new one.
     """
 
     def __init__(self, describe: Callable[[], dict[str, Any]], empty: dict[str, Any]) -> None:
+        """Create the application.
+
+        Args:
+            describe: Returns the current content of the page; it may raise FFTasksError.
+            empty: Content that is shown until describe succeeds.
+        """
         self.token = secrets.token_urlsafe(32)
         self._describe = describe
         self._lock = threading.Lock()
@@ -120,7 +123,12 @@ class BoardApplication:
         self._made = -_MIN_REFRESH_S
 
     def __call__(self, environ: dict[str, Any], start: StartResponse) -> Iterable[bytes]:
-        """Answer a request."""
+        """Respond to a request, as specified by WSGI.
+
+        Args:
+            environ: Variables of the request.
+            start: Starts the response with status and headers.
+        """
         status, kind, body = self._answer(environ)
         mark = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         if status == "200 OK" and environ.get("HTTP_IF_NONE_MATCH") == mark:
@@ -142,9 +150,13 @@ class BoardApplication:
 
     def _answer(self, environ: dict[str, Any]) -> tuple[str, str, bytes]:
         if not is_loopback_host(environ.get("HTTP_HOST", "")):
-            return "403 Forbidden", "text/plain", b"this board is for browsers on its own machine\n"
+            return (
+                "403 Forbidden",
+                "text/plain",
+                b"the board can only be opened on its own machine\n",
+            )
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return "405 Method Not Allowed", "text/plain", b"there is nothing to change here\n"
+            return "405 Method Not Allowed", "text/plain", b"only GET and HEAD are allowed\n"
         if not self._has_token(_read_query(environ)):
             return "403 Forbidden", "text/plain", _NEEDS_TOKEN
         path = environ.get("PATH_INFO", "")
@@ -152,22 +164,22 @@ class BoardApplication:
             return "200 OK", "application/json", format_page_data(self._read()).encode()
         if path == "/":
             return "200 OK", "text/html", format_page(self._read()).encode()
-        return "404 Not Found", "text/plain", b"there is / and /data.json\n"
+        return "404 Not Found", "text/plain", b"not found; the paths are / and /data.json\n"
 
     def _read(self) -> dict[str, Any]:
-        """Return the content, made anew at most once in a while, however many browsers ask."""
+        """Return the content. It is updated at most once per interval, whatever the number of requests."""
         with self._lock:
             if time.monotonic() - self._made > _MIN_REFRESH_S:
                 try:
                     self._content = self._describe()
-                except FFTasksError as error:  # for a moment, perhaps: what was known stays
+                except FFTasksError as error:  # possibly temporary: keep the last content
                     self._content = {**self._content, "notice": str(error)}
                 self._made = time.monotonic()
             return {**self._content, "live": True}
 
 
 def is_loopback_host(host: str) -> bool:
-    """Tell whether a request's Host names this machine, with any port."""
+    """Return whether the Host header of a request names this machine, with any port."""
     name, colon, port = host.rpartition(":")
     return (name if colon and port.isdigit() else host).lower() in _LOOPBACK_HOSTS
 
@@ -178,9 +190,15 @@ def _read_query(environ: dict[str, Any]) -> str:
 
 
 def serve_board(board: BoardApplication, port: int, say: Callable[[str], None]) -> None:
-    """Answer requests until Ctrl-C; port 0 takes a free one. Raises ToolError if it is taken, or none.
+    """Serve the board until Ctrl-C.
 
-    say: Callback that receives the URL of the board, with its token; called with "" when it stops.
+    Args:
+        board: The application.
+        port: TCP port on localhost; 0 selects a free port.
+        say: Callback that receives the URL of the board with its token, and "" when the server stops.
+
+    Raises:
+        ToolError: The port is invalid or in use.
     """
     import logging
 
@@ -188,7 +206,7 @@ def serve_board(board: BoardApplication, port: int, say: Callable[[str], None]) 
     from waitress.server import create_server
 
     class Channel(HTTPChannel):  # type: ignore[misc]
-        """A connection; if there are too many, it closes the one that has been idle longest."""
+        """A connection. If there are too many, it closes the connection that has been idle longest."""
 
         def __init__(self, server: Any, *args: Any, **options: Any) -> None:
             super().__init__(server, *args, **options)
@@ -198,16 +216,16 @@ def serve_board(board: BoardApplication, port: int, say: Callable[[str], None]) 
                 one.will_close = True
 
     if not 0 <= port <= _MAX_PORT:
-        found = [f"a port is a number up to {_MAX_PORT}"]
+        found = [f"a port is a number from 0 to {_MAX_PORT}"]
         raise ToolError(
-            f"board: cannot listen at {LOOPBACK_ADDRESS}:{port}", found=found, tip=_PORT_TIP
+            f"board: cannot listen on {LOOPBACK_ADDRESS}:{port}", found=found, tip=_PORT_TIP
         )
     logging.getLogger("waitress").setLevel(logging.ERROR)
     try:
         listener = socket.create_server((LOOPBACK_ADDRESS, port))
     except OSError as error:
         raise ToolError(
-            f"board: cannot listen at {LOOPBACK_ADDRESS}:{port}",
+            f"board: cannot listen on {LOOPBACK_ADDRESS}:{port}",
             found=[error.strerror or str(error)],
             tip=_PORT_TIP,
         ) from error
@@ -215,7 +233,7 @@ def serve_board(board: BoardApplication, port: int, say: Callable[[str], None]) 
     server.channel_class = Channel
     say(f"http://{LOOPBACK_ADDRESS}:{listener.getsockname()[1]}/?token={board.token}")
     try:
-        server.run()  # it returns at Ctrl-C
+        server.run()  # returns at Ctrl-C
     finally:
         server.close()
         say("")

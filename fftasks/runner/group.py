@@ -22,7 +22,7 @@ _MAX_NAMES = 20
 # lines of a group's log; kfp/pod_log.py searches for them
 AT_END = "the other lines of its log begin with {!r}"
 SAYS_DONE = "-- done in {} s"
-SAYS_KEPT = "-- unchanged, kept from the last run"
+SAYS_KEPT = "-- up to date, result reused from the last run"
 DONE = "done"  # kind of the message that a node of the group has finished
 _WHOLE_SECONDS = 100  # seconds from which on a duration is shown without a fraction
 

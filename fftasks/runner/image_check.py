@@ -25,9 +25,7 @@ from fftasks.state_folder import STATE_FOLDER
 
 # Version of the entry point's arguments; increased by changes that an older image would not understand.
 PROTOCOL = 2
-FILE = (
-    f"{STATE_FOLDER}/fingerprints.json"  # in the image beside the code; the context excludes this folder
-)
+FILE = f"{STATE_FOLDER}/fingerprints.json"  # in the image beside the code; the context excludes this folder
 
 
 def combine(fingerprints: Sequence[str]) -> str:

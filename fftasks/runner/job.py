@@ -297,7 +297,7 @@ def describe_timeout(node: str, timeout_s: int, where: str = "") -> Report:
     reason = f"took longer than timeout_s: {timeout_s}"
     if where:
         error, reason = f"{error}, {where}", f"{reason}, {where}"
-    return Report({}, error=f"{error}\ntip: raise timeout_s of the node's settings", reason=reason)
+    return Report({}, error=f"{error}\nhint: raise timeout_s of the node's settings", reason=reason)
 
 
 def _describe_exit(code: object) -> str:

@@ -1,27 +1,22 @@
-"""Stages and nodes as doit tasks: `from fftasks.tasks import *` in a dodo.py is all that it takes.
+"""The doit tasks of fftasks: `from fftasks.tasks import *` in a dodo.py defines all of them.
 
-A task's `uptodate` is one object that looks at records; its action looks once more, and makes what is
-missing. What is true stands in the records: doit's database only saves looking.
+doit imports this package in every project, because it asks for all installed database backends
+(`fftasks.tasks.doit_database`). The task definitions are therefore imported when they are first used.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING, Any
 
-import functools
-import gc
-import os
-import sys
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
-
-from doit import task_params
-from doit.exceptions import InvalidDodoFile
-
-from fftasks.errors import FFTasksError, escape_controls
-from fftasks.project import BUILT_TOGETHER, Project, format_task_name, open_current
-from fftasks.state_folder import STATE_FOLDER
-from fftasks.tasks.dispatcher import run_node, run_stage
-from fftasks.tasks.doit_database import NodeRecordChecker, NodeUpToDateCheck, StageUpToDateCheck
-from fftasks.tasks.reporter import Reporter
+if TYPE_CHECKING:
+    from fftasks.tasks.doit_tasks import DOIT_CONFIG as DOIT_CONFIG
+    from fftasks.tasks.doit_tasks import task_components as task_components
+    from fftasks.tasks.doit_tasks import task_context as task_context
+    from fftasks.tasks.doit_tasks import task_image as task_image
+    from fftasks.tasks.doit_tasks import task_nodes as task_nodes
+    from fftasks.tasks.doit_tasks import task_pins as task_pins
+    from fftasks.tasks.doit_tasks import task_pipeline as task_pipeline
+    from fftasks.tasks.doit_tasks import task_push as task_push
+    from fftasks.tasks.doit_tasks import task_submit as task_submit
+    from fftasks.tasks.doit_tasks import task_tasks as task_tasks
 
 __all__ = [
     "DOIT_CONFIG",
@@ -36,173 +31,10 @@ __all__ = [
     "task_tasks",
 ]
 
-T = TypeVar("T")
 
-_UPDATE_BASE_HELP = "look again which image the base's name stands for"
-_SUBMIT_OPTIONS: list[dict[str, Any]] = [
-    {
-        "name": "again", "long": "again", "type": bool, "default": False,
-        "help": "start a new run, also if nothing has changed",
-    },
-    {
-        "name": "watch", "long": "watch", "inverse": "no-watch", "type": bool, "default": None,
-        "help": "follow the run to its end, or do not; kfp.watch says which if neither is given",
-    },
-]  # fmt: skip
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fftasks.tasks import doit_tasks
 
-
-DOIT_CONFIG = {
-    "default_tasks": ["run"],
-    "backend": "fftasks",
-    "dep_file": f"{STATE_FOLDER}/doit.sqlite3",
-    "check_file_uptodate": NodeRecordChecker,
-    "reporter": Reporter,
-    "num_process": len(os.sched_getaffinity(0))
-    if hasattr(os, "sched_getaffinity")
-    else os.cpu_count(),
-    "verbosity": 2,
-}
-
-
-def report_load_errors(create: Callable[..., T]) -> Callable[..., T]:
-    """Let an error of ours, while tasks are made, be doit's for a wrong dodo.py: exit code 3."""
-
-    @functools.wraps(create)
-    def call(*args: Any, **kwargs: Any) -> T:
-        try:
-            return create(*args, **kwargs)
-        except FFTasksError as error:
-            raise InvalidDodoFile(str(error)) from None
-
-    return call
-
-
-@report_load_errors
-def _open_project() -> Project:
-    # doit keeps each task to the end: to search for garbage among them takes a quarter of a no-op;
-    # the reporter begins to search, when they are all there
-    gc.disable()
-    project = open_current()
-    # the graphs are made here, so that what is wrong with a file is said before anything runs
-    for warning in project.take_warnings(_list_secret_warnings):
-        sys.stderr.write(escape_controls(f"warning: {warning}\n"))
-    return project
-
-
-def _list_secret_warnings(project: Project) -> list[str]:
-    if not project.may_hold_secrets:
-        return []
-    from fftasks.pipeline.secret_check import list_secret_warnings  # most projects do not need it
-
-    return list_secret_warnings(project)
-
-
-def task_nodes() -> Iterator[dict[str, Any]]:
-    """Run all nodes here, in parallel (the default)."""
-    project = _open_project()
-    yield {"basename": "run", "name": None, "doc": task_nodes.__doc__}
-    for label, node in project.nodes.items():
-        yield {
-            "basename": "run",
-            "name": format_task_name(label),
-            "doc": f"{node.content['function']['qualname']}() in {node.graph['file']}",
-            "actions": [(run_node, [label])],
-            "file_dep": [_format_record_path(project, other) for other in node.upstream],
-            "targets": [_format_record_path(project, label)],
-            "uptodate": [NodeUpToDateCheck(project, label)],
-            "meta": {"fftasks": {"node": label}},
-            "title": lambda task: task.name,
-        }
-
-
-def task_context() -> dict[str, Any]:
-    """Copy the project's folder, as .dockerignore says."""
-    return _make_task(_open_project(), "context")
-
-
-@task_params(
-    [
-        {
-            "name": "update_base",
-            "long": "update-base",
-            "type": bool,
-            "default": False,
-            "help": _UPDATE_BASE_HELP,
-        }
-    ]
-)  # type: ignore[untyped-decorator]
-def task_image(update_base: bool) -> dict[str, Any]:  # noqa: FBT001 - doit passes it
-    """Build the image that all nodes run in."""
-    return _make_task(_open_project(), "image", again=update_base)
-
-
-def task_push() -> dict[str, Any]:
-    """Push the image to the registry."""
-    return _make_task(_open_project(), "push")
-
-
-def task_tasks() -> Iterator[dict[str, Any]]:
-    """Group nodes into pods, and define the command and the inputs of each pod."""
-    yield from _make_tasks("tasks", task_tasks.__doc__)
-
-
-def task_components() -> Iterator[dict[str, Any]]:
-    """Write a component file for each node, for pipelines of other people."""
-    yield from _make_tasks("components", task_components.__doc__)
-
-
-def task_pins() -> Iterator[dict[str, Any]]:
-    """Choose the image of each node: the one in which it last changed."""
-    yield from _make_tasks("pins", task_pins.__doc__)
-
-
-def task_pipeline() -> Iterator[dict[str, Any]]:
-    """Compile the pipeline, as YAML."""
-    yield from _make_tasks("pipeline", task_pipeline.__doc__)
-
-
-@task_params(_SUBMIT_OPTIONS)  # type: ignore[untyped-decorator]
-def task_submit(again: bool, watch: bool | None) -> Iterator[dict[str, Any]]:  # noqa: FBT001 - doit passes them
-    """Submit the workflows to Kubeflow Pipelines: all stages before it, and a run."""
-    for task in _make_tasks("submit", task_submit.__doc__, again=again):
-        if task["name"]:  # commands/run.py follows the run when all tasks have ended
-            task["meta"]["fftasks"]["watch"] = (
-                _open_project().settings.kfp.watch if watch is None else watch
-            )
-        yield task
-
-
-def _make_tasks(stage: str, doc: str | None, *, again: bool = False) -> Iterator[dict[str, Any]]:
-    project = _open_project()
-    yield {"basename": stage, "name": None, "doc": doc}
-    for name in project.workflows:
-        yield {
-            "basename": stage,
-            "name": format_task_name(name),
-            "doc": f"The same for workflow {name} alone.",
-            **_make_task(project, stage, name, again=again),
-        }
-
-
-def _make_task(
-    project: Project, stage: str, workflow: str = "", *, again: bool = False
-) -> dict[str, Any]:
-    return {
-        "actions": [(run_stage, [stage, workflow, again])],
-        "file_dep": [
-            path.relative_to(project.root).as_posix()
-            for path in project.list_needs(stage, workflow)
-        ],
-        "task_dep": [
-            f"{other}:{format_task_name(workflow)}" for other in BUILT_TOGETHER.get(stage, ())
-        ],
-        "targets": [project.record_path(stage, workflow).relative_to(project.root).as_posix()],
-        "uptodate": [StageUpToDateCheck(stage, workflow, again=again)],
-        "meta": {"fftasks": {"stage": stage, "workflow": workflow}},
-        "title": lambda task: task.name,
-    }
-
-
-def _format_record_path(project: Project, label: str) -> str:
-    # doit knows a file by its spelling: a target is a dependency only where both are the same string
-    return f"{STATE_FOLDER}/nodes/{project.nodes[label].content['slug']}.json"
+    return getattr(doit_tasks, name)

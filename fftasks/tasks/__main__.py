@@ -1,4 +1,4 @@
-"""Run doit with the tasks of fftasks in the current folder, with or without a dodo.py: `python -m fftasks.tasks`."""
+"""`python -m fftasks.tasks`: doit with the tasks of fftasks in the current folder, without a dodo.py."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def main(arguments: list[str]) -> int:
     from doit.cmd_base import ModuleTaskLoader
     from doit.doit_cmd import DoitMain
 
-    return int(DoitMain(ModuleTaskLoader(vars(fftasks.tasks))).run(arguments))
+    names = {name: getattr(fftasks.tasks, name) for name in fftasks.tasks.__all__}
+    return int(DoitMain(ModuleTaskLoader(names)).run(arguments))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,9 @@
-"""One attempt at a node, in steps, so that whoever waits for one node can go on with others.
+"""The actions of the tasks, and doit's runner with nodes sent to warm workers by the scheduling process.
 
-What tasks do: run a node, or make a stage, unless it turns out to be there.
-
-A process of doit for tasks that are no nodes.
-
-doit's runner, with nodes given to warm workers by the process that schedules them.
-
-doit's own has processes that are told by a queue what to do: a node would be told on from there to the warm
-worker, and its report come back the same way, which is twice as much work as a trivial node itself. Here one
-process looks, sends and records, and waits for whatever ends next.
+doit's own parallel runner sends each task through a queue to one of its processes. A node would go from there
+to the warm worker, and its report back the same way, which costs twice as much as a trivial node itself. Here
+one process checks, sends and records nodes, and waits for whatever ends next. Other tasks still run in
+processes of doit.
 """
 
 from __future__ import annotations
@@ -29,11 +24,11 @@ from doit.exceptions import BaseFail, TaskError, TaskFailed, UnmetDependency
 from doit.runner import JobTask, JobTaskPickle, MRunner, Runner
 from doit.task import DelayedLoaded
 
-from fftasks.cache.fingerprint import find_retry_wait, list_node_reasons, remove_partial_results
+from fftasks.cache.fingerprint import find_retry_wait, remove_partial_results
 from fftasks.errors import FFTasksError, NodeError, StoreError
 from fftasks.project import Project, open_current
 from fftasks.records import lock_record
-from fftasks.state_folder import STATE_FOLDER
+from fftasks.report.reasons import explain_node
 from fftasks.tasks.doit_database import REPORTER_ONLY
 
 if TYPE_CHECKING:
@@ -48,17 +43,28 @@ if TYPE_CHECKING:
 
 
 class NodeAttempt:
-    """A node from its lock to its record.
+    """One execution of a node, from its lock to its record, in steps that do not block.
 
-    job: what prepare() gave; as a further try, once plan_retry() has asked for one
-    found: what doit keeps of a node whose result is there
-    wait: for another run that has the node; else BlockingIOError is raised
+    Attributes:
+        label: Name of the node.
+        job: Job of the current try; set by prepare() and changed by plan_retry().
+        found: Values that doit stores for a node whose result exists already.
     """
 
     job: Job
     found: dict[str, Any] = {"ran": False}  # noqa: RUF012 - never changed
 
     def __init__(self, project: Project, label: str, *, wait: bool = True) -> None:
+        """Take the lock of a node.
+
+        Args:
+            project: Project of the node.
+            label: Name of the node.
+            wait: Wait until no other run holds the lock.
+
+        Raises:
+            BlockingIOError: Another run holds the lock, and wait is False.
+        """
         self.label = label
         self._project = project
         self._node = project.nodes[label].content
@@ -81,19 +87,17 @@ class NodeAttempt:
         self.close()
 
     def prepare(self) -> Job | None:
-        """Return the job to run, or None if the result is there: another run may just have made it."""
+        """Return the job to run, or None if the result exists: another run may have just computed it."""
         self._inputs = self._project.list_inputs(self.label)
         if self._project.find_node(self.label, self._inputs) is not None:
             return None
-        pieces = self._project.list_pieces(self.label)
-        reasons = list_node_reasons(self._node, self._inputs, self._project.store, pieces)
-        self._reason = reasons[0]
+        self._reason = explain_node(self._project, self.label, self._inputs)[0]
         self._is_running = True
         self.job = self._project.prepare_node(self.label, self._inputs)
         return self.job
 
     def plan_retry(self, report: Report) -> float | None:
-        """Return after how many seconds to run the job again, or None: then it has ended."""
+        """Return the wait in seconds before the next try, or None if there is no further try."""
         if not report.error:
             return None
         self._errors.append(report.error)
@@ -101,7 +105,7 @@ class NodeAttempt:
         return find_retry_wait(self._project.find_node_settings(self._node), len(self._errors))
 
     def finish(self, report: Report) -> dict[str, Any]:
-        """Record what the node gave, and return what doit keeps of it; raise NodeError if it failed."""
+        """Record the outcome and return the values that doit stores; raise NodeError if the node failed."""
         trace = self._project.finish_node(self.label, self._inputs, report, self._errors)
         self._is_running = False
         tries = f"; try {trace.tries}" if trace.tries > 1 else ""
@@ -117,14 +121,14 @@ class NodeAttempt:
         }
 
     def close(self) -> None:
-        """Let other runs have the node; remove what it has left, if it did not come to its end."""
+        """Release the lock. Partial results of a job that did not end are removed."""
         if self._is_running:
             remove_partial_results(self._node, self._project.store)
         os.close(self._lock)
 
 
 def report_task_errors(act: Callable[..., Any]) -> Callable[..., Any]:
-    """Let an error of ours, while a task runs, be doit's for a failed one: exit code 1."""
+    """Decorate the action of a task to return TaskFailed instead of raising FFTasksError: exit code 1."""
 
     @functools.wraps(act)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -134,20 +138,20 @@ def report_task_errors(act: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def call_reporting_errors(act: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Return what a call returns; an error of ours is returned as doit's for a failed task."""
+    """Call a function; return its result, or TaskFailed for an error of fftasks or of the file system."""
     try:
         return act(*args, **kwargs)
     except FFTasksError as error:
         return TaskFailed(str(error))
-    except OSError as error:  # the state folder's disk is full, or something in it is not ours
+    except OSError as error:  # the disk is full, or a file in the state folder is not accessible
         attempted = f"{STATE_FOLDER} cannot be read or written"
-        tip = f"make room on the disk, or remove {error.filename or STATE_FOLDER}: it is made again"
+        tip = f"free space on the disk, or remove {error.filename or STATE_FOLDER}: it is created again"
         return TaskFailed(str(StoreError(attempted, found=[str(error)], tip=tip)))
 
 
 @report_task_errors
 def run_node(label: str) -> dict[str, Any]:
-    """Run a node, unless its result turns out to be there; say whether it ran, why, and how long."""
+    """Run a node unless its result exists; return whether it ran, the reason, and seconds."""
     project = open_current()
     with NodeAttempt(project, label) as attempt:
         job = attempt.prepare()
@@ -163,16 +167,20 @@ def run_node(label: str) -> dict[str, Any]:
 
 @report_task_errors
 def run_stage(stage: str, workflow: str, again: bool, task: Task) -> dict[str, Any]:  # noqa: FBT001 - doit passes it
-    """Make a stage and record it, unless it turns out to be up to date; say whether, why, and when.
+    """Run a stage unless it is up to date; return whether it ran, the reason, and its begin.
 
-    task: of doit; commands/run.py has noted in that of the image what it is made for, and in that of the push
+    Args:
+        stage: Name of the stage.
+        workflow: Name of the workflow; "" for a stage that all workflows share.
+        again: See plan_stage().
+        task: Task of doit. cli/run.py stores the goal of the run in the tasks of the image and the push.
     """
     from fftasks.pipeline.stages import check_preconditions, explain_push_errors, plan_stage
     from fftasks.stage import execute_stage, list_stage_reasons
 
     begin, project = time.time(), open_current()
     step = plan_stage(project, stage, workflow, again=again)
-    with lock_record(step.path):  # two submits at once shall start one run
+    with lock_record(step.path):  # two concurrent submits start one run
         reasons = list_stage_reasons(step)
         if not reasons:
             return {"ran": False}
@@ -185,9 +193,11 @@ def run_stage(stage: str, workflow: str, again: bool, task: Task) -> dict[str, A
 
 
 class TaskProcess:
-    """A process of doit for tasks that are no nodes; it stays to the end, when it tears them down.
+    """A process of doit for tasks that are not nodes. It lives until the end, for teardown actions.
 
-    node: what it is at, or None
+    Attributes:
+        node: Task that the process runs; None if it is idle.
+        connection: Pipe to the process.
     """
 
     def __init__(self, runner: ParallelRunner) -> None:
@@ -203,7 +213,7 @@ class TaskProcess:
         theirs.close()
 
     def end(self) -> list[dict[str, Any]]:
-        """Let it tear down its tasks; return what it has to say of that."""
+        """Let the process run the teardown actions; return the messages that it sends."""
         self.connection.send(None)
         messages = []
         try:
@@ -214,12 +224,12 @@ class TaskProcess:
         return messages
 
     def terminate(self) -> None:
-        """End it at once."""
+        """End the process immediately."""
         self._process.terminate()
 
 
 class _PipeQueues:
-    """One end of a pipe, as the two queues that a process of doit has."""
+    """One end of a pipe with the interface of the two queues of a doit process."""
 
     def __init__(self, connection: Connection[Any, Any]) -> None:
         self._connection = connection
@@ -229,13 +239,13 @@ class _PipeQueues:
         return self._connection.recv()
 
     def put(self, message: dict[str, Any]) -> None:
-        """Send a result, or a call of the reporter."""
+        """Send a result, or a call of a reporter method."""
         self._connection.send(message)
 
 
 _POLL_INTERVAL_S = 0.5
 _LOCK_RETRY_S = 0.05
-_SHORT_NODE_S = 0.05  # what took no longer may be lost with the run
+_SHORT_NODE_S = 0.05  # results of nodes that took less may be lost if the run is killed
 
 
 class _FailureCountingRunner(Runner):  # type: ignore[misc]
@@ -244,23 +254,27 @@ class _FailureCountingRunner(Runner):  # type: ignore[misc]
     def _handle_task_error(self, node: ExecNode, base_fail: BaseFail) -> None:
         before = int(self.final_result)
         super()._handle_task_error(node, base_fail)
-        if isinstance(base_fail, UnmetDependency):  # what it needed has failed, and was counted
+        if isinstance(base_fail, UnmetDependency):  # the failed upstream task was counted already
             self.final_result = before
 
 
 class SequentialRunner(_FailureCountingRunner):
-    """doit's runner for `-n 0`: all in this process, one after the other."""
+    """doit's runner for `-n 0`: all tasks run sequentially in this process."""
 
 
 class ParallelRunner(_FailureCountingRunner, MRunner):  # type: ignore[misc]
-    """doit's runner for several tasks at a time."""
+    """doit's runner for several tasks at the same time; see the module docstring."""
 
     def run_tasks(self, task_dispatcher: TaskDispatcher) -> None:
-        """Run all tasks that are not up to date."""
+        """Run all tasks that are not up to date.
+
+        Args:
+            task_dispatcher: Yields tasks in the order of their dependencies.
+        """
         self._run_tasks_init(task_dispatcher)
         self._project = open_current()
-        self._completed: deque[ExecNode] = deque()  # doit has yet to hear of them
-        # when to go on with a node that another run has, or that is to be tried again, and how
+        self._completed: deque[ExecNode] = deque()  # not reported to the dispatcher yet
+        # (time, callback) of nodes that wait for the lock of another run or for a retry
         self._scheduled: list[tuple[float, Callable[[], None]]] = []
         self._running: dict[int, tuple[ExecNode, NodeAttempt, Worker]] = {}
         self._ended: deque[tuple[ExecNode, NodeAttempt, Report]] = deque()  # not recorded yet
@@ -272,7 +286,7 @@ class ParallelRunner(_FailureCountingRunner, MRunner):  # type: ignore[misc]
             self._start_tasks()
             while self._running or self._scheduled or self._count_others():
                 self._wait()
-                # first, so that no processor waits while it is recorded what trivial nodes gave
+                # Start tasks first, so that no CPU is idle while results of short nodes are recorded.
                 self._start_tasks()
                 while self._ended:
                     self._record(*self._ended.popleft())
@@ -288,7 +302,7 @@ class ParallelRunner(_FailureCountingRunner, MRunner):  # type: ignore[misc]
                 self._handle_message(message)
 
     def _start_tasks(self) -> None:
-        """Start as many tasks as there is place for, in doit's order."""
+        """Start tasks in doit's order until num_process of them run."""
         now = time.monotonic()
         due = [one for one in self._scheduled if one[0] <= now]
         self._scheduled = [one for one in self._scheduled if one[0] > now]
@@ -314,7 +328,7 @@ class ParallelRunner(_FailureCountingRunner, MRunner):  # type: ignore[misc]
         return sum(process.node is not None for process in self._processes)
 
     def _take_next(self) -> ExecNode | None:
-        """Return doit's next task; None if there is none before another one has ended."""
+        """Return doit's next task; None if all other tasks wait for a running one."""
         while True:
             completed = self._completed.popleft() if self._completed else None
             try:
@@ -335,15 +349,15 @@ class ParallelRunner(_FailureCountingRunner, MRunner):  # type: ignore[misc]
         self._completed.append(node)
 
     def _start_node(self, node: ExecNode) -> None:
-        """Give a node to its warm worker; to a process of doit where that cannot fork."""
-        if self._stop_running:  # while it waited for another run
+        """Start a node in its warm worker, or in a process of doit if the worker cannot fork."""
+        if self._stop_running:  # the run was stopped while the node waited for a lock
             return
         result = _capture_error(self._begin_attempt, node)
         if result is not None:
             self._complete(node, result)
 
     def _begin_attempt(self, node: ExecNode) -> dict[str, Any] | None:
-        """Return what doit keeps of a node whose result is there, or None: it is on its way."""
+        """Start an attempt; return the values of a node whose result exists, or None if it was started."""
         project, label = self._project, _get_node_label(node)
         try:
             attempt = NodeAttempt(project, label, wait=False)
@@ -371,11 +385,11 @@ class ParallelRunner(_FailureCountingRunner, MRunner):  # type: ignore[misc]
     def _run_job(self, node: ExecNode, attempt: NodeAttempt, worker: Worker) -> None:
         self._running[worker.start(attempt.job)] = node, attempt, worker
         self._add_handler(worker.answers.fileno(), select.POLLIN, lambda: self._receive(worker))
-        # that nobody reads the questions any more is said of their pipe alone
+        # Only the pipe for questions reports that the worker no longer reads.
         self._add_handler(worker.questions.fileno(), 0, lambda: self._receive(worker))
 
     def _receive(self, worker: Worker) -> None:
-        """Take what a warm worker says; if it is gone, its nodes have failed."""
+        """Process the reports of a warm worker. If the worker has ended, its nodes have failed."""
         try:
             reports = list(worker.receive())
         except NodeError as error:
@@ -414,7 +428,7 @@ class ParallelRunner(_FailureCountingRunner, MRunner):  # type: ignore[misc]
         self._flusher.note()
 
     def _start_other(self, node: ExecNode) -> None:
-        """Give a task to a process of doit, as its own runner does."""
+        """Run a task in a process of doit, as doit's own runner does."""
         process = next((free for free in self._processes if free.node is None), None)
         if process is None:
             process = TaskProcess(self)
@@ -434,7 +448,11 @@ class ParallelRunner(_FailureCountingRunner, MRunner):  # type: ignore[misc]
             self._completed.append(node)
 
     def _handle_message(self, message: dict[str, Any]) -> bool:
-        """Do what a process asks for; return whether it did, else the message is its task's result."""
+        """Process a message; return False if it is the result of a task.
+
+        Args:
+            message: Message of a process of doit: an error, a call of a reporter method, or a result.
+        """
         if "exit" in message:
             raise message["exit"](message["exception"])
         if "reporter" not in message:
@@ -442,15 +460,15 @@ class ParallelRunner(_FailureCountingRunner, MRunner):  # type: ignore[misc]
         getattr(self.reporter, message["reporter"])(self.tasks[message["name"]])
         return True
 
-    def _add_handler(self, descriptor: int, events: int, ear: Callable[[], None]) -> None:
+    def _add_handler(self, descriptor: int, events: int, handler: Callable[[], None]) -> None:
         if descriptor not in self._handlers:
             self._poll.register(descriptor, events)
-            self._handlers[descriptor] = ear
+            self._handlers[descriptor] = handler
 
     def _wait(self) -> None:
         next_s = min((when for when, _ in self._scheduled), default=math.inf) - time.monotonic()
         for descriptor, _ in self._poll.poll(1000 * max(0.0, min(next_s, _POLL_INTERVAL_S))):
-            if descriptor in self._handlers:  # else its worker was found to be gone just now
+            if descriptor in self._handlers:  # its worker may have just been found to have ended
                 self._handlers[descriptor]()
 
 
@@ -459,8 +477,8 @@ def _get_node_label(node: ExecNode) -> str:
 
 
 def _capture_error(act: Callable[..., Any], *args: Any) -> Any:
-    """Return what a call returns, or its error as doit's."""
+    """Call a function; return its result, or its error as an error object of doit."""
     try:
         return call_reporting_errors(act, *args)
-    except Exception as error:  # noqa: BLE001 - as doit does with all that an action raises
+    except Exception as error:  # noqa: BLE001 - as doit does with errors of actions
         return TaskError(f"{type(error).__name__} in fftasks", error)

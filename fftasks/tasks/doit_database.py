@@ -1,8 +1,8 @@
-"""doit's memory: when a file counts as changed, and where that is kept.
+"""doit's database and up-to-date checks: when doit considers a file, a node or a stage changed.
 
-doit decides when to look; records say what is true. Losing this database costs looking, never rebuilding.
-
-Look whether what a task makes is there already, and is what making it now would give.
+doit decides when to check; records decide what is up to date. If the database is lost, doit checks everything
+again, but nothing is recomputed. doit imports this module in every project where fftasks is installed,
+because `Database` is an entry point, so that it must not import the rest of fftasks.
 """
 
 from __future__ import annotations
@@ -14,40 +14,43 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from doit.dependency import FileChangedChecker, JSONCodec, SqliteDB
 from doit.exceptions import InvalidDodoFile
 
 from fftasks.cache.stat_cache import format_signature, is_settled
 from fftasks.errors import StoreError
-from fftasks.project import Project, open_current
 from fftasks.records import digest_file, read_record
 from fftasks.state_folder import STATE_FOLDER, check_folders, is_regular, make_folder, remove
 
-REPORTER_ONLY = "once"  # of what a task gives: for the reporter alone, and not to be kept
+if TYPE_CHECKING:
+    from fftasks.project import Project
+
+REPORTER_ONLY = (
+    "once"  # key of the task values that the reporter shows and the database does not store
+)
 _WRITE_INTERVAL_S = 0.2
 
 
 class RecordChecker(FileChangedChecker):  # type: ignore[misc]
-    """A file has changed if its content has; a record, if its output has.
+    """Consider a file changed if its content changed, and a record if its outputs changed.
 
-    So a node that ran again with an equal result does not wake those downstream.
+    A node that ran again with an equal result therefore does not trigger its downstream nodes.
     """
 
     def check_modified(self, file_path: str, file_stat: os.stat_result, state: str) -> bool:
-        """Tell whether a file differs from its state; it is read only if stat() differs."""
+        """Return whether a file differs from its stored state; it is read only if its stat differs."""
         if state.startswith(f"{format_signature(file_stat)} "):
             return False
         return state.rpartition(" ")[2] != self._digest(file_path)
 
     def get_state(self, dep: str, current_state: str | None) -> str | None:
-        """Return "<stat signature> <digest>", or None if that is the state already.
+        """Return "<stat signature> <digest>", or None if this is the current state already.
 
-        The signature is "-" while the file may still change without a new one. Records are replaced by renaming,
-        so that their signature always changes.
+        The signature is "-" while the file may still change without a new signature. Records are replaced by
+        renaming, so their signature always changes.
         """
         stat = os.stat(dep)  # noqa: PTH116 - doit's paths are strings
         signature = format_signature(stat)
@@ -56,12 +59,14 @@ class RecordChecker(FileChangedChecker):  # type: ignore[misc]
         is_record = dep.startswith(f"{STATE_FOLDER}/")
         return f"{signature if is_record or is_settled(stat) else '-'} {self._digest(dep)}"
 
-    def look_up_outputs(self, path: str) -> Mapping[str, str] | None:  # noqa: ARG002
-        """Return what the record at a path is known to give; None if it must be read."""
-        return None
-
     def _digest(self, path: str) -> str:
-        outputs = self.look_up_outputs(path)
+        outputs = None
+        if path.startswith(f"{STATE_FOLDER}/nodes/"):
+            # The store has read most records of nodes already, and several nodes need the same record.
+            from fftasks.project import open_current
+
+            project = open_current()
+            outputs = project.store.look_up_last_outputs(f"{project.root}/{path}")
         if outputs is None:
             record = read_record(path) if path.endswith(".json") else None
             if record is None:
@@ -71,10 +76,10 @@ class RecordChecker(FileChangedChecker):  # type: ignore[misc]
 
 
 class Database(SqliteDB):  # type: ignore[misc]
-    """sqlite3 that is written several times a second, so that a killed run has forgotten little.
+    """SQLite database of doit that is written several times per second, so that a killed run loses little.
 
-    Without synchronous writes: what a power cut takes is looked at again, no more. It is read at once,
-    when something is first asked for: a run asks for every task.
+    Writes are not synchronous: what a power failure removes is only checked again. All rows are read with
+    one query at the first access, because a run asks for every task.
     """
 
     _dirty: set[str]
@@ -99,12 +104,15 @@ class Database(SqliteDB):  # type: ignore[misc]
                 remove(path)
             super().__init__(name, codec, module_name=module_name)
         self._conn.execute("pragma synchronous = off")
-        with contextlib.suppress(sqlite3.OperationalError):  # another run is about to do the same
-            # else each write makes and removes a journal, which takes longer than a trivial task
+        with contextlib.suppress(
+            sqlite3.OperationalError
+        ):  # another run sets the same mode right now
+            # In the default mode, each write creates and removes a journal file, which takes longer than a
+            # trivial task.
             self._conn.execute("pragma journal_mode = wal")
 
     def set(self, task_id: str, dependency: str, value: Any) -> None:
-        """Store a value; the last one of a task writes it, if it is time to."""
+        """Store a value of a task. The last value of a task also triggers the periodic write."""
         if dependency == "_values_:" and REPORTER_ONLY in value:
             value = {name: kept for name, kept in value.items() if name != REPORTER_ONLY}
         super().set(task_id, dependency, value)
@@ -112,17 +120,17 @@ class Database(SqliteDB):  # type: ignore[misc]
             self._write()
 
     def remove(self, task_id: str) -> None:
-        """Forget a task."""
+        """Delete the data of a task."""
         self._rows.pop(task_id, None)
         super().remove(task_id)
 
     def remove_all(self) -> None:
-        """Forget all tasks."""
+        """Delete the data of all tasks."""
         self._rows.clear()
         super().remove_all()
 
     def dump(self) -> None:
-        """Write what is left, and close."""
+        """Write the remaining changes and close the database."""
         self._write()
         self._conn.close()
 
@@ -130,7 +138,7 @@ class Database(SqliteDB):  # type: ignore[misc]
     def _rows(self) -> dict[str, str]:
         cursor = self._conn.cursor()
         cursor.row_factory = None
-        # an expression has no declared type, so that nothing is parsed before it is asked for
+        # The expression `|| ''` has no declared type, so that sqlite3 does not parse the JSON of each row.
         try:
             return dict(cursor.execute("select task_id, task_data || '' from doit"))
         except sqlite3.DatabaseError:
@@ -146,25 +154,20 @@ class Database(SqliteDB):  # type: ignore[misc]
             self._conn.executemany("insert or replace into doit values (?, ?)", rows)
             self._conn.commit()
         except sqlite3.OperationalError:
-            # .fftasks was deleted, or its disk is full: doit will look again, which is all that is lost
+            # .fftasks was deleted or its disk is full: doit only has to check these tasks again.
             self._conn.rollback()
         self._dirty = set()
         self._written = time.monotonic()
 
 
-class NodeRecordChecker(RecordChecker):
-    """Knows what nodes gave by their records' signatures: each is asked for by all that need it."""
-
-    def look_up_outputs(self, path: str) -> Mapping[str, str] | None:
-        """Return what the record at a path is known to give; None if it must be read."""
-        if not path.startswith(f"{STATE_FOLDER}/nodes/"):
-            return None
-        project = open_current()
-        return project.store.look_up_last_outputs(f"{project.root}/{path}")
-
-
 class StageUpToDateCheck:
-    """Tell whether a stage's record is what making it now would give; an `uptodate` of doit."""
+    """Check whether a stage is up to date; an item of `uptodate` of a doit task.
+
+    Attributes:
+        stage: Name of the stage, such as "image".
+        workflow: Name of the workflow; "" for a stage that all workflows share.
+        again: Start a new run (stage submit), or resolve the base image again (stage image).
+    """
 
     def __init__(self, stage: str, workflow: str, *, again: bool) -> None:
         self.stage, self.workflow, self.again = stage, workflow, again
@@ -174,20 +177,26 @@ class StageUpToDateCheck:
 
     def __call__(self) -> bool:
         from fftasks.pipeline.stages import plan_stage
+        from fftasks.project import open_current
         from fftasks.stage import is_up_to_date
 
         try:
             return is_up_to_date(
                 plan_stage(open_current(), self.stage, self.workflow, again=self.again)
             )
-        except Exception:  # noqa: BLE001 - see NodeLook
+        except Exception:  # noqa: BLE001 - see NodeUpToDateCheck
             return False
 
 
 class NodeUpToDateCheck:
-    """Tell whether a node's result is there for what its fingerprint is now; an `uptodate` of doit."""
+    """Check whether the store has the result of a node for its current fingerprint; an item of `uptodate`.
 
-    # doit asks each for its parameters, and finding them out takes longer than looking
+    Attributes:
+        project: Project of the node.
+        label: Name of the node.
+    """
+
+    # doit inspects the signature of each callable; without this attribute that takes longer than the check.
     __signature__ = inspect.Signature()
 
     def __init__(self, project: Project, label: str) -> None:
@@ -200,5 +209,7 @@ class NodeUpToDateCheck:
         try:
             inputs = self.project.list_inputs(self.label)
             return self.project.find_node(self.label, inputs) is not None
-        except Exception:  # noqa: BLE001 - the action meets it again, and says it as a failure; with an
-            return False  # exception here doit would end, and wait for its workers for ever
+        except Exception:  # noqa: BLE001
+            # The action of the task raises the same error and doit reports it as a failure. An exception here
+            # would end doit's main loop, which then waits for its workers forever.
+            return False

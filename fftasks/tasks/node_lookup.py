@@ -1,7 +1,4 @@
-"""Names of nodes on doit's command line.
-
-What nodes gave before: is it there, is it still right, what was it made with. It changes nothing.
-"""
+"""Names of nodes on doit's command line, and lookup of existing results without running anything."""
 
 from __future__ import annotations
 
@@ -16,11 +13,7 @@ from fftasks.records import Record, read_record
 
 
 def parse_node_name(project: Project, name: str) -> str:
-    """Return the label of a node that is named on doit's command line.
-
-    Raises:
-        InvalidCommand: The node does not exist. The message suggests the nearest name.
-    """
+    """Return the label of a node; for an unknown name, raise InvalidCommand with the nearest name."""
     label = project.find_label(name)
     if label is None:
         hint = suggest_or_list(name, project.nodes, "nodes")
@@ -29,7 +22,7 @@ def parse_node_name(project: Project, name: str) -> str:
 
 
 def is_node_up_to_date(project: Project, label: str) -> bool:
-    """Tell whether a node and all that it needs are up to date."""
+    """Return whether a node and all its upstream nodes are up to date."""
     try:
         wanted = project.list_needed({label})
         return all(project.read_node(one)["inputs"] == project.list_inputs(one) for one in wanted)
@@ -38,7 +31,7 @@ def is_node_up_to_date(project: Project, label: str) -> bool:
 
 
 def look_up_node(project: Project, label: str) -> Record | None:
-    """Return the record of a node if a run would run nothing for it."""
+    """Return the record of a node if a run would not run it or an upstream node; else None."""
     records: dict[str, Record] = {}
     for one in project.list_needed({label}):
         node = project.nodes[one]
@@ -54,7 +47,15 @@ def look_up_node(project: Project, label: str) -> Record | None:
 
 
 def list_differing_parameters(project: Project, label: str) -> dict[str, Any]:
-    """Return the run parameters that a result was made with, where they are others now: name -> value."""
+    """Return the run parameters whose values differ from those of the existing result.
+
+    Args:
+        project: Project of the node.
+        label: Name of the node.
+
+    Returns:
+        Name of each such parameter -> value with which the existing result was computed.
+    """
     chosen: dict[str, Any] = {}
     for one in project.list_needed({label}):
         content = project.nodes[one].content

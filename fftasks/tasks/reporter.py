@@ -1,8 +1,6 @@
-"""How far a run is: a bar on a terminal.
+"""The reporter of doit: a line for each task that runs, a progress bar, and the results at the end.
 
-The end of a run by a signal, or of one of its workers: in a line, with what has finished recorded.
-
-What doit's runs print: a line for what runs, a progress bar on a terminal, and the results at the end.
+It also writes the history of the run, and ends the run with one line after a signal or the death of a worker.
 """
 
 from __future__ import annotations
@@ -28,28 +26,36 @@ from fftasks.cache.history import RunJournal
 from fftasks.errors import escape_controls
 from fftasks.project import Project, open_current
 from fftasks.records import read_record
-from fftasks.state_folder import STATE_FOLDER
+from fftasks.report.reasons import UPSTREAM_FAILED
 from fftasks.tasks.doit_database import REPORTER_ONLY
 from fftasks.terminal import escape_all_but_colours
 
 
 class NoProgress:
-    """Progress where there is no terminal: none."""
+    """Display of the progress if the output is not a terminal: nothing."""
 
     def begin(self, name: str) -> None:
-        """Note that a node begins."""
+        """Show that a node runs.
+
+        Args:
+            name: Name of the task.
+        """
 
     def end(self, name: str) -> None:
-        """Note that a node has ended, however."""
+        """Show that a node has ended, whether it succeeded or not.
+
+        Args:
+            name: Name of the task.
+        """
 
     def clear(self) -> None:
-        """Take the bar off the screen."""
+        """Remove the progress bar from the terminal."""
 
 
 class ProgressBar(NoProgress):
-    """A bar with what is running; drawn only when something happens, so that there is no thread.
+    """A progress bar with the names of running nodes. It is drawn at each event, without a thread.
 
-    A thread would be copied into doit's forked workers, with whatever lock it holds.
+    A thread would be copied into doit's forked workers together with the locks that it holds.
     """
 
     def __init__(self, total: int) -> None:
@@ -97,28 +103,32 @@ class ProgressBar(NoProgress):
 
 
 def install_signal_handlers(clear: Callable[[], None]) -> None:
-    """Let a signal, and the end of a worker, end the run in a line; what has finished is recorded already.
+    """End the run with one line after SIGINT, SIGTERM or the death of a worker; results are recorded already.
 
-    clear: takes the progress bar off the screen
-    Without Python's own way out: an exception can come between any two steps of the queues that doit
-    has with its workers, and then both sides wait for each other.
+    The process exits without raising an exception: an exception between any two steps of the queues between
+    doit and its workers could make both sides wait for each other.
+
+    Args:
+        clear: Removes the progress bar from the terminal.
     """
     main = os.getpid()
 
     def end(number: int, _frame: FrameType | None) -> None:
         if os.getpid() == main:
-            _exit_with_message(128 + number, "interrupted: what has finished is kept", clear)
-        if number == signal.SIGTERM:  # a forked worker of doit, which ends it so
+            _exit_with_message(
+                128 + number, "interrupted: the results of finished nodes are kept", clear
+            )
+        if number == signal.SIGTERM:  # a forked worker that doit terminates
             os._exit(128 + number)
 
     def look(_number: int, _frame: FrameType | None) -> None:
-        # doit would wait for a worker that was killed; whoever calls active_children() forgets them
+        # doit would wait for a killed worker. active_children() would remove ended workers from its list.
         workers = tuple(multiprocessing.process._children)  # type: ignore[attr-defined]
         code = next((worker.exitcode for worker in workers if worker.exitcode), 0)
         if code and os.getpid() == main:
             name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            tip = "is there enough memory? What has finished is kept: run again"
-            _exit_with_message(1, f"a worker of doit ended with {name}\n  tip: {tip}", clear)
+            tip = "is there enough memory? Results of finished nodes are kept: run again"
+            _exit_with_message(1, f"a worker of doit ended with {name}\n  hint: {tip}", clear)
 
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
@@ -126,7 +136,7 @@ def install_signal_handlers(clear: Callable[[], None]) -> None:
     doit = [main]
 
     def follow() -> None:
-        if doit:  # else it is a child of a child
+        if doit:  # empty in a child of a child
             _end_with_parent(doit.pop())
 
     os.register_at_fork(after_in_child=follow)
@@ -137,7 +147,7 @@ def _exit_with_message(code: int, message: str, clear: Callable[[], None]) -> No
     for worker in multiprocessing.active_children():
         worker.terminate()
     clear()
-    with suppress(OSError, ValueError):  # nobody may be there to read it
+    with suppress(OSError, ValueError):  # the terminal may be closed
         sys.stdout.flush()
         sys.stderr.write(f"\n{message}\n")
         sys.stderr.flush()
@@ -150,13 +160,13 @@ def _end_with_parent(parent: int) -> None:
     end_with_parent(parent)
 
 
-_GC_THRESHOLD = 50_000  # objects that may have become garbage before it is searched for
+_GC_THRESHOLD = 50_000  # allocations between two garbage collections of the youngest generation
 
 
 class Reporter(ConsoleReporter):  # type: ignore[misc]
-    """doit's console reporter, with nodes counted and results shown.
+    """doit's console reporter that also counts nodes, shows results and writes the history.
 
-    The `meta` of a task of ours is {"node": label} or {"stage": name of its record}.
+    `task.meta["fftasks"]` of a task of fftasks is {"node": label} or {"stage": name, "workflow": name}.
     """
 
     desc = "stages and nodes, with reasons and results"
@@ -164,7 +174,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
     def __init__(self, outstream: IO[str], options: Mapping[str, Any]) -> None:
         super().__init__(outstream, options)
         self._begin = time.monotonic()
-        self._counts = {"ran": 0, "up to date": 0, "failed": 0, "not run": 0}
+        self._counts = {"ran": 0, "up to date": 0, "failed": 0, "skipped": 0}
         self._seen: dict[str, None] = {}
         self._progress = NoProgress()
         self._tasks: Mapping[str, Task] = {}
@@ -175,12 +185,17 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         self._journal = RunJournal(Path(STATE_FOLDER), lambda: _describe_run(self._selected, began))
 
     def initialize(self, tasks: Mapping[str, Task], selected_tasks: list[str]) -> None:
-        """Get ready; doit calls it before the first task, and before workers are forked."""
+        """Prepare the run; doit calls it before the first task and before workers are forked.
+
+        Args:
+            tasks: All tasks, by name.
+            selected_tasks: Names of the selected tasks.
+        """
         super().initialize(tasks, selected_tasks)
         self._tasks, self._selected = tasks, selected_tasks
         install_signal_handlers(self._clear)
         gc.freeze()
-        # each search looks at all that a run of thousands of nodes holds
+        # Each collection visits all objects, of which a run of thousands of nodes has many.
         gc.set_threshold(_GC_THRESHOLD)
         gc.enable()
         nodes = _count_nodes(tasks, selected_tasks)
@@ -188,19 +203,23 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self._progress = ProgressBar(nodes)
 
     def write(self, text: str) -> None:
-        """Print above the progress bar, if there is one; control sequences except colours are escaped."""
+        """Print text above the progress bar. Control sequences except colours are escaped.
+
+        Args:
+            text: Lines, with line feeds.
+        """
         self._progress.clear()
         try:
             self.outstream.write(escape_all_but_colours(text))
             self.outstream.flush()
-        except BrokenPipeError:  # as with `doit | head`: nobody reads on, and the run goes on
+        except BrokenPipeError:  # the reader has ended, as in `doit | head`; the run continues
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.outstream.fileno())
 
     def _clear(self) -> None:
         self._progress.clear()
 
     def execute_task(self, task: Task) -> None:
-        """Say that a task begins, and why."""
+        """Show that a task starts."""
         if _is_fftasks_task(task):
             self._journal.begin_task(_get_history_name(task))
         if not _get_meta(task, "node"):
@@ -210,7 +229,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         self._progress.begin(task.name)
 
     def add_success(self, task: Task) -> None:
-        """Say what came of a task that was executed."""
+        """Show and record the outcome of a task that was executed."""
         if _is_fftasks_task(task):
             self._record(task)
         if not self._note(task):
@@ -225,17 +244,20 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         self._count("ran", task)
 
     def add_failure(self, task: Task, fail: BaseFail) -> None:
-        """Show a failure once, where it happens."""
+        """Show and record a failure. A task whose upstream task failed is only recorded as skipped.
+
+        Args:
+            task: The failed or skipped task.
+            fail: Error object of doit.
+        """
         label = _get_meta(task, "node")
         skipped = fail.get_name() == "UnmetDependency"
         if label:
-            self._count("not run" if skipped else "failed", task)
+            self._count("skipped" if skipped else "failed", task)
         if skipped:
             if _is_fftasks_task(task):
-                self._journal.end_task(
-                    _get_history_name(task), "skipped", reason="what it needs has failed"
-                )
-            return  # what it needed has failed, and was shown
+                self._journal.end_task(_get_history_name(task), "skipped", reason=UPSTREAM_FAILED)
+            return
         from fftasks.secrets.value_scanner import get_environment_scanner
 
         message, self._heading = get_environment_scanner().hide(fail.get_msg().rstrip()), ""
@@ -246,7 +268,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         )
 
     def skip_uptodate(self, task: Task) -> None:
-        """Count a node that is up to date; show what a stage's record says."""
+        """Count a node that is up to date; for a stage, show the content of its record."""
         if self._note(task):
             self._same.append(_get_history_name(task))
             self._count("up to date", task)
@@ -259,17 +281,21 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             super().skip_uptodate(task)
 
     def complete_run(self) -> None:
-        """Show the leaves' results, how many nodes ran, and the time."""
+        """Show the results of the leaves, the number of nodes by outcome, and the time."""
         self._progress.clear()
         self._journal.end(self._same)
         if any(self._counts.values()):
             self._show_leaves(open_current())
-            self._counts["not begun"] = self._count_left() if self._counts["failed"] else 0
+            # doit does not report tasks that it never started because the run stopped at a failure
+            left = self._count_left() if self._counts["failed"] else 0
+            self._counts["skipped"] += left
             counts = [f"{count} {what}" for what, count in self._counts.items() if count]
             self.write(f"{', '.join(counts)}; {time.monotonic() - self._begin:.1f} s\n")
-        if self._counts.get("not begun"):
-            self.write("doit run --continue goes on with nodes that do not need one that failed\n")
-        self.failures: list[Any] = []  # they have been shown
+            if left:
+                self.write(
+                    "  hint: `doit run --continue` also runs nodes that do not depend on a failed node\n"
+                )
+        self.failures: list[Any] = []  # shown already by add_failure
         super().complete_run()
 
     def _count_left(self) -> int:
@@ -302,7 +328,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             step = plan_stage(open_current(), _get_meta(task, "stage"), _get_meta(task, "workflow"))
             record = read_record(step.path)
             if record is not None:
-                if self._heading != task.name:  # stages that run side by side end in any order
+                if self._heading != task.name:  # stages that run in parallel end in any order
                     self.write(f"-- {task.name}  {self._dim('done')}\n")
                     self._heading = task.name
                 self.write(f"   {step.describe(record)}\n")
@@ -327,7 +353,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
                 if trace is None:
                     return []
                 shown = f"{label}{path} = {trace.previews.get(path, trace.previews[''])}"
-                # numbers stand in the line above
+                # numbers are in the line above
                 pages = [p for p in project.list_pages(label) if p.suffix != ".json"]
                 return [shown, *(f"  shown in {os.path.relpath(page)}" for page in pages)]
         return []
@@ -342,7 +368,7 @@ def _get_meta(task: Task, kind: str) -> str:
 
 
 def _get_history_name(task: Task) -> str:
-    """Return a task's name in the history: with a node's label as it is, where doit's is spelled out."""
+    """Return the name of a task in the history: "run:" and the label of a node, not its spelling for doit."""
     label = _get_meta(task, "node")
     return f"run:{label}" if label else str(task.name)
 
@@ -354,7 +380,10 @@ def _is_fftasks_task(task: Task) -> bool:
 def _describe_run(
     selected: list[str], begin: float
 ) -> tuple[dict[str, Any], str, Callable[[], Any]]:
-    """Return what the history notes of a run when it begins, and of the graph; see store/history.py."""
+    """Return the header of a run in the history, a name for its graphs, and a function that describes them.
+
+    See cache/history.py for the format.
+    """
     project = open_current()
     line = {"begin": begin, "tasks": selected, "workflows": list(project.workflows)}
     values = {k: v for name in project.workflows for k, v in project.list_values(name).items()}
@@ -363,7 +392,7 @@ def _describe_run(
 
 
 def _count_nodes(tasks: Mapping[str, Task], selected: list[str]) -> int:
-    """Count the nodes among the selected tasks and all that they need."""
+    """Return the number of nodes among the selected tasks and their dependencies."""
     seen, queue = set(selected), list(selected)
     while queue:
         new = [name for name in tasks[queue.pop()].task_dep if name not in seen]

@@ -529,10 +529,10 @@ def test_a_command_to_copy_has_no_name_of_a_pod_that_a_shell_would_execute(text)
 
     shown = suggest_kubectl(task, text)
 
-    assert shown == f"`kubectl describe workflows -n {shlex.quote(text)}` says more"
+    assert shown == f"`kubectl describe workflows -n {shlex.quote(text)}` shows more"
     assert (
         suggest_kubectl(ClusterTask("task", ("n",), pod="a-1"), "team")
-        == "`kubectl describe pod -n team a-1` says more"
+        == "`kubectl describe pod -n team a-1` shows more"
     )
 
 

@@ -426,7 +426,7 @@ def test_a_file_that_the_user_names_is_followed_and_a_pipe_without_a_reader_is_a
         done = commands.run(project, command, "-o", str(tmp_path / place), timeout_s=20)
         assert done.code == 1, done.output
         assert cause in done.output.lower()
-        assert "tip: write to another file with `-o FILE`" in done.output
+        assert "hint: write to another file with `-o FILE`" in done.output
 
 
 @pytest.mark.parametrize("graph", ["../../graph/wf", "/etc/passwd", "a/../b", "", ".."])

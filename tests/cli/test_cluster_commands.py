@@ -52,7 +52,7 @@ def test_a_beginning_of_many_ids_lists_them(submitted):
     finally:
         del server.api.runs[twin]
 
-    assert "begins the ids of 2 runs" in output
+    assert "is a prefix of the IDs of 2 runs" in output
     assert twin in output
 
 
@@ -68,7 +68,7 @@ def test_runs_lists_what_was_submitted(submitted):
 def test_logs_say_what_there_is_not(submitted):
     sample, *_ = submitted
 
-    assert "has not begun" in sample.doit("logs", "third", code=1)
+    assert "has not started" in sample.doit("logs", "third", code=1)
     assert "did you mean 'third'?" in sample.doit("logs", "thirds", code=1)
     assert "usage: doit logs NODE [RUN]" in sample.doit("logs", code=3)
 
@@ -81,7 +81,7 @@ def test_cancel_ends_one_run_also_with_a_workflow_that_is_broken(submitted):
 
     assert server.wait(old).state == "FAILED"  # as Kubeflow Pipelines shows it
     assert [run.is_terminated.is_set() for run in server.runs] == [True, False]
-    assert "has ended already: canceled" in sample.doit("cancel", old)
+    assert "has already ended: canceled" in sample.doit("cancel", old)
 
 
 def test_without_a_run_each_says_how_to_get_one(tmp_path):
@@ -94,7 +94,7 @@ def test_without_a_run_each_says_how_to_get_one(tmp_path):
             ["replay", "x"],
             ["result", "x", "-c"],
         ):
-            assert "tip: `doit submit` starts one" in sample.doit(*command, code=1)
+            assert "hint: `doit submit` starts one" in sample.doit(*command, code=1)
         assert "`doit submit` starts one" in sample.doit("runs")
 
 
@@ -108,7 +108,7 @@ def test_a_run_that_cannot_be_looked_for_is_named_with_the_cure(submitted, comma
     output = sample.doit(*command, "nope", code=1)
 
     assert output.startswith("cannot look for run 'nope' in experiment 'Default'\n")
-    assert ("no run here begins with 'nope'" in output) is (command[0] in ("report", "graph"))
+    assert ("no local run begins with 'nope'" in output) is (command[0] in ("report", "graph"))
     assert "HTTP 401" in output
     assert "kfp.token" in output
 

@@ -1,4 +1,4 @@
-"""`doit doctor`: each check finds what is wrong, says a cure, and stops no other."""
+"""`doit doctor`: each check finds what is wrong, says a hint, and stops no other."""
 
 import json
 import os
@@ -51,12 +51,12 @@ def test_a_host_that_is_as_it_should_be(tmp_path, server):
 def test_an_experiment_that_is_not_there_will_be_made(tmp_path, server):
     found = check(make_project(tmp_path, server, kfp="  experiment: nightly"), check_kfp)
 
-    assert "will be made" in found["KFP access: ok"].found
+    assert "will be created" in found["KFP access: ok"].found
     assert server.list_requests("POST") == []
 
 
 @pytest.mark.parametrize(
-    ("options", "settings", "finding", "cure"),
+    ("options", "settings", "finding", "hint"),
     [
         ({"version": "1.8.5"}, "", "KFP version: fail", "2.0 or newer"),
         ({"version": "2.18.1"}, "", "KFP version: ok", ""),
@@ -76,12 +76,12 @@ def test_an_experiment_that_is_not_there_will_be_made(tmp_path, server):
         ),
     ],
 )  # fmt: skip
-def test_what_a_host_does_not_like_is_found(tmp_path, options, settings, finding, cure):
+def test_what_a_host_does_not_like_is_found(tmp_path, options, settings, finding, hint):
     with KFPServer(**options) as server:
         found = check(make_project(tmp_path, server, kfp=settings), check_kfp)
 
     assert finding in found
-    assert cure in found[finding].cure
+    assert hint in found[finding].hint
 
 
 def test_a_namespace_is_believed_in_when_something_is_in_it(tmp_path):
@@ -104,8 +104,8 @@ def test_the_clusters_own_server_knows_its_namespaces(tmp_path, monkeypatch):
             found |= check(make_project(tmp_path, server, kfp=kfp), check_kfp)
 
     assert found["KFP namespace: ok"].found == "me"
-    assert found["KFP namespace: fail"].found == "the cluster has no namespace 'nope'"
-    assert "kubectl get namespace nope" in found["KFP namespace: fail"].cure
+    assert found["KFP namespace: fail"].found == "namespace 'nope' not found"
+    assert "kubectl get namespace nope" in found["KFP namespace: fail"].hint
 
 
 def test_a_token_that_cannot_be_read_has_a_cure(tmp_path, server):
@@ -113,7 +113,7 @@ def test_a_token_that_cannot_be_read_has_a_cure(tmp_path, server):
 
     (failure,) = found.values()
     assert (failure.level, "nope.txt" in failure.found) == ("fail", True)
-    assert "is its path right" in failure.cure
+    assert "is its path right" in failure.hint
 
 
 def test_settings_for_no_node_are_found(tmp_path, server):
@@ -142,7 +142,7 @@ def test_nodes_are_looked_for_in_the_copy(tmp_path, server):
     found = check(sample, check_nodes)
 
     assert "No module named 'helpers'" in found["nodes: fail"].found
-    assert ".dockerignore" in found["nodes: fail"].cure
+    assert ".dockerignore" in found["nodes: fail"].hint
 
 
 def test_a_constant_that_cannot_be_pickled_is_named(tmp_path, server):
@@ -171,8 +171,8 @@ def test_without_a_registry_none_is_asked(tmp_path, server):
     found = check(project, check_settings, check_registry, check_pull)
 
     assert "settings: fail" in found
-    assert found["registry: warn"].found == "not looked at: registry.server is not set"
-    assert found["pull secret: warn"].found == "not looked at: registry.server is not set"
+    assert found["registry: warn"].found == "not checked: registry.server is not set"
+    assert found["pull secret: warn"].found == "not checked: registry.server is not set"
 
 
 @pytest.mark.parametrize("builder", ["auto", "oci"])
@@ -213,7 +213,7 @@ def test_a_check_that_goes_wrong_stops_no_other(tmp_path, server):
     found = check(make_project(tmp_path, server), fail, crash, check_kfp)
 
     assert found["0: fail"].found == "no engine; gone"
-    assert found["0: fail"].cure == "start it"
+    assert found["0: fail"].hint == "start it"
     assert "a bug" in found["1: fail"].found
     assert "KFP host: ok" in found
 
@@ -241,7 +241,7 @@ kfp: {{host: "{server.url}"}}
     assert {f["check"] for f in findings if f["level"] == "fail"} == set()
     secret = next(f for f in findings if f["check"] == "pull secret")
     assert secret["level"] == "warn"
-    assert "pull_secrets" in secret["cure"]
+    assert "pull_secrets" in secret["hint"]
 
     sample.write("config/prod.yaml", "nodes: {__default__: {pull_secrets: [regcred]}}\n")
     wrong = {"FFTASKS_REGISTRY__PASSWORD": "wr0ng", "DOCKER_HOST": "unix:///nowhere", **os.environ}
@@ -250,7 +250,7 @@ kfp: {{host: "{server.url}"}}
 
     assert "ok    pull secret" in output
     assert "fail  registry" in output
-    assert "cure: check registry.username" in output or "registry.password" in output
+    assert "hint: check registry.username" in output or "registry.password" in output
     assert "wr0ng" not in output
     assert "fail  engine" in output
     assert "ok    KFP access" in output

@@ -303,7 +303,7 @@ def test_a_cached_node_says_so(play, version):
     played.server.wait(record["run_id"])
 
     assert set(played.list_states().values()) == {"cached"}
-    assert "its result is a cached one" in played.doit("logs", NODE, code=1)
+    assert "KFP took its result from the cache" in played.doit("logs", NODE, code=1)
     assert played.doit("result", NODE, "--cluster") == "1\n"
     assert played.find_on_page()["state"] == "cached"
     played.doit("replay", NODE)
@@ -320,7 +320,7 @@ def test_a_canceled_run_is_canceled_with_all_that_had_not_finished(play, version
     assert "run 'flow'" in played.doit("status").splitlines()[0]
     assert ": canceled, " in played.doit("status").splitlines()[0]
     assert "canceled" in played.doit("runs")
-    assert "has ended already: canceled" in played.doit("cancel")
+    assert "has already ended: canceled" in played.doit("cancel")
     assert "its state is canceled" in played.doit("result", NODE, "--cluster", code=1)
     assert played.find_on_page()["state"] == "canceled"
     played.doit("logs", NODE)  # what it had printed
@@ -342,9 +342,9 @@ def test_a_run_that_ends_while_it_is_being_canceled_has_ended(play, monkeypatch)
             return {**answer, "state": "RUNNING"}
         return answer
 
-    monkeypatch.setattr("fftasks.kfp.diagnostics.read_run", read_early)
+    monkeypatch.setattr("fftasks.kfp.diagnostics.fetch_run", read_early)
 
-    assert "has ended already: ran" in played.doit("cancel")
+    assert "has already ended: ran" in played.doit("cancel")
 
 
 def let_time_pass(played, seconds):
@@ -436,7 +436,7 @@ def test_without_kubernetes_the_command_to_look_with_is_told(play, monkeypatch, 
     shown = played.doit("status")
 
     assert re.search(
-        r"reason unknown; `kubectl describe pod -n kubeflow flow-\S+` says more", shown
+        r"reason unknown; `kubectl describe pod -n kubeflow flow-\S+` shows more", shown
     )
 
 
@@ -500,7 +500,7 @@ class TestLogs:
 
         played.sample.edit("config/default.yaml", "kfp:", root)
 
-        assert "no server gives the log" in played.doit("logs", NODE, code=1)
+        assert "log of 'second node' in run" in played.doit("logs", NODE, code=1)
 
     def test_an_answer_that_is_an_error_is_not_printed_as_a_log(self, play, monkeypatch, tmp_path):
         played = play("2.15.0", how="raises", servers=["api"])
@@ -509,7 +509,7 @@ class TestLogs:
 
         shown = played.doit("logs", NODE, code=1)
 
-        assert "no server gives the log of 'second node'" in shown
+        assert "log of 'second node' in run" in shown
         assert "the API server says: BadRequestError: Failed to read logs" in shown
         assert re.search(
             r"kubectl logs -n kubeflow flow-\S+-system-container-impl-\d+ -c main", shown
@@ -520,7 +520,7 @@ class TestLogs:
         played = play("2.17.0", endings=[Ending(error="ErrImagePull: x")])
         played.wait_for_pod()
 
-        assert "has not begun" in played.doit("logs", NODE, code=1)
+        assert "has not started" in played.doit("logs", NODE, code=1)
 
 
 def test_a_run_in_which_nothing_failed_is_asked_about_in_few_requests(play):

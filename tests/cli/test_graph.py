@@ -101,7 +101,7 @@ def test_a_picture_in_the_project_is_no_data_of_its_nodes(sample):
 
 def test_wrong_words_are_refused_with_the_right_ones(sample):
     assert "svg, png, dot, mermaid" in sample.doit("graph", "--kind", "gif", code=3)
-    assert "there are: w" in sample.doit("graph", "nothing", code=3)
+    assert "workflows: w" in sample.doit("graph", "nothing", code=3)
     assert "there is no run here yet" in sample.doit("graph", "--run", "last", code=1)
 
 
@@ -148,4 +148,6 @@ def test_a_graph_for_tools_has_nodes_edges_and_states(sample):
     assert {node["state"] for node in after["nodes"]} == {"up to date"}
     assert {node["state"] for node in run["nodes"]} == {"ran"}
     assert not (sample.root / ".fftasks/graph.svg").exists()
-    assert "leave --kind" in sample.doit("graph", "--json", "--kind", "dot", code=3)
+    assert "--json cannot be combined with --kind" in sample.doit(
+        "graph", "--json", "--kind", "dot", code=3
+    )

@@ -19,12 +19,25 @@ def chain(tmp_path):
 def test_help_shows_all_commands_and_ours_before_those_of_doit(chain):
     output = chain.doit("help")
 
-    ours, theirs = output.split("Of doit itself")
+    ours, theirs = output.split("Commands of doit")
     own = {e.name for e in entry_points(group="doit.COMMAND") if e.value.startswith("fftasks.")}
-    for name in own - {"help", "list"}:
+    for name in own - {"help", "list", "dumpdb"}:
         assert f"  doit {name:17} " in ours
     assert "  doit submit " in ours
     assert "  doit forget " in theirs
+
+
+@pytest.mark.parametrize("command", ["help", "list"])
+def test_commands_of_doit_have_help_too(chain, command):
+    assert chain.doit(command, "--help") == chain.doit("help", command)
+
+
+def test_a_database_that_doit_cannot_dump_is_an_error_without_a_traceback(chain):
+    chain.doit()
+
+    output = chain.doit("dumpdb", code=3)
+
+    assert output.startswith("ERROR: dumpdb: '.doit.db' is not a database in dbm format")
 
 
 def test_help_of_one_command_and_of_a_task_is_as_before(chain):
@@ -41,12 +54,12 @@ def test_help_of_one_command_and_of_a_task_is_as_before(chain):
     ],
 )
 def test_help_of_what_there_is_not_says_so(chain, word, said):
-    assert f"there is no command or task {said}" in chain.doit("help", word, code=3)
+    assert f"unknown command or task {said}" in chain.doit("help", word, code=3)
 
 
 @pytest.mark.parametrize(
     ("words", "first"),
-    [("help", "Workflows here"), ("help plan", "PURPOSE"), ("plan --help", "PURPOSE")],
+    [("help", "Workflows on this machine"), ("help plan", "PURPOSE"), ("plan --help", "PURPOSE")],
 )
 def test_help_goes_at_once_to_who_reads_only_its_first_line(chain, words, first):
     command = f"{sys.executable} -m doit {words} | head -n 1"
@@ -61,9 +74,9 @@ def test_help_goes_at_once_to_who_reads_only_its_first_line(chain, words, first)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("graph", "--knd", "svg"), "there is no option --knd here; did you mean '--kind'?"),
-        (("result", "three", "--xyz"), "there are: --cluster, --json, --trust, --help"),
-        (("submit", "--agian"), "there is no option --agian here; did you mean '--again'?"),
+        (("graph", "--knd", "svg"), "unknown option --knd; did you mean '--kind'?"),
+        (("result", "three", "--xyz"), "options: --cluster, --json, --trust, --help"),
+        (("submit", "--agian"), "unknown option --agian; did you mean '--again'?"),
     ],
 )
 def test_a_wrong_option_gets_the_nearest_one(chain, arguments, said):
@@ -77,7 +90,7 @@ def test_a_wrong_option_gets_the_nearest_one(chain, arguments, said):
 def test_a_wrong_value_of_an_option_says_what_it_must_be(chain, arguments):
     output = chain.doit(*arguments, code=3)
 
-    assert output == "ERROR: --process was given 'two'; it must be a whole number\n"
+    assert output == "ERROR: invalid value 'two' of --process; it must be an integer\n"
 
 
 def test_list_names_the_commands_to_people_and_not_to_tools(chain):
@@ -104,7 +117,7 @@ def read_all(descriptor):
 
 def test_the_command_alone_says_where_to_read_on(capsys):
     assert main([]) == 2
-    assert "`doit help` shows the rest" in " ".join(capsys.readouterr().err.split())
+    assert "`doit help` lists all commands" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("command", [("upload",), ("schedule", "0 0 6 * * *")])

@@ -112,14 +112,14 @@ def test_stages_are_planned_up_to_the_one_that_is_named(chain):
 
 
 def test_an_unknown_name_is_an_error_that_lists_what_there_is(chain):
-    assert "there are: run, context" in chain.doit("plan", "nothing", code=3)
+    assert "names: run, context" in chain.doit("plan", "nothing", code=3)
 
 
 def test_an_accepted_change_runs_nothing(chain):
     chain.doit()
     chain.edit("wf.py", "return 10 * x", "return x * 10")
 
-    assert "report: its result is kept" in chain.doit("accept", "report")
+    assert "report: result accepted" in chain.doit("accept", "report")
 
     assert chain.ran() == []
 
@@ -139,8 +139,8 @@ def test_verbose_says_what_could_not_be_resolved(chain):
 
     output = chain.doit("plan", "-v", "run")
 
-    assert "counted as a whole, for it cannot be resolved:" in output
-    assert "wf.py" in output.partition("cannot be resolved:")[2]
+    assert "cannot be resolved and therefore counts as a whole:" in output
+    assert "wf.py" in output.partition("counts as a whole:")[2]
 
 
 FAN = """

@@ -46,4 +46,4 @@ def test_a_result_for_tools_says_where_it_is_and_whether_it_is_current(tmp_path)
     assert (shown["node"], shown["is_current"]) == ("report", False)
     assert shown["value"] == {"value": 12, "scaled": 120} == read_artifact(shown["artifact"])
     assert shown["repr"] == "{'value': 12, 'scaled': 120}"
-    assert "there is no option --jsn here" in chain.doit("result", "report", "--jsn", code=3)
+    assert "unknown option --jsn" in chain.doit("result", "report", "--jsn", code=3)

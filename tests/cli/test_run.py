@@ -88,7 +88,7 @@ def test_a_typo_gets_the_nearest_node_task_or_command(chain, words, near):
 def test_a_name_like_no_other_is_said_with_how_to_find_one(chain):
     output = chain.doit("run", "xyzzy", code=3)
 
-    assert "no command, task or node 'xyzzy'; `doit list --all` and" in output
+    assert "unknown command, task or node 'xyzzy'; `doit list --all` and" in output
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_help_behind_a_task_is_about_the_task(chain, words):
 
 def test_a_wrong_option_is_still_an_error(chain):
     output = chain.doit("run", "--hlep", code=3)
-    assert output == "ERROR: there is no option --hlep here; did you mean '--help'?\n"
+    assert output == "ERROR: unknown option --hlep; did you mean '--help'?\n"
 
 
 def test_too_many_names_are_answered_with_the_usage(chain):
-    assert "usage: doit doctor; `doit help doctor` says more" in chain.doit("doctor", "kfp", code=3)
+    assert "usage: doit doctor; see `doit help doctor`" in chain.doit("doctor", "kfp", code=3)

@@ -93,7 +93,7 @@ def list_commands():
 
 
 def list_forms(option):
-    short, argument = option.short, "" if option.type is bool else "ARG"
+    short, argument = option.short, "" if option.type is bool else option.metavar
     return [
         *([f"-{short} {argument}".strip()] if short else []),
         *([f"--{option.long}{argument and '='}{argument}"] if option.long else []),

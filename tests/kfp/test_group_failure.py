@@ -59,7 +59,7 @@ def test_status_blames_the_node_that_failed(failed):
 
     assert shown == {"load": "ran", "check it": "failed", "tell": "skipped", "after": "skipped"}
     assert "check it (of its group, 1 of 3 nodes had finished) failed" in printed
-    assert f"tip: `doit logs 'check it' {run_id[:8]}` shows its log" in printed
+    assert f"hint: `doit logs 'check it' {run_id[:8]}` shows its log" in printed
 
 
 def test_the_log_of_a_node_ends_with_its_error(failed):
@@ -144,7 +144,7 @@ def test_a_log_that_blames_nobody_leaves_it_open():
 
 
 def test_names_with_bars_are_told_apart():
-    error = "c raised X\n  tip: the other lines of its log begin with 'c'\n"
+    error = "c raised X\n  hint: the other lines of its log begin with 'c'\n"
 
     outcome = read_task_failure(f"a | b | -- done in 0.1 s\n{error}", ("a | b", "b", "c"))
 

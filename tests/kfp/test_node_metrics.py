@@ -112,7 +112,7 @@ def test_nodes_of_a_pod_that_runs_are_done_as_its_log_says(tmp_path):
     with KFPServer() as server:
         _, record = submit_project(make_project(tmp_path, server, PACED, kfp="  fuse: auto"))
         [task] = server.api.runs[record["run_id"]].pipeline.order_tasks()
-    log = "short | -- done in 0.2 s\nlong | -- unchanged, kept from the last run\nend | hello\n"
+    log = "short | -- done in 0.2 s\nlong | -- up to date, result reused from the last run\nend | hello\n"
     script = Script(*list_steps([task], "RUNNING"), logs={task: log})
     with KFPServer(script) as server:
         sample = make_project(tmp_path, server, PACED, kfp="  fuse: auto")

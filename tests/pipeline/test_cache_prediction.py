@@ -127,7 +127,7 @@ def submit(sample, server, *arguments):
 
 
 def after(*nodes):
-    return [f"upstream {node} will be computed" for node in nodes]
+    return [f"{node} will run" for node in nodes]
 
 
 NEVER = ["never ran on the cluster"]

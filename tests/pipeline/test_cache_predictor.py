@@ -12,8 +12,8 @@ from tests.submitted_project import make_project
 @pytest.mark.parametrize(
     ("kept", "said"),
     [
-        ((), "upstream first node will be computed"),
-        (("first node",), "the pod of upstream first node will run"),
+        ((), "first node will run"),
+        (("first node",), "the pod of first node will run"),
     ],
 )
 def test_a_node_that_is_kept_is_not_said_to_be_computed(tmp_path, kfp_server, kept, said):

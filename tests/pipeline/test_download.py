@@ -89,12 +89,12 @@ def test_a_result_that_there_is_none_of_says_why(runs):
     assert "check has no result" in output
     assert "its state is failed" in output
     assert "check failed: AssertionError: b is too large" in output
-    assert f"tip: `doit logs check {runs.bad[:8]}` shows why; `doit replay check" in output
+    assert f"hint: `doit logs check {runs.bad[:8]}` shows why; `doit replay check" in output
 
 
 def test_a_wrong_name_says_the_nearest_one(runs):
     assert "did you mean 'scale it'?" in runs.sample.doit("result", "scale_it", runs.bad, code=1)
-    assert "there is no run 'nothing'" in runs.sample.doit("result", "check", "nothing", code=1)
+    assert "run 'nothing' not found" in runs.sample.doit("result", "check", "nothing", code=1)
 
 
 def test_a_cached_result_is_brought_from_the_run_that_has_computed_it(runs):

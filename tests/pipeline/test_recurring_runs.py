@@ -121,7 +121,7 @@ def test_a_schedule_of_a_workflow_that_is_gone_is_removed_by_its_name(server, pr
 
 def test_the_command_lists_and_ends_and_builds_nothing(server, project):
     sample = Sample(project.root)
-    assert "nothing runs by the clock in experiment 'Default'" in sample.doit("schedule")
+    assert "no recurring runs in experiment 'Default'" in sample.doit("schedule")
     schedule_workflow(project, "chain", upload_workflow(project, "chain"), DAILY)
 
     shown = sample.doit("schedule").splitlines()
@@ -132,7 +132,7 @@ def test_the_command_lists_and_ends_and_builds_nothing(server, project):
     assert shown[0].split()[:4] == ["workflow", "time", "(UTC)", "state"]
     assert shown[1].startswith(f'chain     "{DAILY}"  on ')
     assert (row["workflow"], row["cron"], row["is_on"]) == ("chain", DAILY, True)
-    assert ended == "chain: its schedule is removed\n"
+    assert ended == "chain: recurring run removed\n"
     assert list_schedules(server) == []
     assert once_more == {"workflow": "chain", "was_scheduled": False}
 

@@ -252,7 +252,7 @@ def test_without_a_registry_it_says_why_a_component_needs_one_and_what_to_set(
 
     assert "a component file names its image by the digest that a registry gives it" in output
     assert "registry.server is not set" in output
-    assert "tip: set registry.server" in output
+    assert "hint: set registry.server" in output
     assert not (tmp_path / ".fftasks" / "components").exists()
     sample.doit("image")
     output = sample.doit("components", code=1)

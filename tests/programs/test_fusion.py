@@ -136,12 +136,12 @@ def test_an_edit_of_one_node_of_a_group_runs_that_node_and_what_follows(
 
     assert second.state == "SUCCEEDED", list_failed(second)
     log = "".join(task.log for task in second.tasks.values())
-    assert "draw 0 | -- unchanged, kept from the last run" in log
+    assert "draw 0 | -- up to date, result reused from the last run" in log
     ran = sorted(re.findall(r"(.*) \| -- done", log))
     assert ran == ["Counter_0000", "one", "total", "two"]
     assert sorted(node["node"] for node in planned["nodes"] if node["computes"]) == ran
     kept = re.findall(r"(.*) \| -- unchanged", log)
-    assert sorted(node["node"] for node in planned["nodes"] if node["kept"]) == sorted(kept)
+    assert sorted(node["node"] for node in planned["nodes"] if node["reused"]) == sorted(kept)
     rows = json.loads(sample.doit("status", "--json", **environ))["nodes"]
     shown = {row["node"]: row for row in rows}
     assert {node for node, row in shown.items() if row["shown"] == "cached"} == set(kept)
@@ -154,7 +154,7 @@ def test_an_edit_of_one_node_of_a_group_runs_that_node_and_what_follows(
         assert find_value(cluster, sample, second, node) == fftasks.load(node, sample.root)
     assert find_run_id(sample.doit("submit", **environ)) == second.run_id
     replayed = sample.doit("replay", "total", second.run_id, "--docker", **environ)
-    assert "square 0 | -- unchanged, kept from the last run" in replayed
+    assert "square 0 | -- up to date, result reused from the last run" in replayed
     assert replayed.splitlines()[-1] == repr(fftasks.load("total", sample.root))
     third = kfp_cluster.wait(find_run_id(sample.doit("submit", "--again", **environ)))
     assert {task.is_cached for name, task in third.tasks.items() if "last-run" not in name} == {

@@ -411,7 +411,7 @@ def test_a_failing_node_is_shown_once_and_loses_nothing(tmp_path, body, said, is
     assert "before the end" in output
     assert ".fftasks/logs/bad.txt" in output
     assert "1 ran, 1 failed" in output
-    assert "fftasks/runtime" not in output
+    assert "fftasks/runner" not in output
     sample.edit("wf.py", body, "return 2")
     assert sample.ran() == ["after", "bad"]
 
@@ -448,7 +448,7 @@ Workflow(second(first()).set_name("second"), name="w")
     output = sample.doit("run", "--continue", code=1)
 
     assert "second = " not in output
-    assert "1 failed, 1 not run" in output
+    assert "1 failed, 1 skipped" in output
 
 
 def test_the_others_finish_with_continue(tmp_path):
@@ -470,8 +470,8 @@ Workflow(bad().set_name("bad"), *[fine(i).set_name(f"fine{i}") for i in range(5)
     )
 
     stopped = sample.doit("run", "-n", "1", code=1)
-    assert re.search(r"1 failed, \d not begun; ", stopped)
-    assert "doit run --continue goes on" in stopped
+    assert re.search(r"1 failed, \d skipped; ", stopped)
+    assert "hint: `doit run --continue` also runs" in stopped
 
     # doit itself would count the group "run", which cannot be complete, as an error, and return 2
     assert sample.ran("run", "--continue", code=1) == [f"fine{i}" for i in range(5)]
@@ -484,7 +484,7 @@ Workflow(bad().set_name("bad"), *[fine(i).set_name(f"fine{i}") for i in range(5)
         ("import nothing_of_this_name", "No module named 'nothing_of_this_name'"),
         (
             "import nothing_of_this_name.part",
-            "tip: if nothing_of_this_name is a package: pip install",
+            "hint: if nothing_of_this_name is a package: pip install",
         ),
         ("def broken(:", "SyntaxError"),
         ("raise SystemExit(2)", "SystemExit"),
@@ -510,7 +510,7 @@ def test_a_wrong_file_is_a_clear_error(tmp_path, text, said):
     output = sample.doit(code=3)
 
     assert said in output
-    assert "fftasks/runtime" not in output
+    assert "fftasks/runner" not in output
 
 
 def test_an_error_in_the_users_file_keeps_the_results(chain):

@@ -6,9 +6,9 @@ import sys
 import pytest
 
 import fftasks
-from fftasks.errors import ParameterError
 from fftasks import LocalWorkflow
 from fftasks.api.functionfuse import FileStorage
+from fftasks.errors import ParameterError
 from tests.sample import Sample
 
 WORKFLOW = """
@@ -56,8 +56,8 @@ def test_plan_and_result_mean_the_values_that_are_given(sample):
     assert "run: 0 to run" in sample.doit("plan", "run", "alpha=0.2")
     assert "parameter alpha: 0.2 -> 0.1" in sample.doit("plan", "run")
     assert sample.doit("result", "model", "alpha=0.2") == "[0.0, 0.2, 0.4]\n"
-    assert sample.doit("result", "model").startswith("model was made with alpha=0.2: ")
-    assert sample.doit("result", "score").startswith("score was made with alpha=0.2: ")
+    assert sample.doit("result", "model").startswith("model was computed with alpha=0.2: ")
+    assert sample.doit("result", "score").startswith("score was computed with alpha=0.2: ")
     missing = sample.doit("result", "model", "alpha=7", code=3 - 2)
     assert "'model' has no result yet for alpha=7" in missing
 

@@ -91,7 +91,7 @@ def test_a_workflow_that_wants_it_is_told_to_rename_it(sample):
     output = doit(sample, "plan", code=3)
 
     assert "cannot import name 'load_table' from 'json'" in output
-    assert "tip: " in output
+    assert "hint: " in output
     assert "json.py: `import json` can give Python's own json instead: rename it" in output
 
 

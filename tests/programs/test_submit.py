@@ -435,7 +435,7 @@ def test_a_run_is_followed_to_its_end_looked_at_and_replayed(sample, kfp_cluster
     assert re.search(r"✗ +join +failed", status)
     assert "about to fail" in sample.doit("logs", "join", run_id[:8])
     assert f"{run_id[:8]}*" in sample.doit("runs")
-    assert "has ended already" in sample.doit("cancel")
+    assert "has already ended" in sample.doit("cancel")
     mount = {"FFTASKS_OBJECT_STORE__MOUNT": f"{cluster.folder}/bucket/minio"}
     sample.edit("wf.py", "ValueError('no')", "ValueError('not here')")
     assert "ValueError: not here" in sample.doit("replay", "join", code=1, **mount)
@@ -465,7 +465,7 @@ def test_a_run_is_followed_to_its_end_looked_at_and_replayed(sample, kfp_cluster
     assert "run 'all kinds' has succeeded" in again
     assert len(kfp_cluster.runs) == 2
     assert "run 'all kinds'" not in sample.doit("submit", "--no-watch", FFTASKS_KFP__WATCH="true")
-    assert "all kinds: stored, http" in sample.doit("upload")
+    assert "all kinds: uploaded, http" in sample.doit("upload")
     assert '"is_new": false' in sample.doit("upload", "all kinds", "--json")
     assert "all kinds: scheduled" in sample.doit("schedule", "0 0 6 * * *", "all kinds")
-    assert "its schedule is removed" in sample.doit("schedule", "--off")
+    assert "recurring run removed" in sample.doit("schedule", "--off")

@@ -159,7 +159,9 @@ def test_after_a_fault_the_next_push_sends_only_what_is_missing(built, registry,
         "permission denied by the registry": refuse(
             403, "DENIED", "requested access to the resource is denied"
         ),
-        "repository was not found": refuse(404, "NAME_UNKNOWN", "repository name not known to registry"),
+        "repository was not found": refuse(
+            404, "NAME_UNKNOWN", "repository name not known to registry"
+        ),
     }
     for number, (said, fault) in enumerate(refusals.items()):
         into = {"FFTASKS_REGISTRY__REPOSITORY": f"tests/refused-{number}"}
@@ -172,7 +174,7 @@ def test_after_a_fault_the_next_push_sends_only_what_is_missing(built, registry,
         built.doit("push", **into)
 
         assert said in refused
-        assert (refused.count("!! "), refused.count("tip: ")) == (1, 1)
+        assert (refused.count("!! "), refused.count("hint: ")) == (1, 1)
         assert (tried, proxy.count(uploads)) == (2, 5)  # of four, the first one is not sent again
         check_pushed(built, registry)
         proxy.seen.clear()

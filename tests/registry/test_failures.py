@@ -82,7 +82,7 @@ def test_every_refusal_says_what_was_found_and_what_to_do(message, meaning, pass
     )
 
     assert message in str(error)
-    assert "tip:" in str(error)
+    assert "hint:" in str(error)
     assert "{" not in str(error)
 
 

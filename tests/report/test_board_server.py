@@ -99,4 +99,4 @@ def test_a_number_that_is_no_port_is_an_error():
     with pytest.raises(ToolError, match="cannot listen") as error:
         serve_board(Client().board, 99999, print)
 
-    assert "up to 65535" in error.value.found[0]
+    assert "from 0 to 65535" in error.value.found[0]

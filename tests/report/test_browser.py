@@ -435,7 +435,7 @@ def test_the_board_follows_a_run_on_the_cluster(browser, tmp_path):
         gate.set()
         wait_for(lambda: browser.find("#counts").text == "● 3 ran")
 
-        assert {row.text for row in browser.find_all("#spent dt")} >= {"run"}
+        assert {row.text for row in browser.find_all("#path-seconds dt")} >= {"run"}
         assert browser.read_console() == []
         board.send_signal(signal.SIGINT)
         board.communicate(timeout=30)

@@ -100,7 +100,7 @@ def test_it_shows_where_the_minutes_went(tmp_path):
 
         content = describe_run(project, record["run_id"])
 
-    spent = content["spent"]
+    spent = content["path_seconds"]
     assert list(spent)[:4] == ["driver", "queue", "pull", "run"]
     for what in ("driver", "queue", "pull", "run"):
         assert 1 <= spent[what] <= 3
@@ -214,7 +214,7 @@ def test_a_workflow_that_cannot_be_imported_hides_no_run(describe):
 
 
 def test_a_name_that_is_neither_here_nor_there_is_an_error(describe):
-    with pytest.raises(FFTasksError, match="no run 'nothing'"):
+    with pytest.raises(FFTasksError, match="run 'nothing' not found"):
         describe(name="nothing")
 
 
@@ -307,7 +307,7 @@ def test_the_board_asks_for_what_does_not_change_once(shown):
 def test_the_content_is_printed_as_data(shown):
     content = json.loads(shown[0].doit("report", "--cluster", "--json"))
 
-    assert content.keys() == {"title", "run", "tasks", "path", "spent", "history"}
+    assert content.keys() == {"title", "run", "tasks", "path", "path_seconds", "history"}
     assert (
         next(t["metrics"] for t in content["tasks"] if t["name"] == "score")["accuracy"] == 0.765625
     )
@@ -387,7 +387,7 @@ def test_a_host_without_a_metadata_store_is_said_and_the_rest_is_shown(shown, mo
 
     content, tasks = describe_shown(sample)
 
-    assert content["notice"].startswith("Results and metrics are not shown: kfp.host")
+    assert content["notice"].startswith("Results and metrics are not shown: the metadata store")
     assert tasks["load"]["state"] == "ran"
 
 

@@ -149,7 +149,7 @@ def test_a_picture_that_cannot_be_drawn_is_said_on_the_page():
 
     graph = make_page_content("t", RUN, (), items=items, render=lambda _: "")["graph"]
 
-    assert "`doit graph` says why" in graph["note"]
+    assert "`doit graph` shows the reason" in graph["note"]
 
 
 @pytest.mark.parametrize(

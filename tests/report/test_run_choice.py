@@ -30,7 +30,7 @@ def test_a_run_is_its_id_its_beginning_its_name_or_the_last(two_runs):
 
 
 def test_a_run_that_is_none_is_said_with_the_experiment(two_runs):
-    with pytest.raises(NotFoundError, match="no run 'nothing' in experiment") as caught:
+    with pytest.raises(NotFoundError, match="run 'nothing' not found in experiment") as caught:
         resolve_run(two_runs[1], "nothing")
 
     assert "`doit runs`" in caught.value.tip
@@ -53,7 +53,7 @@ def test_a_last_run_that_was_deleted_is_said(two_runs):
         resolve_run(project)
     server.api.runs[last] = kept
 
-    assert "it was deleted, or kfp.host is another one now" in caught.value.tip
+    assert "it was deleted, or kfp.host has changed" in caught.value.tip
 
 
 def test_before_the_first_run_there_is_none(tmp_path):

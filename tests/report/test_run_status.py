@@ -6,8 +6,10 @@ import pytest
 
 from fftasks.kfp.diagnostics import RunDiagnostics
 from fftasks.kfp.run import ClusterRun
+from fftasks.project import open_project
 from fftasks.report.run_status import format_local_time, format_run_duration, format_run_end
 from fftasks.terminal import format_elapsed_time
+from tests.sample import Sample
 
 
 @pytest.mark.parametrize(
@@ -26,7 +28,8 @@ def test_a_run_that_goes_on_has_taken_what_it_has_so_far():
     assert format_local_time(None) == ""
 
 
-def test_a_run_that_failed_before_any_task_says_why(project):
+def test_a_run_that_failed_before_any_task_says_why(tmp_path):
+    project = open_project(Sample.copy("chain", tmp_path).root)
     answer = {
         "run_id": "r",
         "display_name": "sums",

@@ -2,9 +2,8 @@
 
 import pytest
 
-from fftasks import workflow
+from fftasks import LocalWorkflow, workflow
 from fftasks.api.node import Input, number_inputs
-from fftasks import LocalWorkflow
 from fftasks.runner.artifact import write_artifact
 from fftasks.runner.job import Job, call_node, run_job
 

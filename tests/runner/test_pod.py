@@ -207,7 +207,7 @@ def test_traceback_stands_above_the_last_line(pod):
     lines = pod.log.splitlines()
     assert any("node raised ValueError" in line for line in lines)
     assert any('wf.py", line' in line for line in lines)
-    assert "fftasks/runtime" not in pod.log
+    assert "fftasks/runner" not in pod.log
 
 
 def test_node_that_was_killed_may_have_run_out_of_memory(pod):

@@ -124,8 +124,10 @@ def test_a_project_without_fftasks_keeps_doits_own_runner(tmp_path):
         textwrap.dedent("""\
             import sys
 
+            HEAVY = ("fftasks.tasks.dispatcher", "fftasks.tasks.doit_tasks", "fftasks.project", "yaml")
+
             def look():
-                print([name for name in ("fftasks.tasks.dispatcher", "yaml") if name in sys.modules])
+                print([name for name in HEAVY if name in sys.modules])
 
             def task_look():
                 return {"actions": [look], "verbosity": 2}
@@ -137,6 +139,25 @@ def test_a_project_without_fftasks_keeps_doits_own_runner(tmp_path):
     )
 
     assert "[]" in said.stdout
+
+
+def test_without_a_dodo_file_nodes_are_run_by_the_same_runner(mixed):
+    (mixed.root / "dodo.py").rename(mixed.root / "dodo.away")
+    command = [sys.executable, "-m", "fftasks.tasks", "run", "-n", "2"]
+    try:
+        # doit's own runner knows neither names of nodes nor warm workers
+        one, two = [
+            subprocess.run(
+                [*command, name], cwd=mixed.root, capture_output=True, text=True, check=False
+            )
+            for name in ("n3", "kill")
+        ]
+    finally:
+        (mixed.root / "dodo.away").rename(mixed.root / "dodo.py")
+
+    assert (one.returncode, two.returncode) == (0, 1)
+    assert "n3" in one.stdout
+    assert "the worker ended with exit code -9" in two.stdout
 
 
 @pytest.mark.parametrize(

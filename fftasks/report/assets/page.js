@@ -147,10 +147,10 @@ function listParts(task) {
 
 // What the time along the longest path was for, the largest part first.
 function drawSpent() {
-  const parts = Object.entries(data.spent).sort(([, one], [, other]) => other - one);
+  const parts = Object.entries(data.path_seconds).sort(([, one], [, other]) => other - one);
   const whole = parts.reduce((sum, [, seconds]) => sum + seconds, 0);
   $("#longest").textContent = parts.length ? `The longest path took ${formatSeconds(whole)}:` : "";
-  $("#spent").replaceChildren(...parts.flatMap(([name, seconds]) => {
+  $("#path-seconds").replaceChildren(...parts.flatMap(([name, seconds]) => {
     const bar = make("i", { className: nameWait(name) });
     bar.style.width = `${(100 * seconds) / whole}%`;
     const share = `${formatSeconds(seconds)} · ${Math.round((100 * seconds) / whole)} %`;
