@@ -1,4 +1,4 @@
-"""A stage of a project as something to look at and to make, from its record."""
+"""Decide whether a stage of a project is up to date, explain why not, and execute it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ Inputs = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of one project, or of one workflow in it.
+    """One stage of a project, or of one of its workflows.
 
-    path: its record; needs: the records that it reads
-    list_reasons: why it must be made, given its record (or None); empty if it is up to date
-    make: does it, and returns the record
-    describe: what the record holds, for people
+    Attributes:
+        path: Path of the stage's record.
+        needs: Paths of the records that the stage reads.
+        list_reasons: Returns why the stage must run, given its record or None; [] if it is up to date.
+        make: Executes the stage and returns its record.
+        describe: Returns a description of a record for the terminal.
     """
 
     path: Path
@@ -32,17 +34,17 @@ class Stage:
 
 
 def execute_stage(step: Stage) -> None:
-    """Make what the step makes, and record it."""
+    """Execute a stage and write its record."""
     write_record(step.path, step.make())
 
 
 def is_up_to_date(step: Stage) -> bool:
-    """Tell whether a step is up to date; one whose needs are not there is not."""
+    """Return whether a stage is up to date; False if a record that it reads is missing."""
     return not list_stage_reasons(step)
 
 
 def list_stage_reasons(step: Stage) -> list[str]:
-    """Return why a step must be made, one sentence each; empty if it is up to date."""
+    """Return the reasons why a stage must run, one sentence each; [] if it is up to date."""
     gone = [f"{path.name} is gone" for path in step.needs if not read_record(path)]
     return gone or step.list_reasons(read_record(step.path))
 
@@ -50,9 +52,16 @@ def list_stage_reasons(step: Stage) -> list[str]:
 def list_input_changes(
     old: Record | None, version: int, inputs: Inputs, spell: Callable[[Inputs], Inputs] = dict
 ) -> list[str]:
-    """Return why a record with these inputs would be another one; see record.explain().
+    """Return the reasons why a stage with these inputs must run; see records.explain_difference.
 
-    spell: gives the inputs as the user knows them, such as "setting image.tag"
+    Args:
+        old: Record of the last execution, or None.
+        version: Version of the stage's program; another version always runs.
+        inputs: Current inputs.
+        spell: Function that renames inputs to names that the user knows, such as "setting image.tag".
+
+    Returns:
+        One sentence per reason; [] if the stage is up to date.
     """
     if old is not None and old.get("version") != version:
         return ["the algorithm of this stage changed"]
@@ -68,13 +77,19 @@ def _hide(value: Any) -> Any:
 
 
 def require_record(path: Path) -> Record:
-    """Return the record of a stage that has been made; raise StoreError if it is gone."""
+    """Return the record of a stage that was executed.
+
+    Raises:
+        StoreError: The record is missing or damaged.
+    """
     record = read_record(path)
     if record is None:
-        raise StoreError(f"{path} is gone or damaged", tip="it is made again: run once more")
+        raise StoreError(
+            f"{path} is missing or damaged", tip="run the command again to recreate it"
+        )
     return record
 
 
 def display_path(project: Project, path: Path) -> str:
-    """Return a path as it is shown: from the project's folder."""
+    """Return a path for display, relative to the project's folder."""
     return path.relative_to(project.root).as_posix()

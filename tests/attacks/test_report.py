@@ -11,8 +11,13 @@ import pytest
 from fftasks.cli.board import _describe as describe_for_board
 from fftasks.errors import FFTasksError
 from fftasks.project import open_project
-from fftasks.records import STATE_FORMAT
-from fftasks.records import read_record, read_state_file, write_record, write_state_file
+from fftasks.records import (
+    STATE_FORMAT,
+    read_record,
+    read_state_file,
+    write_record,
+    write_state_file,
+)
 from fftasks.report.polling import watch_runs
 from fftasks.report.run_report import describe_run
 from fftasks.report.web_page import format_page_data
