@@ -1,4 +1,15 @@
-"""The errors that users meet: one root, and one class per thing that the reader can do about it."""
+"""Define the errors that users see: one class per kind of fix.
+
+    FFTasksError
+    ├── SettingsError     fix a file in config/ or an environment variable
+    ├── WorkflowError     fix the file that builds the workflow
+    ├── ParameterError    give a run parameter another value
+    ├── NodeError         fix the function of a node
+    ├── ToolError         look at an outside tool: engine, registry, Kubeflow Pipelines
+    └── StoreError        look at `.fftasks` and its disk
+
+Any other exception is a bug of fftasks and keeps its traceback.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +17,13 @@ from collections.abc import Iterable, Sequence
 
 
 class FFTasksError(Exception):
-    """Say what was attempted on which thing, what was found, and what to do.
+    """An error with a suggested fix.
 
-    attempted: "image: docker build failed for base python:3.11"
-    found: lines of evidence, shown indented below
-    tip: one sentence with the next step
+    Attributes:
+        attempted: What failed, such as "image: docker build failed for base python:3.11".
+        found: Lines of evidence, shown indented below.
+        tip: One sentence that suggests the fix.
+        exit_code: Exit code of the command that fails with this error.
     """
 
     exit_code = 1
@@ -32,7 +45,7 @@ class FFTasksError(Exception):
         return escape_controls("\n".join(lines))
 
     def __reduce__(self) -> tuple[object, ...]:
-        # the default pickles args only, and an error crosses process borders with all it has to say
+        # The default pickles only args, but errors are sent between processes with all attributes.
         return _rebuild, (type(self), self.attempted, self.found, self.tip)
 
 
@@ -55,21 +68,21 @@ class WorkflowError(FFTasksError):
 
 
 class ParameterError(FFTasksError):
-    """Give a run parameter another value: on the command line, in a call of run(), in the web page."""
+    """Give a run parameter another value, on the command line, in a call of run() or in the KFP web UI."""
 
     exit_code = 3
 
 
 class NodeError(FFTasksError):
-    """Look at the function of a node: it raised, exited, or gave what cannot be stored."""
+    """Fix the function of a node: it raised, exited, or returned a value that cannot be stored."""
 
 
 class ToolError(FFTasksError):
-    """Look at a tool outside: the container engine, the registry, Kubeflow Pipelines."""
+    """Look at an outside tool: the container engine, the registry, Kubeflow Pipelines."""
 
 
 class StoreError(FFTasksError):
-    """Look at .fftasks/ and the disk that it is on."""
+    """Look at `.fftasks` and the disk that contains it."""
 
 
 def escape_controls(text: str) -> str:
@@ -99,7 +112,7 @@ _ESCAPES = {number: ascii(chr(number))[1:-1] for number in _CONTROLS}
 
 
 def suggest_name(name: str, names: Iterable[str]) -> str:
-    """Return the sentence that offers the nearest of some names for one that is none, "" if none is near."""
+    """Return a hint with the nearest existing name, such as "did you mean 'sums'?"; "" if none is near."""
     near = find_near(name, names)
     return f"did you mean {near!r}?" if near else ""
 
@@ -120,10 +133,13 @@ def suggest_or_list(name: str, names: Iterable[str], kind: str) -> str:
 
 
 def find_near(word: str, words: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """Return the nearest of some words to one that may be mistyped, "" if none is near.
+    """Return the most similar of some words to a mistyped word; "" if none is similar.
 
-    cutoff: how alike they must be, from 0 to 1; see difflib.get_close_matches
+    Args:
+        word: The mistyped word.
+        words: The existing words.
+        cutoff: Minimum similarity from 0 to 1; see difflib.get_close_matches.
     """
-    import difflib  # a millisecond that only those who mistype shall pay
+    import difflib  # takes a millisecond to import
 
     return next(iter(difflib.get_close_matches(word, list(words), n=1, cutoff=cutoff)), "")

@@ -1,10 +1,7 @@
-"""Where doit's own process looks for modules: doit puts the project's folder first, for dodo.py.
+"""Open the project in a folder: its settings, graphs, labelled nodes, records and state folder.
 
-The labels of nodes: names that are unique in a project, by which doit and the user know them.
-
-A label is the node's name; where two files use a name, "<workflow>/<name>".
-
-The project in the current folder: its settings, its graphs, and where its state is.
+A label is the unique name of a node in a project: the node's name, or "<workflow>/<name>" where two files use
+the same name.
 """
 
 from __future__ import annotations
@@ -46,34 +43,40 @@ if TYPE_CHECKING:
 
 
 def prefer_standard_library(folder: str) -> None:
-    """Let a module of Python's be found before one of the folder that has its name, such as http.py.
+    """Move the project's folder behind the standard library in sys.path.
 
-    To be called when dodo.py has been imported. Requests and many others are imported where they are
-    needed, and would find the project's; its workflows are imported by other processes.
+    doit puts the project's folder first, so that a file such as http.py would replace a standard module for
+    packages that are imported later, such as requests. Call this after dodo.py has been imported. Workflow
+    files are imported by other processes.
 
-    folder: as os.getcwd() has it; `python -m doit`, --dir and a link bring it in again, or spelled otherwise
+    Args:
+        folder: Path of the folder as os.getcwd() returns it. sys.path may contain it several times, and
+            spelled differently, because of `python -m doit`, --dir and links.
     """
-    standard = os.path.dirname(os.__file__)  # noqa: PTH120 - each doit that begins calls it
+    standard = os.path.dirname(os.__file__)  # noqa: PTH120 - called by each doit process
     places = [n for n, path in enumerate(sys.path) if path in (standard, f"{standard}/lib-dynload")]
     front = sys.path[: max(places, default=-1) + 1]
     own = [path for path in front if os.path.realpath(path) == folder]
     sys.path[: len(front)] = [*(path for path in front if path not in own), *own]
 
 
-ChooseValue = Callable[[str, Any], Any]  # gives a run parameter's value: name, default -> value
+ChooseValue = Callable[
+    [str, Any], Any
+]  # returns the value of a run parameter, given its name and default
 
 
 @dataclass
 class ProjectNode:
-    """A node as doit sees it.
+    """A node with its label.
 
-    label: unique in the project
-    content: as the graph record has it, with its id there, a slug that is unique in the project, and the
-        values of its run parameters
-    graph: that record
-    upstream: labels of the nodes that it needs
-    workflow: the name of a workflow that has the node
-    items: the items of its result that are leaves
+    Attributes:
+        label: Name that is unique in the project.
+        content: Node of the graph record, with its id there, a slug that is unique in the project, and the
+            values of its run parameters.
+        graph: Graph record that contains the node.
+        upstream: Labels of the nodes that it needs.
+        workflow: Name of a workflow that contains the node.
+        items: Paths of the items of its result that are leaves.
     """
 
     label: str
@@ -90,7 +93,7 @@ class ProjectNode:
 
     @property
     def pieces(self) -> dict[str, str]:
-        """What its code consists of: "features.py: function clean()" -> digest."""
+        """Digests of the pieces of its code, by names such as "features.py: function clean()"."""
         return dict(self.graph["codes"][self.content["code"]])
 
 
@@ -108,7 +111,12 @@ def format_task_name(label: str) -> str:
 
 
 def label_nodes(graphs: list[Record], choose: ChooseValue) -> list[ProjectNode]:
-    """Return the nodes of all graphs, upstream first."""
+    """Return the labelled nodes of all graphs, upstream first.
+
+    Args:
+        graphs: Graph records.
+        choose: Returns the value of a run parameter.
+    """
     holders: dict[str, int] = {}
     for graph in graphs:
         for identity in graph["nodes"]:
@@ -119,7 +127,12 @@ def label_nodes(graphs: list[Record], choose: ChooseValue) -> list[ProjectNode]:
 def describe_for_history(
     node: ProjectNode, labels: Mapping[tuple[str, str], str]
 ) -> dict[str, Any]:
-    """Return what the history keeps of a node; labels: by file and id in the graph record."""
+    """Return the description of a node for the history.
+
+    Args:
+        node: The node.
+        labels: Labels of all nodes, by file and id in the graph record.
+    """
     content, function = node.content, node.content["function"]
     made = node.label if content["kind"] == "object" else ""
     return {
@@ -148,7 +161,7 @@ def _label_graph(
     for leaf in (leaf for w in graph["workflows"].values() for leaf in w["leaves"]):
         items.setdefault(leaf["node"], set()).update({leaf["path"]} - {""})
     nodes = []
-    # a record's keys are sorted; the order of the nodes is that of the workflows' lists, upstream first
+    # The keys of a record are sorted; the lists of the workflows have the order, upstream first.
     for identity in dict.fromkeys(n for w in graph["workflows"].values() for n in w["nodes"]):
         content = graph["nodes"][identity]
         values = {
@@ -163,8 +176,8 @@ def _label_graph(
     return nodes
 
 
-PROFILE = "profile"  # `doit profile=prod ...` chooses it
-# each stage but the nodes', and those whose records it reads; those below push are made for each workflow
+PROFILE = "profile"  # name of the doit variable: `doit profile=prod ...`
+# Each stage, and the stages whose records it reads. The stages after push run once per workflow.
 STAGE_NEEDS = {
     "context": (),
     "image": ("context",),
@@ -175,19 +188,22 @@ STAGE_NEEDS = {
     "pipeline": ("tasks", "pins"),
     "submit": ("pipeline",),
 }
-# stages that are made together with another one, which does not read their records
+# Stages that run together with another one, which does not read their records.
 BUILT_TOGETHER = {"submit": ("components",)}
-# base: what the base's name stands for, in a record of its own, so that it is looked up once
+# base: the digest of the base image in a record of its own, so that its tag is resolved once.
 _PROJECT_STAGES = frozenset({"context", "base", "image", "push"})
 _NO_SETTINGS = NodeSettings()
 
 
 @dataclass
 class Project:
-    """All that the tasks of one project need; graphs are read, or made anew, when first asked for.
+    """One project. Its graphs are loaded, or rebuilt, at first use.
 
-    given: run parameter -> its value as the command line has it
-    fingerprints: those that steps/recipe.py has found already, by what they were found for
+    Attributes:
+        root: Folder of the project.
+        settings: Settings of the project.
+        given: Values of run parameters from the command line, by name.
+        fingerprints: Cache of cluster fingerprints, by their arguments.
     """
 
     root: Path
@@ -225,7 +241,7 @@ class Project:
 
     @functools.cached_property
     def workflows(self) -> dict[str, Record]:
-        """The graph record that has a workflow, by the workflow's name; WorkflowError if two share one."""
+        """The graph record of each workflow, by name; WorkflowError if two workflows have the same name."""
         found: dict[str, Record] = {}
         for graph in self.graphs:
             for name in graph["workflows"]:
@@ -246,7 +262,7 @@ class Project:
 
         A label is the node's name; where two files use a name, "<workflow>/<name>".
         """
-        _ = self.workflows  # their names are different, and so are labels
+        _ = self.workflows  # raises if two workflows have the same name, so labels are unique
         if self.given:
             self._check_given()
         return {node.label: node for node in label_nodes(self.graphs, self._choose)}
@@ -280,14 +296,14 @@ class Project:
         return parse_parameter(name, self.given[name], default)
 
     def _check_given(self) -> None:
-        """Raise ParameterError for a name that neither a parameter nor the project's dodo.py has."""
+        """Raise ParameterError for a name that neither a run parameter nor dodo.py uses."""
         from fftasks.graph.run_parameters import check_parameter_names, list_get_var_names
 
         own = list_get_var_names(self.root / "dodo.py")
         check_parameter_names((name for name in self.given if name not in own), self.parameters)
 
     def find_node_settings(self, node: Mapping[str, Any]) -> NodeSettings:
-        """Return what a node of a graph record ends up with: config/, and what the code sets, which wins."""
+        """Return the settings of a node of a graph record: config/, overridden by those in the code."""
         if not self._layers and "settings" not in node:
             return _NO_SETTINGS
         layers = [index for index, layer in enumerate(self._layers) if layer.matches(node["name"])]
@@ -298,7 +314,7 @@ class Project:
         return self._node_settings[key]
 
     def list_settings(self, workflow: str) -> dict[str, NodeSettings]:
-        """Return what the nodes of a workflow end up with, by their ids in the graph record."""
+        """Return the settings of the nodes of a workflow, by their ids in the graph record."""
         graph = self.workflows[workflow]
         ids = graph["workflows"][workflow]["nodes"]
         return {identity: self.find_node_settings(graph["nodes"][identity]) for identity in ids}
@@ -308,17 +324,17 @@ class Project:
         return self.settings.nodes
 
     def note_own_file(self, path: Path) -> None:
-        """Note that a file is ours to write: else it would be a new data file of all nodes."""
-        made = Path(os.path.realpath(path))  # also where a link leads to itself
+        """Note that fftasks writes a file, so that it does not count as a data file of nodes."""
+        made = Path(os.path.realpath(path))  # does not raise for a link to itself
         if made.is_relative_to(self.root):
             self.store.note_files((), (made.relative_to(self.root).as_posix(),))
 
     def name_graphs(self) -> str:
-        """Return a name for all that the graphs are now: another one when they change."""
+        """Return a name for the current graphs, 16 hex digits of their digest."""
         return digest_json([graph["output"] for graph in self.graphs])[7:23]
 
     def describe_nodes(self) -> dict[str, dict[str, Any]]:
-        """Return what the history keeps of each node, by its label; see store/history.py."""
+        """Return the descriptions of all nodes for the history, by label."""
         labels = {(n.graph["file"], n.content["id"]): label for label, n in self.nodes.items()}
         return {label: describe_for_history(node, labels) for label, node in self.nodes.items()}
 
@@ -341,7 +357,7 @@ class Project:
         return [*self.settings.warnings, *self.list_node_warnings(), *list_more(self)]
 
     def list_node_warnings(self) -> list[str]:
-        """Return what is worth a warning in graphs, and in the settings of nodes."""
+        """Return the warnings about graphs and about the settings of nodes."""
         names = dict.fromkeys(node.content["name"] for node in self.nodes.values())
         coded = {
             digest_json(s): s for n in self.nodes.values() for s in n.content.get("settings", ())
@@ -353,30 +369,35 @@ class Project:
         ]
 
     def record_path(self, stage: str, workflow: str = "") -> Path:
-        """Return where the record of a stage is."""
+        """Return the path of the record of a stage.
+
+        Args:
+            stage: Name of the stage.
+            workflow: Name of the workflow, for a stage that runs once per workflow.
+        """
         if stage in _PROJECT_STAGES:
             return self.folder / f"{stage}.json"
         slug = self.workflows[workflow]["workflows"][workflow]["slug"]
         return self.folder / stage / f"{slug}.json"
 
     def list_needs(self, stage: str, workflow: str = "") -> tuple[Path, ...]:
-        """Return the records that a stage reads, in the order of NEEDS."""
+        """Return the paths of the records that a stage reads, in the order of STAGE_NEEDS."""
         return tuple(self.record_path(needed, workflow) for needed in STAGE_NEEDS[stage])
 
     def read_node(self, label: str) -> Record:
-        """Return the record of a node that has been made; raise StoreError if it is gone."""
+        """Return the record of a node that was computed; raise StoreError if it is missing."""
         if label not in self._records:
             path = self.store.node_path(self.nodes[label].content["slug"])
             record = read_record(path)
             if record is None:
                 raise StoreError(
-                    f"{path} is gone or damaged", tip="it is made again: run once more"
+                    f"{path} is missing or damaged", tip="run the command again to recreate it"
                 )
             self._records[label] = record
         return self._records[label]
 
     def list_inputs(self, label: str) -> dict[str, str]:
-        """Return the pieces of a node's fingerprint; what is upstream must have been made."""
+        """Return the named inputs of a node's fingerprint; upstream nodes must have been computed."""
         node = self.nodes[label]
         upstream = {
             identity: self.read_node(other)
@@ -386,23 +407,23 @@ class Project:
         return list_fingerprint_inputs(node.content, upstream, self.data, settings)
 
     def list_pieces(self, label: str) -> dict[str, str]:
-        """Return what code and data of a node consist of, piece by piece."""
+        """Return the digests of the pieces of a node's code and data; see fingerprint.list_pieces."""
         node = self.nodes[label]
         content = node.content
         key = node.graph["file"], content["code"], content["version"], content["reads"] is None
-        if key not in self._pieces:  # a thousand nodes of one function share them
+        if key not in self._pieces:  # shared by a thousand nodes of one function
             self._pieces[key] = list_pieces(content, node.pieces, self.data)
         return self._pieces[key]
 
     def find_node(self, label: str, inputs: dict[str, str]) -> Record | None:
-        """Return the record of a node whose result is there, or None; it is on disk afterwards."""
+        """Return the record of a node with a cached result and write it to disk; None if there is none."""
         record = find_cached_record(self.nodes[label].content, inputs, self.store)
         if record is not None:
             self._records[label] = record
         return record
 
     def prepare_node(self, label: str, inputs: dict[str, str]) -> Job:
-        """Return the job that runs a node; see stages/node.py."""
+        """Return the job that runs a node; see fingerprint.make_job."""
         node = self.nodes[label]
         return make_job(
             node.content,
@@ -416,7 +437,17 @@ class Project:
     def finish_node(
         self, label: str, inputs: dict[str, str], report: Report, errors: Sequence[str]
     ) -> Trace:
-        """Record what a node gave; raise NodeError if it failed. errors: of all tries that failed."""
+        """Store the result of a node.
+
+        Args:
+            label: Label of the node.
+            inputs: Named inputs of its fingerprint.
+            report: Report of the process that ran the node.
+            errors: Errors of all failed attempts.
+
+        Raises:
+            NodeError: The node failed.
+        """
         self._records[label], trace = store_result(
             self.nodes[label].content,
             inputs,
@@ -428,17 +459,17 @@ class Project:
         return trace
 
     def find_interpreter(self, label: str) -> Interpreter:
-        """Return what runs a node's jobs."""
+        """Return the interpreter that runs a node's jobs."""
         return self._interpreters[self.nodes[label].graph["file"]]
 
     def accept(self, label: str) -> None:
-        """Take the result that a node has as the one for what its inputs are now."""
+        """Record the current result of a node as the result of its current inputs."""
         content = self.nodes[label].content
         inputs, pieces = self.list_inputs(label), self.list_pieces(label)
         self._records[label] = accept_result(content, inputs, self.store, pieces)
 
     def list_needed(self, labels: set[str]) -> list[str]:
-        """Return nodes and all that they need, upstream first."""
+        """Return the labels of nodes and of all nodes upstream of them, upstream first."""
         wanted, queue = set(labels), list(labels)
         while queue:
             new = set(self.nodes[queue.pop()].upstream) - wanted
@@ -447,14 +478,14 @@ class Project:
         return [label for label in self.nodes if label in wanted]
 
     def find_trace(self, label: str) -> Trace | None:
-        """Return what the last run of a node gave, if it has one and its artifacts are there."""
+        """Return the trace of the last run of a node, or None if a result is missing."""
         record = read_record(self.store.node_path(self.nodes[label].content["slug"]))
         if record is None:
             return None
         return self.store.read_trace(digest_fingerprint(record["inputs"]))
 
     def list_pages(self, label: str) -> list[Path]:
-        """Return the files in which the result of a node's last run is shown; most have none."""
+        """Return the files that display the result of a node's last run; most nodes have none."""
         slug = self.nodes[label].content["slug"]
         record = read_record(self.store.node_path(slug))
         return self.store.list_pages(slug, record["output"]) if record else []
@@ -479,21 +510,28 @@ class Project:
 def open_project(
     root: Path, profile: str | None = None, given: tuple[tuple[str, str], ...] = ()
 ) -> Project:
-    """Return the project in a folder; raise SettingsError if config/ is not right.
+    """Open the project in a folder.
 
-    given: run parameters and their values, as the command line has them
+    Args:
+        root: Folder of the project.
+        profile: Name of the profile, or None.
+        given: Pairs of run parameters and their values from the command line.
+
+    Raises:
+        SettingsError: A setting is invalid.
+        StoreError: The state folder is not usable.
     """
     check_folders(root / STATE_FOLDER)
     return Project(root, load(root, profile), dict(given))
 
 
 def open_current() -> Project:
-    """Return the project of this doit run: doit has gone to the folder of dodo.py."""
+    """Return the project of this doit process, in the folder of dodo.py, which is the current folder."""
     from doit import doit_cmd
 
-    # get_var gives one that is asked for, and says nothing of one that was mistyped
+    # get_var() returns one variable by name, but mistyped variables have to be detected as well.
     given = doit_cmd._CMDLINE_VARS or {}
-    return _open(os.getcwd(), tuple(given.items()))  # noqa: PTH109 - asked for several times by each task
+    return _open(os.getcwd(), tuple(given.items()))  # noqa: PTH109 - called several times by each task
 
 
 @functools.lru_cache(maxsize=8)

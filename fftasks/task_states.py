@@ -1,6 +1,6 @@
-"""States that people see, of nodes, stages and runs: a word, a sign and a colour each.
+"""Define how the states of nodes, stages and runs are displayed: a word, a sign and a colour each.
 
-The sign says what the colour says, for those who see no colour, and for terminals and prints without.
+Each state has its own sign, for readers and terminals that cannot distinguish colours.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TaskState:
-    """How a state is shown.
+    """The display of a state.
 
-    sign: one character; plain: the same for a stream that cannot have it
-    ansi: the colour in a terminal, as the number of SGR; colour: on paper and on pages, light and dark
+    Attributes:
+        word: Name of the state.
+        sign: One character that stands before the name.
+        plain: ASCII replacement of the sign, for streams with another encoding.
+        ansi: Colour in a terminal: the number of an SGR sequence.
+        colour: Colour in HTML pages and diagrams, readable on light and dark backgrounds.
     """
 
     word: str

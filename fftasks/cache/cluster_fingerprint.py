@@ -1,21 +1,21 @@
-"""The cluster fingerprint of a node: a digest of all that decides its result there.
+"""Compute the cluster fingerprint of a node: the digest of all inputs that decide its result on the cluster.
 
-It is known before a run, so it holds the fingerprints of the nodes upstream instead of what they give.
+It is known before a run, so it contains the fingerprints of upstream nodes instead of their results.
 
 piece                value
-place                file, workflow and node: what the entry point in the container is told
-function             the name of the function, and the file in which it stands
+place                file, workflow and node: arguments of the entry point in the container
+function             the name of the function, and its file
 code                 digest of the code that the function needs
-data                 digest of all of the context that nodes may read, or
+data                 digest of all files of the context that nodes may read, or
 data <path>          digest of a file that the node says it reads
-surroundings         digest of what the code stands on: base, platform, requirements, runtime
-version              what the user gave instead of code, data and surroundings
-constant <argument>  digest of an argument, and of the places that nodes have in it
-env <name>           digest of a variable that the node's settings set
-input <name>         fingerprint of an upstream node, and which of its outputs is taken
-after <node>         fingerprint of a node that goes before
+surroundings         digest of base image, platform, requirements and runtime
+version              the user's version=, which replaces code, data and surroundings
+constant <argument>  digest of an argument, and of the positions of nodes in it
+env <name>           digest of an environment variable that the node's settings set
+input <name>         fingerprint of an upstream node, and the name of the output
+after <node>         fingerprint of a node that must run before, without an input
 
-This machine's Python is none of them: the base has its own.
+The Python version of this machine does not count, because the base image has its own.
 """
 
 from __future__ import annotations
@@ -29,28 +29,29 @@ from fftasks.config.node_settings import NodeSettings, list_env_pieces
 from fftasks.records import Record, digest_json
 from fftasks.runner.image_check import PROTOCOL
 
-# Part of the fingerprint and not of the format of the state folder: the fingerprints are also stored outside of
-# it, in images, in tags of the registry and in the cache keys of KFP. Increase it if their inputs change.
+# Part of the fingerprint and not of the format of the state folder: the fingerprints are also stored outside
+# of it, in images, in tags of the registry and in the cache keys of KFP. Increase it if their inputs change.
 CLUSTER_FINGERPRINT_VERSION = 2
 
 
 class ReadableFiles(Protocol):
-    """Whoever knows what nodes may read in the image; see contents.py."""
+    """Source of the digests of the files that nodes may read in the image."""
 
     def digest_all(self) -> str:
-        """Return the digest of all of it, "" if there is nothing."""
+        """Return the digest of all files; "" if there are none."""
 
     def digest_matching(self, reads: Iterable[str], /) -> dict[str, str | None]:
-        """Return the digests of what patterns name, by path; None for what is not there."""
+        """Return the digests of the files that match patterns; None for a pattern without files."""
 
 
 @dataclass(frozen=True)
 class ClusterFingerprint:
-    """The fingerprint of one node.
+    """The cluster fingerprint of one node.
 
-    digest: "sha256:…", or "" if it can never be equal to another one: then nothing is known before a run
-    pieces: what it is made of, by name
-    parameters: the run parameters that reach the node; they decide its result as well
+    Attributes:
+        digest: "sha256:…", or "" if an argument has no stable digest, so that the node must always run.
+        pieces: Inputs of the digest, by the names in the table of this module.
+        parameters: Names of the run parameters that reach the node; they also decide its result.
     """
 
     digest: str
@@ -65,9 +66,14 @@ def compute_cluster_fingerprints(
     surroundings: str,
     settings: Mapping[str, NodeSettings],
 ) -> dict[str, ClusterFingerprint]:
-    """Return the fingerprint of each node of a workflow, by its id in the graph record.
+    """Return the cluster fingerprint of each node of a workflow, by its id in the graph record.
 
-    settings: of nodes, by id; one that is not there has none
+    Args:
+        graph: Graph record.
+        workflow: Name of the workflow.
+        contents: Source of the digests of the files in the image.
+        surroundings: Digest of base image, platform, requirements and runtime.
+        settings: Settings of nodes, by id. A missing node has the default settings.
     """
     found: dict[str, ClusterFingerprint] = {}
     for identity in graph["workflows"][workflow]["nodes"]:

@@ -1,7 +1,8 @@
-"""Data files: what of a project nodes may read besides code.
+"""List the data files of a project, which nodes may read besides code, with their digests.
 
-All of them count for every node, unless `@workflow(reads=[...])` says which; being coarse is allowed, being
-stale never. Left out are settings, what pip reads, and what nodes were seen to write and none to read.
+All data files count for every node, unless `@workflow(reads=[...])` restricts them: a node may run too
+often, but never return a stale result. Settings, requirements.txt, and files that nodes only write are not
+data files.
 """
 
 from __future__ import annotations
@@ -19,14 +20,19 @@ _CODE_SUFFIXES = (".py", ".pyc", ".pyi", ".ipynb")
 
 
 class ProjectDataFiles:
-    """The data files of a project as they are now; each is read at most once, and only if stat() differs.
-
-    made: paths that nodes were seen to write and none to read
-    """
+    """The current data files of a project. Each is read at most once, and only if its stat() has changed."""
 
     def __init__(
         self, root: Path, settings: Settings, folder: Path, only_written: Iterable[str]
     ) -> None:
+        """Open the stat cache of data files.
+
+        Args:
+            root: Folder of the project.
+            settings: Settings of the project.
+            folder: State folder.
+            only_written: Paths that nodes have written and no node has read.
+        """
         self._root = root
         self._settings = settings
         self._folder = folder
@@ -36,7 +42,7 @@ class ProjectDataFiles:
         self._requirements: str | None = None
 
     def list_all(self) -> dict[str, str]:
-        """Return the digests of all data files by their paths, relative to the project's folder."""
+        """Return the digests of all data files, by paths relative to the context folder."""
         if self._listed is None:
             context = self._settings.context
             folder = (self._root / context.folder).resolve()
@@ -46,7 +52,11 @@ class ProjectDataFiles:
         return self._listed
 
     def list_matching(self, reads: Iterable[str]) -> dict[str, str | None]:
-        """Return the digests of the files that a node says it reads; None for what is not there."""
+        """Return the digests of the files that match patterns; None for a pattern without files.
+
+        Args:
+            reads: Glob patterns relative to the project's folder.
+        """
         found: dict[str, str | None] = {}
         state = (f"{self._folder}/", f"{os.path.realpath(self._folder)}/")
         for pattern in reads:
@@ -58,7 +68,7 @@ class ProjectDataFiles:
         return found
 
     def digest_requirements(self) -> str:
-        """Return the digest of what requirements.txt asks for, without comments; "" if there is none."""
+        """Return the digest of the lines of requirements.txt without comments; "" if there are none."""
         if self._requirements is None:
             self._requirements = _digest_requirement_lines(
                 self._root / self._settings.image.requirements
@@ -66,7 +76,7 @@ class ProjectDataFiles:
         return self._requirements
 
     def counts(self, path: str) -> bool:
-        """Tell whether a file of the context is data: not code, settings, or what nodes write."""
+        """Return whether a file of the context is a data file: not code, settings, or written by nodes."""
         return not (
             path.endswith(_CODE_SUFFIXES) or path in self._not_data or path.startswith("config/")
         )

@@ -1,4 +1,6 @@
-"""The stage of a node: from its code, its constants and what is upstream to its result.
+"""Compute the fingerprint of a node, find or store its result, and explain why it must run.
+
+The fingerprint is the digest of these named inputs, which the record of the node also stores:
 
 inputs of its record     value
 function                 the name of the function, and the file in which it stands
@@ -7,13 +9,11 @@ python                   minor version, such as "3.11"
 requirements             digest of what requirements.txt asks for
 data                     digest of all data files of the project, or
 data <path>              digest of a file that the node says it reads
-version                  what the user gave instead of all of these
-constant <argument>      digest of an argument, and of the places that nodes have in it
-env <name>               digest of a variable that its settings set
-parameter <name>         digest of the value that a run parameter has in this run
+version                  the user's version=, which replaces code, python, requirements and data
+constant <argument>      digest of an argument, and of the positions of nodes in it
+env <name>               digest of an environment variable that its settings set
+parameter <name>         digest of the value of a run parameter in this run
 input <name>             digest of the upstream artifact
-
-Why a node must run: what in its fingerprint is no longer what it was, in the user's words.
 """
 
 from __future__ import annotations
@@ -42,17 +42,20 @@ _SHORTEST_SECRET = 8
 
 
 class FileSource(Protocol):
-    """Whoever knows all files that nodes may read."""
+    """Source of the digests of all files that nodes may read."""
 
-    def list_all(self) -> dict[str, str]: ...
+    def list_all(self) -> dict[str, str]:
+        """Return the digest of each file, by path."""
 
 
 class DataFileSource(FileSource, Protocol):
-    """Whoever knows the project's data files; see data.py."""
+    """Source of the digests of the project's data files; see ProjectDataFiles."""
 
-    def list_matching(self, reads: Iterable[str], /) -> dict[str, str | None]: ...
+    def list_matching(self, reads: Iterable[str], /) -> dict[str, str | None]:
+        """Return the digests of the files that match patterns; None for a pattern without files."""
 
-    def digest_requirements(self) -> str: ...
+    def digest_requirements(self) -> str:
+        """Return the digest of requirements.txt; "" if it is empty or missing."""
 
 
 def list_fingerprint_inputs(
@@ -61,10 +64,16 @@ def list_fingerprint_inputs(
     data: DataFileSource,
     settings: NodeSettings,
 ) -> dict[str, str]:
-    """Return the named pieces of a node's fingerprint.
+    """Return the named inputs of a node's fingerprint.
 
-    node: as the graph record has it, with the `values` of its run parameters, name -> value
-    upstream: node id -> record
+    Args:
+        node: Node of the graph record, with the `values` of its run parameters by name.
+        upstream: Record of each upstream node, by the id of the node.
+        data: Source of the digests of data files.
+        settings: Settings of the node. Only its environment variables count.
+
+    Returns:
+        Values by the names in the table above. All are digests except "function", "version" and "python".
     """
     inputs = {"version": node["version"]} if node["version"] else _list_code_and_data(node, data)
     inputs["function"] = name_function(node)
@@ -81,7 +90,16 @@ def list_fingerprint_inputs(
 def list_pieces(
     node: Mapping[str, Any], code: Mapping[str, str], data: FileSource
 ) -> dict[str, str]:
-    """Return what code and data of a node consist of: "features.py: function clean()" -> digest."""
+    """Return the digests of the pieces of a node's code and data, which explain later changes.
+
+    Args:
+        node: Node of the graph record.
+        code: Pieces of its code.
+        data: Source of the digests of data files.
+
+    Returns:
+        Digests by names such as "features.py: function clean()" and "data file data/a.csv".
+    """
     if node["version"]:
         return {}
     files = data.list_all() if node["reads"] is None else {}
@@ -100,7 +118,7 @@ def _list_code_and_data(node: Mapping[str, Any], data: DataFileSource) -> dict[s
     return {**inputs, **{f"data {path}": digest or "missing" for path, digest in named.items()}}
 
 
-@functools.lru_cache(maxsize=1)  # they are the same for all nodes
+@functools.lru_cache(maxsize=1)  # All nodes have the same files.
 def _digest_files(files: tuple[tuple[str, str], ...]) -> str:
     return digest_json(dict(files))
 
@@ -108,10 +126,18 @@ def _digest_files(files: tuple[tuple[str, str], ...]) -> str:
 def find_cached_record(
     node: Mapping[str, Any], inputs: dict[str, str], store: Store, *, keep: bool = True
 ) -> Record | None:
-    """Return the record that says which result belongs to these inputs, if the result is there.
+    """Return a record with the cached result for a fingerprint.
 
-    It may come from an earlier version, so that a change that is taken back runs nothing.
-    keep: put it on disk, where it is not; else nothing is written
+    The result may be of an earlier run, so that an edit that is undone runs nothing.
+
+    Args:
+        node: Node of the graph record.
+        inputs: Named inputs of the fingerprint.
+        store: Store of the project.
+        keep: Whether to write a record that was found by its trace; with False nothing is written.
+
+    Returns:
+        The record, or None if no intact result exists, or a constant has no stable digest.
     """
     for argument in node["arguments"]:
         if not argument.get("stable", True):
@@ -151,9 +177,19 @@ def _read_outputs(
 def accept_result(
     node: Mapping[str, Any], inputs: dict[str, str], store: Store, pieces: Mapping[str, str]
 ) -> Record:
-    """Record the result that a node has as the one for what its inputs are now, without running it.
+    """Record the current result of a node as the result of its current inputs, without running the node.
 
-    Raises StoreError if it has none.
+    Args:
+        node: Node of the graph record.
+        inputs: Named inputs of the current fingerprint.
+        store: Store of the project.
+        pieces: Pieces of code and data; see list_pieces.
+
+    Returns:
+        The new record.
+
+    Raises:
+        StoreError: The node has no result.
     """
     old = read_record(store.node_path(node["slug"]))
     known = store.read_trace(digest_fingerprint(old["inputs"])) if old is not None else None
@@ -168,27 +204,27 @@ def accept_result(
 
 
 def list_unstable(node: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each constant of a node that keeps it from ever having a known result."""
+    """Return a sentence for each constant without a stable digest; such a node always runs."""
     names = [a["name"] for a in node["arguments"] if not a.get("stable", True)]
     return [f"constant {name} looks different each time" for name in names]
 
 
 def name_pieces(inputs: Mapping[str, str]) -> str:
-    """Return the name under which the store keeps what code and data of a node consisted of."""
+    """Return the digest under which the store keeps the pieces of a node's code and data."""
     return _digest_pieces(inputs.get("code"), inputs.get("data"))
 
 
-@functools.lru_cache  # many nodes have one function
+@functools.lru_cache  # Many nodes share one function.
 def _digest_pieces(code: str | None, data: str | None) -> str:
     return digest_json([code, data])
 
 
 def list_constant_reprs(node: Mapping[str, Any]) -> dict[str, str]:
-    """Return how a node's constants look, for explanations."""
+    """Return the repr of each constant argument of a node, for explanations."""
     return {argument["name"]: argument["repr"] for argument in node["arguments"]}
 
 
-def make_job(  # noqa: PLR0913 - the last three are the user's wishes
+def make_job(  # noqa: PLR0913 - the last three come from settings and graph
     node: Mapping[str, Any],
     inputs: Mapping[str, str],
     store: Store,
@@ -197,9 +233,15 @@ def make_job(  # noqa: PLR0913 - the last three are the user's wishes
     items: Sequence[str] = (),
     settings: NodeSettings = NodeSettings(),  # noqa: B008 - it cannot be changed
 ) -> Job:
-    """Return the job that runs a node; its outputs go to temporary names.
+    """Return the job that runs a node and writes its outputs to temporary files.
 
-    workflow: one that has the node; items: paths of items that its users want to see
+    Args:
+        node: Node of the graph record.
+        inputs: Named inputs of its fingerprint.
+        store: Store of the project.
+        workflow: Name of a workflow that contains the node.
+        items: Paths of the items of the result that get a preview.
+        settings: Settings of the node: environment and timeout.
     """
     from fftasks.runner.job import Job
 
@@ -230,13 +272,19 @@ def store_result(  # noqa: PLR0913 - the last two are about what is shown
     pieces: Mapping[str, str],
     errors: Sequence[str] = (),
 ) -> tuple[Record, Trace]:
-    """Store what a node gave, and return its record and its trace.
+    """Store the result of a node, and return its record and its trace.
 
-    pieces: as list_pieces gives them, kept to be able to say what has changed
-    errors: of all tries that failed, the last one too if it did
+    Args:
+        node: Node of the graph record.
+        inputs: Named inputs of its fingerprint.
+        store: Store of the project.
+        report: Report of the process that ran the node.
+        pieces: Pieces of code and data, kept to explain later changes; see list_pieces.
+        errors: Errors of all failed attempts, including the last one if it failed.
 
-    Raises NodeError with the function's traceback and the end of its log if it failed. Nothing of a failed
-    node is kept but its log.
+    Raises:
+        NodeError: The node failed. The error has the function's traceback and the end of its log. Only the
+            log of a failed node is kept.
     """
     slug = node["slug"]
     if report.error:
@@ -257,7 +305,10 @@ def store_result(  # noqa: PLR0913 - the last two are about what is shown
 
 
 def find_retry_wait(settings: NodeSettings, failures: int) -> float | None:
-    """Return the seconds before the next try, as Argo counts them on a cluster; None: there is none."""
+    """Return the seconds to wait before the next attempt, or None if no retry is left.
+
+    The wait grows like that of Argo, so that local runs and runs on the cluster behave alike.
+    """
     if failures > settings.retries:
         return None
     wait_s = settings.retry_wait_s * settings.retry_factor ** min(failures - 1, 64)
@@ -265,7 +316,7 @@ def find_retry_wait(settings: NodeSettings, failures: int) -> float | None:
 
 
 def remove_partial_results(node: Mapping[str, Any], store: Store) -> None:
-    """Remove what a node that failed has left."""
+    """Remove the temporary outputs of a failed node."""
     for output in OUTPUTS[node["kind"]]:
         with contextlib.suppress(FileNotFoundError):
             remove(store.new_path(node["slug"], output))
@@ -273,7 +324,7 @@ def remove_partial_results(node: Mapping[str, Any], store: Store) -> None:
 
 
 def digest_fingerprint(inputs: Mapping[str, str]) -> str:
-    """Return the fingerprint: the digest of all that decides a node's result."""
+    """Return the fingerprint of a node: the digest of its named inputs."""
     return digest_json(inputs)
 
 
@@ -291,7 +342,7 @@ def _make_record(
 
 
 def redact_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of run parameters for the record, without secrets; they explain later runs."""
+    """Return the values of run parameters for the record, without secrets."""
     from fftasks.secrets.value_scanner import redact_value  # few nodes have run parameters
 
     return {name: redact_value(value, name) for name, value in values.items()}
@@ -323,15 +374,19 @@ def _describe_failure(node: Mapping[str, Any], errors: Sequence[str], store: Sto
     return NodeError(f"run: {headline}", found=found)
 
 
-_PLAIN = ("function", "version", "python")  # pieces that are no digests
+_PLAIN = ("function", "version", "python")  # inputs that are not digests
 
 
 def list_node_reasons(
     node: Mapping[str, Any], inputs: Mapping[str, str], store: Store, pieces: Mapping[str, str]
 ) -> list[str]:
-    """Return why a node must run, in the user's words, a sentence each.
+    """Return the reasons why a node must run, one sentence each.
 
-    pieces: as list_pieces gives them
+    Args:
+        node: Node of the graph record.
+        inputs: Named inputs of its current fingerprint.
+        store: Store of the project.
+        pieces: Pieces of the current code and data; see list_pieces.
     """
     unstable = list_unstable(node)
     if unstable:
@@ -349,7 +404,7 @@ def list_node_reasons(
 
 
 def list_changed_inputs(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """Return the names of the pieces that two fingerprints do not share, in order."""
+    """Return the sorted names of the inputs that differ between two fingerprints."""
     return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
 
 
@@ -361,10 +416,15 @@ def explain_input(  # noqa: PLR0913, PLR0917 - two states, and where to look
     pieces: Mapping[str, str],
     read_pieces: Callable[[str], Mapping[str, str] | None],
 ) -> Iterator[str]:
-    """Yield what changed in one piece of a node's fingerprint, in the user's words.
+    """Yield sentences that explain the change of one input of a fingerprint.
 
-    record: says what it was; inputs: what it is; pieces: of code and data, as list_pieces gives them
-    read_pieces: gives what "code" or "data" was, None if nobody knows
+    Args:
+        name: Name of the input.
+        node: Node of the graph record.
+        record: Record of the earlier run.
+        inputs: Named inputs of the current fingerprint.
+        pieces: Pieces of the current code and data; see list_pieces.
+        read_pieces: Function that returns the earlier pieces of "code" or "data"; None if they are unknown.
     """
     old, new = record["inputs"], inputs
     kind, _, rest = name.partition(" ")
@@ -418,7 +478,7 @@ def _compare_pieces(old: Mapping[str, str], new: Mapping[str, str], kind: str) -
     pieces = sorted(
         p for p in old.keys() | new.keys() if p.startswith("data file ") == (kind == "data")
     )
-    # what is the same text as before, and counts no more, is the last to be blamed
+    # A piece that is only not used any more is the least likely cause, so it comes last.
     yield from (f"{p} changed" for p in pieces if p in old and p in new and old[p] != new[p])
     yield from (f"{p} is {'used now' if _is_code(p) else 'new'}" for p in pieces if p not in old)
     left = "not used any more", "not there any more"
@@ -426,15 +486,15 @@ def _compare_pieces(old: Mapping[str, str], new: Mapping[str, str], kind: str) -
 
 
 def _is_code(piece: str) -> bool:
-    """Tell whether a piece is of a project's file, and so may still be there when nothing uses it."""
+    """Return whether a piece is code of a file, which may still exist when nothing uses it."""
     return ": " in piece
 
 
 def name_function(node: Mapping[str, Any]) -> str:
-    """Return the name of what a node of a graph record calls: "features.py: clean()".
+    """Return the file and the name of a node's function: "features.py: clean()".
 
-    It counts beside the code: two functions whose code is counted by whole files have the same code, and
-    so have two methods of a class.
+    The name is part of the fingerprint beside the code, because two methods of a class have the same code,
+    and so have two functions of a file whose code counts as a whole.
     """
     function = node["function"]
     return f"{function['file'] or function['module']}: {function['qualname']}()"

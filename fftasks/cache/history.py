@@ -1,16 +1,16 @@
-"""The history of local runs: a small file for each, of what ran and why, when, and what came of it.
+"""Write and read the history of local runs: what ran, why, when, and with which result.
 
-    runs/<id>.jsonl           a line for each thing that happened, appended at that moment
-    runs/graphs/<hex>.json    what the graph was then, once for all runs that had it
+    runs/<id>.jsonl           journal: one line per event, appended at once
+    runs/graphs/<hex>.json    graph, shared by all runs with the same graph
 
 A killed run leaves all lines but the last. A run in which nothing ran leaves nothing. A file may be damaged
 or edited: a value of another type than the journal writes is treated as absent.
 
-line                                    says
-{"run", "begin", "pid", …}              that it began; the first one
-{"task", "at", "begins": true}          that a node or a stage began
-{"task", "at", "state", …}              what came of it, with reason, seconds, preview or error
-{"at", "ended", "same"}                 that the run ended; same: nodes that were up to date
+line                                    meaning
+{"format", "run", "begin", "pid", …}    the run began; first line
+{"task", "at", "begins": true}          a node or a stage began
+{"task", "at", "state", …}              its final state, with reason, seconds, preview or error
+{"at", "ended", "same"}                 the run ended; same: tasks that were up to date
 """
 
 from __future__ import annotations
@@ -44,10 +44,18 @@ _END_OF_TIME = 1e11  # seconds since the epoch, in the year 5138
 
 @dataclass
 class TaskEvent:
-    """What became of one task in a run: a node "run:<label>", or a stage.
+    """The state of one task in a run.
 
-    state: a word of state.py; begin, end: seconds since the epoch, None where it is not known
-    seconds: how long the function itself took; output: the digest of its result
+    Attributes:
+        task: Name of the task: "run:<label>" for a node, or the name of a stage.
+        state: A word of task_states.STATES.
+        begin: Start in seconds since the epoch, or None if it is unknown.
+        end: End in seconds since the epoch, or None if it is unknown.
+        reason: Why the task ran.
+        seconds: Duration of the function itself.
+        preview: Short text that displays the result.
+        output: Digest of the result.
+        error: Error message; "" if the task did not fail.
     """
 
     task: str
@@ -63,10 +71,16 @@ class TaskEvent:
 
 @dataclass
 class LocalRun:
-    """A local run as its file tells it.
+    """A local run, as its journal describes it.
 
-    state: a word of state.py; end: None while it runs, or if it was killed
-    same: the tasks that were up to date
+    Attributes:
+        identity: Name of the run.
+        begin: Start in seconds since the epoch.
+        header: First line of the journal.
+        state: A word of task_states.STATES.
+        end: End in seconds since the epoch; None while it runs, or if it was killed.
+        events: State of each task, by its name.
+        same: Names of the tasks that were up to date.
     """
 
     identity: str
@@ -79,15 +93,20 @@ class LocalRun:
 
 
 class RunJournal:
-    """The file of the run that goes on; it is made when there is something to say.
+    """Journal of the current run. The file is created with the first event.
 
-    describe: gives the first line, and what the graph is now: (line, name, content)
-    A history that cannot be written is no reason for a run to fail: then there is none.
+    Errors while writing are ignored: a run does not fail because its history cannot be written.
     """
 
     def __init__(
         self, folder: Path, describe: Callable[[], tuple[dict[str, Any], str, Callable[[], Any]]]
     ) -> None:
+        """Prepare the journal.
+
+        Args:
+            folder: State folder.
+            describe: Returns the first line, the name of the graph, and a function that returns the graph.
+        """
         self._folder = folder / "runs"
         self._describe = describe
         self._path: Path | None = None
@@ -95,17 +114,23 @@ class RunJournal:
         self._has_news = False
 
     def begin_task(self, task: str) -> None:
-        """Note that a task begins."""
+        """Write that a task begins."""
         self._append({"task": task, "at": time.time(), "begins": True})
 
     def end_task(self, task: str, state: str, **more: Any) -> None:
-        """Note what came of a task; more: fields of Event."""
+        """Write the final state of a task.
+
+        Args:
+            task: Name of the task.
+            state: A word of task_states.STATES.
+            more: Further attributes of TaskEvent.
+        """
         self._has_news = self._has_news or state != "up to date"
         known = {name: value for name, value in more.items() if value}
         self._append({"task": task, "at": time.time(), "state": state, **known})
 
     def end(self, same: list[str]) -> None:
-        """Note that the run has ended, and which nodes were up to date; forget it if all were."""
+        """Write the end of the run with the tasks that were up to date; delete the journal if all were."""
         if self._path is None:
             return
         if self._has_news:
@@ -132,15 +157,20 @@ class RunJournal:
 
 
 def list_local_runs(folder: Path) -> list[str]:
-    """Return the names of the runs that are known, the oldest first."""
+    """Return the names of all runs in the history, the oldest first."""
     paths = sorted((folder / "runs").glob("*.jsonl"))
     return [path.stem for path in paths if _is_header(next(_read_lines(path), {}), path.stem)]
 
 
 def find_local_run(folder: Path, name: str = "") -> str:
-    """Return the run that is meant by the beginning of its name, the last one for "".
+    """Return the run whose name starts with a text, or the last run for "".
 
-    Raises StoreError if there is none, or several begin so.
+    Args:
+        folder: State folder.
+        name: Beginning of the name of the run.
+
+    Raises:
+        StoreError: No run, or more than one, has a name that starts so.
     """
     known = list_local_runs(folder)
     found = [run for run in known if run.startswith(name)]
@@ -157,7 +187,7 @@ def find_local_run(folder: Path, name: str = "") -> str:
 
 
 def read_local_run(folder: Path, name: str) -> LocalRun:
-    """Return a run by its whole name; raise StoreError if its file is gone or damaged."""
+    """Read a run by its full name; raise StoreError if its file is missing or damaged."""
     lines = list(_read_lines(folder / "runs" / f"{name}.jsonl"))
     if not lines or not _is_header(lines[0], name):
         raise StoreError(f"the record of run {name!r} is gone or damaged", tip="name another run")
@@ -177,7 +207,7 @@ def read_local_run(folder: Path, name: str) -> LocalRun:
 
 
 def read_run_graph(folder: Path, run: LocalRun) -> dict[str, Any]:
-    """Return what the graph of a run was; see project.py for its form. Empty if it is gone."""
+    """Return the graph of a run, as describe_for_history returns it; {} if it is missing."""
     name = run.header.get("graph", "")
     if explain_unsafe_name(name):
         return {}
@@ -191,7 +221,7 @@ def read_run_graph(folder: Path, run: LocalRun) -> dict[str, Any]:
 
 
 def _complete_node(node: dict[str, Any]) -> dict[str, Any]:
-    """Return a node of a graph without values of wrong types, and with all that each node has."""
+    """Return a node of a graph without values of wrong types, and with all required keys."""
     return _EMPTY_NODE | {
         key: value for key, value in node.items() if _fits(key, value, _NODE_TYPES)
     }
@@ -287,7 +317,7 @@ def _write_graph(path: Path, content: Callable[[], Any]) -> None:
 
 
 def _forget_old(folder: Path) -> None:
-    """Remove all but the last runs, and the graphs that none of these had."""
+    """Remove all but the last runs and graphs."""
     runs = sorted(folder.glob("*.jsonl"))
     for path in runs[: max(0, len(runs) - _MOST_RUNS + 1)]:
         remove(path)

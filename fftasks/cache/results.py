@@ -1,4 +1,4 @@
-"""Results of `doit run`, for notebooks and scripts."""
+"""Load results of `doit run` in notebooks and scripts."""
 
 from __future__ import annotations
 
@@ -16,23 +16,32 @@ from fftasks.state_folder import STATE_FOLDER, check_folders
 
 
 def load(name: str, folder: str | Path = ".") -> Any:
-    """Return the result of a node, as the last `doit run` left it.
+    """Return the result of a node of the last `doit run`.
 
-    name: as `doit run` shows it; folder: the project's, or one below it
+    Large arrays are memory-mapped.
 
-    Big arrays are mapped, not read. Raises WorkflowError for a name that is not there, and StoreError
-    if the node never ran, or its artifact is gone or damaged.
+    Args:
+        name: Name of the node as `doit run` shows it, or "<workflow>/<name>".
+        folder: Folder of the project, or a folder below it.
+
+    Raises:
+        WorkflowError: The node does not exist.
+        StoreError: The node never ran, or its artifact is missing or damaged.
     """
     root = find_project_root(Path(folder))
     graph, slug = find_graph_node(root, name)
     path = find_result_file(Store(root / STATE_FOLDER), name, slug)
     add_import_paths(root, graph["file"])
-    with building():  # reading may import a file of the user's that starts a workflow
+    with building():  # unpickling may import a file that runs a workflow
         return read_artifact(path)
 
 
 def find_project_root(folder: Path) -> Path:
-    """Return the folder with `.fftasks`, at or above this one; raise StoreError if there is none."""
+    """Return the folder with `.fftasks`, at or above a folder.
+
+    Raises:
+        StoreError: There is none, or it is not usable.
+    """
     for candidate in (folder.resolve(), *folder.resolve().parents):
         if (candidate / STATE_FOLDER).is_dir():
             check_folders(candidate / STATE_FOLDER)
@@ -41,9 +50,14 @@ def find_project_root(folder: Path) -> Path:
 
 
 def find_graph_node(root: Path, name: str) -> tuple[Record, str]:
-    """Return the graph record that has a node, and the node's slug; raise WorkflowError if none has.
+    """Return the graph record that contains a node, and the node's slug.
 
-    name: the node's, or "<workflow>/<name>"
+    Args:
+        root: Folder of the project.
+        name: Name of the node, or "<workflow>/<name>".
+
+    Raises:
+        WorkflowError: The node does not exist. The message suggests the nearest name.
     """
     records = [read_record(path) for path in sorted((root / STATE_FOLDER / "graph").glob("*.json"))]
     graphs = [record for record in records if record is not None]
@@ -57,7 +71,16 @@ def find_graph_node(root: Path, name: str) -> tuple[Record, str]:
 
 
 def find_result_file(store: Store, name: str, slug: str) -> Path:
-    """Return the file with a node's result; raise StoreError if there is none, or it is damaged."""
+    """Return the file with a node's result.
+
+    Args:
+        store: Store of the project.
+        name: Name of the node, for messages.
+        slug: Slug of the node.
+
+    Raises:
+        StoreError: The node has no result, or its artifact is missing or damaged.
+    """
     record = read_record(store.node_path(slug))
     if record is None:
         raise StoreError(f"{name!r} has no result yet", tip=f"doit run:{name}")

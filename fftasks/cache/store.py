@@ -1,22 +1,20 @@
-"""Results on disk: artifacts by their digest, and traces, which say what a fingerprint led to.
+"""The state folder `.fftasks`: results, traces, records of nodes, garbage collection and flushing to disk.
 
     artifacts/<64 hex>         a node's result; read-only, written once
-    traces/<64 hex>.json       fingerprint -> digests of the results, a preview, seconds
+    traces/<64 hex>.json       fingerprint -> digests of the results, previews, seconds
     nodes/<slug>.json          the record of a node's last run
-    logs/<slug>.txt            what the node printed; whoever runs it has a lock on it
-    codes/<64 hex>.json        what a node's code and data consisted of, for explanations
-    *.signatures               what artifacts and records hold, so that they need not be read
-    files.seen                 files of the project that nodes were seen to read and to write
+    logs/<slug>.txt            output of the node; the process that runs the node locks this file
+    codes/<64 hex>.json        pieces of a node's code and data, for explanations
+    *.signatures               stat caches of artifacts and records, so that they need not be read
+    files.seen                 files of the project that nodes have read and written
 
-All of it can be deleted at any time, and copied to another machine. Each file contains its own identity:
-the name of an artifact is its digest, a trace contains its fingerprint, and a record its path
-(record.name_place). A file that was renamed, or that replaced another one, is treated as absent.
+The folder can be deleted at any time, and copied to another machine. Each file contains its own identity:
+the name of an artifact is its digest, a trace contains its fingerprint, and a record its path (see
+records.name_state_file). A file that was renamed, or that replaced another one, is treated as absent; so is a
+file of another format (see records.STATE_FORMAT).
 
-Have what was written put on the disk, in the background: a power cut shall cost no more than seconds.
-
-What was not there yet is found by its digest; so nothing waits for the disk, which takes 25 ms each time.
-
-Remove results that nobody needs: the least recently used first, until what is left is small enough.
+Nothing waits for the disk, which takes 25 ms each time: after a power cut, an incomplete artifact is detected
+by its digest. DiskFlusher starts `sync` in the background, so that a power cut costs only seconds of work.
 """
 
 from __future__ import annotations
@@ -65,19 +63,20 @@ from fftasks.state_folder import (
 )
 
 _PAGES_RECORD = ".pages.json"
-# what may become a part of a path: slugs and digests come out of state files that anyone may have edited
+# Slugs and digests come from state files, which may have been edited, and become parts of paths.
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What came of a node with a fingerprint.
+    """The result of a fingerprint.
 
-    outputs: output name -> digest of its artifact
-    previews: path of an item ("" for the whole result) -> a short text that shows it
-    seconds: how long the function took
-    tries: how often it had to be called in this run; not kept
+    Attributes:
+        outputs: Digest of the artifact of each output, by the name of the output.
+        previews: Short texts that display items, by the path of the item; "" is the whole result.
+        seconds: Duration of the function.
+        tries: Number of attempts in this run; not stored.
     """
 
     outputs: dict[str, str]
@@ -95,20 +94,24 @@ def name_digest(digest: str) -> str:
 
 
 def check_slug(slug: str) -> str:
-    """Return a slug; raise FileNotFoundError for what is not one."""
+    """Return a valid slug; raise FileNotFoundError for anything else."""
     if _SLUG.fullmatch(slug) is None:
         raise FileNotFoundError(errno.ENOENT, "not the slug of a node", slug)
     return slug
 
 
 def name_pages(digest: str) -> str:
-    """Return the name of the folder with what is shown of a result."""
+    """Return the name of the folder with the files that display a result."""
     return digest.removeprefix("sha256:")[:12]
 
 
 @dataclass(frozen=True)
 class Store:
-    """The folder `.fftasks` of a project."""
+    """The state folder of a project.
+
+    Attributes:
+        folder: Path of `.fftasks`.
+    """
 
     folder: Path
 
@@ -126,29 +129,29 @@ class Store:
         return StatCache(self.folder / "nodes.signatures", stat=os.lstat)
 
     def artifact_path(self, digest: str) -> Path:
-        """Return where the artifact with a digest is, if it is."""
+        """Return the path of the artifact with a digest; it may not exist."""
         return Path(self.artifact_path_text(digest))
 
     def artifact_path_text(self, digest: str) -> str:
-        """Return the same as text: paths cost more than a trivial node can bear."""
+        """Return the path of an artifact as str, because Path objects are slow for trivial nodes."""
         return f"{self._root}/artifacts/{name_digest(digest)}"
 
     def node_path(self, slug: str) -> Path:
-        """Return where a node's record is."""
+        """Return the path of a node's record."""
         return Path(self.node_path_text(slug))
 
     def node_path_text(self, slug: str) -> str:
-        """Return the same as text."""
+        """Return the path of a node's record as str."""
         return f"{self._root}/nodes/{check_slug(slug)}.json"
 
     def log_path(self, slug: str) -> Path:
-        """Return the file that takes what a node prints."""
+        """Return the path of a node's log."""
         return self.folder / "logs" / f"{check_slug(slug)}.txt"
 
     def has_artifact(self, digest: str) -> bool:
-        """Tell whether an artifact is there and has the content that its name says.
+        """Return whether an artifact exists and has the digest of its name.
 
-        It is read only if its stat signature is not the recorded one; a damaged one is removed.
+        It is only read if its stat signature has changed. A damaged artifact is removed.
         """
         try:
             path = self.artifact_path_text(digest)
@@ -167,11 +170,11 @@ class Store:
         self._signatures.note(target, digest, os.lstat(target), is_own=True)
 
     def new_path(self, slug: str, output: str) -> str:
-        """Return a name for an artifact that is being written on behalf of this process only."""
+        """Return a temporary path for an artifact that a child of this process writes."""
         return f"{self._new_artifacts}/.{check_slug(slug)}.{output}.{os.getpid()}"
 
     def new_log(self, slug: str) -> str:
-        """Return the file that takes what a node prints; its folder is there."""
+        """Return the path of a node's log, and create its folder."""
         return f"{self._logs}/{check_slug(slug)}.txt"
 
     def list_pages(self, slug: str, digest: str) -> list[Path]:
@@ -197,11 +200,11 @@ class Store:
         return [path for path in paths if digest_bytes(read_bytes(path)) == files[path.name]]
 
     def new_pages(self, slug: str) -> str:
-        """Return a name for a folder that is being written, by this process only."""
+        """Return a temporary path for the folder of files that display a result."""
         return f"{self._root}/shown/{check_slug(slug)}/.{os.getpid()}"
 
     def adopt_pages(self, slug: str, digest: str) -> None:
-        """Move what a run has written to be shown to its place, instead of what was there."""
+        """Move the files that display a result from their temporary folder to their final one."""
         new = Path(self.new_pages(slug))
         target = new.with_name(name_pages(digest))
         files = {path.name: digest_bytes(read_bytes(path)) for path in new.iterdir()}
@@ -211,7 +214,7 @@ class Store:
         write_state_file(target / _PAGES_RECORD, content)
 
     def drop_pages(self, slug: str) -> None:
-        """Remove what a run has written to be shown and nobody took."""
+        """Remove the temporary folder of files that display a result."""
         remove(self.new_pages(slug))
 
     @cached_property
@@ -228,9 +231,14 @@ class Store:
         return folder
 
     def look_up_outputs(self, slug: str, fingerprint: str) -> dict[str, str] | None:
-        """Return what a node's record gives for a fingerprint, {} if there is none.
+        """Return the outputs of a node's record from the stat cache, without reading the record.
 
-        None if the record must be read to know.
+        Args:
+            slug: Slug of the node.
+            fingerprint: Fingerprint that the record must have.
+
+        Returns:
+            Digests by output; {} if there is no record; None if the record must be read.
         """
         try:
             known = self._records.look_up(self.node_path_text(slug))
@@ -240,9 +248,10 @@ class Store:
         return outputs if noted == fingerprint else None
 
     def look_up_last_outputs(self, path: str) -> dict[str, str] | None:
-        """Return what the record of a node at a path gives; None if it must be read.
+        """Return the outputs of the record at a path; None if the record must be read.
 
-        Raises OSError if there is no such file.
+        Raises:
+            OSError: The record does not exist.
         """
         known = self._records.look_up(path)
         return _parse_outputs(known)[1] if known else None
@@ -250,22 +259,29 @@ class Store:
     def note_outputs(
         self, slug: str, fingerprint: str, outputs: Mapping[str, str], stat: os.stat_result
     ) -> None:
-        """Note what a node's record gives; stat: what stat() said of the file before it was read."""
+        """Note the outputs of a node's record in the stat cache.
+
+        Args:
+            slug: Slug of the node.
+            fingerprint: Fingerprint of the record.
+            outputs: Digests by output.
+            stat: Result of stat() from before the record was read.
+        """
         self._records.note(self.node_path_text(slug), _format_outputs(fingerprint, outputs), stat)
 
     def write_node(self, slug: str, fingerprint: str, record: Record) -> None:
-        """Put a node's record on disk, and note what it gives."""
+        """Write a node's record, and note its outputs in the stat cache."""
         path = self.node_path_text(slug)
         inode = write_atomically(path, format_record(identify_state(path, record)))
         stat = os.lstat(path)
-        if stat.st_ino == inode:  # else another run has just put its own there
+        if stat.st_ino == inode:  # else another run has just replaced the record
             known = _format_outputs(fingerprint, record["outputs"])
             self._records.note(path, known, stat, is_own=True)
 
     def read_trace(self, fingerprint: str) -> Trace | None:
-        """Return the trace of a fingerprint, if all of its artifacts are intact.
+        """Return the trace of a fingerprint, or None if it is missing or an artifact is not intact.
 
-        A trace that contains no fingerprint, or another one, is ignored.
+        A trace with another fingerprint or format is ignored.
         """
         try:
             content = json.loads(read_bytes(self._trace_path(fingerprint)))
@@ -280,7 +296,7 @@ class Store:
         return trace if is_whole else None
 
     def write_trace(self, fingerprint: str, trace: Trace) -> None:
-        """Record what came of a fingerprint."""
+        """Write the trace of a fingerprint."""
         content: dict[str, Any] = {
             FORMAT_KEY: STATE_FORMAT,
             "fingerprint": fingerprint,
@@ -291,11 +307,11 @@ class Store:
         write_atomically(self._trace_path(fingerprint), json.dumps(content) + "\n")
 
     def touch_trace(self, fingerprint: str) -> None:
-        """Note that a trace has been used now; the least recently used results go first."""
+        """Set the time of last use of a trace; gc removes the least recently used results first."""
         os.utime(self._trace_path(fingerprint))
 
     def read_code(self, digest: str) -> dict[str, str] | None:
-        """Return the pieces of a node's code, if a node ran with it."""
+        """Return the pieces of a node's code and data, or None if they are unknown."""
         try:
             pieces = (read_state_file(self._code_path(digest)) or {}).get("pieces")
         except FileNotFoundError:
@@ -303,18 +319,18 @@ class Store:
         return pieces if isinstance(pieces, dict) else None
 
     def write_code(self, digest: str, pieces: Mapping[str, str]) -> None:
-        """Keep the pieces of a node's code, so that a change of it can be explained."""
+        """Store the pieces of a node's code and data, so that a change can be explained."""
         path = self._code_path(digest)
         if digest not in self._kept_codes and self.read_code(digest) is None:
             write_state_file(path, {"pieces": dict(pieces)})
-        self._kept_codes.add(digest)  # that of a function with a thousand nodes is asked for once
+        self._kept_codes.add(digest)  # asked once for a function with a thousand nodes
 
     @cached_property
     def _kept_codes(self) -> set[str]:
         return set()
 
     def note_files(self, read: Iterable[str], written: Iterable[str]) -> None:
-        """Remember which files of the project nodes were seen to read and to write."""
+        """Store which files of the project nodes have read and written."""
         seen = {*(f"r {path}" for path in read), *(f"w {path}" for path in written)}
         new = seen and sorted(line for line in seen - self._read_seen() if "\n" not in line)
         if new:
@@ -327,7 +343,7 @@ class Store:
                 os.close(descriptor)
 
     def list_only_written(self) -> set[str]:
-        """Return the files of the project that nodes were seen to write, and none to read."""
+        """Return the files of the project that nodes have written and no node has read."""
         seen = self._read_seen()
         return {line[2:] for line in seen if line[0] == "w" and f"r {line[2:]}" not in seen}
 
@@ -341,10 +357,16 @@ class Store:
             os.close(descriptor)
 
     def take_lock(self, slug: str, *, wait: bool = True) -> int:
-        """Return a descriptor that keeps other runs from a node until it is closed.
+        """Return a descriptor that locks a node against other runs until it is closed.
 
-        What is locked is the node's log: a file of its own would take longer to make than to lock.
-        Raises BlockingIOError if one of them has it, and wait is false.
+        The lock is on the node's log, because creating a separate file takes longer than locking it.
+
+        Args:
+            slug: Slug of the node.
+            wait: Whether to wait for another run that holds the lock.
+
+        Raises:
+            BlockingIOError: Another run holds the lock, and wait is False.
         """
         descriptor = open_in_place(self.new_log(slug), os.O_RDWR)
         try:
@@ -377,12 +399,12 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether there is a process of this number."""
+    """Return whether a process with this id exists."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # it belongs to another user
         return True
     return True
 
@@ -400,7 +422,7 @@ _PAUSE_S = 5.0
 
 
 class DiskFlusher:
-    """Starts `sync` for the file system of a folder, now and then."""
+    """Starts `sync` for the file system of a folder at most every five seconds."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -409,16 +431,16 @@ class DiskFlusher:
         self._has_news = False
 
     def note(self) -> None:
-        """Note that something was written; start, if it is time to."""
+        """Note that something was written; start `sync` if the interval has passed."""
         self._has_news = True
         if time.monotonic() > self._next:
             self.start()
 
     def start(self) -> None:
-        """Start, if there is anything new, and the last one has ended; do not wait."""
+        """Start `sync` without waiting, unless nothing was written or the last one is still running."""
         if not self._has_news or (self._process is not None and self._process.poll() is None):
             return
-        with suppress(OSError):  # there is no such program: the system writes within half a minute
+        with suppress(OSError):  # `sync` is missing: the system writes within half a minute
             self._process = subprocess.Popen(
                 ["sync", "-f", str(self._folder)],
                 stdin=subprocess.DEVNULL,
@@ -436,7 +458,13 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 @dataclass(frozen=True)
 class RemovedResults:
-    """What was removed, and what is left: artifacts, and their size in bytes."""
+    """Result of a garbage collection.
+
+    Attributes:
+        count: Number of removed artifacts.
+        size_bytes: Their size.
+        left_bytes: Size of the remaining artifacts.
+    """
 
     count: int
     size_bytes: int
@@ -450,21 +478,29 @@ class RemovedResults:
 
 
 def parse_result_size(text: str) -> int:
-    """Return the bytes that a size means: "5GB", "300 MB", "1e9" is none.
+    """Return the number of bytes of a size such as "5GB", "300 MB" or "100"; units are powers of 1000.
 
-    Raises SettingsError for what is no size.
+    Raises:
+        SettingsError: The size is invalid, such as "1e9".
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", text, re.IGNORECASE)
     if match is None:
-        raise SettingsError(f"{text!r} is no size", tip="write it like 5GB or 300MB")
+        raise SettingsError(f"{text!r} is not a valid size", tip="write it like 5GB or 300MB")
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
 def remove_unused(folder: Path, keep_bytes: int) -> RemovedResults:
-    """Remove artifacts until at most keep_bytes are left; what a node's record needs always stays.
+    """Remove artifacts, the least recently used first, until at most keep_bytes are left.
 
-    folder: `.fftasks`. Their traces go first, so that none ever names a result that is gone.
-    Raises StoreError if there is no such folder.
+    An artifact that a node's record needs always stays. Traces are removed before their artifacts, so that no
+    trace names a missing artifact.
+
+    Args:
+        folder: Path of `.fftasks`.
+        keep_bytes: Size of the artifacts to keep.
+
+    Raises:
+        StoreError: The folder does not exist.
     """
     if not folder.is_dir():
         raise StoreError(f"gc: there is no {folder}", tip="call it in the project's folder")
@@ -488,7 +524,7 @@ def remove_unused(folder: Path, keep_bytes: int) -> RemovedResults:
 
 
 def _remove_pages(folder: Path) -> None:
-    """Remove what is shown of results that are gone."""
+    """Remove the files that display removed results."""
     left = {name_pages(path.name) for path in (folder / "artifacts").glob("[0-9a-f]*")}
     for node in (folder / "shown").glob("*"):
         for pages in node.glob("[0-9a-f]*") if is_folder(node) else ():
@@ -507,7 +543,7 @@ def _list_needed(folder: Path) -> set[str]:
 
 
 def _order_by_use(names: set[str], traces: dict[Path, set[str]]) -> list[str]:
-    """Return the artifacts, the least recently used first; a trace is touched when it is used."""
+    """Return artifacts, the least recently used first, by the times of their traces."""
     used = dict.fromkeys(names, 0)
     for path, outputs in traces.items():
         for name in outputs & names:

@@ -48,7 +48,8 @@ def convert_to_kfp(value: Any) -> tuple[str, Any] | None:
 def name_kfp_type(value: Any) -> str | None:
     """Return KFP's type for the value of a run parameter; None if KFP cannot carry it.
 
-    As convert_to_kfp has it, but 1.0 may be inside a list or dict: its type comes from the parameter's default.
+    The same as convert_to_kfp, but 1.0 may be inside a list or dict: its type comes from the parameter's
+    default.
     """
     return _TYPES[type(value)] if _is_safe(value, whole=True) else None
 

@@ -89,7 +89,7 @@ def test_sizes(text, size):
 
 @pytest.mark.parametrize("text", ["", "5 apples", "-1", "1e9"])
 def test_what_is_no_size_is_an_error(text):
-    with pytest.raises(SettingsError, match="is no size"):
+    with pytest.raises(SettingsError, match="is not a valid size"):
         parse_result_size(text)
 
 
