@@ -1,21 +1,22 @@
-"""The cluster fingerprint of a node: a digest of all that decides its result there.
+"""The cluster fingerprint of a node: a digest of all inputs that determine its result on the cluster.
 
-It is known before a run, so it holds the fingerprints of the nodes upstream instead of what they give.
+It is computed before a run, so it contains the fingerprints of upstream nodes instead of their results.
 
 piece                value
-place                file, workflow and node: what the entry point in the container is told
-function             the name of the function, and the file in which it stands
-code                 digest of the code that the function needs
-data                 digest of all of the context that nodes may read, or
-data <path>          digest of a file that the node says it reads
-surroundings         digest of what the code stands on: base, platform, requirements, runtime
-version              what the user gave instead of code, data and surroundings
-constant <argument>  digest of an argument, and of the places that nodes have in it
-env <name>           digest of a variable that the node's settings set
-input <name>         fingerprint of an upstream node, and which of its outputs is taken
-after <node>         fingerprint of a node that goes before
+place                file, workflow and node, which the entry point in the container gets
+function             the name of the function, and its file
+code                 digest of the code that the function depends on
+data                 digest of all data in the context, or
+data <path>          digest of a file that the node declares by reads=
+surroundings         digest of the image without the project: base, platform, requirements, runtime
+version              the user's version=, instead of code, data and surroundings
+constant <argument>  digest of an argument, and of the positions of nodes in it
+env <name>           digest of an environment variable in the node's settings
+input <name>         fingerprint of an upstream node, and the name of its output
+after <node>         fingerprint of a node that must run before
 
-This machine's Python is none of them: the base has its own.
+Of the runtime, only the syntax of the modules that a pod runs counts (see fftasks.image.runtime). The version
+of Python on this machine is not a piece, because the base contains its own.
 """
 
 from __future__ import annotations
@@ -33,22 +34,23 @@ CLUSTER_FINGERPRINT_VERSION = 2
 
 
 class ReadableFiles(Protocol):
-    """Whoever knows what nodes may read in the image; see contents.py."""
+    """The data that nodes may read in the image; see fftasks.image.project_recipe.ImageFiles."""
 
     def digest_all(self) -> str:
-        """Return the digest of all of it, "" if there is nothing."""
+        """Return one digest of all data, "" if there is none."""
 
     def digest_matching(self, reads: Iterable[str], /) -> dict[str, str | None]:
-        """Return the digests of what patterns name, by path; None for what is not there."""
+        """Return the digests of the files that match patterns, by path; None without a match."""
 
 
 @dataclass(frozen=True)
 class ClusterFingerprint:
     """The fingerprint of one node.
 
-    digest: "sha256:…", or "" if it can never be equal to another one: then nothing is known before a run
-    pieces: what it is made of, by name
-    parameters: the run parameters that reach the node; they decide its result as well
+    Attributes:
+        digest: "sha256:…"; "" if an input has no stable digest, so that the node is never found in the cache.
+        pieces: The pieces by name, see the module.
+        parameters: Run parameters that the node or an upstream node gets. They determine the result too.
     """
 
     digest: str
@@ -63,9 +65,14 @@ def compute_cluster_fingerprints(
     surroundings: str,
     settings: Mapping[str, NodeSettings],
 ) -> dict[str, ClusterFingerprint]:
-    """Return the fingerprint of each node of a workflow, by its id in the graph record.
+    """Return the fingerprints of the nodes of a workflow, by their ids in the graph record.
 
-    settings: of nodes, by id; one that is not there has none
+    Args:
+        graph: The graph record.
+        workflow: Name of the workflow.
+        contents: The data in the image.
+        surroundings: Digest of the image without the project's files.
+        settings: Settings of nodes, by id; a missing node has the defaults.
     """
     found: dict[str, ClusterFingerprint] = {}
     for identity in graph["workflows"][workflow]["nodes"]:

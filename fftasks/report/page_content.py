@@ -297,9 +297,9 @@ _PUBLIC_SETTINGS = frozenset({
 _PUBLIC_REASONS = frozenset({
     "never ran", "its result is gone or damaged", "its code changed", "its data changed",
     "the fingerprint algorithm changed", "the algorithm of this stage changed",
-    "an earlier run has computed it", "what it needs has failed", "the base is to be looked at again",
+    "an earlier run has computed it", "what it needs has failed", "the base is resolved again",
     "a new run is asked for", "what context.allow lets in changed", "the patterns changed",
-    "nobody has tried to import its workflows", "the record is damaged",
+    "its workflows have not been imported for a check", "the record is damaged",
 })  # fmt: skip
 # prefixes of reasons that contain a value, a node or a file, with their replacements
 _REASON_PREFIXES = {

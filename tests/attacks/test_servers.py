@@ -163,7 +163,7 @@ def test_a_slow_answer_that_ends_in_time_is_read(start):
 
 @pytest.mark.parametrize("is_zipped", [False, True])
 def test_an_answer_that_is_too_large_is_refused_and_a_log_is_cut(start, monkeypatch, is_zipped):
-    monkeypatch.setattr("fftasks.kfp.connection.MOST_BYTES", 1_000_000)
+    monkeypatch.setattr("fftasks.kfp.connection.MAX_RESPONSE_BYTES", 1_000_000)
     monkeypatch.setattr(kfp_runs, "_LONGEST_LOG", 1_000_000)
     content = b"begin " + b" " * 40_000_000
     packed = gzip.compress(content) if is_zipped else content
@@ -195,7 +195,7 @@ def test_an_answer_that_cannot_be_unpacked_is_an_error(start, encoding):
 
 
 def test_an_answer_of_a_registry_that_is_too_large_is_refused(start, monkeypatch):
-    monkeypatch.setattr("fftasks.registry.registry_connection.MOST_BYTES", 1_000_000)
+    monkeypatch.setattr("fftasks.registry.registry_connection.MAX_RESPONSE_BYTES", 1_000_000)
     monkeypatch.setattr(answers.read_body, "__defaults__", (1_000_000,))
     packed = gzip.compress(b" " * 20_000_000)
     port = start(lambda handler: send(handler, packed, Content_Encoding="gzip"))
@@ -206,7 +206,7 @@ def test_an_answer_of_a_registry_that_is_too_large_is_refused(start, monkeypatch
 
 @pytest.mark.parametrize("is_new", [False, True])
 def test_a_list_whose_pages_never_end_is_given_up(start, monkeypatch, is_new):
-    monkeypatch.setattr("fftasks.kfp.connection.MOST_PAGES", 20)
+    monkeypatch.setattr("fftasks.kfp.connection.MAX_PAGES", 20)
     asked = []
 
     def respond(handler):
@@ -221,7 +221,7 @@ def test_a_list_whose_pages_never_end_is_given_up(start, monkeypatch, is_new):
 
 @pytest.mark.parametrize("is_new", [False, True])
 def test_a_list_of_tags_whose_pages_never_end_is_given_up(start, monkeypatch, is_new):
-    monkeypatch.setattr("fftasks.registry.oci_registry.MOST_PAGES", 20)
+    monkeypatch.setattr("fftasks.registry.oci_registry.MAX_PAGES", 20)
     asked = []
 
     def respond(handler):
