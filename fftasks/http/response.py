@@ -194,8 +194,8 @@ def filter_by_type(value: Any, shape: Any) -> Any:
     Args:
         value: JSON.
         shape: The expected type: a type (float for any number, object for anything); a list of one shape; or
-            a mapping from keys to shapes, where the key `...` is for all other keys. Without `...`, other keys
-            are kept unchanged.
+            a mapping from keys to shapes, where the key `...` is for all other keys. Without `...`, other
+            keys are kept unchanged.
 
     Returns:
         The value; None if it has another type itself. Lists and mappings are copied without the items that

@@ -78,7 +78,7 @@ def split_member(name: str) -> tuple[str, ...]:
     """Return the parts of the name of a member of an archive, or of a hard link in it.
 
     Raises:
-        ValueError: The name could lead out of the folder that the archive is extracted to; see split_untrusted_path.
+        ValueError: The name could lead out of the target folder; see split_untrusted_path.
     """
     return split_untrusted_path(name.removeprefix("./").removesuffix("/"))
 

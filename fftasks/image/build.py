@@ -1,4 +1,4 @@
-"""The steps that a project's image takes: its context, the image, and the way into the registry."""
+"""The stage "image": when the image must be built, and its build."""
 
 from __future__ import annotations
 
@@ -19,21 +19,26 @@ from fftasks.stage import Stage, list_input_changes
 
 
 def plan_image(project: Project, *, update_base: bool = False) -> Stage:
-    """Return the step of the image. update_base: ask its registry what the base is now."""
+    """Return the stage of the image.
+
+    Args:
+        project: The project.
+        update_base: Whether to resolve the name of the base again.
+    """
 
     def list_reasons(old: Record | None) -> list[str]:
         if update_base:
-            return ["the base is to be looked at again"]
+            return ["the base is resolved again"]
         recipe = make_project_recipe(project)
         if old is not None and recipe.resolved is None:
-            return [f"{base_path.name} is gone, or of another base"]
+            return [f"{base_path.name} is missing, or is for another base"]
         inputs = list_image_inputs(recipe)
         reasons = list_input_changes(old, IMAGE_VERSION, inputs, describe_image_inputs)
         wanted = project.settings.image.builder
         if not reasons and old is not None and wanted not in ("auto", old["builder"]):
             return [f"setting image.builder: {old['builder']} -> {wanted}"]
         if not reasons and project.settings.image.check and not (old or {}).get("checked"):
-            return ["nobody has tried to import its workflows"]
+            return ["its workflows have not been imported for a check"]
         return reasons
 
     def make() -> Record:
@@ -57,12 +62,12 @@ def plan_image(project: Project, *, update_base: bool = False) -> Stage:
 
 
 def _describe_image(project: Project, record: Record) -> str:
-    how = ", made without an engine" if record["builder"] == "oci" else ""
+    how = ", built without an engine" if record["builder"] == "oci" else ""
     return f"{record['output'][:19]} on {project.settings.image.base}{how}"
 
 
 def _resolve_base(project: Project, resolve: ResolveBase, *, update: bool) -> None:
-    """Look up the base and record what it is; update: ask its registry, if it has one, again."""
+    """Resolve the base, also if it is recorded in case of `update`, and write its record."""
     settings = project.settings.image
     record = resolve_base(
         settings.base,

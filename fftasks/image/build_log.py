@@ -1,4 +1,4 @@
-"""What a tool says, in a file as it comes, and without the secrets that it was given."""
+"""Log files for the output of tools, written while they run, without the secrets that the tools got."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from urllib.parse import unquote, urlsplit
 from fftasks.errors import StoreError, ToolError
 from fftasks.state_folder import make_folder, open_empty
 
-_SHORTEST = 4  # anything shorter is no secret, and replacing it would garble the text
-_KEPT = 2000
+_SHORTEST = 4  # shorter values are not secret, and replacing them would make the text unreadable
+_MAX_LINES = 2000  # in memory; the file has all lines
 
 
 @contextmanager
 def open_build_log(path: Path, secrets: Mapping[str, str]) -> Iterator[BuildLog]:
-    """Give a log that is written anew.
+    """Open an empty log.
 
-    secrets: name -> value; a value, and a password in it if it is a URL, is written as <name>.
+    Args:
+        path: The file.
+        secrets: Name -> value. A value, and the password in it if it is a URL, is written as <name>.
     """
     make_folder(path.parent)
     with open(  # noqa: PTH123 - a descriptor
@@ -35,7 +37,7 @@ def open_build_log(path: Path, secrets: Mapping[str, str]) -> Iterator[BuildLog]
 
 @contextmanager
 def add_log_to_errors(log: BuildLog) -> Iterator[None]:
-    """Let a ToolError name the log, and show no secrets."""
+    """Add the path of the log to a ToolError, and remove secrets from it."""
     try:
         yield
     except ToolError as exc:
@@ -45,27 +47,33 @@ def add_log_to_errors(log: BuildLog) -> Iterator[None]:
 
 @contextmanager
 def wrap_disk_errors() -> Iterator[None]:
-    """Turn an OSError of the disk, while an image is put together, into StoreError."""
+    """Turn an OSError while an image is built into a StoreError."""
     try:
         yield
     except OSError as exc:
         raise StoreError(
-            "image: the layers cannot be put together", found=[str(exc)], tip="is the disk full?"
+            "image: the layers cannot be written", found=[str(exc)], tip="is the disk full?"
         ) from exc
 
 
 class BuildLog:
-    """A log file that is open."""
+    """An open log file.
+
+    Attributes:
+        path: The file.
+        lines: The last lines, without secrets.
+    """
 
     def __init__(self, path: Path, file: TextIO, secrets: Sequence[tuple[str, str]] = ()) -> None:
+        """Create it; `secrets` are pairs of value and name."""
         self.path = path
-        self.lines: deque[str] = deque(maxlen=_KEPT)
+        self.lines: deque[str] = deque(maxlen=_MAX_LINES)
         self._file = file
         self._secrets = secrets
         self._rest = ""
 
     def write(self, text: str) -> None:
-        """Add text; a line is written when it is complete, since a secret may come in two parts."""
+        """Add text. A line is written when it is complete, because a secret may arrive in two parts."""
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             shown = self.hide(line.rstrip("\r"))
@@ -74,12 +82,12 @@ class BuildLog:
         self._file.flush()
 
     def finish(self) -> None:
-        """Write what has no end of line."""
+        """Write the last line if it has no end."""
         if self._rest:
             self.write("\n")
 
     def hide(self, text: str) -> str:
-        """Return text with a name in the place of each secret."""
+        """Return a text in which each secret is replaced by its name."""
         for value, name in self._secrets:
             text = text.replace(value, f"<{name}>")
         return text
@@ -90,7 +98,7 @@ class BuildLog:
 
 
 def list_log_secrets(values: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return pairs of what must not be shown and the name to show for it, the longest first."""
+    """Return pairs of secret and name, the longest secret first."""
     pairs = {}
     for name, value in values.items():
         password = _find_password(value)

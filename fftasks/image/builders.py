@@ -1,4 +1,4 @@
-"""The engine and the registry that the settings name, opened for a project."""
+"""Open the builder and the registry that a project's settings name."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def find_image_repository(project: Project) -> str:
-    """Return "host[:port]/path": where the project's image goes."""
+    """Return the repository of the project's image, "host[:port]/path"."""
     registry = project.settings.registry
     return format_repository(registry.server, registry.repository)
 
 
 def choose_builder(project: Project) -> str:
-    """Return which builder is to make the image: "docker" or "oci"."""
+    """Return the builder to use, "docker" or "oci"; "auto" is "docker" if an engine is available."""
     chosen = project.settings.image.builder
     if chosen != "auto":
         return str(chosen)
@@ -34,7 +34,7 @@ def choose_builder(project: Project) -> str:
 
 
 def make_builder(project: Project, name: str) -> DockerBuilder | OciBuilder:
-    """Return a builder of images by its name; it is what the stages base, image and push ask for."""
+    """Return the builder "docker" or "oci"."""
     if name == "docker":
         return make_docker_builder(project)
     from fftasks.image.oci_builder import OciBuilder
@@ -48,24 +48,27 @@ def make_builder(project: Project, name: str) -> DockerBuilder | OciBuilder:
 
 
 def make_docker_builder(project: Project) -> DockerBuilder:
-    """Return the container engine, with the settings' login for the registry."""
+    """Return the builder "docker" with the login of the settings."""
     from fftasks.image.docker_builder import DockerBuilder
 
     return DockerBuilder(find_login(project))
 
 
 def make_registry(project: Project, host: str, *, wait: bool = True) -> Registry:
-    """Return a registry, with the settings' login for it.
+    """Return the client of a registry, with the settings and the login for it.
 
-    wait: ask again, a few times, where that may help; else ToolError is raised at once
+    Args:
+        project: The project.
+        host: Host and port of the registry.
+        wait: Whether to retry after transient failures; otherwise ToolError is raised at once.
     """
     from fftasks.registry.oci_registry import Registry
 
     def give_up(_seconds: float) -> None:
-        raise ToolError(f"{host} does not answer at once")
+        raise ToolError(f"{host} did not answer the first request")
 
     settings = project.settings.registry
-    # a base image may come from another registry, for which these two settings are not meant
+    # a base may be in another registry, which these two settings do not concern
     is_ours = host == find_image_repository(project).partition("/")[0]
     return Registry(
         host,
@@ -80,23 +83,28 @@ def make_registry(project: Project, host: str, *, wait: bool = True) -> Registry
 def find_missing_images(
     project: Project, references: Iterable[str], *, wait: bool = True
 ) -> set[str]:
-    """Return which references the registry says that it does not have; each is asked for once.
+    """Return those references to images that their registries do not have.
 
-    One that does not say counts as one that has it: pods ask it with other rights, and an engine may
-    reach it by another way. wait: as for make_registry
+    A registry that does not answer or refuses counts as one that has its images: pods use other credentials,
+    and may reach it by another route.
+
+    Args:
+        project: The project.
+        references: "host[:port]/path@sha256:…".
+        wait: See make_registry.
     """
-    gone: set[str] = set()
+    missing: set[str] = set()
     try:
         for host, named in _group_by_host(references).items():
             registry = make_registry(project, host, wait=wait)
-            gone |= {
+            missing |= {
                 f"{host}/{repository}@{digest}"
                 for repository, digest in named
                 if registry.find_digest(repository, digest) is None
             }
     except FFTasksError:
-        return gone
-    return gone
+        return missing
+    return missing
 
 
 def _group_by_host(references: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
@@ -109,7 +117,7 @@ def _group_by_host(references: Iterable[str]) -> dict[str, list[tuple[str, str]]
 
 
 def find_login(project: Project) -> RegistryLogin | None:
-    """Return the settings' login for the registry, None if they have none."""
+    """Return the login for the registry from the settings, None if they have none."""
     from fftasks.registry.registry_auth import make_login
 
     registry = project.settings.registry

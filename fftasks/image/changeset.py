@@ -1,7 +1,7 @@
-"""Run in pip's container, with the base's own Python: write what pip has changed to standard output.
+"""Program that runs in pip's container with the base's Python, and writes the changed files as a layer.
 
-It is a layer as it goes into the image: files in order, of one time, and compiled so that neither the
-time nor the process shows. Standard library only; it is copied there as one file.
+The layer is an archive on standard output. Its files are sorted and have one fixed time, and modules are
+compiled in a reproducible way. The program uses the standard library only, and is copied as one file.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ _EXCLUDED_FOLDERS = ("/tmp", "/var/tmp", "/run", "/root/.cache", "/dev", "/proc"
 
 
 def main(folder: str, time: int) -> None:
-    """Pack what folder/changes.json names; folder itself is left out, as are temporary files.
+    """Pack the files that are named in folder/changes.json, except for temporary files and the folder.
 
-    changes.json: [[path, kind], ...] as the engine lists them; kind 0 changed, 1 new, 2 gone
+    Args:
+        folder: The working folder. changes.json is [[path, kind], ...] as the engine lists the changes; the
+            kinds are 0 changed, 1 new, 2 removed.
+        time: Time of all files, in seconds since 1970.
     """
     with open(f"{folder}/changes.json", encoding="utf-8") as file:
         changes = [(path, kind) for path, kind in json.load(file) if _is_included(path, folder)]
     gone = [path for path, kind in changes if kind == 2]  # noqa: PLR2004
-    # a folder in which something changed is listed too; it comes with what changed, if that is ours
+    # folders with changed files are listed too; they are added as parents of the files that are packed
     paths = {path for path, kind in changes if kind == 1 or not os.path.isdir(path)} - {*gone}
     paths |= {made for path in sorted(paths) for made in _compile(path)}
     for path in [*paths, *gone]:
@@ -49,15 +52,15 @@ def _add(archive: tarfile.TarFile, info: tarfile.TarInfo, path: str) -> None:
 
 
 def _compile(path: str) -> list[str]:
-    """Compile a module, in one process and order; return the files that are new by that."""
+    """Compile a module; return the new files. One process compiles all modules in a fixed order."""
     if not path.endswith(".py") or not os.path.isfile(path):
         return []
     try:
-        # by the source's digest, and without a look at it: a time would be that of the build
+        # Python must not compare times, because the time of the source would be that of the build
         mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
         made = py_compile.compile(path, invalidation_mode=mode, doraise=True, quiet=2)
     except (py_compile.PyCompileError, ValueError):
-        return []  # packages ship templates and modules for other versions of Python
+        return []  # packages contain templates, and modules for other versions of Python
     return [made, os.path.dirname(made)] if made else []
 
 

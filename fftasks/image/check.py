@@ -1,8 +1,7 @@
-"""Say what to do about an image in which nodes cannot be imported, before it is pushed.
+"""The image check (setting image.check): can all workflows be imported in a new image?
 
-Ports of the trial of an image: a container without a network, or a look into its layers.
-
-The trial of a new image before it is pushed: are all nodes in it?
+With an engine, a container without a network imports them. Without one, the imports of the project's modules
+are compared with the packages in the layers. Missing modules are named with a suggested requirement.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from fftasks.project import Project
 from fftasks.records import Record, digest_json, read_record
 from fftasks.state_folder import open_in_place
 
-# modules whose distributions are called otherwise; what is installed here says it for all others
+# modules whose distributions have other names; used for modules that are not installed here
 _DISTRIBUTIONS = {
     "Crypto": "pycryptodome",
     "PIL": "pillow",
@@ -48,17 +47,17 @@ _DISTRIBUTIONS = {
 
 
 class RunImageCheck(Protocol):
-    """Tries an image: imports what builds workflows, without a network and without secrets."""
+    """Function that imports all workflows in an image, without a network and without secrets."""
 
     def __call__(self, image: str, *, log: Path) -> Sequence[Mapping[str, Any]]:
-        """Return what runtime/trial.py found; raise ToolError if the image cannot be run at all."""
+        """Return the failures; raise ToolError if the image cannot be run."""
 
 
 class ReadInstalled(Protocol):
-    """Says what is installed here."""
+    """Function that lists the packages that are installed on this machine."""
 
     def __call__(self) -> Mapping[str, list[str]]:
-        """Return top-level module -> distributions that have it, as "numpy 2.4.6"."""
+        """Return top-level module -> distributions that contain it, such as "numpy 2.4.6"."""
 
 
 def check_imports(
@@ -69,9 +68,14 @@ def check_imports(
     read_installed: ReadInstalled,
     log: Path,
 ) -> None:
-    """Raise ToolError if nodes cannot be imported in an image.
+    """Raise ToolError if workflows cannot be imported in an image.
 
-    requirements: the file that pip reads, for the tip
+    Args:
+        image: Id of the image.
+        attempt: Imports the workflows.
+        requirements: Setting image.requirements, for the tip.
+        read_installed: Lists the packages on this machine, whose versions are suggested.
+        log: File for the output of the container.
     """
     problems = attempt(image, log=log)
     if not problems:
@@ -80,21 +84,21 @@ def check_imports(
     found = [line for problem in problems for line in _describe(problem)]
     if not modules:
         raise ToolError(
-            "image: nodes cannot be imported in it, and would fail on the cluster",
+            "image: workflows cannot be imported in it, and would fail on the cluster",
             found=found,
-            tip=f"what is different there? full log: {log}; `image.check: false` pushes it as it is",
+            tip=f"compare the image with this machine; full log: {log}; `image.check: false` skips the check",
         )
     installed = read_installed()
     names = ", ".join(name_requirement(module, installed) for module in modules)
     raise ToolError(
-        f"image: it lacks {', '.join(modules)}, and nodes would fail on the cluster",
+        f"image: module not found: {', '.join(modules)}; nodes would fail on the cluster",
         found=found,
         tip=f"add to {requirements or 'image.requirements'}: {names}",
     )
 
 
 def name_requirement(module: str, installed: Mapping[str, list[str]]) -> str:
-    """Return what pip must be asked for to get a module: as it is installed here, if it is."""
+    """Return the requirement for a module, with the version that is installed on this machine."""
     top = module.partition(".")[0]
     if installed.get(top):
         name, _, version = installed[top][0].partition(" ")
@@ -105,9 +109,13 @@ def name_requirement(module: str, installed: Mapping[str, list[str]]) -> str:
 def find_unknown_modules(
     context: Mapping[str, Any], sources: Iterable[Path], modules: Collection[str]
 ) -> list[str]:
-    """Return the top-level modules that sources import, and that nobody knows to be in the image.
+    """Return the imported top-level modules that are not known to be in the image.
 
-    modules: those of the requirements. Python's own and the project's are known; the base may have others.
+    Args:
+        context: The record of the context, whose modules are in the image.
+        sources: The project's modules.
+        modules: Top-level modules of the requirements. The standard library is known too; the base may
+            contain other modules.
     """
     ours = {part.removesuffix(".py") for path, *_ in context["files"] for part in path.split("/")}
     known = {*modules, *ours, *sys.stdlib_module_names, "fftasks", "cloudpickle"}
@@ -126,9 +134,12 @@ def _list_top_modules(source: Path) -> set[str]:
 
 
 def digest_imports(surroundings: str, context: Mapping[str, Any], sources: Iterable[Path]) -> str:
-    """Return a digest of what decides whether imports work, so that most edits need no new check.
+    """Return a digest of the inputs of the check, so that most edits need no new check.
 
-    That is what the code stands on, which files there are, and what the sources import.
+    Args:
+        surroundings: Digest of the image without the project's files.
+        context: The record of the context; the names of its files count.
+        sources: The project's modules; their import statements count.
     """
     paths = [path for path, *_ in context["files"]]
     imports = [
@@ -155,11 +166,14 @@ _SHOWN = 12
 
 
 def run_image_check(image: str, *, log: Path) -> Sequence[Mapping[str, Any]]:
-    """Run the entry point's check in a container of the image, and return what it found.
+    """Run the entry point with --try in a container of the image, and return the failures.
 
-    What the user's modules print goes into the log. Raises ToolError if there is no answer.
+    The output of the user's modules is appended to the log.
+
+    Raises:
+        ToolError: The container could not be run, or its answer is invalid.
     """
-    with open_engine() as client, wrap_engine_errors("image: it cannot be tried"):
+    with open_engine() as client, wrap_engine_errors("image: the check could not be run"):
         made = client.create_container(
             image,
             [*CONTAINER_COMMAND[1:], "--try"],
@@ -183,21 +197,23 @@ def run_image_check(image: str, *, log: Path) -> Sequence[Mapping[str, Any]]:
         raise ToolError(
             f"image: the process that imports its workflows ended with {code}",
             found=said.splitlines()[-_SHOWN:],
-            tip=f"does the base have Python 3.10 or newer, as python3? full log: {log}",
+            tip=f"check that python3 in the base is Python 3.10 or newer; full log: {log}",
         ) from None
     return problems
 
 
 def list_requirement_modules(layers: Path, image: str) -> set[str]:
-    """Return the top-level modules that the requirements of an image gave it, made without an engine.
+    """Return the top-level modules of the requirements in an image that was built without an engine.
 
-    layers: the folder in which its layers are kept; image: the digest of its manifest
+    Args:
+        layers: The folder of the layer cache.
+        image: The digest of its manifest.
     """
     blobs = LayerCache(layers)
     manifest = json.loads(blobs.read(image))
     found: set[str] = set()
     for layer in manifest["layers"]:
-        if blobs.has(layer["digest"]):  # those of the base stay in their registry
+        if blobs.has(layer["digest"]):  # those of the base are not in the cache
             with tarfile.open(blobs.path(layer["digest"]), "r:gz") as archive:
                 found |= {_name_top(member.name) for member in archive}
     return found - {""}
@@ -210,10 +226,19 @@ def _name_top(path: str) -> str:
 
 
 def check_image(project: Project, recipe: ImageRecipe, record: Record, log: Path) -> Record:
-    """Return the record of an image, with "checked" if image.check is set.
+    """Check an image if image.check is set, and return its record with the key "checked".
 
-    Raises ToolError if nodes cannot be imported in it. Where nothing that decides it has changed since
-    the last image, it is not tried again: an edit of a function's lines must not wait for a container.
+    The check is skipped if its inputs are those of the last image: an edit of a function need not wait for a
+    container.
+
+    Args:
+        project: The project.
+        recipe: The inputs of the image.
+        record: The record of the image.
+        log: File for the output of the container.
+
+    Raises:
+        ToolError: Workflows cannot be imported.
     """
     if not project.settings.image.check:
         return record
@@ -222,7 +247,13 @@ def check_image(project: Project, recipe: ImageRecipe, record: Record, log: Path
     old = read_record(project.record_path("image"))
     if old is None or old.get("checked") != key:
         if record["builder"] == "docker":
-            _check_in_container(project, record["output"], log)
+            check_imports(
+                record["output"],
+                run_image_check,
+                requirements=project.settings.image.requirements,
+                read_installed=lambda: read_distributions().tops,
+                log=log,
+            )
         else:
             _check_without_engine(project, recipe, record["output"], sources)
     return {**record, "checked": key}
@@ -231,7 +262,7 @@ def check_image(project: Project, recipe: ImageRecipe, record: Record, log: Path
 def _check_without_engine(
     project: Project, recipe: ImageRecipe, image: str, sources: list[Path]
 ) -> None:
-    """Say what may be missing in an image that cannot be run here."""
+    """Warn about modules that may be missing in an image that cannot be run on this machine."""
     modules = list_requirement_modules(project.folder / "layers", image)
     unknown = find_unknown_modules(recipe.context, sources, modules)
     if unknown:
@@ -239,24 +270,13 @@ def _check_without_engine(
         unknown = [escape_controls(module) for module in unknown]
         names = ", ".join(name_requirement(module, installed) for module in unknown)
         sys.stderr.write(
-            f"image: made without an engine, so nobody has tried it; {', '.join(unknown)} comes with"
-            f" nothing in {recipe.requirements}: if the base does not have it, add {names}\n"
+            f"image: built without an engine, so imports were not checked; {', '.join(unknown)} is not in"
+            f" the packages of {recipe.requirements}: if it is not in the base, add {names}\n"
         )
 
 
-def _check_in_container(project: Project, image: str, log: Path) -> None:
-
-    check_imports(
-        image,
-        run_image_check,
-        requirements=project.settings.image.requirements,
-        read_installed=lambda: read_distributions().tops,
-        log=log,
-    )
-
-
 def _list_sources(project: Project, recipe: ImageRecipe) -> Iterator[Path]:
-    """Yield the modules of the project that its workflows import, in the copy of the context."""
+    """Yield the project's modules that its workflows import, in the copy of the context."""
     there = {path for path, *_ in recipe.context["files"]}
     names = {name.removeprefix("file:") for graph in project.graphs for name in graph["inputs"]}
     for path in sorted(names & there):

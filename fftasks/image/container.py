@@ -1,7 +1,7 @@
-"""Port docker: one container of an image that a registry has, with files given to it and taken from it.
+"""Run one container of an image from a registry, for `doit replay --docker`.
 
-Files travel as archives, not as mounts: the engine may be another machine, and who owns them there does not
-matter here.
+Files are copied into and out of the container as archives. Mounts would need the engine on this machine, and
+would create files of another owner.
 """
 
 from __future__ import annotations
@@ -27,10 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ContainerRun:
-    """What is to be run.
+    """A command to run in a container.
 
-    folder: here; it is at `place` in the container, and what comes into place/outputs comes back into it
-    interactive: whoever sits at this terminal talks to it
+    Attributes:
+        image: Reference of the image.
+        command: Command and arguments.
+        env: Environment variables.
+        folder: Folder on this machine that is copied to `place`. Files in place/outputs are copied back.
+        place: Absolute path in the container.
+        interactive: Whether the container is connected to this terminal.
     """
 
     image: str
@@ -42,7 +47,15 @@ class ContainerRun:
 
 
 def run_container(container: ContainerRun, login: RegistryLogin | None) -> int:
-    """Run a container to its end; return its exit code. Raises ToolError if it cannot be run at all."""
+    """Run a container to its end, and return its exit code.
+
+    Args:
+        container: What to run.
+        login: Login for the registry; None to use Docker's own.
+
+    Raises:
+        ToolError: The container could not be started, or its files could not be copied.
+    """
     attempted = f"replay: cannot run a container of {container.image}"
     with open_engine() as client, wrap_engine_errors(attempted):
         _pull(client, container.image, login)
@@ -82,19 +95,19 @@ def _run(client: APIClient, identity: str) -> int:
 
 
 def _attach_terminal(identity: str) -> int:
-    """Let the terminal be the container's: the docker program knows how, its package does not."""
+    """Connect the terminal with the docker program; the docker package does not support terminals."""
     program = shutil.which("docker")
     if program is None:
         raise ToolError(
-            "replay: --pdb and --docker together need the program docker",
-            tip="leave one of them out, or install Docker's command line",
+            "replay: --pdb with --docker needs the program docker",
+            tip="omit one of the options, or install Docker's command line",
         )
     command = [program, "start", "--attach", "--interactive", identity]
     return subprocess.run(command, check=False).returncode
 
 
 def _pack_folder(container: ContainerRun) -> bytes:
-    """Return the folder as an archive that everybody in the container may read, and write to."""
+    """Return the folder as an archive that all users in the container may read and write."""
     stream = io.BytesIO()
     root = container.place.strip("/")
     with tarfile.open(fileobj=stream, mode="w") as archive:

@@ -1,21 +1,17 @@
-"""What differs between the contents of two records of the context.
+"""The stage "context": copy the project's folder, without the files that .dockerignore excludes.
 
-Copy the project's folder, as .dockerignore says, to where images are made from.
+Images are built from the copy, which does not change meanwhile. The record lists its content. The user's
+folder is only read, and only changed files are copied. The folder is checked before:
 
-The copy holds still while an image is built, and the record says what is in it. The user's folder
-is only read, and only what changed is copied again. Before anything is copied, the folder must pass:
-
-    what                          becomes
-    a secret (secret_rules.py)    an error, unless context.allow names its file
-    more than context.max_size    an error, with patterns that would help
-    a link out of the folder      an error; a link inside, also to nothing, stays a link
-    a socket, pipe or device      is left out, and a warning
-    what cannot be read           an error, unless it is ignored
-    a file that keeps changing    an error after three attempts; one that goes away is left out
-    names that differ in case     both are copied, and a warning: macOS and Windows keep one
-    more than 10,000 files        all are copied, and a warning
-
-What a record of the context says to people, and how it differs from the one before.
+    found                         result
+    a secret (fftasks.secrets)    an error, unless context.allow names its file
+    more than context.max_size    an error with suggested patterns
+    a link out of the folder      an error; other links are copied as links, also broken ones
+    a socket, pipe or device      skipped with a warning
+    an unreadable file            an error, unless it is ignored
+    a file that keeps changing    an error after three attempts; a file that is removed is skipped
+    names that differ in case     both are copied, with a warning: macOS and Windows keep one
+    more than 10,000 files        all are copied, with a warning
 """
 
 from __future__ import annotations
@@ -37,8 +33,13 @@ from fftasks.config.ignore import (
 )
 from fftasks.config.tree import ContextSettings
 from fftasks.errors import StoreError
-from fftasks.image import context_policy as size
-from fftasks.image.context_policy import AllowedRow, check_secret_policy, format_size, list_largest
+from fftasks.image.context_policy import (
+    AllowedRow,
+    check_secret_policy,
+    check_size,
+    format_size,
+    list_largest,
+)
 from fftasks.image.sync import FileChangedError, FileRow, FolderSync
 from fftasks.project import Project
 from fftasks.records import Record, digest_json, read_record, write_if_changed
@@ -51,14 +52,14 @@ CONTEXT_PARTS = ("files", "links", "folders")
 
 @dataclass(frozen=True)
 class ContextDifference:
-    """Paths, in order."""
+    """The sorted paths that differ between two contexts."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
     changed: tuple[str, ...]
 
     def format_sentences(self) -> Iterator[str]:
-        """Yield one sentence for each path, in the order of the paths."""
+        """Yield one sentence for each path, sorted by path."""
         said = {path: f"{path} is new" for path in self.added}
         said |= {path: f"{path} is gone" for path in self.removed}
         said |= {path: f"{path} changed" for path in self.changed}
@@ -66,7 +67,7 @@ class ContextDifference:
 
 
 def compare_contexts(old: Mapping[str, Any], new: Mapping[str, Any]) -> ContextDifference:
-    """Compare files, links and empty folders; raise TypeError or LookupError for what is no record."""
+    """Compare two records of the context; raise TypeError or LookupError for a damaged record."""
     if all(old[part] == new[part] for part in CONTEXT_PARTS):
         return ContextDifference((), (), ())
     before, after = _index(old), _index(new)
@@ -91,14 +92,25 @@ _DEFAULTS = ContextSettings()
 
 
 def copy_context(folder: Path, target: Path, settings: ContextSettings = _DEFAULTS) -> Record:
-    """Bring target up to date with folder and return the record.
+    """Update the copy of a folder, and return its record.
 
-    The record has "files": [[path, size, sha256, executable], ...], "links": [[path, to], ...],
-    "folders": the empty ones, and "size_bytes"; its output is the digest of the three lists.
-    "allowed": [[path, line, rule], ...], the secrets that context.allow lets in. "left_out": [[path,
-    "pipe", "socket" or "device"], ...].
-    Raises SettingsError for a pattern or size, SecretError, SizeError, ContextError for a file that
-    cannot be taken or keeps changing, StoreError if the copy cannot be written.
+    Args:
+        folder: The project's folder.
+        target: The folder of the copy.
+        settings: The section `context` of the settings.
+
+    Returns:
+        The record, with "files": [[path, size, sha256, executable], ...], "links": [[path, to], ...],
+        "folders": the empty folders, and "size_bytes". Its output is the digest of the three lists.
+        "allowed": [[path, line, rule], ...] are the secrets that context.allow permits, and "left_out":
+        [[path, "pipe", "socket" or "device"], ...] the skipped files.
+
+    Raises:
+        SettingsError: A pattern or the size in the settings is invalid.
+        SecretError: A file contains a secret.
+        ContextSizeError: The files are too large.
+        ContextError: A file cannot be copied, or keeps changing.
+        StoreError: The copy cannot be written.
     """
     patterns = read_ignore(folder, settings.ignore)
     moved = ""
@@ -109,27 +121,34 @@ def copy_context(folder: Path, target: Path, settings: ContextSettings = _DEFAUL
             moved = str(exc)
     raise ContextError(
         f"context: {moved!r} keeps changing while it is copied",
-        tip="stop what writes it, or name it in .dockerignore",
+        tip="stop the program that writes it, or exclude it in .dockerignore",
     )
 
 
 def measure_context(folder: Path, target: Path, settings: ContextSettings = _DEFAULTS) -> Record:
-    """Return the record that make() would give now; writes nothing. Raises as make() does."""
+    """Return the record that copy_context() would return, without writing; see there for errors."""
     patterns = read_ignore(folder, settings.ignore)
     listing = list_folder(folder, patterns, target.parent)
     try:
         rows, allowed = _measure(FolderSync(folder, target), listing, settings, remember=False)
     except FileChangedError as exc:
-        raise ContextError(f"context: {str(exc)!r} is changing", tip="ask again") from exc
+        raise ContextError(f"context: {str(exc)!r} is changing", tip="run again") from exc
     return _describe(patterns, listing, rows, allowed)
 
 
 def list_context_reasons(
     folder: Path, target: Path, settings: ContextSettings = _DEFAULTS, *, previous: Record | None
 ) -> list[str]:
-    """Return what make() would have to do, one sentence each; an empty list if nothing.
+    """Return why the copy must be updated, one sentence per reason; [] if it is up to date.
 
-    previous: the record that make() gave last. Copies nothing. Raises as make() does.
+    Args:
+        folder: The project's folder.
+        target: The folder of the copy.
+        settings: The section `context` of the settings.
+        previous: The record of the last copy; None if there is none.
+
+    Raises:
+        FFTasksError: See copy_context().
     """
     if previous is None:
         return ["never ran"]
@@ -137,56 +156,54 @@ def list_context_reasons(
         return ["the algorithm of this stage changed"]
     patterns = read_ignore(folder, settings.ignore)
     listing = list_folder(folder, patterns, target.parent)
-    mirror = FolderSync(folder, target)
+    copy = FolderSync(folder, target)
     inputs = _digest_inputs(previous, settings, patterns)
-    if mirror.is_unchanged(listing, inputs):
+    if copy.is_unchanged(listing, inputs):
         return []
     try:
-        rows, allowed = _measure(mirror, listing, settings)
+        rows, allowed = _measure(copy, listing, settings)
     except FileChangedError as exc:
         return [f"{exc} is changing"]
     reasons = _compare(previous, _describe(patterns, listing, rows, allowed))
     reasons = reasons or [
-        f"{path} is not in the copy" for path in mirror.find_outdated(rows, listing)
+        f"{path} is not in the copy" for path in copy.find_outdated(rows, listing)
     ]
     if not reasons:
-        mirror.mark_unchanged(listing, inputs)
+        copy.mark_unchanged(listing, inputs)
     return reasons
 
 
 def _update(folder: Path, target: Path, settings: ContextSettings, patterns: Ignore) -> Record:
     listing = list_folder(folder, patterns, target.parent)
-    mirror = FolderSync(folder, target)
-    rows, allowed = _measure(mirror, listing, settings)
+    copy = FolderSync(folder, target)
+    rows, allowed = _measure(copy, listing, settings)
     try:
-        mirror.update(listing, rows)
-        mirror.save_signatures(rows)
+        copy.update(listing, rows)
+        copy.save_signatures(rows)
     except OSError as exc:
         raise StoreError(
             f"context: the copy in {target} cannot be written", found=[str(exc)]
         ) from exc
     record = _describe(patterns, listing, rows, allowed)
-    mirror.mark_unchanged(listing, _digest_inputs(record, settings, patterns))
+    copy.mark_unchanged(listing, _digest_inputs(record, settings, patterns))
     return record
 
 
 def _measure(
-    mirror: FolderSync, listing: Listing, settings: ContextSettings, *, remember: bool = True
+    copy: FolderSync, listing: Listing, settings: ContextSettings, *, remember: bool = True
 ) -> tuple[list[FileRow], list[AllowedRow]]:
-    """Return what is in the files, and the secrets among it that are allowed."""
-    size.check_size(
-        {path: found.st_size for path, found in listing.files.items()}, settings.max_size
-    )
-    rows = mirror.measure(listing)
+    """Return the rows of the files, and the secrets in them that are allowed."""
+    check_size({path: found.st_size for path, found in listing.files.items()}, settings.max_size)
+    rows = copy.measure(listing)
     if remember:
-        with suppress(OSError):  # it would only save work
-            mirror.save_signatures(rows)
-    return rows, check_secret_policy(mirror.find_secrets(rows), settings.allow)
+        with suppress(OSError):  # signatures only save work
+            copy.save_signatures(rows)
+    return rows, check_secret_policy(copy.find_secrets(rows), settings.allow)
 
 
 def _compare(old: Record, new: Record) -> list[str]:
-    """Return why a new record is not the old one, one sentence each."""
-    if {**old, "left_out": new["left_out"]} == new:  # what comes and goes is in no image
+    """Return why two records differ, one sentence per reason."""
+    if {**old, "left_out": new["left_out"]} == new:  # skipped files are not in the image
         return []
     try:
         reasons = list(compare_contexts(old, new).format_sentences())
@@ -227,15 +244,16 @@ _MANY_FILES = 10_000
 
 
 def summarize_context(record: Record) -> str:
-    """Return one line: how many files, how large."""
+    """Return the number and the size of the files."""
     return f"{len(record['files'])} files, {format_size(record['size_bytes'])}"
 
 
 def describe_context(record: Record, text: str) -> list[str]:
     """Return the lines for the terminal.
 
-    text: what format_context_log() gave; if it belongs to another record, or is damaged, only the summary
-    remains.
+    Args:
+        record: The record of the context.
+        text: The log, see format_context_log(). If it is for another record, only the summary is returned.
     """
     head, *lines = text.splitlines() or [""]
     if head != _name(record):
@@ -244,9 +262,13 @@ def describe_context(record: Record, text: str) -> list[str]:
 
 
 def format_context_log(record: Record, previous: Record | None) -> str:
-    """Return the text of the log: the record's name, what differs, what to know, the largest files.
+    """Return the text of the log: a summary, changes, warnings and the largest files.
 
-    Lines that begin with a space are for the log only.
+    Lines that begin with a space are not shown in the terminal.
+
+    Args:
+        record: The record of the context.
+        previous: The record before; None if there is none.
     """
     sizes = {path: size for path, size, *_ in record["files"]}
     largest = [f"  {format_size(size):>10}  {_show(path)}" for path, size in list_largest(sizes)]
@@ -255,16 +277,16 @@ def format_context_log(record: Record, previous: Record | None) -> str:
 
 
 def find_name_clashes(paths: Iterable[str]) -> list[tuple[str, ...]]:
-    """Return the names that differ only in case, or in how an accent is written, folders among them.
+    """Return groups of paths that differ only in case, or in the Unicode form of accents.
 
-    Linux keeps them apart; a folder on macOS or Windows has one place for all of them.
+    They are different files on Linux, but one file on macOS and Windows.
     """
     paths = list(paths)
     found: dict[str, list[str]] = {}
     for path in sorted({*paths, *list_parents(paths)}):
         found.setdefault(unicodedata.normalize("NFC", path).casefold(), []).append(path)
     groups = [tuple(group) for group in found.values() if len(group) > 1]
-    # what lies in two such folders is no news
+    # the content of two such folders is not reported again
     return [group for group in groups if len({path.rpartition("/")[0] for path in group}) == 1]
 
 
@@ -277,12 +299,12 @@ def _list_changes(record: Record, previous: Record | None) -> Iterator[str]:
         return
     try:
         difference = compare_contexts(previous, record)
-    except (TypeError, LookupError):  # the one before is damaged
+    except (TypeError, LookupError):  # the previous record is damaged
         return
     for kind in ("added", "removed", "changed"):
         paths = getattr(difference, kind)
         if paths:
-            yield f"{kind} since the one before ({len(paths)}): {_enumerate(paths)}"
+            yield f"{kind} since the last copy ({len(paths)}): {_enumerate(paths)}"
 
 
 def _list_warnings(record: Record) -> Iterator[str]:
@@ -291,16 +313,16 @@ def _list_warnings(record: Record) -> Iterator[str]:
         yield f"allowed by context.allow: {_enumerate(allowed)}"
     left_out = [f"{_show(path)} (a {kind})" for path, kind in record["left_out"]]
     if left_out:
-        yield f"left out, as no image can hold them: {_enumerate(left_out)}"
+        yield f"skipped, because images cannot contain them: {_enumerate(left_out)}"
     if len(record["files"]) > _MANY_FILES:
         yield (
-            f"more than {_MANY_FILES} files, and each is looked at each time: "
-            "name in .dockerignore what no node needs"
+            f"more than {_MANY_FILES} files, and each command checks all of them: "
+            "exclude files that no node needs in .dockerignore"
         )
     paths = [row[0] for row in (*record["files"], *record["links"])] + record["folders"]
     clashes = [" and ".join(map(_show, group)) for group in find_name_clashes(paths)]
     if clashes:
-        yield f"one name on macOS and Windows: {_enumerate(clashes)}"
+        yield f"the same name on macOS and Windows: {_enumerate(clashes)}"
 
 
 def _enumerate(names: Iterable[str]) -> str:
@@ -310,12 +332,12 @@ def _enumerate(names: Iterable[str]) -> str:
 
 
 def _show(path: str) -> str:
-    # a name may hold a line break, or bytes that are no text
+    # a name may contain line breaks, or bytes that are not text
     return path if path.isprintable() else ascii(path)
 
 
 def plan_context(project: Project) -> Stage:
-    """Return the step of the context; its log says what differs from the one before."""
+    """Return the stage of the context; its log contains the changes since the last copy."""
     settings = project.settings.context
     folder = (project.root / settings.folder).resolve()
     path, target = project.record_path("context"), project.folder / "context"
@@ -331,9 +353,7 @@ def plan_context(project: Project) -> Stage:
         needs=project.list_needs("context"),
         list_reasons=lambda old: list_context_reasons(folder, target, settings, previous=old),
         make=make,
-        describe=lambda record: "\n   ".join(describe_context(record, _read_text(log))),
+        describe=lambda record: "\n   ".join(
+            describe_context(record, read_text(log) if is_regular(log) else "")
+        ),
     )
-
-
-def _read_text(path: Path) -> str:
-    return read_text(path) if is_regular(path) else ""

@@ -1,7 +1,4 @@
-"""How large the copy may be, and what would make it smaller.
-
-Refuse to copy files with secrets into the image, unless the setting context.allow names them.
-"""
+"""Policies of the context: its maximum size, and no secrets unless context.allow permits them."""
 
 from __future__ import annotations
 
@@ -22,22 +19,22 @@ _ANYWHERE = "**/"
 
 
 class ContextSizeError(FFTasksError):
-    """Keep large files out of the image, or raise the limit."""
+    """The context is too large: exclude files, or raise the limit."""
 
 
 def parse_max_size(text: str) -> int:
-    """Return the bytes that "500MB", "1.5 GB" or "0" mean; raise SettingsError for what is no size."""
+    """Parse a size such as "500MB", "1.5 GB" or "0" into bytes; raise SettingsError if it is invalid."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKMGT]?B|)", text.strip())
     if not match:
         raise SettingsError(
-            f"context.max_size: {text!r} is no size",
-            tip='write a number and kB, MB, GB or TB, such as "500MB"; "0" sets no limit',
+            f"context.max_size: invalid value: {text!r}",
+            tip='use a number and kB, MB, GB or TB, such as "500MB"; "0" disables the limit',
         )
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
 def format_size(size_bytes: int) -> str:
-    """Return a size for people: "20.3 MB"."""
+    """Format a number of bytes, such as "20.3 MB"."""
     size, units = float(size_bytes), iter(("bytes", "kB", "MB", "GB", "TB"))
     unit = next(units)
     while size >= 1000 and unit != "TB":  # noqa: PLR2004
@@ -51,9 +48,15 @@ def list_largest(sizes: Mapping[str, int]) -> list[tuple[str, int]]:
 
 
 def check_size(sizes: Mapping[str, int], max_size: str) -> None:
-    """Raise SizeError if files are larger than max_size altogether, with what would help.
+    """Check the total size of files.
 
-    sizes: path -> bytes. Raises SettingsError if max_size is no size.
+    Args:
+        sizes: Path -> size in bytes.
+        max_size: Setting context.max_size.
+
+    Raises:
+        ContextSizeError: The total is larger; the error suggests patterns for .dockerignore.
+        SettingsError: max_size is invalid.
     """
     limit, total = parse_max_size(max_size), sum(sizes.values())
     if not limit or total <= limit:
@@ -67,16 +70,23 @@ def check_size(sizes: Mapping[str, int], max_size: str) -> None:
         f"context: {len(sizes)} files have {format_size(total)}, more than the {max_size} "
         "of context.max_size",
         found=["the largest:", *largest, "lines for .dockerignore that would help:", *patterns],
-        tip="data that nodes read from a storage need not be in the image; "
-        "else raise context.max_size in config/default.yaml",
+        tip="exclude data that nodes can read from a storage, "
+        "or raise context.max_size in config/default.yaml",
     )
 
 
 def suggest_patterns(sizes: Mapping[str, int], excess: int) -> Iterator[tuple[str, int, int]]:
-    """Yield patterns that keep out at least `excess` bytes: each with the bytes and the files.
+    """Yield at most five patterns that together exclude at least `excess` bytes, if possible.
 
-    A folder without code, all files of one suffix, or a single file: whichever holds most of what
-    is left; of equals a folder or a file, and the narrowest. At most five.
+    A pattern is a folder without code, a suffix, or a single file. Each is the one that excludes the most of
+    the remaining bytes; if several are equal, a folder or file is preferred, and the longest pattern.
+
+    Args:
+        sizes: Path -> size in bytes.
+        excess: Number of bytes to exclude.
+
+    Yields:
+        The pattern, and the number of bytes and files that it excludes.
     """
     left = {path: size for path, size in sizes.items() if size}
     for _ in range(_MOST_PATTERNS):
@@ -98,7 +108,7 @@ def suggest_patterns(sizes: Mapping[str, int], excess: int) -> Iterator[tuple[st
 
 
 def _group(left: Mapping[str, int], sizes: Mapping[str, int]) -> dict[str, list[str]]:
-    """Return the paths that each pattern would keep out."""
+    """Return the paths that each pattern would exclude."""
     coded = {str(parent) for path in sizes if path.endswith(_CODE) for parent in _parents(path)}
     groups: dict[str, list[str]] = {}
     for path in left:
@@ -139,7 +149,7 @@ AllowedRow = list[str | int]  # [path, line (0 in a binary file), rule], as in t
 
 
 class SecretError(FFTasksError):
-    """Keep a private file out of the image, or allow it."""
+    """A file of the context contains a secret: exclude it, or allow it."""
 
 
 def check_secret_policy(
@@ -191,7 +201,7 @@ def _make_secret_error(rows: list[AllowedRow]) -> SecretError:
 
 
 def _list_tips(rules: set[str], line: str) -> list[str]:
-    """Return what to do about findings of some rules, one idea each; line: the pattern of a file."""
+    """Return suggested fixes for findings of some rules; `line` is the pattern of a file."""
     tips = []
     if "plain-setting" in rules:
         tips.append("write ${NAME} in place of the value, and set NAME in the environment")
@@ -211,5 +221,5 @@ def _format(path: str | int, line: str | int, rule: str | int) -> str:
 
 
 def _show(path: str) -> str:
-    # a name may hold a line break, or bytes that are no text
+    # a name may contain line breaks, or bytes that are not text
     return path if path.isprintable() else ascii(path)

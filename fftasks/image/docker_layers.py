@@ -1,15 +1,14 @@
-"""Our own layers, put upon an image in the engine by loading an archive that holds nothing else.
+"""The layers of an image in a container engine: requirements, runtime and code.
 
-Docker's loader asks for a layer only if it does not have it above the same ones: so the archive has
-the new layers and the configuration, and the image's id is the digest of what we wrote. A Dockerfile
-gave layers of the same bytes, but an id with the time of day in it, and took twice as long. An engine
-that keeps images in containerd wants all layers; it gets those of the base from itself.
+Runtime and code are loaded as an archive with only the new layers and the configuration: the engine asks only
+for layers that it does not have. So the id of the image is the digest of the configuration. A Dockerfile
+produced the same layers, but an id that depends on the time, and took twice as long. An engine that stores
+images in containerd needs all layers; those of the base are read from the engine itself.
 
-The requirements layer: pip runs in a container of the base, and what it changed becomes a layer.
-
-Base and layer are kept as an image, under a name that is made from all that decides it, so that it is
-made once. What pip is given (environment, certificates, files) belongs to one process and one folder,
-which never get into the layer; nor do times of day: the same packages give the same bytes.
+For the requirements, pip runs in a container of the base, and the files that it changed become a layer. Base
+and layer are stored as an image whose name is a digest of its inputs, so that pip runs once for the same
+inputs. The environment, certificates and files of pip belong to one process and one folder, which are not in
+the layer, and neither are times: the same packages produce the same bytes.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
 from fftasks.errors import SettingsError, ToolError
+from fftasks.image import changeset
 from fftasks.image.build_log import BuildLog
-from fftasks.image.changeset import __file__
 from fftasks.image.engine import find_proxies, inspect_image, read_engine_error, read_stream_error
 from fftasks.image.layers import (
     LAYER_TIME,
@@ -43,9 +42,10 @@ from fftasks.image.recipe import (
     ParentImage,
     describe_build_env,
     make_image_configuration,
+    make_install_error,
     make_top_layers,
 )
-from fftasks.image.requirements import explain_pip_failure, make_pip_command, make_pip_environment
+from fftasks.image.requirements import make_pip_command, make_pip_environment
 from fftasks.records import digest_bytes, digest_file, digest_json
 from fftasks.state_folder import open_regular
 
@@ -57,7 +57,12 @@ _LOADED = "Loaded image ID: "
 
 @dataclass(frozen=True)
 class LayerFile:
-    """A layer of an archive: its diff id, and the file that holds it, compressed or not."""
+    """A layer for an archive.
+
+    Attributes:
+        diff_id: Digest of the uncompressed layer.
+        path: File with the layer, compressed or not.
+    """
 
     diff_id: str
     path: Path
@@ -70,9 +75,14 @@ def add_top_layers(
     below: Mapping[str, Any],
     log: BuildLog,
 ) -> str:
-    """Return the id of the image that has runtime and code above another.
+    """Add runtime and code to an image, and return the id of the result.
 
-    below: that image, as the engine describes it.
+    Args:
+        client: Connection with the engine.
+        recipe: The inputs of the image.
+        layers: Its files.
+        below: The engine's description of the image to add to.
+        log: Receives the output of the engine.
     """
     blobs = LayerCache(recipe.blobs)
     ours = make_top_layers(layers, blobs)
@@ -86,7 +96,7 @@ def add_top_layers(
 
 
 def read_parent_image(image: Mapping[str, Any]) -> ParentImage:
-    """Return what the engine's description of an image says of it."""
+    """Return the parts of the engine's description of an image that determine the next one."""
     return ParentImage(
         settings=image["Config"] or {},
         os=image["Os"],
@@ -96,7 +106,7 @@ def read_parent_image(image: Mapping[str, Any]) -> ParentImage:
     )
 
 
-def load_image(  # noqa: PLR0913 - they are what an image is made of
+def load_image(  # noqa: PLR0913 - the parts of an image
     client: APIClient,
     configuration: bytes,
     parts: Sequence[LayerFile],
@@ -105,12 +115,18 @@ def load_image(  # noqa: PLR0913 - they are what an image is made of
     *,
     known: str = "",
 ) -> str:
-    """Give the engine an image, and return its id there.
+    """Load an image into the engine, and return its id.
 
-    parts: its layers above those of the image `below`
-    known: a name; what that image has of the same layers is not sent again
+    Args:
+        client: Connection with the engine.
+        configuration: The configuration of the image (JSON).
+        parts: Its layers above those of the image `below`.
+        below: Id of the image below.
+        log: Receives the output of the engine.
+        known: Name of an image; the layers that both have in common are not sent again.
 
-    Raises ToolError if the engine takes it neither so nor with all layers.
+    Raises:
+        ToolError: The engine refused the image, also with all layers in the archive.
     """
     image = digest_bytes(configuration)
     if inspect_image(client, image) is not None:
@@ -120,19 +136,19 @@ def load_image(  # noqa: PLR0913 - they are what an image is made of
     sent = [part for k, part in enumerate(parts, len(wanted) - len(parts)) if k >= held]
     loaded, message = _send(client, configuration, sent, "", log)
     if not loaded:
-        log.write(f"{message}\nthe engine wants all layers\n")
+        log.write(f"{message}\nsending all layers to the engine\n")
         loaded, message = _send(client, configuration, parts, below, log)
     if not loaded:
         raise ToolError(
-            "image: the engine did not take the image",
+            "image: the engine did not load the image",
             found=[message],
-            tip="look at what it says; `docker system df` if its disk is full",
+            tip="see the message of the engine; `docker system df` shows whether its disk is full",
         )
     return loaded
 
 
 def _count_common_layers(client: APIClient, wanted: Sequence[str], known: str) -> int:
-    """Return how many of the wanted layers, from the lowest, a known image has as well."""
+    """Return the number of layers, from the lowest, that a known image has in common."""
     image = inspect_image(client, known) if known else None
     have = (image or {}).get("RootFS", {}).get("Layers") or []
     pairs = zip(wanted, have, strict=False)
@@ -142,9 +158,14 @@ def _count_common_layers(client: APIClient, wanted: Sequence[str], known: str) -
 def _send(
     client: APIClient, configuration: bytes, parts: Sequence[LayerFile], below: str, log: BuildLog
 ) -> tuple[str, str]:
-    """Load an archive; return the image's id and "", or "" and what went wrong.
+    """Load an archive; return the id of the image and "", or "" and the error message.
 
-    below: an image in the engine whose layers go into the archive as well, or ""
+    Args:
+        client: Connection with the engine.
+        configuration: The configuration of the image.
+        parts: The layers that are sent.
+        below: Id of an image whose layers are added to the archive; "" for none.
+        log: The temporary file is created beside it.
     """
     with TemporaryFile(dir=log.path.parent) as file:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
@@ -152,7 +173,7 @@ def _send(
                 _copy_layers(client, below, configuration, archive, log)
             _write_image_archive(archive, configuration, parts)
         file.seek(0)
-        message = "the engine ended without an image"
+        message = "the engine reported no image"
         for event in client.load_image(file):  # type: ignore[no-untyped-call]
             if "error" in event:
                 return "", read_stream_error(event)
@@ -194,7 +215,7 @@ def _copy_layers(
 def _read(archive: tarfile.TarFile, name: str) -> IO[bytes]:
     file = archive.extractfile(name)
     if file is None:
-        raise ToolError(f"image: the engine gave an archive in which {name} is no file")
+        raise ToolError(f"image: {name} is not a file in the archive from the engine")
     return file
 
 
@@ -233,27 +254,27 @@ _CERTIFICATES = "certificates.pem"
 _CONTEXT = "context"
 _SHOWN = 12
 _KILLED = 137
-# a day: a container that nobody took away, because we were killed, goes by itself
+# one day: the container ends by itself if this process is killed before it removes it
 _WAIT_PROGRAM = "import time; time.sleep(86400)"
 _OUTPUT = 1
 
 
 @dataclass(frozen=True)
 class _Container:
-    """A container that waits for what it is to do."""
+    """A running container in which commands are executed."""
 
     client: APIClient
     id: str
     log: BuildLog
 
     def put(self, entries: Iterable[LayerEntry]) -> None:
-        """Put files into pip's folder."""
+        """Copy files into pip's folder."""
         archive = io.BytesIO()
         write_layer(entries, archive, root=_FOLDER)
         self.client.put_archive(self.id, "/", archive.getvalue())
 
     def list_changes(self) -> list[dict[str, Any]]:
-        """Return the "Path" and "Kind" of all that is not as in the image."""
+        """Return "Path" and "Kind" of the files that differ from the image."""
         changes: list[dict[str, Any]] | None = self.client.diff(self.id)
         return changes or []
 
@@ -263,7 +284,13 @@ class _Container:
         environment: Mapping[str, str],
         out: IO[bytes] | None = None,
     ) -> int:
-        """Run a command as root and return its exit status; out: takes its output, else the log."""
+        """Run a command as root, and return its exit status.
+
+        Args:
+            command: The command.
+            environment: Its environment variables.
+            out: Receives its standard output; the log if it is None.
+        """
         process = self.client.exec_create(
             self.id,
             list(command),
@@ -289,9 +316,17 @@ def install_requirements(
     base: Mapping[str, Any],
     log: BuildLog,
 ) -> Mapping[str, Any]:
-    """Return an image that is the base and what the requirements ask for, described as by the engine.
+    """Return the engine's description of an image with the base and the requirements.
 
-    base: as the engine describes it. Raises ToolError if pip fails.
+    Args:
+        client: Connection with the engine.
+        recipe: The inputs of the image.
+        layers: Its files. Without requirements, the base is returned.
+        base: The engine's description of the base.
+        log: Receives the output of pip.
+
+    Raises:
+        ToolError: pip failed.
     """
     if not layers.requirements:
         return base
@@ -312,7 +347,7 @@ def install_requirements(
         log.write(f"{' '.join(command)}\n")
         status = container.execute(command, env)
         if status:
-            raise _explain(recipe, layers, status, log)
+            raise _make_pip_error(recipe, layers, status, log)
         diff_id = _pack_changes(container, archive)
         image = _make_image(client, recipe, base, LayerFile(diff_id, Path(archive.name)), log)
     client.tag(image, REQUIREMENTS_REPOSITORY, tag, force=True)
@@ -321,19 +356,19 @@ def install_requirements(
 
 
 def _pack_changes(container: _Container, archive: IO[bytes]) -> str:
-    """Write the layer of what pip has changed, and return its digest."""
+    """Write the layer with the files that pip changed, and return its digest."""
     changes = [[change["Path"], change["Kind"]] for change in container.list_changes()]
-    program = Path(__file__).read_bytes()
+    program = Path(changeset.__file__).read_bytes()
     container.put(
         [
             make_file_entry("changes.json", json.dumps(changes).encode()),
-            make_file_entry("harvest.py", program),
+            make_file_entry("changeset.py", program),
         ]
     )
-    command = ["python3", f"/{_FOLDER}/harvest.py", f"/{_FOLDER}", str(LAYER_TIME)]
+    command = ["python3", f"/{_FOLDER}/changeset.py", f"/{_FOLDER}", str(LAYER_TIME)]
     if container.execute(command, {"PYTHONHASHSEED": "0"}, archive):
         found = container.log.tail(_SHOWN)
-        raise ToolError("image: what pip installed cannot be packed", found=found)
+        raise ToolError("image: cannot pack the installed packages", found=found)
     archive.flush()
     return digest_file(Path(archive.name))
 
@@ -380,7 +415,7 @@ def _list_files(recipe: ImageRecipe, layers: LayerContents) -> list[LayerEntry]:
 def _run_container(
     client: APIClient, base: Mapping[str, Any], title: str, log: BuildLog
 ) -> Iterator[_Container]:
-    """Give a container that waits; it is removed in the end; title: what `docker ps` says of it."""
+    """Start a container that waits, and remove it at the end; `docker ps` shows the title."""
     from docker.errors import APIError
 
     container = client.create_container(
@@ -388,51 +423,45 @@ def _run_container(
         entrypoint=["python3", "-c", _WAIT_PROGRAM],
         command=[title],
         host_config=client.create_host_config(auto_remove=True),
-        use_config_proxy=False,  # a proxy may have a password, and this environment stays
+        use_config_proxy=False,  # a proxy may have a password, and this environment is stored
     )["Id"]
     try:
         try:
             client.start(container)
         except APIError as exc:
             raise ToolError(
-                "image: python3 does not start in the base",
+                "image: cannot start python3 in the base",
                 found=[read_engine_error(exc)],
-                tip="set image.base to an image with Python, for a platform that this machine runs",
+                tip="set image.base to an image with Python for a platform that this machine can run",
             ) from exc
         yield _Container(client, container, log)
     finally:
-        with suppress(APIError):  # one that did not start is on its way out already
+        with suppress(APIError):  # the engine is already removing one that did not start
             client.remove_container(container, v=True, force=True)
 
 
 @contextmanager
 def _stream_output(client: APIClient, process: str) -> Iterator[Iterator[tuple[int, bytes]]]:
-    """Give what a process says, in pieces, with the number of the stream."""
+    """Iterate over the output of a process: the number of the stream, and a piece of it."""
     from docker.utils import socket
 
-    frames: Any = socket  # the type stubs leave it untyped
+    frames: Any = socket  # the type stubs do not cover it
     connection: Any = client.exec_start(process, socket=True)
     try:
         yield frames.frames_iter(connection, tty=False)
     finally:
-        # docker-py gives a reader of a socket that nobody else closes
+        # docker-py returns a reader, and does not close its socket
         inner = getattr(connection, "_sock", None)
         if inner is not None:
             inner.close()
         connection.close()
 
 
-def _explain(recipe: ImageRecipe, layers: LayerContents, status: int, log: BuildLog) -> ToolError:
-    files = {
-        entry.path: entry.content.read_text("utf-8", "replace")
-        for entry in layers.requirements
-        if isinstance(entry.content, Path) and entry.path.endswith((".txt", ".in"))
-    }
-    guilty, tip = explain_pip_failure(list(log.lines), files)
-    if status == _KILLED:
-        tip = "it was killed, most likely for want of memory in the engine"
-    return ToolError(
-        f"image: pip could not install {recipe.requirements} on base {recipe.base!r} (exit {status})",
-        found=[*guilty, "the last lines:", *(f"  {line}" for line in log.tail(_SHOWN))],
-        tip=tip,
+def _make_pip_error(
+    recipe: ImageRecipe, layers: LayerContents, status: int, log: BuildLog
+) -> ToolError:
+    attempted = f"image: pip could not install {recipe.requirements} on base {recipe.base!r} (exit {status})"
+    tip = (
+        "it was killed, probably because the engine ran out of memory" if status == _KILLED else ""
     )
+    return make_install_error(attempted, layers, log, tip=tip)

@@ -1,4 +1,4 @@
-"""The way to the container engine: where it listens, and who one is at a registry."""
+"""Connect to the container engine, and translate its errors."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from fftasks.errors import ToolError
 if TYPE_CHECKING:
     from docker import APIClient
 
-_PATIENCE_S = 30
+_TIMEOUT_S = 30
 
 
 @contextmanager
 def open_engine() -> Iterator[APIClient]:
-    """Give a client of the engine that `docker` on the command line would use.
+    """Open a client of the engine that the program docker would use.
 
-    Raises ToolError if no engine answers.
+    Raises:
+        ToolError: No engine answers.
     """
     client = _connect()
     try:
@@ -38,18 +39,18 @@ def _connect() -> APIClient:
         options = options if "base_url" in options else _find_context()
         where = str(options.get("base_url", where))
         _check_socket(where)
-        client: Any = docker.APIClient(version="auto", timeout=_PATIENCE_S, **options)
+        client: Any = docker.APIClient(version="auto", timeout=_TIMEOUT_S, **options)
     except (docker.errors.DockerException, OSError, ValueError) as exc:
         raise _make_connection_error(where or "its socket", exc) from exc
-    client.timeout = None  # a build says nothing for as long as a compiler runs
-    # nothing that the builder does needs a login, and a broken credential helper would stop it
+    client.timeout = None  # a build prints nothing while a compiler runs
+    # no request of the builder needs this login, and a broken credential helper would raise an error
     client._set_auth_headers = lambda _headers: None
     known: APIClient = client
     return known
 
 
 def find_engine_problem() -> str:
-    """Return why no engine answers, or "" if one does."""
+    """Return why no engine is available; "" if one is."""
     try:
         with open_engine():
             return ""
@@ -58,7 +59,7 @@ def find_engine_problem() -> str:
 
 
 def inspect_image(client: Any, image: str) -> dict[str, Any] | None:
-    """Return what the engine knows of an image, or None if it has none of that name."""
+    """Return the engine's description of an image; None if it was not found."""
     from docker.errors import ImageNotFound
 
     try:
@@ -68,7 +69,7 @@ def inspect_image(client: Any, image: str) -> dict[str, Any] | None:
 
 
 def find_proxies(client: APIClient) -> dict[str, str]:
-    """Return the proxies of Docker's own configuration, as variables of an environment."""
+    """Return the proxies in Docker's configuration as environment variables."""
     from docker.utils.config import load_general_config
     from docker.utils.proxy import ProxyConfig
 
@@ -80,7 +81,7 @@ def find_proxies(client: APIClient) -> dict[str, str]:
 
 @contextmanager
 def wrap_engine_errors(attempted: str) -> Iterator[None]:
-    """Turn what the docker package raises into a ToolError that begins with `attempted`."""
+    """Turn exceptions of the docker package into a ToolError that begins with `attempted`."""
     from docker.errors import DockerException
     from docker.utils.socket import SocketError
     from requests.exceptions import RequestException
@@ -89,22 +90,22 @@ def wrap_engine_errors(attempted: str) -> Iterator[None]:
     try:
         yield
     except (DockerException, RequestException, HTTPError, SocketError) as exc:
-        tip = "look at the engine's log, and whether it still runs"
+        tip = "check that the engine is running, and look at its log"
         raise ToolError(attempted, found=[read_engine_error(exc)], tip=tip) from exc
 
 
 def read_engine_error(exc: Exception) -> str:
-    """Return what the engine said."""
+    """Return the engine's message in an exception."""
     return str(getattr(exc, "explanation", None) or exc)
 
 
 def read_stream_error(event: Mapping[str, Any]) -> str:
-    """Return the message of an event in a stream that carries an error."""
+    """Return the message of an error event in a stream."""
     return str((event.get("errorDetail") or {}).get("message") or event["error"])
 
 
 def _check_socket(where: str) -> None:
-    """Raise OSError if nobody listens at a local socket; docker-py would leave its own open."""
+    """Raise OSError if no process listens at a local socket; docker-py would not close its own."""
     if where.startswith("unix://"):
         with socket.socket(socket.AF_UNIX) as probe:
             probe.connect(where.removeprefix("unix://"))
@@ -124,12 +125,12 @@ def _make_connection_error(where: str, exc: Exception) -> ToolError:
     text = str(exc)
     if "Permission denied" in text:
         return ToolError(
-            f"docker: you may not talk to the container engine at {where}",
+            f"docker: permission denied: the container engine at {where}",
             found=[text],
-            tip="join its group (`sudo usermod -aG docker $USER`) and log in again",
+            tip="add yourself to its group (`sudo usermod -aG docker $USER`) and log in again",
         )
     return ToolError(
         f"docker: no container engine answers at {where}",
         found=[text],
-        tip="start Docker, or set DOCKER_HOST to where it listens",
+        tip="start Docker, or set DOCKER_HOST to the address of the engine",
     )

@@ -1,19 +1,16 @@
-"""A layer of an image as a tar archive: the same files always give the same bytes.
+"""Layers of images: reproducible archives, their cache, and the division of files among layers.
 
-Layers that have been made, compressed, each under the name of what decides its content.
-
-They are kept from one image to the next, so that an edit makes the layers anew that it is in. All of
-it can be deleted at any time.
-
-Divide the files of a project among layers, so that an edit does not send again what it did not touch.
+The same files always produce the same bytes. The cache has compressed layers by the digest of their inputs,
+so an edit creates only the layers that it is in; the cache may be deleted at any time. The files of a project
+are divided among layers, so that an edit does not send unchanged files again:
 
     files                           layers
     files of 256 KiB and more       at the bottom: data, models
     all other files but Python      above them
     Python files, and fingerprints  on top: what is edited most, and what changes with it
 
-Each kind has one layer for every 4 MiB that it holds, rounded up to a power of two, at most eight; a
-file's place among them is decided by its path alone. So it stays there when other files come and go.
+Each kind has one layer per 4 MiB, rounded up to a power of two, at most eight. The layer of a file depends
+only on its path, so it does not change when other files are added or removed.
 """
 
 from __future__ import annotations
@@ -45,7 +42,7 @@ from fftasks.records import (
 from fftasks.runner.image_check import FILE
 from fftasks.state_folder import is_regular, make_folder, move, read_bytes, remove
 
-# 1980-01-01: zip archives, and so wheels, cannot say anything earlier
+# 1980-01-01, the earliest time that zip archives, and so wheels, support
 LAYER_TIME = 315_532_800
 
 
@@ -53,9 +50,13 @@ LAYER_TIME = 315_532_800
 class LayerEntry:
     """A file, a link or a folder in an image.
 
-    path: where, in the folder that the layer fills; content: the bytes, or the file that holds them
-    size: of a file, in bytes; digest: what its content must turn out to have; to: what a link points to
-    Neither content nor `to`: a folder.
+    Attributes:
+        path: Path below the root folder of the layer.
+        content: The bytes, or the file that contains them; None for a link or a folder.
+        size: Size of a file in bytes.
+        digest: Expected digest of the content.
+        executable: Whether a file is a program.
+        to: Target of a link; "" for a file or a folder.
     """
 
     path: str
@@ -67,7 +68,7 @@ class LayerEntry:
 
 
 def make_file_entry(path: str, content: bytes) -> LayerEntry:
-    """Return the entry of a file that is in memory."""
+    """Return the entry of a file whose content is in memory."""
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     return LayerEntry(path, content, len(content), digest)
 
@@ -75,16 +76,23 @@ def make_file_entry(path: str, content: bytes) -> LayerEntry:
 def write_layer(
     entries: Iterable[LayerEntry], out: IO[bytes], *, root: str, beside: Iterable[str] = ()
 ) -> None:
-    """Write entries as a tar archive of what is in the folder `root` of the image.
+    """Write a layer as a tar archive that is sorted by path, with fixed owners, times and modes.
 
-    beside: other folders of the image that must be there. All folders above a file are in it too:
-    else they would be there with the time of day. Ordered by path; owners, times and modes are
-    fixed. Raises StoreError if a file is not what its entry says.
+    All parent folders are entries too, because a builder would create them with the current time.
+
+    Args:
+        entries: The files, links and folders.
+        out: Receives the archive.
+        root: The folder of the image that contains the entries.
+        beside: Other folders of the image to create.
+
+    Raises:
+        StoreError: The size or digest of a file differs from its entry.
     """
     rows = {f"{root}/{entry.path}": entry for entry in entries}
     for path in (root, *beside, *list_parents([f"{root}/", *rows])):
         rows.setdefault(path, LayerEntry(path))
-    # GNU's format carries any bytes in a name, and has no field that would depend on the machine
+    # the GNU format supports all bytes in names, and has no fields that depend on the machine
     with tarfile.open(
         fileobj=out,
         mode="w",
@@ -121,17 +129,17 @@ def _add_file(
             )
             file = _HashingReader(stack.enter_context(plain))
             archive.addfile(info, file)
-            whole = not plain.read(1) and file.digest == entry.digest
+            is_valid = not plain.read(1) and file.digest == entry.digest
         except FileNotFoundError:
-            whole = False
+            is_valid = False
         except OSError:
-            # tarfile says so of a file that is shorter than it was; anything else is the disk
+            # tarfile raises OSError for a file that got shorter; other errors concern the disk
             if not isinstance(content, Path) or content.stat().st_size >= entry.size:
                 raise
-            whole = False
-    if not whole:
+            is_valid = False
+    if not is_valid:
         raise StoreError(
-            f"image: the copy of {entry.path!r} is not what the record of the context says",
+            f"image: the copy of {entry.path!r} differs from the record of the context",
             tip="run `doit context` again",
         )
 
@@ -162,8 +170,10 @@ _LEVEL = 4  # a third faster than 6, and three per cent larger
 class Blob:
     """A layer.
 
-    diff_id: digest of the archive, by which images name it
-    digest, size: of its compressed form, by which registries name it; size in bytes
+    Attributes:
+        diff_id: Digest of the archive, which the configuration of an image contains.
+        digest: Digest of the compressed archive, which manifests contain.
+        size: Size of the compressed archive in bytes.
     """
 
     diff_id: str
@@ -172,22 +182,22 @@ class Blob:
 
 
 class LayerCache:
-    """A folder of layers, and of other blobs of images."""
+    """A folder with layers and other blobs of images."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @property
     def pushed(self) -> Path:
-        """Where it is noted what was sent last."""
+        """The record of the last push."""
         return self.folder / "pushed.json"
 
     def path(self, digest: str) -> Path:
-        """Return where a blob is, if it is."""
+        """Return the path of a blob, which need not exist."""
         return self.folder / digest.removeprefix("sha256:")
 
     def has(self, digest: str) -> bool:
-        """Tell whether a blob is there."""
+        """Return whether a blob exists."""
         return is_regular(self.path(digest))
 
     def read(self, digest: str) -> bytes:
@@ -208,7 +218,7 @@ class LayerCache:
         return False
 
     def put(self, content: bytes) -> str:
-        """Keep a blob that is in memory, and return its digest."""
+        """Store a blob, and return its digest."""
         digest = digest_bytes(content)
         with self._open_new() as (file, name):
             file.write(content)
@@ -217,7 +227,7 @@ class LayerCache:
         return digest
 
     def find(self, key: str) -> Blob | None:
-        """Return the layer that was made under a key, if it is there."""
+        """Return the layer with a key; None if there is none."""
         try:
             blob = Blob(**(read_state_file(self._key_path(key)) or {}))
             if explain_unsafe_name(blob.digest):
@@ -228,16 +238,21 @@ class LayerCache:
         return blob if stat.S_ISREG(found.st_mode) and found.st_size == blob.size else None
 
     def make(self, key: str, write: Callable[[IO[bytes]], None]) -> Blob:
-        """Return the layer of a key; have its archive written if it is not there.
+        """Return the layer with a key, and create it if there is none.
 
-        Raises OSError, and what write raises; then nothing is left of it.
+        Args:
+            key: Digest of the inputs of the layer.
+            write: Writes the archive. If it raises an exception, nothing is stored.
+
+        Raises:
+            OSError: The layer cannot be written.
         """
         found = self.find(key)
         if found is not None:
             return found
         with self._open_new() as (file, name):
             compressed = _HashingWriter(file)
-            # without a name and a time in it; the same zlib gives the same bytes
+            # without name and time, so that the same zlib produces the same bytes
             with gzip.GzipFile("", "wb", _LEVEL, compressed, mtime=0) as packed:
                 archive = _HashingWriter(packed)
                 write(archive)  # type: ignore[arg-type]
@@ -250,13 +265,20 @@ class LayerCache:
     def make_layer(
         self, entries: Sequence[LayerEntry], *, root: str, beside: Sequence[str] = (), key: str = ""
     ) -> Blob:
-        """Return the layer of some entries; see write_layer(). key: if they are not what decides."""
+        """Return the layer of some entries; see write_layer().
+
+        Args:
+            entries: The files, links and folders.
+            root: The folder of the image that contains them.
+            beside: Other folders of the image to create.
+            key: Digest of the inputs; "" to derive it from the entries.
+        """
         rows = sorted([e.path, e.digest, e.executable, e.to] for e in entries)
         key = key or digest_json([LAYER_VERSION, root, list(beside), rows])
         return self.make(key, lambda out: write_layer(entries, out, root=root, beside=beside))
 
     def remove_others(self, digests: Iterable[str]) -> None:
-        """Remove all blobs but these, and what unfinished work has left."""
+        """Remove all other blobs, and temporary files of interrupted builds."""
         wanted = {digest.removeprefix("sha256:") for digest in digests}
         for path in self.folder.iterdir():
             if path.suffix == ".layer":
@@ -309,14 +331,11 @@ SPLIT_VERSION = 1
 
 _BIG_BYTES = 256 * 1024
 _LAYER_BYTES = 4 * 1024 * 1024
-_MOST = 8
+_MAX_LAYERS = 8
 
 
 def split_into_layers(entries: Iterable[LayerEntry]) -> list[tuple[LayerEntry, ...]]:
-    """Return the entries of each layer, the lowest first; each entry is in one of them.
-
-    There is at least one layer, and none of them is empty unless there are no entries.
-    """
+    """Divide entries among layers, the lowest first; there is at least one, which may be empty."""
     kinds: tuple[list[LayerEntry], ...] = ([], [], [])
     for entry in entries:
         kinds[_find_kind(entry)].append(entry)
@@ -331,7 +350,7 @@ def _find_kind(entry: LayerEntry) -> int:
 
 def _divide(entries: list[LayerEntry]) -> list[tuple[LayerEntry, ...]]:
     count, size = 1, sum(entry.size for entry in entries)
-    while count < _MOST and count * _LAYER_BYTES < size:
+    while count < _MAX_LAYERS and count * _LAYER_BYTES < size:
         count *= 2
     layers: list[list[LayerEntry]] = [[] for _ in range(count)]
     for entry in entries:

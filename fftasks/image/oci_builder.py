@@ -1,9 +1,7 @@
-"""The base of an image in its registry: its manifest, and what of it must be known without running it.
+"""The builder "oci": builds and pushes images without an engine.
 
-Images without an engine: layers and manifest are made here, and only what is missing is sent.
-
-An image is known by the digest of its manifest, before it is in any registry. Of the base nothing is
-fetched but its manifest and configuration; its layers go from registry to registry, if they have to.
+An image is identified by the digest of its manifest. Only the manifest and the configuration of the base are
+downloaded; its layers are copied from registry to registry if necessary.
 """
 
 from __future__ import annotations
@@ -46,7 +44,13 @@ _MUSL = re.compile(r"(?:\./)?lib/ld-musl-")
 
 @dataclass(frozen=True)
 class RemoteBase:
-    """A base in a registry: where it is, its manifest, and its configuration."""
+    """A base in a registry.
+
+    Attributes:
+        name: Its reference.
+        manifest: Its manifest for the platform.
+        configuration: Its configuration (JSON).
+    """
 
     name: ImageReference
     manifest: ImageManifest
@@ -59,13 +63,13 @@ class RemoteBase:
 
     @property
     def base(self) -> BaseImage:
-        """What the base's record says of it."""
+        """The id and the reference of the base."""
         image = str(self.content["config"]["digest"])
         return BaseImage(image, f"{self.name.host}/{self.name.repository}@{self.manifest.digest}")
 
     @property
     def below(self) -> ParentImage:
-        """What an image upon it has from it."""
+        """The settings and layers that an image on this base inherits."""
         value = json.loads(self.configuration)
         return ParentImage(
             settings=value.get("config") or {},
@@ -79,9 +83,16 @@ class RemoteBase:
 def read_remote_base(
     registry: Registry, name: ImageReference, platform: str, origin: str
 ) -> RemoteBase:
-    """Return the base for a platform; of an index, the image in it that is for that platform.
+    """Download the manifest and the configuration of a base.
 
-    Raises ToolError if it is not there, or only for other platforms.
+    Args:
+        registry: The registry of the base.
+        name: Its reference. In an index, the image for the platform is used.
+        platform: "os/architecture[/variant]".
+        origin: File and line of image.base, for errors.
+
+    Raises:
+        ToolError: The base was not found, or is for other platforms.
     """
     shown = f"{name.host}/{name.repository}"
     manifest = registry.read_manifest(name.repository, name.reference)
@@ -103,10 +114,13 @@ def read_remote_base(
 
 
 def find_python(registry: Registry, remote: RemoteBase) -> tuple[str, bool]:
-    """Return the base's version of Python, as "3.11", and whether its C library is musl.
+    """Return the version of Python in the base, such as "3.11", and whether its C library is musl.
 
-    Images made for Python say it in their environment; others are read, layer by layer, until it is
-    found. Raises ToolError if it is not.
+    The official images of Python have the version in their environment. The layers of other images are
+    downloaded, from the highest, until a program python3.x is found.
+
+    Raises:
+        ToolError: There is no Python.
     """
     value = json.loads(remote.configuration)
     history = " ".join(str(row.get("created_by", "")) for row in value.get("history") or ())
@@ -120,7 +134,7 @@ def find_python(registry: Registry, remote: RemoteBase) -> tuple[str, bool]:
             if match := _PYTHON.fullmatch(path):
                 return match[1], is_musl
     raise ToolError(
-        f"image: there is no Python in the base {remote.name.repository!r}",
+        f"image: Python was not found in the base {remote.name.repository!r}",
         tip="set image.base to an image with Python, or image.python to its version",
     )
 
@@ -171,15 +185,18 @@ _TYPES = {  # manifest -> configuration, layer
 
 
 class OciBuilder:
-    """Makes images by itself; `resolve`, `build` and `push` are what stages base, image and push ask for.
-
-    open_registry: gives the registry of a host; blobs: the folder of layers
-    python: the base's version of Python, as in "3.11"; "" finds it out when it must be known
-    """
+    """Builds images as layers in a folder, and sends the missing ones to a registry."""
 
     def __init__(
         self, open_registry: Callable[[str], Registry], blobs: Path, *, python: str = ""
     ) -> None:
+        """Create a builder.
+
+        Args:
+            open_registry: Returns the client of the registry at a host.
+            blobs: Folder of the layer cache.
+            python: Version of Python in the base, such as "3.11"; "" to detect it when it is needed.
+        """
         self._open = open_registry
         self._blobs = LayerCache(blobs)
         self._python = python
@@ -191,10 +208,10 @@ class OciBuilder:
         platform: str,
         *,
         origin: str,
-        log: Path,  # noqa: ARG002 - there is no tool that says anything
-        update: bool,  # noqa: ARG002 - the registry is asked each time
+        log: Path,  # noqa: ARG002 - no tool is involved
+        update: bool,  # noqa: ARG002 - the registry is always asked
     ) -> BaseImage:
-        """Return the image that a base's name stands for in its registry."""
+        """Resolve the name of a base; see `fftasks.image.base.resolve_base`."""
         parsed = parse_reference(name, origin)
         remote = read_remote_base(
             self._connect(parsed.host), parsed, platform or DEFAULT_PLATFORM, origin
@@ -203,10 +220,16 @@ class OciBuilder:
         return remote.base
 
     def build(self, recipe: ImageRecipe, layers: LayerContents, *, log: Path) -> BuiltImage:
-        """Make an image; the digest of its manifest is its name. Nothing is sent.
+        """Build an image into the layer cache; nothing is sent.
 
-        Raises ToolError for a base that is in no registry, and if a requirement has no wheel;
-        StoreError if the disk does not take the layers.
+        Args:
+            recipe: The inputs.
+            layers: The files.
+            log: File for the output of uv.
+
+        Raises:
+            ToolError: The base was not found, or a package has no wheel.
+            StoreError: The disk is full.
         """
         with (
             wrap_disk_errors(),
@@ -216,7 +239,17 @@ class OciBuilder:
             return self._build(recipe, layers, lines)
 
     def push(self, image: str, repository: str, tags: Sequence[str]) -> str:
-        """Send what the registry does not have of an image, and put its manifest under each tag."""
+        """Send the missing blobs of an image, and push its manifest under each tag.
+
+        Args:
+            image: The digest of its manifest.
+            repository: "host[:port]/path".
+            tags: The tags.
+
+        Raises:
+            ImageNotFoundError: A blob is missing in the layer cache.
+            ToolError: A request failed.
+        """
         host, _, path = repository.partition("/")
         try:
             content = self._blobs.read(image)
@@ -229,7 +262,7 @@ class OciBuilder:
         except ToolError:
             if not known:
                 raise
-            # the registry may have lost what it had; now it is asked for each
+            # the registry may have removed blobs, so it is asked for each of them now
             self._send_image(registry, path, whole, tags, frozenset())
         self._note_pushed(repository, whole)
         return image
@@ -242,7 +275,7 @@ class OciBuilder:
         tags: Sequence[str],
         known: frozenset[str],
     ) -> None:
-        """Send what is missing, then the manifest; known: what need not be asked for."""
+        """Send missing blobs, then the manifest; `known` blobs are in the registry."""
         content = json.loads(manifest.content)
         source, count = self._read_source(manifest.digest)
         digests = [layer["digest"] for layer in (*content["layers"], content["config"])]
@@ -257,7 +290,7 @@ class OciBuilder:
             registry.write_manifest(repository, tag, manifest)
 
     def _read_pushed(self, repository: str) -> frozenset[str]:
-        """Return the blobs of the image that was pushed last, if it went to this repository."""
+        """Return the blobs of the last push, if it was to this repository."""
         record = read_record(self._blobs.pushed)
         if record is None or record.get("repository") != repository:
             return frozenset()
@@ -286,7 +319,7 @@ class OciBuilder:
         return BuiltImage(image, remote.base.image, "oci")
 
     def _find_base(self, recipe: ImageRecipe) -> RemoteBase:
-        """Return the base; the registry is asked only if it is not known from the last time."""
+        """Return the base, from the cache if it was used before."""
         base = recipe.resolved
         if base is None:
             parsed = parse_reference(recipe.base, recipe.base_origin)
@@ -296,8 +329,8 @@ class OciBuilder:
             )
         if not base.reference:
             raise ToolError(
-                f"image: the base {recipe.base!r} was found in an engine, and in no registry",
-                tip="push it to a registry, name it there as image.base, and run `doit image --update-base`",
+                f"image: the base {recipe.base!r} is in the engine, but in no registry",
+                tip="push it to a registry, set image.base to it, and run `doit image --update-base`",
             )
         name = parse_reference(base.reference)
         known = self._lookup_base(name, base)
@@ -307,9 +340,9 @@ class OciBuilder:
         remote = read_remote_base(self._connect(name.host), name, platform, recipe.base_origin)
         if remote.base.image != base.image:
             raise ToolError(
-                f"image: the base {recipe.base!r} is not what it was",
+                f"image: the base {recipe.base!r} has changed",
                 found=[f"{remote.base.image} instead of {base.image}"],
-                tip="run `doit image --update-base` to build upon what it is now",
+                tip="run `doit image --update-base` to build on the current image of this name",
             )
         self._save_base(remote)
         return remote
@@ -344,22 +377,22 @@ class OciBuilder:
     def _ensure_base_layer(
         self, registry: Registry, repository: str, digest: str, source: ImageReference
     ) -> None:
-        """See that a repository has a layer of the base."""
+        """Link or copy a layer of the base, unless the repository has it."""
         if registry.has_blob(repository, digest):
             return
-        is_near = source.host == registry.host
-        if not (is_near and registry.mount_blob(repository, digest, source.repository)):
+        is_same_host = source.host == registry.host
+        if not (is_same_host and registry.mount_blob(repository, digest, source.repository)):
             registry.copy_blob(repository, digest, self._connect(source.host), source.repository)
 
     def _send(self, registry: Registry, repository: str, digest: str, image: str) -> None:
-        """See that a repository has what is our own."""
+        """Send a blob of ours, unless the repository has it."""
         if self._blobs.is_whole(digest):
             registry.send_blob(repository, digest, self._blobs.path(digest))
         elif not registry.has_blob(repository, digest):
             raise _make_missing_error(image)
 
     def _read_source(self, image: str) -> tuple[ImageReference, int]:
-        """Return where the base's layers are, and how many there are."""
+        """Return the reference of the base of an image, and the number of its layers."""
         source = read_state_file(self._blobs.path(f"{image}.base"))
         if source is None:
             raise _make_missing_error(image)
@@ -374,7 +407,7 @@ class OciBuilder:
 def _make_manifest(
     remote: RemoteBase, size: int, configuration: str, ours: Sequence[tuple[str, Blob]]
 ) -> dict[str, Any]:
-    """Return the manifest, of the same kind as the base's, with the base's layers as they are there."""
+    """Return the manifest, which has the media type and the layers of the base's manifest."""
     kind = remote.content.get("mediaType") or remote.manifest.media_type or _OCI
     config_type, layer_type = _TYPES.get(kind, _TYPES[_OCI])
     return {
@@ -393,6 +426,6 @@ def _make_manifest(
 
 def _make_missing_error(image: str) -> ImageNotFoundError:
     return ImageNotFoundError(
-        f"push: the image {image[:19]} is not in .fftasks any more",
+        f"push: the image {image[:19]} was not found in .fftasks",
         tip="`doit image` builds it again",
     )

@@ -1,7 +1,4 @@
-"""What nodes may read in the image besides code: files, links and empty folders of the context.
-
-What the image of a project is made of, and the fingerprints of the nodes that run in it.
-"""
+"""The recipe of a project's image, and the cluster fingerprints of the nodes that run in it."""
 
 from __future__ import annotations
 
@@ -22,36 +19,39 @@ from fftasks.records import Record, digest_json, read_record
 
 
 class ImageFiles:
-    """What a record of the context holds, as far as nodes may read it.
-
-    counts: tells whether a path is data; code, settings and what nodes write are not
-    find: gives the paths of files that a pattern names in the copy, links followed
-    """
+    """The data in an image that nodes may read: files, links and empty folders of the context."""
 
     def __init__(
         self, context: Record, counts: Callable[[str], bool], find: Callable[[str], Iterable[str]]
     ) -> None:
+        """Create it from a record of the context.
+
+        Args:
+            context: The record.
+            counts: Returns whether a path is data. Code, settings and outputs of nodes are not.
+            find: Returns the paths of the files that match a pattern; links are followed.
+        """
         self._context = context
         self._counts = counts
         self._find = find
 
     @functools.cached_property
     def files(self) -> dict[str, str]:
-        """The digests of all data files by their paths; one that can be executed says so."""
+        """The digests of all data files by path; " executable" follows the digest of programs."""
         return {path: digest for path, digest in self._digests.items() if self._counts(path)}
 
     def list_all(self) -> dict[str, str]:
-        """Return the digests of all data files by their paths."""
+        """Return the digests of all data files by path."""
         return self.files
 
     def digest_all(self) -> str:
-        """Return the digest of all of it, "" if there is nothing."""
+        """Return one digest of all data, "" if there is none."""
         return self._all
 
     def digest_matching(self, reads: Iterable[str], /) -> dict[str, str | None]:
-        """Return the digests of the files that patterns name, by path; None for what is not there.
+        """Return the digests of the files that match patterns, by path.
 
-        A file that .dockerignore keeps out of the image is not there.
+        A pattern without a match is a key whose value is None; so is a file that .dockerignore excludes.
         """
         found: dict[str, str | None] = {}
         for pattern in reads:
@@ -74,11 +74,12 @@ class ImageFiles:
 
 
 def make_project_recipe(project: Project) -> ImageRecipe:
-    """Return what the image is to be made of; raises StoreError if there is no context yet.
+    """Return the recipe of the image, with the fingerprints of all nodes.
 
-    Its base is resolved if that was done for this name and platform; else see resolve_base().
-    Raises WorkflowError if code was edited between the graph and the copy: the image would say that it
-    was made for what it does not hold.
+    Raises:
+        StoreError: The record of the context is missing or damaged.
+        WorkflowError: Code was edited after the graph was created and before it was copied, so the
+            fingerprints would not be those of the code in the image.
     """
     bare = read_project_recipe(project)
     _check_graphs(project, bare.context)
@@ -93,7 +94,7 @@ def make_project_recipe(project: Project) -> ImageRecipe:
 
 
 def preview_project_recipe(project: Project) -> ImageRecipe:
-    """Return what the image would be made of now, from the folder instead of the copy; writes nothing."""
+    """Return the recipe that the project's folder would give now; the copy is not changed."""
     settings = project.settings.context
     folder = (project.root / settings.folder).resolve()
     now = context.measure_context(folder, project.folder / "context", settings)
@@ -101,14 +102,14 @@ def preview_project_recipe(project: Project) -> ImageRecipe:
 
 
 def make_image_files(project: Project, recipe: ImageRecipe) -> ImageFiles:
-    """Return what nodes may read in an image of a recipe, besides code."""
+    """Return the data that nodes may read in an image of a recipe."""
     return ImageFiles(
         recipe.context, project.data.counts, _PatternFinder(recipe.folder, recipe.context)
     )
 
 
 def read_project_recipe(project: Project) -> ImageRecipe:
-    """Return what the image of the context's record is made of, without fingerprints in it."""
+    """Return the recipe for the record of the context, without fingerprints."""
     return _make_bare_recipe(project, _read_context(project))
 
 
@@ -120,7 +121,7 @@ def read_cluster_fingerprints(project: Project, workflow: str) -> Mapping[str, C
 def find_cluster_fingerprints(
     project: Project, recipe: ImageRecipe, workflow: str
 ) -> Mapping[str, ClusterFingerprint]:
-    """Return the fingerprints of a workflow's nodes in an image of a recipe; see read_cluster_fingerprints()."""
+    """Return the fingerprints of a workflow's nodes in an image of a recipe, by their ids."""
     surroundings = digest_image_environment(recipe)
     key = (workflow, recipe.context["output"], surroundings)
     if key not in project.fingerprints:
@@ -158,7 +159,7 @@ def _read_context(project: Project) -> Record:
     path = project.record_path("context")
     record = read_record(path)
     if record is None:
-        raise StoreError(f"{path} is gone or damaged", tip="it is made again: run once more")
+        raise StoreError(f"{path} is missing or damaged", tip="run again: it is created again")
     return record
 
 
@@ -168,18 +169,14 @@ def _check_graphs(project: Project, record: Record) -> None:
     for name, digest in seen:
         path = name.removeprefix("file:")
         if path != name and digest != copied.get(path, digest):
-            raise WorkflowError(
-                f"image: {path} was edited while the stages were made", tip="run again"
-            )
+            raise WorkflowError(f"image: {path} was edited while the stages ran", tip="run again")
 
 
 class _PatternFinder:
-    """Finds the files of a context that a pattern names, by the names that they have behind links.
-
-    folder: the copy, or what it is a copy of: there, what is not in the context is passed over
-    """
+    """Finds the files of a context that match a pattern, and returns their paths behind links."""
 
     def __init__(self, folder: Path, record: Record) -> None:
+        # the copy, or the project's folder, in which files outside of the context are ignored
         self._folder = folder
         self._links = {path for path, _to in record["links"]}
         self._there = self._links.union(path for path, *_ in record["files"])

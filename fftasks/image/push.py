@@ -1,4 +1,4 @@
-"""Part."""
+"""The stage "push": push the image into the registry, and record its reference there."""
 
 from __future__ import annotations
 
@@ -8,23 +8,38 @@ from fftasks.image.builders import find_image_repository, make_builder
 from fftasks.image.recipe import ImageNotFoundError, PushImage
 from fftasks.project import Project
 from fftasks.records import Record
-from fftasks.registry import reference as push
-from fftasks.registry.reference import _TAG, PUSH_VERSION, check_docker_hub_owner, list_push_inputs
+from fftasks.registry.reference import (
+    PUSH_VERSION,
+    TAG,
+    check_docker_hub_owner,
+    describe_push_inputs,
+    list_push_inputs,
+)
 from fftasks.stage import Stage, execute_stage, list_input_changes, require_record
 
 
 def push_image(image: Record, *, push: PushImage, repository: str, tag: str) -> Record:
-    """Push the image that a record names; output is the digest of its manifest.
+    """Push an image and return the record of the push.
 
-    repository: as name_repository() gives it. The image is pushed under the tag, and under one of
-    its own, so that a registry which cleans up what has no tag keeps older ones.
-    "reference": the image by digest, as pods are given it.
-    Raises SettingsError for a tag that is none, and for a repository that cannot be pushed to.
+    The image gets two tags: the given one, and one of its own, so that a registry that removes untagged
+    images keeps older ones.
+
+    Args:
+        image: The record of the image.
+        push: The builder that has the image.
+        repository: "host[:port]/path".
+        tag: Setting image.tag.
+
+    Returns:
+        The record. Its output is the digest of the manifest; "reference" is "repository@sha256:…".
+
+    Raises:
+        SettingsError: The tag is invalid, or the repository has no owner.
     """
-    if not _TAG.fullmatch(tag):
+    if not TAG.fullmatch(tag):
         raise SettingsError(
-            f"push: {tag!r} is no tag",
-            tip="set image.tag to letters, digits, and _ . - after the first, at most 128",
+            f"push: invalid value of image.tag: {tag!r}",
+            tip="use at most 128 letters, digits and _ . -; the first is a letter, a digit or _",
         )
     check_docker_hub_owner(repository)
     own_tag = f"image-{image['output'].removeprefix('sha256:')[:16]}"
@@ -39,18 +54,18 @@ def push_image(image: Record, *, push: PushImage, repository: str, tag: str) -> 
 
 
 def plan_push(project: Project) -> Stage:
-    """Return the step of the push; it builds the image again if it has gone."""
+    """Return the stage of the push; it builds the image again if the engine has removed it."""
     tag = project.settings.image.tag
     built = project.record_path("image")
 
     def list_reasons(old: Record | None) -> list[str]:
-        inputs = push.list_push_inputs(require_record(built), find_image_repository(project), tag)
-        return list_input_changes(old, push.PUSH_VERSION, inputs, push.describe_push_inputs)
+        inputs = list_push_inputs(require_record(built), find_image_repository(project), tag)
+        return list_input_changes(old, PUSH_VERSION, inputs, describe_push_inputs)
 
     def make() -> Record:
         try:
             return _send_image(project, require_record(built))
-        except ImageNotFoundError:  # somebody has tidied up the engine
+        except ImageNotFoundError:  # such as after `docker system prune`
             execute_stage(plan_image(project))
             return _send_image(project, require_record(built))
 

@@ -1,15 +1,9 @@
-"""Say once which image the base's name stands for, so that every build is upon the same one.
+"""The image of a project: its inputs, its layers and its configuration, the same for all builders.
 
-Say what the image of a project is made of, and have it built.
-
-From the bottom: the base; what requirements.txt asks for; the runtime (this package's own modules
-and cloudpickle, in /opt/fftasks); the project's code (the context, in /ffrun), in a few layers that
-split.py divides it into. An edit changes the layer that it is in. Nothing is installed when a pod starts.
-
-An image's own layers and its configuration: what its containers start with, and which layers it has.
-
-They are made here, for every builder, so that the configuration's digest, the image's id, is a function
-of the recipe.
+From the bottom, an image has the base; the packages of requirements.txt; the runtime (see runtime.py, in
+/opt/fftasks); and the context (in /ffrun) in a few layers, so that an edit changes only the layer that it is
+in. Nothing is installed when a pod starts. The configuration is created here, and not by the builder, so that
+its digest, the id of the image, is a function of the recipe.
 """
 
 from __future__ import annotations
@@ -23,8 +17,9 @@ from typing import Any, Protocol
 
 from fftasks.errors import SettingsError, ToolError
 from fftasks.image.base import BaseImage
+from fftasks.image.build_log import BuildLog
 from fftasks.image.layers import Blob, LayerCache, LayerEntry, make_file_entry, split_into_layers
-from fftasks.image.requirements import collect_requirement_files
+from fftasks.image.requirements import collect_requirement_files, explain_pip_failure
 from fftasks.image.runtime import list_runtime
 from fftasks.records import Record, digest_json, format_json
 from fftasks.runner.image_check import FILE, format_manifest
@@ -36,21 +31,29 @@ RUNTIME_FOLDER = "opt/fftasks"
 CONTAINER_COMMAND = ("python3", f"/{RUNTIME_FOLDER}/fftasks/runner/start.py", MODULE)
 
 _DEFAULT_REQUIREMENTS = "requirements.txt"
+_LOG_LINES_SHOWN = 12
 _IMAGE_ENVIRONMENT = ("base", "platform", "requirements", "runtime", "build_env")
 
 
 @dataclass(frozen=True)
 class ImageRecipe:
-    """All that decides an image, and what its builder must know besides.
+    """The inputs of an image, and what its builder needs besides.
 
-    context: the record of the context; folder: the copy that it describes
-    base: as in setting image.base; base_origin: where that was set, for errors
-    resolved: what the base's name stands for; None if the builder is to look it up
-    requirements: path of the requirements file in the context; there may be none
-    workflows: the files that build workflows, relative to the context
-    build_env: environment of pip, may hold secrets; ca_cert: certificates for it, a file
-    name: a local name for the image ("repo:tag"), or ""
-    fingerprints: workflow -> node's name -> fingerprint; the image says which nodes it was made for
+    Attributes:
+        context: The record of the context.
+        folder: The copy of the project that the record describes.
+        base: Setting image.base.
+        platform: Setting image.platform, "os/architecture[/variant]".
+        workflows: The files that build workflows, relative to the context.
+        runtime: Digest of the runtime, see `fftasks.image.runtime.digest_runtime`.
+        requirements: Path of the requirements file in the context. The default file need not exist.
+        build_env: Environment of pip; it may contain secrets.
+        ca_cert: File with certificates for pip.
+        base_origin: File and line of image.base, for errors.
+        name: A local name for the image ("repo:tag"), or "".
+        resolved: The resolved base; None if the builder is to resolve it.
+        fingerprints: Workflow -> name of a node -> fingerprint. They are stored in the image, so that a pod
+            can check that its image was built for its nodes.
     """
 
     context: Record
@@ -69,16 +72,18 @@ class ImageRecipe:
 
     @property
     def blobs(self) -> Path:
-        """The folder in which layers are kept from one image to the next."""
+        """The folder of the layer cache."""
         return self.folder.with_name("layers")
 
 
 @dataclass(frozen=True)
 class LayerContents:
-    """What goes into the image above its base.
+    """The files in the image above its base.
 
-    requirements: the files that pip reads; none if it has nothing to do
-    runtime: what RUNTIME_FOLDER holds; code: what CODE_FOLDER holds
+    Attributes:
+        requirements: The files that pip reads; () if there is nothing to install.
+        runtime: The content of RUNTIME_FOLDER.
+        code: The content of CODE_FOLDER.
     """
 
     requirements: tuple[LayerEntry, ...]
@@ -88,9 +93,12 @@ class LayerContents:
 
 @dataclass(frozen=True)
 class BuiltImage:
-    """An image and the base that it was built on, both as "sha256:…".
+    """A finished image.
 
-    image: its id in an engine, or, made without one, the digest of its manifest; builder: says which
+    Attributes:
+        image: Its id in the engine ("docker"), or the digest of its manifest ("oci").
+        base: The id of the base.
+        builder: "docker" or "oci".
     """
 
     image: str
@@ -99,16 +107,25 @@ class BuiltImage:
 
 
 class BuildImage(Protocol):
-    """Makes an image; what the tool says on the way goes into the log, without secrets."""
+    """Function that builds an image, and writes the output of tools to the log without secrets."""
 
     def __call__(self, recipe: ImageRecipe, layers: LayerContents, *, log: Path) -> BuiltImage: ...
 
 
 def build_image(recipe: ImageRecipe, *, build: BuildImage, log: Path) -> Record:
-    """Build the image and return its record; output is the image's id, or its manifest's digest.
+    """Build the image and return its record.
 
-    "base": the id of the image that the base's name stood for; "builder": "docker" or "oci".
-    Raises SettingsError for what cannot be built, ToolError if it failed.
+    Args:
+        recipe: The inputs.
+        build: The builder.
+        log: File for the output of tools.
+
+    Returns:
+        The record. Its output is `BuiltImage.image`; "base" and "builder" are those of BuiltImage.
+
+    Raises:
+        SettingsError: A setting is invalid.
+        ToolError: The build failed.
     """
     layers = collect_layer_contents(recipe)
     built = build(recipe, layers, log=log)
@@ -123,34 +140,41 @@ def build_image(recipe: ImageRecipe, *, build: BuildImage, log: Path) -> Record:
 
 
 def list_image_inputs(recipe: ImageRecipe) -> dict[str, str]:
-    """Return the inputs that a record of this recipe would have; touches no engine."""
+    """Return the inputs of the record of an image; no engine is needed."""
     return _name_inputs(recipe, _collect_requirements(recipe))
 
 
 def describe_image_inputs(inputs: Mapping[str, str]) -> dict[str, str]:
-    """Return the same inputs by the settings that they come from."""
+    """Return the inputs by the names of the settings that determine them."""
     settings = {"platform": "setting image.platform", "build_env": "setting image.build_env"}
     return {settings.get(name, name): value for name, value in inputs.items()}
 
 
 def digest_image_environment(recipe: ImageRecipe) -> str:
-    """Return one digest for all that a node finds around it in the image but the project's own code.
+    """Return the digest of all parts of an image except for the project's own files.
 
-    That is: the base as it was resolved, the platform, the requirements, what of pip's environment
-    decides, and the runtime. Known before anything is built; touches no engine.
-    Raises SettingsError as collect_layer_contents() does.
+    It covers the resolved base, the platform, the requirements, pip's environment and the runtime. It is
+    known before the image is built, and no engine is needed.
+
+    Raises:
+        SettingsError: See collect_layer_contents().
     """
     return digest_json(list_image_environment(recipe))
 
 
 def list_image_environment(recipe: ImageRecipe) -> dict[str, str]:
-    """Return what digest_image_environment() is made of, by name."""
+    """Return the inputs of digest_image_environment() by name."""
     inputs = list_image_inputs(recipe)
     return {name: inputs[name] for name in _IMAGE_ENVIRONMENT}
 
 
 def collect_layer_contents(recipe: ImageRecipe) -> LayerContents:
-    """Return what goes into the image; file contents stay where they are."""
+    """Return the files of an image; the contents of the project's files are not read.
+
+    Raises:
+        SettingsError: The requirements file or a workflow file is not in the context, or a workflow file
+            has an invalid name.
+    """
     return LayerContents(
         requirements=_collect_requirements(recipe),
         runtime=list_runtime(),
@@ -164,22 +188,22 @@ def _collect_requirements(recipe: ImageRecipe) -> tuple[LayerEntry, ...]:
     paths = collect_requirement_files(recipe.requirements, files, recipe.folder)
     if not paths and recipe.requirements not in (*files, "", _DEFAULT_REQUIREMENTS):
         raise SettingsError(
-            f"image: there is no {recipe.requirements} in the context",
-            tip="check image.requirements, and whether .dockerignore keeps it out",
+            f"image: {recipe.requirements} was not found in the context",
+            tip="check image.requirements, and whether .dockerignore excludes it",
         )
     return tuple(_make_file(recipe, files[path]) for path in paths)
 
 
 def make_container_environment(recipe: ImageRecipe) -> dict[str, str]:
-    """Return the environment that every container of the image has, besides PYTHONPATH."""
+    """Return the environment of all containers of the image, without PYTHONPATH."""
     return {"FFWORKFLOWS": ":".join(recipe.workflows)}
 
 
 def describe_build_env(build_env: Mapping[str, str]) -> dict[str, str]:
-    """Return what of pip's environment decides what it installs, without the secrets in it.
+    """Return the part of pip's environment that determines what is installed, without secrets.
 
-    Of PIP_… the values count, less what stands before "@" in a URL; of others only that they are
-    there: a token that is new every day must not make a new image every day.
+    For variables PIP_… it contains the values without the user information in URLs; for others only the
+    names, because a token that changes every day must not cause a new image every day.
     """
     return {
         name: re.sub(r"(?<=://)[^/@\s]*@", "", value) if name.startswith("PIP_") else ""
@@ -224,28 +248,32 @@ def _check_workflows(recipe: ImageRecipe, paths: Collection[str]) -> None:
     for file in recipe.workflows:
         if ":" in file or "\n" in file:
             raise SettingsError(
-                f"image: a workflow's file cannot be named {file!r}",
-                tip='rename it: ":" stands between files in FFWORKFLOWS',
+                f"image: invalid name of a workflow file: {file!r}",
+                tip='rename it: FFWORKFLOWS separates files by ":"',
             )
         if posixpath.normpath(file) not in paths:
             raise SettingsError(
-                f"image: the workflow's file {file!r} is not in the context",
-                tip="check `workflows` and context.folder, and whether .dockerignore keeps it out",
+                f"image: the workflow file {file!r} is not in the context",
+                tip="check `workflows` and context.folder, and whether .dockerignore excludes it",
             )
 
 
 _CREATED = "1980-01-01T00:00:00Z"
-# the rest is about containers, not images, or about how Docker made it
+# the other settings concern a container, or how Docker built the image
 _INHERITED = ("User", "ExposedPorts", "Volumes", "Labels", "StopSignal", "Healthcheck", "Shell")
 
 
 @dataclass(frozen=True)
 class ParentImage:
-    """An image that layers are put upon.
+    """An image that layers are added to.
 
-    settings: for its containers, "Env" and others, as Docker and OCI name them
-    layers: diff ids, the lowest first
-    paths: folders in which Python finds what is installed there, if it would not look there by itself
+    Attributes:
+        settings: Settings of its containers, such as "Env", in the names of Docker and OCI.
+        os: Operating system.
+        architecture: Architecture, such as "amd64".
+        layers: Diff ids, the lowest first.
+        variant: Variant of the architecture, or "".
+        paths: Folders with packages that must be added to PYTHONPATH.
     """
 
     settings: Mapping[str, Any]
@@ -257,9 +285,9 @@ class ParentImage:
 
 
 def make_top_layers(layers: LayerContents, blobs: LayerCache) -> list[tuple[str, Blob]]:
-    """Return the layers above the requirements, the lowest first, each with a word for it.
+    """Return the layers above the requirements, the lowest first, each with its description.
 
-    The code's folder is there early: else each layer would make it.
+    The lowest layer creates the folder of the code too; otherwise each layer of code would.
     """
     runtime = blobs.make_layer(layers.runtime, root=RUNTIME_FOLDER, beside=(CODE_FOLDER,))
     parts = [blobs.make_layer(part, root=CODE_FOLDER) for part in split_into_layers(layers.code)]
@@ -269,16 +297,21 @@ def make_top_layers(layers: LayerContents, blobs: LayerCache) -> list[tuple[str,
 def make_image_configuration(
     recipe: ImageRecipe, below: ParentImage, ours: Sequence[tuple[str, Blob]]
 ) -> bytes:
-    """Return the configuration of an image of ours; the same JSON for the same image.
+    """Return the configuration of an image as canonical JSON.
 
-    ours: what each of our layers is, in words, and the layer; the lowest first
-    Raises SettingsError for a base whose instructions nobody would run.
+    Args:
+        recipe: The inputs of the image.
+        below: The image that our layers are added to.
+        ours: Description and layer of each of our layers, the lowest first.
+
+    Raises:
+        SettingsError: The base has ONBUILD instructions, which only a Dockerfile would run.
     """
     if below.settings.get("OnBuild"):
         raise SettingsError(
-            f"image: the base {recipe.base!r} leaves instructions (ONBUILD), which nobody would run",
+            f"image: the base {recipe.base!r} has ONBUILD instructions, which would not be run",
             found=[str(line) for line in below.settings["OnBuild"]],
-            tip="build an image from it with a Dockerfile, and name that one as image.base",
+            tip="build an image from it with a Dockerfile, and set image.base to that image",
         )
     settings = {name: below.settings[name] for name in _INHERITED if below.settings.get(name)}
     value: dict[str, Any] = {
@@ -303,7 +336,7 @@ def make_image_configuration(
 
 
 def _make_env(recipe: ImageRecipe, below: ParentImage) -> list[str]:
-    """Return the environment of containers: the base's, with our folders before its own."""
+    """Return the environment of containers: the base's, with our folders first in its paths."""
     pairs = (pair.partition("=") for pair in below.settings.get("Env") or ())
     env = {name: value for name, _, value in pairs}
     paths = [f"/{RUNTIME_FOLDER}", *below.paths, env.get("PYTHONPATH", "")]
@@ -316,14 +349,35 @@ def _make_env(recipe: ImageRecipe, below: ParentImage) -> list[str]:
     ]
 
 
+def make_install_error(
+    attempted: str, layers: LayerContents, log: BuildLog, *, tip: str = ""
+) -> ToolError:
+    """Return the error for requirements that pip or uv could not install.
+
+    Args:
+        attempted: What failed.
+        layers: The files of the image, with the requirements.
+        log: The output of pip or uv.
+        tip: The suggested fix; "" to derive it from the output.
+    """
+    files = {
+        entry.path: entry.content.read_text("utf-8", "replace")
+        for entry in layers.requirements
+        if isinstance(entry.content, Path) and entry.path.endswith((".txt", ".in"))
+    }
+    lines, suggestion = explain_pip_failure(list(log.lines), files)
+    found = [*lines, "the last lines:", *(f"  {line}" for line in log.tail(_LOG_LINES_SHOWN))]
+    return ToolError(attempted, found=found, tip=tip or suggestion)
+
+
 class ImageNotFoundError(ToolError):
-    """Build the image again: it is not in the engine any more, whatever its record says."""
+    """The image of the record was removed from the engine; build it again."""
 
 
 class PushImage(Protocol):
-    """Sends an image to a repository under each tag; returns the digest of its manifest there.
+    """Function that pushes an image to a repository under each tag, and returns the manifest's digest.
 
-    Raises ImageGoneError if there is no such image, ToolError if the registry does not have it.
+    It raises ImageNotFoundError if the image does not exist, and ToolError if the push fails.
     """
 
     def __call__(self, image: str, repository: str, tags: Sequence[str]) -> str: ...

@@ -1,9 +1,7 @@
-"""Which files of the context pip needs to install a requirements file.
+"""Requirements of an image: the files that pip reads, its command and environment, and its errors.
 
-Besides the file itself: what it takes in by `-r` and `-c` (relative to the file that says so, like
-pip), and local packages (`./package`, relative to the top of the context).
-
-pip in the image that is being made: its command and environment, and what failures mean, also uv's.
+The files are the requirements file; files that it includes by `-r` and `-c` (relative to the including file,
+as in pip); and local packages (`./package`, relative to the top of the context).
 """
 
 from __future__ import annotations
@@ -28,11 +26,18 @@ _ARCHIVES = (".whl", ".zip", ".tar.gz", ".tar.bz2")
 def collect_requirement_files(
     name: str, paths: Mapping[str, object], folder: Path
 ) -> tuple[str, ...]:
-    """Return the paths in the context that `pip install -r name` reads, sorted; name among them.
+    """Return the sorted paths of the files that `pip install -r name` reads.
 
-    An empty tuple if there is nothing to install. paths: the context's files; folder: its copy.
-    Raises SettingsError, with the line, for what is not in the context or would not stay in the
-    image.
+    Args:
+        name: Path of the requirements file in the context.
+        paths: The files of the context, by path.
+        folder: The copy of the context.
+
+    Returns:
+        The paths, which include `name`; () if there is nothing to install.
+
+    Raises:
+        SettingsError: A line names a file that is not in the context, or an editable package.
     """
     if name not in paths:
         return ()
@@ -42,7 +47,7 @@ def collect_requirement_files(
 
 
 def read_requirement_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield number and content of each line that says something; continued lines are joined."""
+    """Yield number and content of each line that is not empty; continued lines are joined."""
     start, whole = 0, ""
     for number, raw in enumerate(text.splitlines(), start=1):
         start = start or number
@@ -60,7 +65,7 @@ def read_requirement_lines(text: str) -> Iterator[tuple[int, str]]:
 def _collect_from(
     name: str, paths: Mapping[str, object], folder: Path, found: dict[str, None]
 ) -> int:
-    """Note what a file needs; return how many of its lines name something to install."""
+    """Add the files that a requirements file needs to `found`; return its number of requirements."""
     if name in found:
         return 0
     found[name] = None
@@ -79,8 +84,8 @@ def _collect_from(
             )
         elif option in _EDITABLES:
             raise SettingsError(
-                f"image: {where} installs in place, which would not outlast the build: {line}",
-                tip="write the folder alone, as in ./package",
+                f"image: {where}: an editable package cannot be installed in an image: {line}",
+                tip="write the folder without -e, such as ./package",
             )
         elif not line.startswith("-"):
             found.update(dict.fromkeys(_find_local(line, where, paths)))
@@ -89,7 +94,7 @@ def _collect_from(
 
 
 def _find_local(line: str, where: str, paths: Mapping[str, object]) -> list[str]:
-    """Return the files of the local package that a requirement is, if it is one (pip's rule)."""
+    """Return the files of a local package; [] for other requirements. The rule is pip's."""
     target = re.split(r"[\s;\[]", line.removeprefix("file:"), maxsplit=1)[0]
     if "@" in line or not (target.startswith(".") or "/" in target or target.endswith(_ARCHIVES)):
         return []
@@ -97,10 +102,10 @@ def _find_local(line: str, where: str, paths: Mapping[str, object]) -> list[str]
 
 
 def _find_in_context(base: str, target: str, where: str, paths: Mapping[str, object]) -> list[str]:
-    """Return the file, or all files of the folder, that a line names."""
+    """Return the file that a line names, or all files of the folder."""
     target = target.strip("\"'")
     if re.match(r"[\w+]+://", target):
-        return []  # pip fetches it
+        return []  # pip downloads it
     path = posixpath.normpath(posixpath.join(base, target))
     if path in paths:
         return [path]
@@ -108,19 +113,19 @@ def _find_in_context(base: str, target: str, where: str, paths: Mapping[str, obj
     if not inside:
         raise SettingsError(
             f"image: {where} names {target}, which is not in the context",
-            tip="check the path, and .dockerignore; it must lie in the project's folder",
+            tip="check the path and .dockerignore; it must be in the project's folder",
         )
     return inside
 
 
 _PIP_OPTIONS = {
     "PIP_NO_CACHE_DIR": "1",
-    "PIP_NO_INPUT": "1",  # nobody is there to type a password
+    "PIP_NO_INPUT": "1",  # a build cannot ask for a password
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "PIP_PROGRESS_BAR": "off",
     "PIP_ROOT_USER_ACTION": "ignore",
-    "PIP_BREAK_SYSTEM_PACKAGES": "1",  # Debian's own Python refuses otherwise; it is our image
-    "PYTHONDONTWRITEBYTECODE": "1",  # else the base's whole library gets a second copy, compiled
+    "PIP_BREAK_SYSTEM_PACKAGES": "1",  # otherwise Debian's Python refuses to install
+    "PYTHONDONTWRITEBYTECODE": "1",  # otherwise the compiled library of the base is added
 }
 _CERTIFICATES = (
     "PIP_CERT",
@@ -137,7 +142,7 @@ _FAILED = re.compile(
     r"|Failed to build|Could not build wheels for|HTTP error [^']* while getting|Invalid requirement:"
     r"|Cannot install|No such file or directory:)\s+['\"]?([A-Za-z0-9][A-Za-z0-9._-]*)"
     r"|\(from ([A-Za-z0-9][A-Za-z0-9._-]*)"
-    # uv's words
+    # messages of uv
     r"|Because (?:there (?:is|are) no versions? of )?([A-Za-z0-9][A-Za-z0-9._-]*)"
 )
 _PIP_ERRORS = (
@@ -145,7 +150,7 @@ _PIP_ERRORS = (
     (
         r"CERTIFICATE_VERIFY_FAILED|SSLError|SSLCertVerificationError|invalid peer certificate",
         (
-            "the index is behind a certificate that the base does not know: set image.ca_cert to a file"
+            "the certificate of the index is not trusted in the base: set image.ca_cert to a file"
             " with your certificates"
         ),
     ),
@@ -154,7 +159,7 @@ _PIP_ERRORS = (
             r"40[137] (Client Error|Error|Unauthorized|Forbidden|Proxy)|HTTP error 40[137]"
             r"|status client error \(40[137]"
         ),
-        "the index wants other credentials: put them into image.build_env, as in PIP_INDEX_URL",
+        "the index refused the credentials: set them in image.build_env, as in PIP_INDEX_URL",
     ),
     (
         (
@@ -163,15 +168,18 @@ _PIP_ERRORS = (
             r"|Connection broken|ProxyError"
         ),
         (
-            "the index cannot be reached from where pip runs: check the network, or name your own index"
-            " or proxy in image.build_env (PIP_INDEX_URL, HTTPS_PROXY)"
+            "the index cannot be reached: check the network, or set your own index or proxy in"
+            " image.build_env (PIP_INDEX_URL, HTTPS_PROXY)"
         ),
     ),
-    (r"No space left on device", "the engine's disk is full: `docker system df` says of what"),
+    (
+        r"No space left on device",
+        "the engine's disk is full: `docker system df` shows what uses it",
+    ),
     (r"ResolutionImpossible|conflicting dependencies", "loosen one of the versions in conflict"),
     (
         r"requires a different Python|Requires-Python",
-        "another version, or another image.base, fits",
+        "use another version, or another image.base",
     ),
     (
         (
@@ -179,28 +187,32 @@ _PIP_ERRORS = (
             r"|subprocess-exited-with-error"
         ),
         (
-            "it has no wheel for this base and is built from source: ask for a version that has one, or"
-            " use a base with a compiler"
+            "it has no wheel for this base and is built from source: use a version that has one, or"
+            " a base with a compiler"
         ),
     ),
     (
         r"No matching distribution found|not found in the package registry|no versions? of",
-        "check the name and the version; with an index of your own also its URL and login, image.build_env",
+        "check the name and the version, and the URL and login of your own index in image.build_env",
     ),
 )
 
 
 def make_pip_command(name: str) -> list[str]:
-    """Return the command that installs a requirements file; it is run where the context is."""
+    """Return the command that installs a requirements file; its working folder is the context."""
     options = ["--no-cache-dir", "--no-compile"]  # compiled afterwards, without times
     return ["python3", "-m", "pip", "install", *options, "--requirement", name]
 
 
 def make_pip_environment(build_env: Mapping[str, str], certificates: str) -> dict[str, str]:
-    """Return pip's environment; build_env has the last word.
+    """Return the environment of pip.
 
-    certificates: path, in the container, of a file with certificates, or "".
-    Raises SettingsError as check_index_urls does.
+    Args:
+        build_env: Setting image.build_env, which overrides other values.
+        certificates: Path of a file with certificates in the container, or "".
+
+    Raises:
+        SettingsError: See check_index_urls.
     """
     check_index_urls(build_env)
     trusted = dict.fromkeys(_CERTIFICATES, certificates) if certificates else {}
@@ -233,20 +245,25 @@ def check_index_urls(environment: Mapping[str, str]) -> None:
 
 
 def explain_pip_failure(said: Sequence[str], files: Mapping[str, str]) -> tuple[list[str], str]:
-    """Return the requirements that pip failed at, with file and line, and what to do.
+    """Find the requirements that pip or uv could not install, and a suggested fix.
 
-    said: pip's output; files: name -> text of the requirements files.
+    Args:
+        said: Lines of the output of pip or uv.
+        files: Name -> text of the requirements files.
+
+    Returns:
+        The requirements with file and line, and the suggested fix.
     """
     errors = [line for line in said if re.match(r"\s*(ERROR|error|cause)\b", line)]
-    guilty = list(_find_lines(errors or said, files))
+    failed = list(_find_lines(errors or said, files))
     text = "\n".join(said)
     tip = next((tip for pattern, tip in _PIP_ERRORS if re.search(pattern, text)), "")
-    return guilty, tip or "the log has all of what pip said"
+    return failed, tip or "the log has the complete output"
 
 
 def _find_lines(errors: Iterable[str], files: Mapping[str, str]) -> Iterable[str]:
     names = {
-        _normalise(group)
+        _normalize(group)
         for line in errors
         for match in _FAILED.finditer(line)
         for group in match.groups()
@@ -255,9 +272,9 @@ def _find_lines(errors: Iterable[str], files: Mapping[str, str]) -> Iterable[str
     for file, text in files.items():
         for number, line in read_requirement_lines(text):
             match = _NAME.match(line)
-            if match and _normalise(match.group()) in names:
+            if match and _normalize(match.group()) in names:
                 yield f"{file} line {number}: {line}"
 
 
-def _normalise(name: str) -> str:
+def _normalize(name: str) -> str:
     return re.sub(r"[-_.]+", "-", re.split(r"[=<>!~\[;]", name)[0]).rstrip("-.").lower()

@@ -1,7 +1,7 @@
-"""A copy of listed files that is kept up to date, and what is known of the files and the copies.
+"""Keep a copy of a folder up to date, and read only files that changed.
 
-What stat() said when a file was read is a permission not to read it again; it is taken before the
-file is read, kept for source and copy together, and only ever saves work: digests decide.
+A file is not read again if the result of stat(), taken before it was read, is unchanged. These signatures are
+stored for the source and for the copy. They only save work: digests decide.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ FileRow = list[Any]  # [path, size, sha256, executable], as in the record
 
 
 class FileChangedError(Exception):
-    """A file is not, or not any more, what it was a moment ago; it is named."""
+    """A file changed while it was read or copied; the message is its path."""
 
 
 @dataclass
 class _KnownFile:
     digest: str
-    source: str  # signatures; "" where there is none to rely on
+    source: str  # signatures of source and copy; "" if there is none, or it is not reliable yet
     copy: str = ""
     findings: list[list[Any]] = field(default_factory=list)  # [[line, rule], ...]
 
@@ -57,9 +57,11 @@ class FolderSync:
         return _read_signatures(self._signatures_file)
 
     def is_unchanged(self, listing: Listing, inputs: str) -> bool:
-        """Return whether stat() says of all files and copies what it said when stamp() was called.
+        """Return whether all signatures are those of the last call of mark_unchanged().
 
-        inputs: a digest of all that decides besides; it must be the same as well.
+        Args:
+            listing: The files of the source.
+            inputs: Digest of all other inputs of the copy.
         """
         try:
             return read_text(self._stamp) == self._sign_all(listing, inputs)
@@ -67,41 +69,48 @@ class FolderSync:
             return False
 
     def mark_unchanged(self, listing: Listing, inputs: str) -> None:
-        """Note that the copy is what was listed; not while a file may still change unseen."""
-        settled = max((find_settling_time(found) for found in listing.files.values()), default=0)
-        if time.time_ns() > settled:
-            with suppress(OSError):  # it would only save work
+        """Record the signatures of a complete copy, unless a file is so new that it may change unseen."""
+        newest = max((_find_newest(found) for found in listing.files.values()), default=0)
+        if _is_past(newest):
+            with suppress(OSError):  # the file only saves work
                 write_if_changed(self._stamp, self._sign_all(listing, inputs))
 
     def measure(self, listing: Listing) -> list[FileRow]:
-        """Return a row for every listed file, reading only those that stat() shows as changed.
+        """Return a row for each listed file; files with a new signature are read, and scanned for secrets.
 
-        What is read is searched for secrets; see find_secrets(). Raises MovedError for a file that
-        went away, ContextError for one that cannot be read.
+        Raises:
+            FileChangedError: A file was removed.
+            ContextError: A file cannot be read.
         """
         return [self._measure_file(path, found) for path, found in listing.files.items()]
 
     def find_secrets(self, rows: list[FileRow]) -> dict[str, list[SecretFinding]]:
-        """Return what was found in measured files, by path."""
+        """Return the secrets that were found in measured files, by path."""
         known = ((path, self._known[path].findings) for path, *_ in rows)
         return {
             path: [SecretFinding(*one) for one in findings] for path, findings in known if findings
         }
 
     def find_outdated(self, rows: list[FileRow], listing: Listing) -> list[str]:
-        """Return the paths that the copy does not have, or has as something else."""
+        """Return the paths that are missing or different in the copy."""
         wrong = [path for path, _, _, executable in rows if not self._is_copied(path, executable)]
         wrong += [path for path, to in listing.links.items() if not _points(self._at(path), to)]
         return wrong + [path for path in listing.folders if not _is_folder(self._at(path))]
 
     def update(self, listing: Listing, rows: list[FileRow]) -> None:
-        """Make the copy equal to what is listed; rows: what measure() returned.
+        """Update the copy.
 
-        Raises ContextError as measure() does, MovedError for a file that is not any more what was
-        measured, and OSError if the copy cannot be written.
+        Args:
+            listing: The files of the source.
+            rows: The result of measure().
+
+        Raises:
+            ContextError: A file cannot be read.
+            FileChangedError: A file changed after it was measured.
+            OSError: The copy cannot be written.
         """
         make_folder(self._target)
-        # first of all: a file must not be written through what used to be a link
+        # first, because a file must not be written through an old link
         self._prune("", listing, list_parents([*listing.files, *listing.links, *listing.folders]))
         for row in rows:
             if not self._is_copied(row[0], row[3]):
@@ -114,7 +123,7 @@ class FolderSync:
             Path(self._at(path)).mkdir(parents=True, exist_ok=True)
 
     def save_signatures(self, rows: list[FileRow]) -> None:
-        """Write down what was learned of these files, for the next time."""
+        """Store the signatures, digests and secrets of these files."""
         if self._has_new_signatures:
             kept = {path: self._known[path] for path, *_ in rows}
             files = {
@@ -148,7 +157,7 @@ class FolderSync:
         return digest, [[one.line, one.rule] for one in findings]
 
     def _sign_all(self, listing: Listing, inputs: str) -> str:
-        """Return a digest of what stat() says; raise OSError if a copy is not there."""
+        """Return a digest of all signatures; raise OSError if a copy is missing."""
         at, lstat = f"{self._target}/", os.lstat
         signed = [
             (path, one.st_mode, one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino)
@@ -157,7 +166,7 @@ class FolderSync:
         ]
         links = [[path, to, os.readlink(at + path)] for path, to in listing.links.items()]  # noqa: PTH115
         folders = [[path, stat.S_IFMT(lstat(at + path).st_mode)] for path in listing.folders]
-        # writes the numbers of thousands of files in one go; its version 0 always in the same way
+        # marshal is fast for the numbers of thousands of files; the output of version 0 is stable
         return digest_bytes(marshal.dumps([inputs, links, folders, signed], 0))
 
     def _is_copied(self, path: str, executable: bool) -> bool:  # noqa: FBT001
@@ -201,9 +210,14 @@ class FolderSync:
 
 
 def scan_file(file: Path, path: str) -> tuple[str, list[SecretFinding]]:
-    """Return a file's digest, and what is in it that should stay private; reads it once.
+    """Read a file once; return its digest and the secrets in it.
 
-    path: what it is called in the folder. Raises OSError.
+    Args:
+        file: The file.
+        path: Its path in the project, which determines the rules.
+
+    Raises:
+        OSError: The file cannot be read.
     """
     hasher, search = hashlib.sha256(), FileScanner(path)
     with file.open("rb") as opened:
@@ -220,8 +234,27 @@ def _read_signatures(path: Path) -> dict[str, _KnownFile]:
         if memory is None or memory["rules"] != RULES_DIGEST:
             return {}
         return {name: _KnownFile(*fields) for name, fields in memory["files"].items()}
-    except (OSError, TypeError, LookupError, AttributeError):
-        return {}  # it only saves work
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return {}  # the file only saves work
+
+
+def _format_signature(found: os.stat_result) -> str:
+    # with ctime, because tar, rsync and some editors reset mtime
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+
+
+def _find_newest(found: os.stat_result) -> int:
+    """Return the time in ns from which a signature is reliable; some file systems count seconds."""
+    coarse = found.st_ctime_ns % 1_000_000_000 == 0
+    return max(found.st_mtime_ns, found.st_ctime_ns) + (_WHOLE_SECONDS_NS if coarse else _RACY_NS)
+
+
+def _is_past(time_ns: int) -> bool:
+    """Return whether a time in ns is past.
+
+    A file can change twice within one tick of the file system's clock, with the same signature.
+    """
+    return time.time_ns() > time_ns
 
 
 def _copy(source: Path, target: str, path: str) -> tuple[int, str]:

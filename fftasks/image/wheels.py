@@ -1,7 +1,7 @@
-"""The requirements layer without a container: wheels for the image's platform and Python, unpacked.
+"""Requirements of an image without an engine: unpack wheels for its platform and Python with uv.
 
-uv does it. pip would too, but looks at the markers of requirements (python_version, platform_machine)
-as of the Python that it runs in: what is needed only in the image would be missing there.
+pip can do this too, but it evaluates the markers of requirements (python_version, platform_machine) for the
+Python that it runs in, so packages that only the image needs would be missing.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from fftasks.errors import SettingsError, ToolError
 from fftasks.image.base import ARCHITECTURES
 from fftasks.image.build_log import BuildLog
 from fftasks.image.layers import Blob, LayerCache, LayerEntry, make_file_entry
-from fftasks.image.recipe import ImageRecipe, LayerContents, describe_build_env
-from fftasks.image.requirements import check_index_urls, explain_pip_failure
+from fftasks.image.recipe import ImageRecipe, LayerContents, describe_build_env, make_install_error
+from fftasks.image.requirements import check_index_urls
 from fftasks.records import digest_file, digest_json
 from fftasks.runner.start import make_command
 
@@ -32,7 +32,7 @@ _MACHINES = {
     for machine, architecture in ARCHITECTURES.items()
     for name in (machine, architecture)
 }
-# what pip is told, in uv's words; the two know the same values
+# pip's variables and the corresponding ones of uv, which accept the same values
 _UV_VARIABLES = {
     "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
     "PIP_EXTRA_INDEX_URL": "UV_INDEX",
@@ -43,20 +43,23 @@ _UV_VARIABLES = {
     "PIP_NO_INDEX": "UV_NO_INDEX",
     "PIP_TIMEOUT": "UV_HTTP_TIMEOUT",
 }
-# of this machine's own settings for pip, those that say how packages are reached from here
+# options of this machine's pip configuration that determine how packages are downloaded
 _PIP_CONFIG_KEYS = ("index-url", "extra-index-url", "trusted-host", "cert")
-# they name folders of this machine, and times
+# files that contain times and folders of this machine
 _LEFT_OUT = ("direct_url.json", "uv_cache.json", "uv_build.json", ".lock")
 _SHEBANG = re.compile(rb"#!.*python.*")
 _NO_WHEEL = "no usable wheels|building source distributions is disabled|no wheels|no compatible"
-_SHOWN = 12
 
 
 @dataclass(frozen=True)
 class WheelTarget:
-    """What wheels must be for.
+    """The image that wheels are selected for.
 
-    base: id of the image below; python: "3.11"; musl: whether its C library is musl, else glibc
+    Attributes:
+        base: Id of the base.
+        platform: "os/architecture[/variant]".
+        python: Version of Python, such as "3.11".
+        musl: Whether its C library is musl instead of glibc.
     """
 
     base: str
@@ -68,7 +71,7 @@ class WheelTarget:
 def find_wheel_layer(
     recipe: ImageRecipe, layers: LayerContents, base: str, blobs: LayerCache
 ) -> Blob | None:
-    """Return the layer that install() made before for the same requirements, if it is there."""
+    """Return the layer that install_wheels() created for the same inputs; None if there is none."""
     return blobs.find(_make_key(recipe, layers, base))
 
 
@@ -79,9 +82,17 @@ def install_wheels(
     blobs: LayerCache,
     log: BuildLog,
 ) -> Blob:
-    """Return the layer of what the requirements ask for.
+    """Return the layer with the packages of the requirements.
 
-    Raises ToolError if there is no wheel for one of them, or uv fails otherwise.
+    Args:
+        recipe: The inputs of the image.
+        layers: Its files.
+        target: The image that wheels are selected for.
+        blobs: Cache for the layer.
+        log: Receives the output of uv.
+
+    Raises:
+        ToolError: A package has no wheel, or uv failed.
     """
     with TemporaryDirectory(dir=log.path.parent, prefix=".requirements.") as name:
         folder = Path(name)
@@ -98,7 +109,7 @@ def install_wheels(
         log.write(f"uv {' '.join(command[1:])}\n")
         status = _run(command, recipe.folder, make_uv_environment(recipe), log)
         if status:
-            raise _explain(recipe, layers, target, status, log)
+            raise _make_uv_error(recipe, layers, target, status, log)
         if sys.implementation.cache_tag == f"cpython-{target.python.replace('.', '')}":
             _compile(folder, log)
         entries = list(_list_files(folder))
@@ -107,9 +118,10 @@ def install_wheels(
 
 
 def make_uv_environment(recipe: ImageRecipe) -> dict[str, str]:
-    """Return uv's environment: this process's, with what pip is told here and in the settings.
+    """Return the environment of uv: this process's, pip's configuration and the settings.
 
-    Raises SettingsError if image.ca_cert is no file, and as pip.check_indexes does.
+    Raises:
+        SettingsError: image.ca_cert is not a file, or a password would be sent over plain HTTP.
     """
     told = {**_read_pip_config(), **recipe.build_env}
     check_index_urls(told)
@@ -121,13 +133,13 @@ def make_uv_environment(recipe: ImageRecipe) -> dict[str, str]:
                 tip="set it to a file with certificates (PEM)",
             )
         names["SSL_CERT_FILE"] = str(recipe.ca_cert)
-    # as pip: the best version that any of the indexes has
+    # like pip: the newest version of all indexes
     ours = {"UV_INDEX_STRATEGY": "unsafe-best-match", "UV_NO_CONFIG": "1", "UV_LINK_MODE": "copy"}
     return {**os.environ, **ours, **names}
 
 
 def _read_pip_config() -> dict[str, str]:
-    """Return how pip reaches packages from this machine; nothing where there is no pip."""
+    """Return the part of pip's configuration that concerns downloads; {} without pip."""
     command = [*make_command("pip"), "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     found = dict(re.findall(r"^(?:global|install|:env:)\.([a-z-]+)='(.*)'$", listed, re.MULTILINE))
@@ -156,10 +168,10 @@ def _name_platform(target: WheelTarget) -> str:
     machine = _MACHINES.get(architecture.partition("/")[0])
     if system != "linux" or machine is None:
         raise SettingsError(
-            f"image: requirements for {target.platform} cannot be found without an engine",
-            tip="set image.builder to docker, or empty image.requirements",
+            f"image: cannot install requirements for {target.platform} without an engine",
+            tip="set image.builder to docker, or image.requirements to an empty value",
         )
-    # 2.28 is the C library of the oldest systems that are still looked after
+    # 2.28 is the version of glibc in the oldest systems that are still supported
     return f"{machine}-unknown-linux-musl" if target.musl else f"{machine}-manylinux_2_28"
 
 
@@ -181,7 +193,7 @@ def _run(command: list[str], folder: Path, environment: Mapping[str, str], log: 
 
 
 def _compile(folder: Path, log: BuildLog) -> None:
-    """Compile all modules without times, as they will lie in the image."""
+    """Compile all modules for their paths in the image, without times."""
     options = [
         "-q",
         "--invalidation-mode",
@@ -193,7 +205,7 @@ def _compile(folder: Path, log: BuildLog) -> None:
     ]
     command = [*make_command("compileall"), *options, str(folder)]
     if _run(command, folder, {**os.environ, "PYTHONHASHSEED": "0"}, log):
-        log.write("some modules are not for this Python, and were not compiled\n")
+        log.write("some modules were not compiled: they are for another version of Python\n")
 
 
 def _list_files(folder: Path) -> Iterator[LayerEntry]:
@@ -212,7 +224,7 @@ def _list_files(folder: Path) -> Iterator[LayerEntry]:
             gone = tuple(f"/{one},".encode() for one in _LEFT_OUT)
             yield make_file_entry(name, b"".join(s for s in lines if not any(g in s for g in gone)))
         elif name.startswith("bin/") and _SHEBANG.match(content := path.read_bytes()):
-            # else it would ask for the Python of this machine
+            # otherwise the script would start the Python of this machine
             script = _SHEBANG.sub(b"#!/usr/bin/env python3", content, count=1)
             made = make_file_entry(name, script)
             yield LayerEntry(name, script, made.size, made.digest, executable=True)
@@ -222,20 +234,13 @@ def _list_files(folder: Path) -> Iterator[LayerEntry]:
             yield LayerEntry(name, path, found.st_size, digest_file(path), executable=is_program)
 
 
-def _explain(
+def _make_uv_error(
     recipe: ImageRecipe, layers: LayerContents, target: WheelTarget, status: int, log: BuildLog
 ) -> ToolError:
-    files = {
-        entry.path: entry.content.read_text("utf-8", "replace")
-        for entry in layers.requirements
-        if isinstance(entry.content, Path) and entry.path.endswith((".txt", ".in"))
-    }
-    guilty, tip = explain_pip_failure(list(log.lines), files)
-    if re.search(_NO_WHEEL, "\n".join(log.lines), re.IGNORECASE):
-        tip = "ask for a version that has a wheel for it, or set image.builder to docker"
-    return ToolError(
+    attempted = (
         f"image: uv could not unpack {recipe.requirements} for Python {target.python}"
-        f" on {target.platform} (exit {status})",
-        found=[*guilty, "the last lines:", *(f"  {line}" for line in log.tail(_SHOWN))],
-        tip=tip,
+        f" on {target.platform} (exit {status})"
     )
+    has_no_wheel = re.search(_NO_WHEEL, "\n".join(log.lines), re.IGNORECASE)
+    tip = "use a version that has a wheel, or set image.builder to docker" if has_no_wheel else ""
+    return make_install_error(attempted, layers, log, tip=tip)

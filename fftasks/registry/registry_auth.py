@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 _CLIENT = "fftasks"
 _TOKEN_USER = "<token>"  # noqa: S105  - Docker's user name for a login whose password is a token
 _VALUE = r'([a-z_]+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))'
-# Some registries offer both schemes in one header. The parameters of Bearer end where the next scheme begins.
+# Some registries offer both schemes in one header; the parameters of Bearer end where the next one begins.
 _BEARER = re.compile(rf"\bbearer\s+((?:{_VALUE}\s*,?\s*)+)", re.IGNORECASE)
 _BASIC = re.compile(r"\bbasic\b", re.IGNORECASE)
 _SHORTEST = 4  # shorter values are not secret, and hiding them would make the text unreadable
 
 
 class SendTokenRequest(Protocol):
-    """Function that sends a request without a login; it raises RequestFailedError without an answer."""
+    """Function that sends a request without a login, or raises RequestFailedError."""
 
     def __call__(
         self, method: str, url: str, *, headers: Mapping[str, str], data: str | None
@@ -56,7 +56,7 @@ class RegistryAuth:
     """Authentication headers for one registry.
 
     The registry names the token server, and any token server could store the password. So the password is
-    sent only to a token server in the same domain (see fftasks.http.origin.is_same_site), or to the one in the
+    sent only to a token server in the same domain (see fftasks.http.origin.is_same_site), or to that of the
     settings.
 
     Attributes:

@@ -280,7 +280,7 @@ def test_a_requirement_without_a_wheel_is_one_clear_error(oci, tmp_path):
     [
         ("bases/python:1", "linux/arm64", "is not made for image.platform linux/arm64"),
         ("bases/python:nope", "linux/amd64", "not found in the registry"),
-        ("bases/Upper:1", "linux/amd64", "no image's name"),
+        ("bases/Upper:1", "linux/amd64", "invalid value of image.base"),
     ],
 )
 def test_a_base_that_does_not_fit_is_an_error_before_anything_is_made(oci, name, platform, said):
@@ -321,7 +321,7 @@ def test_an_index_gives_the_image_of_the_platform(oci, login, registry):
 def test_a_base_that_only_an_engine_has_is_an_error(oci):
     recipe = oci.make_recipe(resolved=BaseImage("sha256:" + "0" * 64))
 
-    with pytest.raises(ToolError, match="in no registry"):
+    with pytest.raises(ToolError, match="but in no registry"):
         image.build_image(recipe, build=oci.builder.build, log=oci.log)
 
 

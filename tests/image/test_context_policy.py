@@ -220,7 +220,7 @@ def test_suggested_patterns_make_it_fit(folder, target):
 
 
 def test_limit_that_is_no_size_is_named(folder, target):
-    with pytest.raises(SettingsError, match=r"context\.max_size: 'big'"):
+    with pytest.raises(SettingsError, match=r"context\.max_size: invalid value: 'big'"):
         context.copy_context(folder, target, ContextSettings(max_size="big"))
 
 

@@ -40,9 +40,9 @@ def test_difference_to_the_one_before():
 
     assert show(now, before) == [
         "2 files, 2 bytes",
-        "added since the one before (1): c",
-        "removed since the one before (2): b, empty",
-        "changed since the one before (1): l",
+        "added since the last copy (1): c",
+        "removed since the last copy (2): b, empty",
+        "changed since the last copy (1): l",
     ]
 
 
@@ -50,7 +50,7 @@ def test_ten_paths_of_a_kind_are_shown():
     before, now = make_record(), make_record(*(f"f{number:02}" for number in range(25)))
 
     assert show(now, before)[1] == (
-        "added since the one before (25): "
+        "added since the last copy (25): "
         + ", ".join(f"f{number:02}" for number in range(10))
         + ", and 15 more"
     )
@@ -91,7 +91,7 @@ def test_what_no_image_can_hold_is_said():
     record = make_record("a", left_out=[("data/p", "pipe"), ("s", "socket")])
 
     assert show(record)[1:] == [
-        "left out, as no image can hold them: data/p (a pipe), s (a socket)"
+        "skipped, because images cannot contain them: data/p (a pipe), s (a socket)"
     ]
 
 
@@ -105,7 +105,7 @@ def test_many_files_are_said(count, said):
 def test_names_that_differ_in_case_are_said():
     lines = show(make_record("Data.csv", "data.csv", "src/a.py"))
 
-    assert lines[1:] == ["one name on macOS and Windows: Data.csv and data.csv"]
+    assert lines[1:] == ["the same name on macOS and Windows: Data.csv and data.csv"]
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_engine_that_one_may_not_use(monkeypatch, tmp_path):
         os.seteuid(65534)
         try:
             with pytest.raises(
-                ToolError, match="you may not talk to the container engine"
+                ToolError, match="permission denied: the container engine"
             ) as caught:
                 connect()
         finally:

@@ -106,7 +106,7 @@ def test_file_that_is_not_what_its_entry_says_is_an_error(tmp_path, content):
     if content is not None:
         (tmp_path / "a").write_bytes(content)
 
-    with pytest.raises(StoreError, match="'a' is not what the record"):
+    with pytest.raises(StoreError, match="'a' differs from the record"):
         pack(entry)
 
 

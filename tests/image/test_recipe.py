@@ -210,7 +210,7 @@ def test_no_requirements_make_no_layer(folder):
 
 
 def test_requirements_that_were_asked_for_must_be_there(recipe):
-    with pytest.raises(SettingsError, match=r"no deps\.txt in the context"):
+    with pytest.raises(SettingsError, match=r"deps\.txt was not found in the context"):
         image.collect_layer_contents(replace(recipe, requirements="deps.txt"))
 
 

@@ -100,7 +100,7 @@ def test_file_that_is_not_in_the_context_is_named_with_its_line(collect_from, li
 
 @pytest.mark.parametrize("line", ["-e .", "-e ./pkg", "--editable=./pkg"])
 def test_editable_is_refused(collect_from, line):
-    with pytest.raises(SettingsError, match=r"line 1 installs in place"):
+    with pytest.raises(SettingsError, match=r"line 1: an editable package"):
         collect_from(requirements_txt=line, pkg__a="")
 
 

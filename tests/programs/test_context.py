@@ -34,16 +34,16 @@ def test_difference_to_the_last_one_is_shown(sample):
 
     output = sample.doit("context")
 
-    assert "added since the one before (1): new.py" in output
-    assert "removed since the one before (1): old.py" in output
-    assert "changed since the one before (1): wf.py" in output
+    assert "added since the last copy (1): new.py" in output
+    assert "removed since the last copy (1): old.py" in output
+    assert "changed since the last copy (1): wf.py" in output
 
 
 def test_first_one_has_no_difference(sample):
     output = sample.doit("context")
 
     assert "3 files" in output
-    assert "since the one before" not in output
+    assert "since the last copy" not in output
 
 
 def test_log_names_the_largest_files(sample):

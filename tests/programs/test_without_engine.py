@@ -81,7 +81,7 @@ def test_a_password_goes_over_tls_with_an_own_ca(tmp_path, registry, secure):
 
     output = sample.doit("push", REGISTRY_PASSWORD=registry.password)
 
-    assert "made without an engine" in output
+    assert "built without an engine" in output
     check_pushed(sample, registry)
     for path in (sample.root / ".fftasks").rglob("*"):
         assert not path.is_file() or registry.password.encode() not in path.read_bytes()
