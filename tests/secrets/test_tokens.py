@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 from pathlib import Path
 
 import pytest
@@ -92,11 +93,16 @@ def test_checksum_of_a_token_of_github():
 
 
 def test_digest_changes_with_every_module_of_the_rules(monkeypatch, tmp_path):
-    copy = tmp_path / "table.py"
-    copy.write_text(Path(secret.token_table.__file__).read_text() + "# one more format\n")
-    monkeypatch.setattr(secret.token_table, "__file__", str(copy))
+    for module in Path(secret.__file__).parent.glob("*.py"):
+        shutil.copy(module, tmp_path)
+    monkeypatch.setattr(secret, "__file__", str(tmp_path / "scanner.py"))
+    assert secret._digest_rules() == secret.SCANNER_DIGEST
 
-    assert secret._digest_rules() != secret.SCANNER_DIGEST
+    for module in sorted(tmp_path.glob("*.py")):
+        text = module.read_text()
+        module.write_text(text + "# one more rule\n")
+        assert secret._digest_rules() != secret.SCANNER_DIGEST, module.name
+        module.write_text(text)
 
 
 HEX = "0f1e2d3c4b5a69788796a5b4c3d2e1f0" * 2
