@@ -1,4 +1,4 @@
-"""Decide whether a stage of a project is up to date, explain why not, and execute it."""
+"""The interface of a stage: its record, the reasons to execute it, and the function that does it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ Inputs = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a project, or of one of its workflows.
+    """One stage of a project, or of one workflow in it.
 
     Attributes:
-        path: Path of the stage's record.
-        needs: Paths of the records that the stage reads.
-        list_reasons: Returns why the stage must run, given its record or None; [] if it is up to date.
-        make: Executes the stage and returns its record.
-        describe: Returns a description of a record for the terminal.
+        path: File with the record of the stage.
+        needs: Files with the records of the stages that this stage reads.
+        list_reasons: Returns why the stage has to be executed, one sentence each, given its last record
+            (None if it does not exist); an empty list if the stage is up to date.
+        make: Executes the stage and returns the new record, without writing it.
+        describe: Summarizes a record for the terminal.
     """
 
     path: Path
@@ -33,20 +34,20 @@ class Stage:
     describe: Callable[[Record], str]
 
 
-def execute_stage(step: Stage) -> None:
+def execute_stage(stage: Stage) -> None:
     """Execute a stage and write its record."""
-    write_record(step.path, step.make())
+    write_record(stage.path, stage.make())
 
 
-def is_up_to_date(step: Stage) -> bool:
-    """Return whether a stage is up to date; False if a record that it reads is missing."""
-    return not list_stage_reasons(step)
+def is_up_to_date(stage: Stage) -> bool:
+    """Return whether a stage is up to date; it is not if a record that it needs is missing."""
+    return not list_stage_reasons(stage)
 
 
-def list_stage_reasons(step: Stage) -> list[str]:
-    """Return the reasons why a stage must run, one sentence each; [] if it is up to date."""
-    gone = [f"{path.name} is gone" for path in step.needs if not read_record(path)]
-    return gone or step.list_reasons(read_record(step.path))
+def list_stage_reasons(stage: Stage) -> list[str]:
+    """Return why a stage has to be executed, one sentence each; empty if it is up to date."""
+    missing = [f"{path.name} is gone" for path in stage.needs if not read_record(path)]
+    return missing or stage.list_reasons(read_record(stage.path))
 
 
 def list_input_changes(
@@ -55,16 +56,16 @@ def list_input_changes(
     inputs: Inputs,
     describe_inputs: Callable[[Inputs], Inputs] = dict,
 ) -> list[str]:
-    """Return the reasons why a stage with these inputs must run; see records.explain_difference.
+    """Return how the inputs of a stage differ from those in its last record, one sentence each.
 
     Args:
-        old: Record of the last execution, or None.
-        version: Version of the stage's program; another version always runs.
-        inputs: Current inputs.
-        spell: Function that renames inputs to names that the user knows, such as "setting image.tag".
+        old: Last record of the stage, None if there is none.
+        version: Version of the stage's algorithm; a record of another version is out of date.
+        inputs: Inputs that a new record would have.
+        describe_inputs: Returns the inputs under the names that the user knows, such as "setting image.tag".
 
     Returns:
-        One sentence per reason; [] if the stage is up to date.
+        Reasons in the words of records.explain_difference, with secrets redacted; empty if nothing changed.
     """
     if old is not None and old.get("version") != version:
         return ["the algorithm of this stage changed"]
@@ -86,11 +87,11 @@ def require_record(path: Path) -> Record:
     record = read_record(path)
     if record is None:
         raise StoreError(
-            f"{path} is missing or damaged", tip="run the command again to recreate it"
+            f"{path} is missing or damaged", tip="run the command again: doit recreates the record"
         )
     return record
 
 
 def display_path(project: Project, path: Path) -> str:
-    """Return a path for display, relative to the project's folder."""
+    """Return a path relative to the project's folder, with forward slashes."""
     return path.relative_to(project.root).as_posix()

@@ -70,8 +70,8 @@ class FolderSync:
 
     def mark_unchanged(self, listing: Listing, inputs: str) -> None:
         """Record the signatures of a complete copy, unless a file is so new that it may change unseen."""
-        newest = max((_find_newest(found) for found in listing.files.values()), default=0)
-        if _is_past(newest):
+        settled = max((find_settling_time(found) for found in listing.files.values()), default=0)
+        if time.time_ns() > settled:
             with suppress(OSError):  # the file only saves work
                 write_if_changed(self._stamp, self._sign_all(listing, inputs))
 
@@ -236,25 +236,6 @@ def _read_signatures(path: Path) -> dict[str, _KnownFile]:
         return {name: _KnownFile(*fields) for name, fields in memory["files"].items()}
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return {}  # the file only saves work
-
-
-def _format_signature(found: os.stat_result) -> str:
-    # with ctime, because tar, rsync and some editors reset mtime
-    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
-
-
-def _find_newest(found: os.stat_result) -> int:
-    """Return the time in ns from which a signature is reliable; some file systems count seconds."""
-    coarse = found.st_ctime_ns % 1_000_000_000 == 0
-    return max(found.st_mtime_ns, found.st_ctime_ns) + (_WHOLE_SECONDS_NS if coarse else _RACY_NS)
-
-
-def _is_past(time_ns: int) -> bool:
-    """Return whether a time in ns is past.
-
-    A file can change twice within one tick of the file system's clock, with the same signature.
-    """
-    return time.time_ns() > time_ns
 
 
 def _copy(source: Path, target: str, path: str) -> tuple[int, str]:

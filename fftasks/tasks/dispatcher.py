@@ -29,6 +29,7 @@ from fftasks.errors import FFTasksError, NodeError, StoreError
 from fftasks.project import Project, open_current
 from fftasks.records import lock_record
 from fftasks.report.reasons import explain_node
+from fftasks.state_folder import STATE_FOLDER
 from fftasks.tasks.doit_database import REPORTER_ONLY
 
 if TYPE_CHECKING:

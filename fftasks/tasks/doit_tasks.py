@@ -18,7 +18,8 @@ from doit import task_params
 from doit.exceptions import InvalidDodoFile
 
 from fftasks.errors import FFTasksError, escape_controls
-from fftasks.project import BUILT_TOGETHER, STATE_FOLDER, Project, format_task_name, open_current
+from fftasks.project import BUILT_TOGETHER, Project, format_task_name, open_current
+from fftasks.state_folder import STATE_FOLDER
 from fftasks.tasks.dispatcher import run_node, run_stage
 from fftasks.tasks.doit_database import NodeUpToDateCheck, RecordChecker, StageUpToDateCheck
 from fftasks.tasks.reporter import Reporter

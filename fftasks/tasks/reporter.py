@@ -27,6 +27,7 @@ from fftasks.errors import escape_controls
 from fftasks.project import Project, open_current
 from fftasks.records import read_record
 from fftasks.report.reasons import UPSTREAM_FAILED
+from fftasks.state_folder import STATE_FOLDER
 from fftasks.tasks.doit_database import REPORTER_ONLY
 from fftasks.terminal import escape_all_but_colours
 
