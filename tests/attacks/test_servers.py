@@ -200,7 +200,7 @@ def test_an_answer_of_a_registry_that_is_too_large_is_refused(start, monkeypatch
     packed = gzip.compress(b" " * 20_000_000)
     port = start(lambda handler: send(handler, packed, Content_Encoding="gzip"))
 
-    with pytest.raises(ToolError, match="more than 1 MB"):
+    with pytest.raises(ToolError, match="larger than 1 MB"):
         Registry(f"127.0.0.1:{port}", pause=lambda _: None).read_manifest("a", "b")
 
 
