@@ -35,7 +35,7 @@ from tests.services.kfp_server import Fault, KFPServer
 from tests.services.serving import serve
 from tests.submitted_project import make_project, submit_project
 
-RECORDED = Path(__file__).parent.parent / "cluster/recorded"
+RECORDED = Path(__file__).parent.parent / "kfp/recorded"
 DEEP = "[" * 90_000 + "]" * 90_000
 JSON = "application/json"
 
