@@ -5,16 +5,15 @@ Refuse to copy files with secrets into the image, unless the setting context.all
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from fftasks.config.ignore import Ignore, Verdict, parse, quote
-from fftasks.errors import FFTasksError, SettingsError
+from fftasks.config.sizes import parse_size
+from fftasks.errors import FFTasksError
 from fftasks.secrets.scanner import SecretFinding
 from fftasks.secrets.token_formats import FORMATS
 
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _LARGEST_SHOWN = 10
 _MOST_PATTERNS = 5
 _CODE = ".py"
@@ -23,17 +22,6 @@ _ANYWHERE = "**/"
 
 class ContextSizeError(FFTasksError):
     """Keep large files out of the image, or raise the limit."""
-
-
-def parse_max_size(text: str) -> int:
-    """Return the bytes that "500MB", "1.5 GB" or "0" mean; raise SettingsError for what is no size."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKMGT]?B|)", text.strip())
-    if not match:
-        raise SettingsError(
-            f"context.max_size: {text!r} is no size",
-            tip='write a number and kB, MB, GB or TB, such as "500MB"; "0" sets no limit',
-        )
-    return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
 def format_size(size_bytes: int) -> str:
@@ -53,9 +41,9 @@ def list_largest(sizes: Mapping[str, int]) -> list[tuple[str, int]]:
 def check_size(sizes: Mapping[str, int], max_size: str) -> None:
     """Raise SizeError if files are larger than max_size altogether, with what would help.
 
-    sizes: path -> bytes. Raises SettingsError if max_size is no size.
+    sizes: path -> bytes. Raises SettingsError if max_size is not a size.
     """
-    limit, total = parse_max_size(max_size), sum(sizes.values())
+    limit, total = parse_size(max_size, "context.max_size"), sum(sizes.values())
     if not limit or total <= limit:
         return
     largest = [f"{format_size(size):>10}  {path}" for path, size in list_largest(sizes)]

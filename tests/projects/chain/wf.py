@@ -1,4 +1,4 @@
-from fftasks import Workflow, api as workflow
+from fftasks import Workflow, workflow
 
 
 def scale(x):
