@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from fftasks.cache.stat_cache import StatCache
-from fftasks.errors import SettingsError, StoreError
+from fftasks.errors import StoreError
 from fftasks.records import (
     FORMAT_KEY,
     STATE_FORMAT,
@@ -453,9 +453,6 @@ class DiskFlusher:
         self._next = time.monotonic() + _PAUSE_S
 
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-
-
 @dataclass(frozen=True)
 class RemovedResults:
     """Result of a garbage collection.
@@ -475,18 +472,6 @@ class RemovedResults:
             f"removed {self.count} results, {self.size_bytes:,} bytes; "
             f"{self.left_bytes:,} bytes are left"
         )
-
-
-def parse_result_size(text: str) -> int:
-    """Return the number of bytes of a size such as "5GB", "300 MB" or "100"; units are powers of 1000.
-
-    Raises:
-        SettingsError: The size is invalid, such as "1e9".
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", text, re.IGNORECASE)
-    if match is None:
-        raise SettingsError(f"{text!r} is not a valid size", tip="write it like 5GB or 300MB")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
 def remove_unused(folder: Path, keep_bytes: int) -> RemovedResults:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fftasks import __version__
-from fftasks.cache.store import parse_result_size, remove_unused
+from fftasks.cache.store import remove_unused
+from fftasks.config.sizes import parse_size
 from fftasks.config.tree import format_default
 from fftasks.errors import FFTasksError, SettingsError
 from fftasks.state_folder import STATE_FOLDER
@@ -137,7 +138,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _run_gc(folder: Path, keep: str) -> int:
-    print(remove_unused(folder / STATE_FOLDER, parse_result_size(keep)))
+    print(remove_unused(folder / STATE_FOLDER, parse_size(keep, "--keep")))
     return 0
 
 

@@ -163,9 +163,9 @@ class _NodeTaskControl(TaskControl):  # type: ignore[misc]
 def _parse_keep_size(text: str) -> int | None:
     if not text:
         return None
-    from fftasks.cache.store import parse_result_size
+    from fftasks.config.sizes import parse_size
 
-    return parse_result_size(text)
+    return parse_size(text, "--keep")
 
 
 def _remove_unused_results(keep_bytes: int) -> None:

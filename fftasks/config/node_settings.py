@@ -1,8 +1,7 @@
-"""Settings of single nodes: which there are, and what a node ends up with.
+"""Declares the settings of single nodes, combines them, and suggests fixes for patterns without a match.
 
-They stand in `nodes:` of config/, below patterns of names, or in the code: `query("train.*").set(cpu=2)`.
-
-Patterns of `nodes:` that are for no node: what was probably meant.
+They are set in `nodes:` of config/, below patterns of node names, or in the code:
+`query("train.*").set(cpu=2)`.
 """
 
 from __future__ import annotations
@@ -30,20 +29,21 @@ _REQUIREMENT = r"!?[\w./-]+(\s*(=|==|!=|>|<)\s*[\w.-]+|\s+(in|notin)\s+\([^()]+\
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """What a node is given to run: on the cluster, and what of it holds here too.
+    """Resources, retries, environment and placement of a node.
 
-    origins: setting, or setting and name in a mapping ("env.ALPHA") -> where it was set
+    All settings apply to the cluster; those for which the help text says so also to local runs.
+
+    Attributes:
+        origins: Setting, or setting and key of a mapping ("env.ALPHA") -> where it was set.
     """
 
-    cpu: str = _setting("", "processors that are kept for it, such as 2 or 500m", **_CPU)
-    cpu_limit: str = _setting("", "processors that it may use at most", **_CPU)
-    memory: str = _setting("", "memory that is kept for it, such as 2Gi", **_MEMORY)
-    memory_limit: str = _setting("", "memory that it may use; it is killed beyond", **_MEMORY)
-    gpu: int = _setting(0, "how many accelerators it needs", least=0)
-    gpu_type: str = _setting("nvidia.com/gpu", "what the cluster calls these accelerators")
-    retries: int = _setting(
-        0, "number of retries of a node that fails; also in local runs", least=0
-    )
+    cpu: str = _setting("", "CPU request, such as 2 or 500m", **_CPU)
+    cpu_limit: str = _setting("", "CPU limit", **_CPU)
+    memory: str = _setting("", "memory request, such as 2Gi", **_MEMORY)
+    memory_limit: str = _setting("", "memory limit; a node that exceeds it is killed", **_MEMORY)
+    gpu: int = _setting(0, "number of GPUs or other accelerators", least=0)
+    gpu_type: str = _setting("nvidia.com/gpu", "name of the accelerator resource on the cluster")
+    retries: int = _setting(0, "number of retries after a failure; also in local runs", least=0)
     retry_wait_s: float = _setting(
         0.0, "seconds to wait before the first retry; also in local runs", least=0
     )
@@ -54,59 +54,65 @@ class NodeSettings:
         3600.0, "longest wait before a retry in seconds; also in local runs", least=0
     )
     timeout_s: int = _setting(
-        0, "time limit of each try in seconds, after which it is killed; 0: none; also in local runs",
+        0, "time limit of each attempt in seconds; 0: none; also in local runs",
         least=0,
     )  # fmt: skip
     pod_retries: int = _setting(
-        0, "pod restarts by Kubernetes when it is deleted or its machine is lost; 0: its default",
+        0, "number of new pods if a pod is deleted or its machine is lost; 0: default of KFP",
         least=0,
     )  # fmt: skip
-    env: dict[str, str] = _setting({}, "its environment, no secrets; here too", form=r"(?s).*")
-    secret_env: dict[str, str] = _setting({}, "environment from secrets", **_REFERENCE)
+    env: dict[str, str] = _setting(
+        {}, "environment variables (no secrets); also in local runs", form=r"(?s).*"
+    )
+    secret_env: dict[str, str] = _setting({}, "environment variables from Secrets", **_REFERENCE)
     secret_files: dict[str, str] = _setting(
-        {}, "folders that hold a secret's keys as files", form=_NAME, example="{/etc/db: secret}"
+        {}, "mount paths of Secrets; each key is a file", form=_NAME, example="{/etc/db: secret}"
     )
     config_map_env: dict[str, str] = _setting(
-        {}, "environment from config maps", form=_KEY, example="{NAME: config-map/key}"
+        {}, "environment variables from ConfigMaps", form=_KEY, example="{NAME: config-map/key}"
     )
     config_map_files: dict[str, str] = _setting(
-        {}, "folders that hold a config map's keys as files", form=_NAME, example="{/etc/app: map}"
+        {}, "mount paths of ConfigMaps; each key is a file", form=_NAME, example="{/etc/app: map}"
     )
     volumes: dict[str, str] = _setting(
-        {}, "folders on persistent volume claims", form=r"[^/\s]+(/\S+)?",
+        {}, "mount paths of persistent volume claims", form=r"[^/\s]+(/\S+)?",
         example="{/data: claim} or {/data: claim/folder}",
     )  # fmt: skip
     empty_dirs: dict[str, str] = _setting(
-        {}, "empty folders to write to", form=rf"(memory\s+)?{_QUANTITY}|memory",
+        {}, "mount paths of empty writable volumes, with their size limit", form=rf"(memory\s+)?{_QUANTITY}|memory",
         example='{/scratch: 10Gi} or {/scratch: "memory 1Gi"}',
     )  # fmt: skip
-    shared_memory: str = _setting("", "size of /dev/shm, which PyTorch's loaders need", **_MEMORY)
-    node_selector: dict[str, str] = _setting({}, "labels of the machines it may run on")
+    shared_memory: str = _setting(
+        "", "size of /dev/shm, which the data loaders of PyTorch need", **_MEMORY
+    )
+    node_selector: dict[str, str] = _setting({}, "labels that the machine must have")
     node_affinity: tuple[str, ...] = _setting(
-        (), "machines it may run on, as label selectors, or which to prefer",
+        (), "required or preferred node affinity, as label selectors",
         form=rf"(prefer\s+[0-9]+:\s*)?{_REQUIREMENT}(\s*,\s*{_REQUIREMENT})*",
         example='["zone in (a, b), !spot"] or ["prefer 10: disk=ssd"]',
     )  # fmt: skip
     tolerations: tuple[str, ...] = _setting(
-        (), "taints of machines that do not keep it away, as kubectl writes them",
+        (), "tolerations, in the syntax of kubectl taint",
         form=r"(\*|[\w./-]+(=[\w.-]*)?)(:(NoSchedule|PreferNoSchedule|NoExecute(:[0-9]+)?))?",
         example='["gpu=true:NoSchedule"], ["spot"] or ["*"]',
     )  # fmt: skip
-    labels: dict[str, str] = _setting({}, "labels of its pod")
-    annotations: dict[str, str] = _setting({}, "annotations of its pod")
+    labels: dict[str, str] = _setting({}, "labels of the pod")
+    annotations: dict[str, str] = _setting({}, "annotations of the pod")
     pull_policy: str = _setting(
-        "", "when its image is pulled", choices=("", "Always", "IfNotPresent", "Never")
+        "",
+        "image pull policy; empty: default of Kubernetes",
+        choices=("", "Always", "IfNotPresent", "Never"),
     )
     pull_secrets: tuple[str, ...] = _setting(
-        (), "secrets to pull the image with", form=_NAME, example="[regcred]"
+        (), "image pull secrets", form=_NAME, example="[regcred]"
     )
-    cache: bool = _setting(True, "let the cluster take its result from an earlier run")
-    display_name: str = _setting("", "its name in the page of Kubeflow Pipelines")
-    fuse: bool = _setting(True, "let it share a pod with other nodes")
+    cache: bool = _setting(True, "allow KFP to reuse the result of an earlier run")
+    display_name: str = _setting("", "display name in the KFP web UI")
+    fuse: bool = _setting(True, "allow the node to share a pod with other nodes")
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what differs from the defaults, as JSON; equal settings give equal JSON."""
+        """Return the settings that differ from the defaults as JSON; equal settings give equal JSON."""
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, rule in NODE_RULES.items()
@@ -114,7 +120,7 @@ class NodeSettings:
         }
 
     def describe(self) -> Iterator[str]:
-        """Yield each setting that somebody has made, with where it was made."""
+        """Yield each setting that was set, with its origin: "env.ALPHA: 3 (config/default.yaml:4)"."""
         for key, origin in sorted(self.origins.items()):
             name, _, item = key.partition(".")
             value = getattr(self, name)
@@ -131,10 +137,12 @@ NODE_RULES = {
 
 
 class Layer(NamedTuple):
-    """What one place sets for some nodes.
+    """The settings for the nodes that match one pattern, from one place.
 
-    pattern: a regular expression for whole names of nodes, or __default__ for all
-    values: by setting; a mapping's values have the origins of its items, in their order
+    Attributes:
+        pattern: Regular expression for whole names of nodes, or "__default__" for all nodes.
+        values: Values by setting. That of a mapping has the origins of its items in their order.
+        origin: File and line of the pattern.
     """
 
     pattern: str
@@ -142,12 +150,12 @@ class Layer(NamedTuple):
     origin: str
 
     def matches(self, name: str) -> bool:
-        """Tell whether it is for a node of this name."""
+        """Return whether the settings apply to the node with a name."""
         return self.pattern == DEFAULT_PATTERN or bool(re.fullmatch(self.pattern, name))
 
 
 def combine_layers(layers: Iterable[Layer]) -> NodeSettings:
-    """Return what some layers amount to: later ones win, in mappings name by name."""
+    """Return the settings of a node from all layers that match it; later ones win, mappings are merged."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for layer in layers:
@@ -156,16 +164,16 @@ def combine_layers(layers: Iterable[Layer]) -> NodeSettings:
                 values[key] = {**values.get(key, {}), **value.value}
                 names = [f"{key}.{name}" for name in value.value]
                 origins |= dict(zip(names, value.list_origins(), strict=True))
-            else:  # an empty mapping takes away what was there
+            else:  # an empty mapping removes all earlier items
                 values[key] = value.value
                 origins[key] = value.origin
     return NodeSettings(**values, origins=origins)
 
 
 def list_env_pieces(settings: NodeSettings) -> dict[str, str]:
-    """Return what of a node's settings decides its result: the pieces of its fingerprint.
+    """Return the named inputs of a fingerprint for a node's settings: name -> digest.
 
-    Resources, places and retries decide how it runs, and not what it returns.
+    Only environment variables can change the result. Resources, placement and retries cannot.
     """
     return {f"env {name}": digest_json(value) for name, value in settings.env.items()}
 
@@ -181,7 +189,12 @@ _SYNTAX = re.compile(r"\\(.)|[\\^$.*+?()\[\]{}|]")
 
 
 def find_unmatched(layers: Sequence[Layer], names: Iterable[str]) -> Iterator[str]:
-    """Yield a sentence for each layer that is for no node, with the pattern or names that may be meant."""
+    """Yield a warning for each layer that matches no node, with the pattern or names that may be meant.
+
+    Args:
+        layers: Settings of nodes.
+        names: Names of all nodes.
+    """
     known = list(names)
     for layer in layers:
         if not any(map(layer.matches, known)):
@@ -190,10 +203,10 @@ def find_unmatched(layers: Sequence[Layer], names: Iterable[str]) -> Iterator[st
 
 
 def _suggest(pattern: str, names: Sequence[str]) -> str:
-    """Return what to do about a pattern.
+    """Return a hint for a pattern that matches no node.
 
     train     names: train 1, train 2   did you mean 'train.*'? It matches 'train 1', 'train 2'
-    train*    the same                  the same: it was written as for files
+    train*    the same                  the same: it was written like a glob pattern
     Train 1   the same                  did you mean 'train 1'?
     trian.*   the same                  did you mean 'train 1' or 'train 2'?
     x         the same                  the nodes are 'train 1', 'train 2'
@@ -212,12 +225,12 @@ def _suggest(pattern: str, names: Sequence[str]) -> str:
 def _match(pattern: str, names: Sequence[str]) -> list[str]:
     try:
         return [name for name in names if re.fullmatch(pattern, name)]
-    except re.error:  # what was made of the pattern need not be one
+    except re.error:  # the modified pattern may be invalid
         return []
 
 
 def _find_near(text: str, names: Sequence[str]) -> list[str]:
-    """Return names that are like a text, or begin like it; capitals count for nothing."""
+    """Return names that are similar to a text, or begin like it, regardless of case."""
     import difflib  # see fftasks.errors.find_near
 
     text = text.lower()
@@ -227,7 +240,7 @@ def _find_near(text: str, names: Sequence[str]) -> list[str]:
         return [whole[text]]
     for known in (whole, begins):
         near = difflib.get_close_matches(text, known, n=_SHOWN)
-        if near:  # of those that are equally near it gives the last one first
+        if near:  # difflib sorts equally similar names backwards
             likeness = {one: difflib.SequenceMatcher(None, one, text).ratio() for one in near}
             return [known[one] for one in sorted(near, key=lambda one: (-likeness[one], one))]
     return []

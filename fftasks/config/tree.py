@@ -1,4 +1,4 @@
-"""The tree of settings: which there are, what each may be, and the default file made from it."""
+"""Declares all settings of a project with default and help text, and formats config/default.yaml."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fftasks.config.node_settings import NODE_RULES, Layer
+from fftasks.config.sizes import SIZE_EXAMPLE, SIZE_FORM
 from fftasks.config.specification import Rule, Rules
 from fftasks.config.specification import make_setting as _setting
 from fftasks.errors import SettingsError
 
 
 class _Section:
-    """A part of the settings; a value that is an error is raised where it is used."""
+    """Base class of sections; a value that is an error, such as of a missing secret, is raised at its use."""
 
-    if not TYPE_CHECKING:  # else no wrong name would be found
+    if not TYPE_CHECKING:  # with this method, mypy would accept any attribute name
 
         def __getattribute__(self, name: str) -> Any:
             value = super().__getattribute__(name)
@@ -28,60 +29,66 @@ class _Section:
 
 @dataclass(frozen=True)
 class ContextSettings:
-    """What is copied into the image."""
+    """Files that are copied into the image."""
 
-    folder: str = _setting(".", "the folder that is copied, relative to the project's")
-    ignore: tuple[str, ...] = _setting((), "patterns besides those in .dockerignore, in its syntax")
-    allow: tuple[str, ...] = _setting(
-        (), "files that get in although they look private, in the same syntax"
+    folder: str = _setting(".", "folder that is copied, relative to the project folder")
+    ignore: tuple[str, ...] = _setting(
+        (), "patterns in addition to those in .dockerignore, in the same syntax"
     )
-    max_size: str = _setting("500MB", 'larger than this is an error; "0" sets no limit')
+    allow: tuple[str, ...] = _setting(
+        (), "files to copy although they may contain secrets; same syntax as ignore"
+    )
+    max_size: str = _setting(
+        "500MB", "maximum size of all files; 0: no limit", form=SIZE_FORM, example=SIZE_EXAMPLE
+    )
 
 
 @dataclass(frozen=True)
 class ImageSettings(_Section):
-    """The image that all nodes run in."""
+    """Container image of the nodes."""
 
-    base: str = _setting(
-        "python:3.11-slim", "the image to build upon; it needs Python 3.10 or newer"
-    )
+    base: str = _setting("python:3.11-slim", "base image; needs Python 3.10 or newer")
     requirements: str = _setting(
-        "requirements.txt", "what pip installs below the code; need not be there"
+        "requirements.txt", "requirements file that is installed into the image; optional"
     )
-    platform: str = _setting("linux/amd64", "the cluster's operating system and architecture")
+    platform: str = _setting("linux/amd64", "operating system and architecture of the cluster")
     builder: str = _setting(
         "auto",
-        "who makes it: docker, or oci, which needs no engine; auto asks whether one answers",
+        "docker needs a container engine, oci does not; auto uses docker if an engine responds",
         choices=("auto", "docker", "oci"),
     )
-    python: str = _setting("", "the base's version of Python, such as 3.11; empty finds it out")
-    tag: str = _setting("latest", "a name for people; runs take the image by its digest")
+    python: str = _setting("", "Python version of the base image, such as 3.11; empty: detected")
+    tag: str = _setting("latest", "tag of the pushed image; runs use its digest")
     check: bool = _setting(
-        True, "import all workflows in it before it is pushed, so that what is missing is said here"
+        True, "import all workflows in the image before it is pushed, to detect missing packages"
     )
     pin: str = _setting(
         "node",
-        "the image of a node: the one in which it last changed, or the newest for the whole pipeline",
+        "image of a node; node: the image in which it last changed; pipeline: the newest for all",
         choices=("node", "pipeline"),
     )
     build_env: dict[str, str] = _setting(
-        {}, "environment of pip, such as PIP_INDEX_URL", secret=True
+        {}, "environment variables of pip, such as PIP_INDEX_URL", secret=True
     )
-    ca_cert: str = _setting("", "certificates that pip trusts, a file; for an index with an own CA")
+    ca_cert: str = _setting(
+        "", "file with CA certificates that pip trusts, for a package index with its own CA"
+    )
 
 
 @dataclass(frozen=True)
 class RegistrySettings(_Section):
-    """Where the image goes."""
+    """Registry that the image is pushed to."""
 
     server: str = _setting("", "host and port, such as registry.example.com:5000")
-    repository: str = _setting("fftasks", "the image's name in the registry, such as team/project")
+    repository: str = _setting("fftasks", "name of the image in the registry, such as team/project")
     insecure: bool = _setting(
-        False, "ask it in plain http, as is done with localhost; engines have a list of their own"
+        False, "use plain HTTP (always for localhost); container engines have their own list"
     )
-    ca_cert: str = _setting("", "certificates to trust, a file; for a registry with an own CA")
-    username: str = _setting("", "who pushes; empty takes Docker's own login")
-    password: str = _setting("", "better ${NAME} than the password itself", secret=True)
+    ca_cert: str = _setting(
+        "", "file with CA certificates to trust, for a registry with its own CA"
+    )
+    username: str = _setting("", "user name; empty: login of Docker")
+    password: str = _setting("", "password; use ${NAME} instead of the value", secret=True)
     token_server: str = _setting(
         "", "host of a token server in another domain that may receive the password"
     )
@@ -89,110 +96,123 @@ class RegistrySettings(_Section):
 
 @dataclass(frozen=True)
 class KFPSettings(_Section):
-    """Kubeflow Pipelines."""
+    """Kubeflow Pipelines (KFP)."""
 
-    host: str = _setting("http://localhost:8080", "address of Kubeflow Pipelines")
+    host: str = _setting("http://localhost:8080", "URL of the KFP API")
     version: str = _setting(
         "2.17",
-        "release of the KFP backend, such as 2.16; determines how large a run may be",
+        "release of the KFP backend, such as 2.16; determines the maximum size of a run",
         form=r"2\.[0-9]+(\.[0-9]+)?",
         example="2.17 or 2.16.1",
     )
-    namespace: str = _setting("", "the user's namespace, on clusters with several users")
-    experiment: str = _setting(
-        "Default", "the experiment that runs are listed under; made if it is missing"
-    )
+    namespace: str = _setting("", "namespace of the user, on clusters with several users")
+    experiment: str = _setting("Default", "experiment of the runs; created if it does not exist")
     run_name: str = _setting(
-        "{workflow}", "name of a run; {workflow} and {pipeline} (digits) are filled in"
+        "{workflow}",
+        "name of a run; {workflow} and {pipeline} (start of its digest) are replaced",
     )
     caching: bool = _setting(
-        True, "let the cluster take results of unchanged nodes from earlier runs"
+        True, "allow KFP to reuse results of unchanged nodes from earlier runs"
     )
     preview: bool = _setting(
-        True, "show the beginning of each result in the page of a run, beside its type and shape"
+        True,
+        "show the first characters of each result in the KFP web UI, next to its type and shape",
     )
     fuse: str = _setting(
         "limit",
-        "nodes that share a pod: none; chains; auto: soonest over; limit: auto if it is too large",
+        "nodes that share a pod; auto: shortest estimated run; limit: auto if KFP needs it",
         choices=("none", "chains", "auto", "limit"),
     )
     pod_overhead_s: float = _setting(
-        20.0, "seconds that a pod costs before its first node runs, for fuse", least=0
+        20.0, "startup time of a pod in seconds, used by kfp.fuse", least=0
     )
-    parallel_pods: int = _setting(50, "how many pods run at a time, for fuse", least=1)
-    token: str = _setting("", "bearer token, better ${NAME}", secret=True)
-    token_file: str = _setting("", "a file that holds the bearer token, read at each submit")
+    parallel_pods: int = _setting(
+        50, "number of pods that run at the same time, used by kfp.fuse", least=1
+    )
+    token: str = _setting("", "bearer token; use ${NAME} instead of the value", secret=True)
+    token_file: str = _setting("", "file with the bearer token, read at each submit")
     cookies: str = _setting(
-        "", "cookies of a session, such as authservice_session=...", secret=True
+        "",
+        "session cookies, such as authservice_session=...; use ${NAME} instead of the value",
+        secret=True,
     )
     auth: str = _setting(
         "",
-        "who says who you are, if neither token nor cookies do; see docs/how-to/cluster.md",
+        "authentication method without token and cookies; see docs/how-to/cluster.md",
         choices=("", "service-account", "in-cluster", "kubeconfig", "iap", "google"),
     )
-    kube_context: str = _setting("", "for auth: kubeconfig; empty is the current context")
+    kube_context: str = _setting("", "context of auth kubeconfig; empty: the current context")
     kube_namespace: str = _setting(
         "kubeflow",
-        "where Kubeflow Pipelines is installed; for auth: kubeconfig and in-cluster",
+        "namespace of the KFP installation, used by auth kubeconfig and in-cluster",
         form=r"[a-z0-9]([-a-z0-9]*[a-z0-9])?",
         example="kubeflow or kubeflow-dev",
     )
-    iap_client_id: str = _setting("", "for auth: iap, the OAuth client of the proxy")
-    iap_user_client_id: str = _setting("", "for auth: iap as a user, the OAuth client of a desktop")
-    iap_user_client_secret: str = _setting("", "the secret of that client", secret=True)
-    iap_refresh_token: str = _setting("", "what that client was given for the user", secret=True)
-    page: str = _setting("", "address of the page for people, if it is not kfp.host")
-    ca_cert: str = _setting("", "certificates to trust, a file; for a host with an own CA")
-    verify_ssl: bool = _setting(True, "check the host's certificate")
+    iap_client_id: str = _setting("", "OAuth client ID of the proxy, used by auth iap")
+    iap_user_client_id: str = _setting(
+        "", "OAuth client ID of a desktop application, used by auth iap for users"
+    )
+    iap_user_client_secret: str = _setting(
+        "", "secret of the client iap_user_client_id", secret=True
+    )
+    iap_refresh_token: str = _setting(
+        "", "refresh token of the client iap_user_client_id for the user", secret=True
+    )
+    page: str = _setting("", "URL of the KFP web UI; empty: kfp.host")
+    ca_cert: str = _setting("", "file with CA certificates to trust, for a host with its own CA")
+    verify_ssl: bool = _setting(True, "verify the certificate of the host")
     insecure: bool = _setting(
         False,
-        "send credentials also over plain HTTP; not needed for localhost and *.svc names",
+        "allow sending credentials over plain HTTP; not needed for localhost and *.svc names",
     )
     timeout_s: float = _setting(
         30.0,
-        "seconds without a byte until a request fails; an answer may take four times as long",
+        "read timeout of a request in seconds; a whole response may take four times as long",
         least=0.1,
     )
     watch: bool = _setting(
-        False, "follow a run that was submitted to its end, as `doit submit --watch` does"
+        False,
+        "wait for the end of a submitted run and show its progress, like `doit submit --watch`",
     )
     watch_timeout_s: float = _setting(
-        0.0, "seconds after which following ends, and the run goes on; 0 sets no bound", least=0.0
+        0.0, "maximum time to watch a run in seconds; the run continues; 0: no limit", least=0.0
     )
     reconnect_timeout_s: float = _setting(
-        600.0, "seconds that the host may be away while a run is followed", least=0.0
+        600.0, "reconnect timeout in seconds while a run is watched", least=0.0
     )
     labels: dict[str, str] = _setting(
-        {}, "what a run says about itself, such as {team: vision}; in its description"
+        {}, "labels in the description of a run, such as {team: vision}"
     )
     allow_tokens: tuple[str, ...] = _setting(
         (),
-        "arguments and settings to send although they look like secrets, such as [fetch.url]",
+        "arguments and settings to submit although they look like secrets, such as [fetch.url]",
     )
     service_account: str = _setting(
-        "", "the Kubernetes account that runs work as; empty leaves it to the cluster"
+        "", "Kubernetes service account of the pods; empty: default of KFP"
     )
     pipeline_root: str = _setting(
         "",
-        "where runs store results, such as s3://bucket/runs; results elsewhere are not read",
+        "URI for results of runs, such as s3://bucket/runs; results elsewhere are not read",
     )
 
 
 @dataclass(frozen=True)
 class ObjectStoreSettings(_Section):
-    """Where the cluster keeps results, as it is reached from here; for doit result and doit replay."""
+    """Access to the object store of the cluster, for `doit result` and `doit replay`."""
 
     mount: str = _setting(
         "",
-        "folder with the mounted buckets; links that lead out of it are not followed",
+        "folder with the mounted buckets; links to the outside are not followed",
     )
     endpoint: str = _setting(
         "",
-        "address of the store, such as http://localhost:9000 for MinIO; empty is Amazon or Google",
+        "URL of the store, such as http://localhost:9000 for MinIO; empty: Amazon or Google",
     )
-    access_key: str = _setting("", "empty takes what the environment has, as AWS_ACCESS_KEY_ID")
-    secret_key: str = _setting("", "better ${NAME} than the key itself", secret=True)
-    verify_ssl: bool = _setting(True, "check the store's certificate")
+    access_key: str = _setting(
+        "", "access key; empty: credentials from the environment, such as AWS_ACCESS_KEY_ID"
+    )
+    secret_key: str = _setting("", "secret key; use ${NAME} instead of the value", secret=True)
+    verify_ssl: bool = _setting(True, "verify the certificate of the store")
 
 
 @dataclass(frozen=True)
@@ -201,14 +221,14 @@ class LocalSettings:
 
     isolation: str = _setting(
         "fork",
-        "a process per node: fork from a warm one, or a fresh interpreter (slower)",
+        "process of a node; fork: fork of a loaded process; fresh: new interpreter (slower)",
         choices=("fork", "fresh"),
     )
 
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """Pages of `doit report` and `doit board`."""
+    """HTML pages of `doit report` and `doit board`."""
 
     previews: bool = _setting(
         True,
@@ -220,13 +240,16 @@ class ReportSettings:
 class Settings:
     """All settings of a project.
 
-    nodes: what is set for nodes, by patterns of their names; later ones win
-    origins: dotted key -> where its value was set; "workflows[0]" -> the same for an item
-    warnings: sentences that somebody should see
+    Attributes:
+        workflows: Files that build workflows, relative to the project folder, "/"-separated.
+        context: Section of this name, as are all attributes up to `report`.
+        nodes: Settings of single nodes in the order of the files; later ones win.
+        origins: Dotted key -> where its value was set; "workflows[0]" -> the same for an item.
+        warnings: Sentences to show to the user.
     """
 
     workflows: tuple[str, ...] = _setting(
-        (), "files that build workflows, relative to this project"
+        (), "files that build workflows, relative to the project folder"
     )
     context: ContextSettings = field(default_factory=ContextSettings)
     image: ImageSettings = field(default_factory=ImageSettings)
@@ -240,7 +263,7 @@ class Settings:
     warnings: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def origin(self, key: str) -> str:
-        """Return where a value came from: "config/prod.yaml:3", "environment …" or "default"."""
+        """Return where a setting was set: "config/prod.yaml:3", "environment <variable>" or "default"."""
         return self.origins.get(key, "default")
 
 
@@ -254,18 +277,18 @@ SECTIONS = {
     "report": ReportSettings,
 }
 _HEAD = (
-    '# Settings of this project. What is commented out has its default: take "# " away and change it.',
-    "# config/prod.yaml beside it is a profile, with what differs, for `doit profile=prod submit`;",
-    "# FFTASKS_KFP__HOST=... beats both. ${NAME} takes a text from the environment.",
+    "# Settings of this project. Lines that are commented out show the defaults: uncomment and edit them.",
+    "# A file config/prod.yaml is a profile: it overrides this file in `doit profile=prod submit`.",
+    "# Environment variables such as FFTASKS_KFP__HOST override both. ${NAME} inserts a variable.",
 )
 _NODES_HEAD = (
-    "# Single nodes. Instead of __default__ a regular expression, for whole names of nodes, such as",
-    '# "train.*"; of several that match, the later one wins, setting by setting, name by name in a mapping.',
+    "# Settings of single nodes: below __default__ for all nodes, or below a regular expression for whole",
+    '# names such as "train.*". If several match, the last one wins; mappings are merged by key.',
 )
 
 
 def _list_settings() -> Iterator[tuple[str, Rule]]:
-    """Yield the dotted key of each setting, and what it may be."""
+    """Yield the dotted key and the specification of each setting except those of nodes."""
     for top in dataclasses.fields(Settings):
         if top.name in SECTIONS:
             inner = dataclasses.fields(SECTIONS[top.name])
@@ -278,7 +301,11 @@ RULES: Rules = dict(_list_settings())
 
 
 def format_default(workflows: tuple[str, ...] = ()) -> str:
-    """Return the text of a config/default.yaml: every setting, with the sentence that explains it."""
+    """Return the text of a config/default.yaml with all settings, their defaults and help texts.
+
+    Args:
+        workflows: Files that build workflows, relative to the project folder.
+    """
     lines = [*_HEAD, "", f"# {RULES['workflows'].says}"]
     lines += ["workflows:", *(f"  - {file}" for file in workflows)]
     for section, kind in SECTIONS.items():

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from fftasks.config.ignore import Ignore, Verdict, parse, quote
-from fftasks.errors import FFTasksError, SettingsError
+from fftasks.config.sizes import parse_size
+from fftasks.errors import FFTasksError
 from fftasks.secrets.scanner import SecretFinding
 from fftasks.secrets.token_formats import FORMATS
 
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _LARGEST_SHOWN = 10
 _MOST_PATTERNS = 5
 _CODE = ".py"
@@ -20,17 +19,6 @@ _ANYWHERE = "**/"
 
 class ContextSizeError(FFTasksError):
     """The context is too large: exclude files, or raise the limit."""
-
-
-def parse_max_size(text: str) -> int:
-    """Parse a size such as "500MB", "1.5 GB" or "0" into bytes; raise SettingsError if it is invalid."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKMGT]?B|)", text.strip())
-    if not match:
-        raise SettingsError(
-            f"context.max_size: invalid value: {text!r}",
-            tip='use a number and kB, MB, GB or TB, such as "500MB"; "0" disables the limit',
-        )
-    return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
 def format_size(size_bytes: int) -> str:
@@ -58,7 +46,7 @@ def check_size(sizes: Mapping[str, int], max_size: str) -> None:
         ContextSizeError: The total is larger; the error suggests patterns for .dockerignore.
         SettingsError: max_size is invalid.
     """
-    limit, total = parse_max_size(max_size), sum(sizes.values())
+    limit, total = parse_size(max_size, "context.max_size"), sum(sizes.values())
     if not limit or total <= limit:
         return
     largest = [f"{format_size(size):>10}  {path}" for path, size in list_largest(sizes)]

@@ -7,9 +7,7 @@ import sys
 import pytest
 
 import fftasks
-from fftasks.cache.store import parse_result_size
 from fftasks.cli.main import main
-from fftasks.errors import SettingsError
 from tests.sample import Sample
 
 TEXT = """
@@ -78,19 +76,6 @@ def test_nothing_goes_while_there_is_room(sample, capsys):
     main(["gc", str(sample.root), "--keep", "5GB"])
 
     assert "removed 0 results" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("0", 0), ("5GB", 5 * 10**9), ("1.5 mb", 1_500_000), ("300K", 300_000)]
-)
-def test_sizes(text, size):
-    assert parse_result_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "5 apples", "-1", "1e9"])
-def test_what_is_no_size_is_an_error(text):
-    with pytest.raises(SettingsError, match="is not a valid size"):
-        parse_result_size(text)
 
 
 def test_a_folder_without_results_is_an_error(tmp_path, capsys):

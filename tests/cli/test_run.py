@@ -41,7 +41,7 @@ def test_results_that_fit_stay(chain):
 def test_what_is_no_size_is_said_before_anything_runs(chain):
     output = chain.doit("run", "--keep", "much", code=3)
 
-    assert "'much' is not a valid size" in output
+    assert "--keep: invalid size: 'much'" in output
     assert not (chain.root / ".fftasks").exists()
 
 

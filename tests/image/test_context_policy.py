@@ -219,8 +219,8 @@ def test_suggested_patterns_make_it_fit(folder, target):
     assert context.copy_context(folder, target, ContextSettings(max_size="2kB"))["size_bytes"] == 11
 
 
-def test_limit_that_is_no_size_is_named(folder, target):
-    with pytest.raises(SettingsError, match=r"context\.max_size: invalid value: 'big'"):
+def test_an_invalid_limit_is_named(folder, target):
+    with pytest.raises(SettingsError, match=r"context\.max_size: invalid size: 'big'"):
         context.copy_context(folder, target, ContextSettings(max_size="big"))
 
 

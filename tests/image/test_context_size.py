@@ -4,43 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from fftasks.config import ContextSettings
-from fftasks.errors import SettingsError
 from fftasks.image.context_policy import (
     ContextSizeError,
     check_size,
     format_size,
     list_largest,
-    parse_max_size,
     suggest_patterns,
 )
 
 MB = 10**6
-
-
-@pytest.mark.parametrize(
-    ("text", "size_bytes"),
-    [
-        ("500MB", 500 * MB),
-        ("500 MB", 500 * MB),
-        ("1.5GB", 1500 * MB),
-        ("10kB", 10_000),
-        ("10KB", 10_000),
-        ("1TB", 10**12),
-        ("12B", 12),
-        ("12", 12),
-        ("0", 0),
-        (ContextSettings().max_size, 500 * MB),
-    ],
-)
-def test_size(text, size_bytes):
-    assert parse_max_size(text) == size_bytes
-
-
-@pytest.mark.parametrize("text", ["", "MB", "five MB", "-1", "1e3", "5 apples", "5 MiB", "nan"])
-def test_no_size_is_named(text):
-    with pytest.raises(SettingsError, match=r"context\.max_size"):
-        parse_max_size(text)
 
 
 @pytest.mark.parametrize(
