@@ -19,8 +19,8 @@ from fftasks.config.node_settings import DEFAULT_PATTERN
 from fftasks.errors import WorkflowError, suggest_name
 from fftasks.project import Project
 from fftasks.records import Record
-from fftasks.secrets.names import is_secret_name, list_secret_settings, list_secret_variables
 from fftasks.secrets.scanner import hide_tokens
+from fftasks.secrets.secret_names import is_secret_name, list_secret_settings, list_secret_variables
 from fftasks.secrets.value_scanner import ValueScanner
 
 _SHORTEST = 8  # characters of a setting's value: any text may contain a shorter value by chance

@@ -27,7 +27,7 @@ from fftasks.report.local_run_content import (
 )
 from fftasks.report.page_content import Privacy, make_page_content
 from fftasks.report.task_plan import plan_nodes
-from fftasks.secrets.names import list_secret_settings, list_secret_variables
+from fftasks.secrets.secret_names import list_secret_settings, list_secret_variables
 
 if TYPE_CHECKING:
     from fftasks.kfp.run import ClusterRun

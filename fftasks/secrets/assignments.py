@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from fftasks.secrets.names import classify_secret_name
 from fftasks.secrets.placeholders import (
     LITERAL_STRICTNESS,
     PROGRAM_STRICTNESS,
@@ -16,6 +15,7 @@ from fftasks.secrets.placeholders import (
     is_random_key,
 )
 from fftasks.secrets.rules import FileClass, SecretMatch, find_words
+from fftasks.secrets.secret_names import classify_secret_name
 from fftasks.secrets.tokens import NEAR_BYTES
 
 LONGEST_KEY = 512

@@ -41,7 +41,6 @@ from typing import Any, NamedTuple
 
 from fftasks.config.tree import RULES as SETTINGS
 from fftasks.config.tree import SECTIONS
-from fftasks.secrets.names import is_secret_name
 from fftasks.secrets.placeholders import (
     LITERAL_STRICTNESS,
     PROGRAM_STRICTNESS,
@@ -51,6 +50,7 @@ from fftasks.secrets.placeholders import (
     is_password,
     is_placeholder,
 )
+from fftasks.secrets.secret_names import is_secret_name
 
 _CONFIG = re.compile(
     r"""\.(?:ya?ml|toml|ini|cfg|cnf|conf|config|json|json5|jsonc|jsonl|ndjson|properties|xml|tf|tfvars|hcl|service

@@ -37,9 +37,9 @@ from fftasks.api.node import Result
 from fftasks.api.parameter import Parameter
 from fftasks.codehash.python_values import describe_constant, list_array_parts
 from fftasks.secrets.assignments import LONGEST_KEY, is_secret_literal
-from fftasks.secrets.names import is_secret_name, list_secret_variables
 from fftasks.secrets.placeholders import SETTING_STRICTNESS
 from fftasks.secrets.scanner import HIDDEN, find_tokens, hide_tokens
+from fftasks.secrets.secret_names import is_secret_name, list_secret_variables
 
 _PLAIN = frozenset({int, float, bool, complex, type(None), type(...), type, types.ModuleType})
 _MOST = 200_000  # values in one argument; the rest of a larger argument is not searched

@@ -19,8 +19,8 @@ from fftasks.pipeline.workflow_stages import plan_submit
 from fftasks.project import open_project
 from fftasks.records import digest_bytes, read_record, write_record
 from fftasks.report.run_status import suggest_kubectl
-from fftasks.secrets.names import is_secret_name, list_secret_variables
 from fftasks.secrets.scanner import hide_tokens
+from fftasks.secrets.secret_names import is_secret_name, list_secret_variables
 from fftasks.stage import execute_stage
 from tests.sample import Sample
 from tests.services.kfp_server import KFPServer
