@@ -1,4 +1,4 @@
-"""What users import to build a graph: the decorator, nodes, class nodes and the workflow."""
+"""The names with which users build a graph: the decorator, nodes, class nodes and the workflow."""
 
 from __future__ import annotations
 

@@ -39,18 +39,27 @@ def workflow(
     version: str | None = None,
     shows: Sequence[str] | None = None,
 ) -> Callable[..., Any]:
-    """Make calls of a function, or of a class, the nodes of a graph.
+    """Turn calls of a function or class into nodes of a graph.
 
-    reads: the data files that the function reads, relative to the project's folder, also patterns such as
-        "data/*.csv"; without it every data file of the project counts, and [] says that it reads none
-    version: a text that stands for the code, what it reads, and Python; nodes run again when it changes,
-        and not when these do
-    shows: what of the results Kubeflow Pipelines' page shows: any of "metrics", "classification",
-        "markdown", "html"; without it, what its return annotation and its code name; [] says nothing
+    The decorated function keeps its name, docstring and signature; its attribute `func` is the undecorated
+    function. While the function of a node runs, decorated functions are called like plain functions.
 
-    The decorated function keeps its name, docstring and signature; `.func` is the undecorated one.
-    A call that does not fit the signature raises WorkflowError at that line. Inside a running
-    node's function, decorated functions are plain functions.
+    Args:
+        target: The function or class. It is omitted in `@workflow(reads=[...])`.
+        reads: Data files that the function reads, relative to the project's folder; patterns such as
+            "data/*.csv" are allowed. By default, every data file of the project counts as read; [] means
+            none.
+        version: String that replaces the digests of the code, of the files that it reads and of Python in the
+            fingerprint: nodes run again when the version changes, and only then.
+        shows: Kinds of output that the KFP web UI displays: any of "metrics", "classification", "markdown",
+            "html". By default, they are inferred from the return annotation and the code; [] means none.
+
+    Returns:
+        A callable that creates a node (for a class, an object of the graph) each time it is called.
+
+    Raises:
+        WorkflowError: An argument is invalid. A call that does not match the signature of the function raises
+            it as well, with the line of the call.
     """
     options = _check_options(reads, version, shows)
     if target is None:
@@ -60,15 +69,15 @@ def workflow(
 
 def _decorate(target: Callable[..., Any], options: Options) -> Callable[..., Any]:
     if not callable(target):
-        raise WorkflowError(f"{find_site()}: @workflow is for functions and classes: {target!r}")
+        raise WorkflowError(f"{find_site()}: @workflow needs a function or a class, not {target!r}")
     if inspect.iscoroutinefunction(target):
         raise WorkflowError(
-            f"{find_site()}: {target.__qualname__} is async, and a node is a plain function",
+            f"{find_site()}: {target.__qualname__} is async; a node must be a plain function",
             tip="decorate a function that calls asyncio.run(...)",
         )
     make: Callable[..., Node | Instance] = Instance if inspect.isclass(target) else Node
 
-    # updated=(): a class's __dict__ must not land in the wrapper's
+    # updated=() keeps the __dict__ of a class out of the wrapper
     @functools.wraps(target, updated=())
     def call(*args: Any, **kwargs: Any) -> Any:
         if is_calling():
@@ -88,7 +97,7 @@ def _check_options(
             tip='reads=["data/x.csv"]',
         )
     if version is not None and not isinstance(version, str):
-        raise WorkflowError(f"{find_site()}: version must be a text, not {version!r}")
+        raise WorkflowError(f"{find_site()}: version must be a string, not {version!r}")
     unknown = [each for each in shows or () if isinstance(shows, str) or each not in SHOWN]
     if unknown:
         raise WorkflowError(

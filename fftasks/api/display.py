@@ -1,13 +1,14 @@
-"""What functions return to have it shown in a page: on Kubeflow Pipelines natively, here as files.
+"""Display types: results that the KFP web UI and the report show as metrics, tables, Markdown or HTML.
 
-They are ordinary values for the nodes downstream.
+For downstream nodes they are ordinary values. The outputs of a component are declared before it runs, so
+the kinds
+that a function may show are inferred from its code:
 
-Which kinds of pages a function may show: found out before it runs, since a component declares its outputs.
-
-@workflow(shows=["html"])           what it says, and nothing else
-def f() -> Metrics                  what the annotation names, also inside others: tuple[Model, Metrics]
-f() -> Image.Image              a picture of Pillow or IPython, in the same way
-Metrics(...), matplotlib            what its code names, also in functions of the project that it calls
+code                            kinds
+@workflow(shows=["html"])       those in the list, and no others
+def f() -> Metrics              those that the annotation names, also nested: tuple[Model, Metrics]
+def f() -> Image.Image          html, for pictures of Pillow and IPython, likewise
+Metrics(...), matplotlib        those that its code names, also in functions of the project that it calls
 """
 
 from __future__ import annotations
@@ -24,12 +25,16 @@ from fftasks.api.node import Node
 
 
 class Page:
-    """A value that is shown; kind: one of KINDS."""
+    """Base class of the display types.
+
+    Attributes:
+        kind: A key of KINDS.
+    """
 
     kind: ClassVar[str]
 
 
-# what a node may show -> the type of artifact that Kubeflow Pipelines shows it as
+# kind of output -> type of its artifact in KFP
 KINDS = {
     "metrics": "system.Metrics",
     "classification": "system.ClassificationMetrics",
@@ -39,7 +44,7 @@ KINDS = {
 
 
 class Metrics(dict[str, Any], Page):
-    """Numbers with names: `Metrics(accuracy=0.93, loss=0.1)`; a dict."""
+    """A dict of metrics by name, such as `Metrics(accuracy=0.93, loss=0.1)`."""
 
     kind = "metrics"
 
@@ -48,14 +53,14 @@ class Metrics(dict[str, Any], Page):
 
 
 class Markdown(str, Page):
-    """A text in Markdown; a str."""
+    """A string in Markdown."""
 
     __slots__ = ()
     kind = "markdown"
 
 
 class HTML(str, Page):
-    """A page or a piece of one in HTML; a str."""
+    """A string with an HTML page, or a part of one."""
 
     __slots__ = ()
     kind = "html"
@@ -63,9 +68,15 @@ class HTML(str, Page):
 
 @dataclass(frozen=True)
 class ConfusionMatrix(Page):
-    """How often what (the row) was taken for what (the column).
+    """A confusion matrix: rows are the true classes, columns the predicted classes.
 
-    labels: names of the rows, and of the columns; rows: numbers, also as a two-dimensional array
+    Attributes:
+        labels: Names of the classes.
+        rows: Square matrix of counts, one row and one column for each label. A two-dimensional NumPy array is
+            accepted as well.
+
+    Raises:
+        ValueError: The matrix is empty, or its shape does not match the labels.
     """
 
     kind: ClassVar[str] = "classification"
@@ -84,7 +95,16 @@ class ConfusionMatrix(Page):
 
 @dataclass(frozen=True)
 class Roc(Page):
-    """An ROC curve, in the order of scikit-learn: `Roc(*roc_curve(labels, scores))`."""
+    """An ROC curve, with the columns in the order of scikit-learn: `Roc(*roc_curve(labels, scores))`.
+
+    Attributes:
+        false_positive_rate: False positive rates, from 0 to 1.
+        true_positive_rate: True positive rates, from 0 to 1.
+        thresholds: Thresholds of the scores.
+
+    Raises:
+        ValueError: The columns differ in length.
+    """
 
     kind: ClassVar[str] = "classification"
     false_positive_rate: tuple[float, ...]
@@ -106,7 +126,7 @@ class Roc(Page):
 
 
 def _list_numbers(values: Any) -> tuple[float, ...]:
-    # of numpy's numbers plain ones, without numpy
+    # converts NumPy scalars to Python numbers without importing NumPy
     return tuple(value.item() if hasattr(value, "item") else value for value in values)
 
 
@@ -116,13 +136,13 @@ CLASSES = {each.__name__: each for each in (Metrics, Markdown, HTML, ConfusionMa
 _NAMES = {**{name: each.kind for name, each in CLASSES.items()}, "Figure": "html"}
 _TOOL, _DRAWING = "fftasks", "matplotlib"
 _PICTURES = frozenset({"PIL", "IPython"})  # packages whose objects are displayed as pictures
-# a function of the project that does not have these words, nor other names of its module, shows the same
+# the kinds of a function cannot change unless these words, or other names of its module, change in it
 WORDS = frozenset({*_NAMES, *_PICTURES, _TOOL, _DRAWING})
 _MAX_FUNCTIONS = 1000
 
 
 def list_shows(node: Node) -> list[str]:
-    """Return the kinds of pages that a node may show, in the order of KINDS."""
+    """Return the kinds of output that a node may show, in the order of KINDS."""
     if node.options.shows is not None:
         found = frozenset(node.options.shows)
     else:
@@ -168,7 +188,7 @@ def _find_in_code(func: Callable[..., Any]) -> Iterator[str]:
         if _TOOL in names or any(getattr(value, "__name__", "") == _TOOL for value in values):
             yield from (_NAMES[name] for name in names & CLASSES.keys())
         for value in values:
-            # not of anything else: a user's object may do something when it is asked for a func
+            # only for functions: reading an attribute of a user's object can execute code
             called = getattr(value, "func", value) if isinstance(value, FunctionType) else None
             if id(called) not in seen and _is_alike(called, function):
                 seen.add(id(called))
@@ -195,7 +215,7 @@ def _name_package(value: Any) -> str:
 
 
 def _is_alike(called: Any, caller: FunctionType) -> bool:
-    """Tell whether a function is the user's as well: it does not stand where packages are installed."""
+    """Return whether a called function is code of the user, too: it is not in an installed package."""
     if not isinstance(called, FunctionType):
         return False
     file = called.__code__.co_filename

@@ -1,12 +1,8 @@
-"""Where the user's code calls: a file and a line, for messages about it.
+"""Nodes of a graph: calls of the user's functions and methods, their arguments and their results.
 
-Values that are not there while the graph is built: results of nodes, and where they stand in arguments.
-
-The arguments of a call: do they fit the function, and what are they called.
-
-Nodes: one call each of a user's function, with arguments that may be other nodes.
-
-Class nodes: an object that lives in the graph; its construction and its calls are nodes.
+A result has no value while the graph is built. It can be passed to other nodes, also inside lists, tuples,
+dicts
+and sets; every other use raises WorkflowError with the line of the user's code.
 """
 
 from __future__ import annotations
@@ -31,7 +27,12 @@ _PACKAGE = f"{Path(__file__).resolve().parents[1]}{os.sep}"
 
 
 class Site(NamedTuple):
-    """A line in a user's file."""
+    """A line in a file of the user.
+
+    Attributes:
+        file: Path of the file.
+        line: Number of the line, from 1.
+    """
 
     file: str
     line: int
@@ -41,7 +42,7 @@ class Site(NamedTuple):
 
 
 def find_site() -> Site:
-    """Return the line of the user's code that is calling into this package."""
+    """Return the line of the user's code that called this package."""
     frame = sys._getframe(1)  # inspect.stack() reads every source file on the way
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
@@ -49,9 +50,9 @@ def find_site() -> Site:
 
 
 _CONTAINERS = (list, tuple, set, frozenset)
-_PLAIN = frozenset({int, float, bool, str, bytes, type(None)})  # nothing can be in these
+_PLAIN = frozenset({int, float, bool, str, bytes, type(None)})  # they cannot contain other values
 _BINARY = "add sub mul truediv floordiv mod pow matmul divmod and or xor lshift rshift".split()
-# what Python calls when a value is calculated with or compared -> how this is said
+# special method of an operation -> the end of the error message
 CALCULATIONS = {
     **{f"__{side}{op}__": "cannot be calculated with" for op in _BINARY for side in ("", "r")},
     **{f"__{op}__": "cannot be calculated with" for op in ("neg", "pos", "abs", "invert", "round")},
@@ -60,14 +61,15 @@ CALCULATIONS = {
 
 
 class Pending:
-    """What stands in a call for a value that is not there while the graph is built."""
+    """A placeholder in the arguments of a node for a value that does not exist while the graph is built."""
 
 
 class Result(Pending):
-    """A value that will be there when the graph has run: a node, or an item of one.
+    """The result of a node, or an item of it, which exists when the graph has run.
 
-    node: the node that makes the value
-    path: the indices that lead from the node's result to the value
+    Attributes:
+        node: The node.
+        path: Indices that lead from the result of the node to the item; empty for the whole result.
     """
 
     node: Node
@@ -94,7 +96,7 @@ class Result(Pending):
         )
 
     def __reduce__(self) -> NoReturn:
-        # reached when a constant is stored: a node sits where replace_results does not look
+        # reached when a constant is stored: the node is in an object that replace_results does not search
         raise WorkflowError(
             f"{self!r} ({self.node.site}) is hidden inside an object that is passed to a node",
             tip="pass it directly, or in a list, tuple, dict or set",
@@ -104,7 +106,13 @@ class Result(Pending):
 def refuse_uses(
     kind: type[Pending], uses: Mapping[str, str], refuse: Callable[[Any, str], NoReturn]
 ) -> None:
-    """Let values of a class refuse what Python calls for them; uses: method -> how this is said."""
+    """Let a class raise an error for operations on its values.
+
+    Args:
+        kind: The class.
+        uses: Special method -> description for the message, such as "cannot be compared".
+        refuse: Function that raises the error, given the value and the description.
+    """
 
     def make(use: str) -> Callable[..., NoReturn]:
         return lambda value, *_: refuse(value, use)
@@ -124,13 +132,14 @@ refuse_uses(Result, CALCULATIONS, _refuse)
 
 
 class Unpassable:
-    """A thing of the graph that is no value and cannot be an argument.
+    """An object of the graph that cannot be passed to a node.
 
-    No ABC: whether something is one is asked for each argument, also in a process that lives a millisecond.
+    It is not an abstract base class, because isinstance() of a plain class is faster, and every argument
+    is checked.
     """
 
     def refuse(self) -> NoReturn:
-        """Raise WorkflowError with what to do instead."""
+        """Raise WorkflowError with a suggested fix."""
         raise NotImplementedError
 
 
@@ -145,12 +154,12 @@ class Item(Result):
         return f"{self.node!r}{format_path(self.path)}"
 
     def get_name(self) -> str:
-        """Return the name of the node whose item this is."""
+        """Return the name of the node that the item belongs to."""
         return self.node.name
 
 
 def format_path(path: tuple[Any, ...]) -> str:
-    """Return indices as Python writes them: "[0]['k'][1:3]"."""
+    """Return indices in Python syntax, such as "[0]['k'][1:3]"."""
     return "".join(f"[{_format_index(index)}]" for index in path)
 
 
@@ -162,10 +171,11 @@ def _format_index(index: Any) -> str:
 
 
 def find_results(value: Any) -> list[Result]:
-    """Return the nodes and items in value, also inside lists, tuples, dicts and sets.
+    """Return the nodes and items in a value, also inside lists, tuples, dicts and sets.
 
-    In order of appearance; those of a set in the order in which they were made, since the order of a
-    set differs from process to process and inputs are numbered by this order.
+    Returns:
+        The results in their order in the value. Those of a set are in the order in which they were created,
+        because the order of a set differs between processes, and inputs are numbered by this order.
     """
     found: list[Pending] = []
     replace_pending(value, found.append)
@@ -173,12 +183,22 @@ def find_results(value: Any) -> list[Result]:
 
 
 def replace_results(value: Any, replace: Callable[[Result], Any]) -> Any:
-    """Return value with every node and item in it replaced; what holds none is kept as it is."""
+    """Return a value with each node and item in it replaced; containers without any are not copied.
+
+    Args:
+        value: The value.
+        replace: Returns the replacement of a node or item.
+    """
     return replace_pending(value, lambda p: replace(p) if isinstance(p, Result) else p)
 
 
 def replace_pending(value: Any, replace: Callable[[Pending], Any]) -> Any:  # noqa: PLR0911 - a table
-    """Return value with all that is pending in it replaced; what holds none is kept as it is."""
+    """Return a value with each placeholder in it replaced; containers without any are not copied.
+
+    Args:
+        value: The value.
+        replace: Returns the replacement of a placeholder: a node, an item or a run parameter.
+    """
     kind = type(value)
     if kind in _PLAIN:
         return value
@@ -201,9 +221,10 @@ def replace_pending(value: Any, replace: Callable[[Pending], Any]) -> Any:  # no
 
 
 def copy_containers(value: Any) -> Any:
-    """Return value with all lists, tuples, sets and dicts in it copied; what else is in them stays the same.
+    """Return a value with all lists, tuples, sets and dicts in it copied; other objects are not copied.
 
-    Raises RecursionError for what contains itself.
+    Raises:
+        RecursionError: A container contains itself.
     """
     kind = type(value)
     if kind is dict:
@@ -224,7 +245,17 @@ def _order_in_set(item: Any) -> tuple[int, str]:
 def check_call(
     func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], site: Site
 ) -> None:
-    """Raise WorkflowError if func cannot be called with these arguments."""
+    """Check that the arguments of a call match the signature of the function.
+
+    Args:
+        func: The function.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        site: Line of the call, for the message.
+
+    Raises:
+        WorkflowError: They do not match.
+    """
     signature = _read_signature(func)
     if signature is None:
         return
@@ -233,20 +264,23 @@ def check_call(
         signature.bind(*args, **kwargs)
     except TypeError as error:
         raise WorkflowError(
-            f"{site}: wrong call of {name}(): {error}", tip=f"it is {name}{signature}"
+            f"{site}: invalid call of {name}(): {error}", tip=f"the signature is {name}{signature}"
         ) from None
 
 
 def name_arguments(func: Callable[..., Any], count: int, keywords: Iterable[str]) -> Iterator[str]:
-    """Yield a name for each argument of a call, each another one, and each an identifier.
+    """Yield a unique identifier for each argument of a call.
 
-    count: of the positional arguments; their names are those of the function's parameters, and args_0,
-        args_1, … for what `*args` takes
-    keywords: names of the others, in order
+    Args:
+        func: The function.
+        count: Number of positional arguments. They are named after the parameters of the function; the
+            arguments
+            of `*args` are named args_0, args_1, ...
+        keywords: Names of the keyword arguments, in order.
     """
     taken: set[str] = set()
     for name in [*_name_positions(func, count), *keywords]:
-        # **kwargs may hold any string; a name must serve as a KFP input
+        # **kwargs can contain any string, but the name of an input in KFP must be an identifier
         plain = name if name.isidentifier() else "argument"
         unique = next(n for n in _number(plain) if n not in taken)
         taken.add(unique)
@@ -319,7 +353,7 @@ def _number(name: str) -> Iterator[str]:
 
 
 def _read_signature(func: Callable[..., Any]) -> inspect.Signature | None:
-    """Return a callable's signature, or None for the few of C that have none."""
+    """Return the signature of a callable, or None for functions of C extensions without one."""
     try:
         return _inspect(func)
     except TypeError:  # it cannot be hashed
@@ -339,7 +373,7 @@ _calls: dict[str, itertools.count[int]] = {}
 
 
 class Options(NamedTuple):
-    """What `@workflow(...)` was given; see there."""
+    """The arguments of `@workflow(...)`; see decorator.py."""
 
     reads: tuple[str, ...] | None = None
     version: str | None = None
@@ -347,7 +381,13 @@ class Options(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What `query(pattern).set(...)` was given; see workflow/query.py."""
+    """Settings from one call of `query(pattern).set(...)`; see workflow_graph.py.
+
+    Attributes:
+        pattern: Regular expression for names of nodes.
+        values: Settings by name.
+        site: Line of the call.
+    """
 
     pattern: str
     values: dict[str, Any]
@@ -355,15 +395,21 @@ class Setting(NamedTuple):
 
 
 class Node(Result):
-    """One call of a function.
+    """A call of a decorated function.
 
-    name: unique in a workflow; any string
-    func: the function that the user wrote
-    args, kwargs: as the user passed them; other nodes may be anywhere in lists, tuples, dicts, sets
-    site: where the call stands; options: what the decorator was given
-    parents: the nodes whose results this one needs, each once
-    after: for calls of one object, the call before this one
-    settings, plugin: what query(...) has set for it
+    Attributes:
+        name: Any string, unique in a workflow.
+        func: The undecorated function.
+        args: Positional arguments; they can contain other nodes in lists, tuples, dicts and sets.
+        kwargs: Keyword arguments; likewise.
+        site: Line of the call.
+        options: Arguments of the decorator.
+        parents: Nodes whose results this node needs, without duplicates.
+        children: Nodes that need the result of this node.
+        after: For calls of methods, the previous call of the same object.
+        settings: Settings from query(...).set(...), in order.
+        plugin: Plugin from query(...).set_plugin(...), or None.
+        serial: Number of the node in the order of creation, from 0.
     """
 
     kind = "function"
@@ -376,19 +422,19 @@ class Node(Result):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         site: Site,
-        options: Options = Options(),  # noqa: B008 - it cannot be changed
+        options: Options = Options(),  # noqa: B008 - it is immutable
     ) -> None:
         self.node = self
         self.path = ()
         self.func = func
         check_call(self.callee, args, kwargs, site)
         try:
-            # copied lists and dicts: what the user appends to them later is not part of this call
+            # copied, because the user may change a list or dict after the call
             self.args = tuple(copy_containers(value) for value in args)
             self.kwargs = {key: copy_containers(value) for key, value in kwargs.items()}
         except RecursionError:
             raise WorkflowError(
-                f"{site}: an argument contains itself, or nests too deeply"
+                f"{site}: an argument contains itself, or is nested too deeply"
             ) from None
         self.site = site
         self.options = options
@@ -404,7 +450,11 @@ class Node(Result):
         return self.name
 
     def set_name(self, name: str) -> Node:
-        """Give the node a name of one's own, and return the node."""
+        """Set the name of the node, and return the node.
+
+        Raises:
+            WorkflowError: The name is not a string, or empty.
+        """
         self.name = check_name(name)
         return self
 
@@ -414,7 +464,7 @@ class Node(Result):
 
     @property
     def callee(self) -> Callable[..., Any]:
-        """What takes the arguments."""
+        """The callable that the arguments are passed to."""
         return self.func
 
     @property
@@ -424,18 +474,22 @@ class Node(Result):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments by the function's parameter names; those of `*args` are args_0, args_1, …"""
+        """The arguments by the names of the parameters; arguments of `*args` are args_0, args_1, ..."""
         return dict(zip(self._name_arguments(), [*self.args, *self.kwargs.values()], strict=True))
 
     def replace_arguments(self, values: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return args and kwargs with the values put in place, by the names of `arguments`."""
+        """Return args and kwargs with other values for some arguments.
+
+        Args:
+            values: Values by the names of `arguments`; the other arguments stay unchanged.
+        """
         names = iter(self._name_arguments())
         args = tuple(values.get(next(names), value) for value in self.args)
         kwargs = {key: values.get(next(names), value) for key, value in self.kwargs.items()}
         return args, kwargs
 
     def find_parameter(self, argument: str) -> inspect.Parameter | None:
-        """Return the parameter of the function that takes an argument, by the names of `arguments`."""
+        """Return the parameter of the function that receives an argument, given its name in `arguments`."""
         return find_parameter(self.callee, len(self.args), self.kwargs, argument)
 
     def _find_parents(self) -> list[Node]:
@@ -447,32 +501,37 @@ class Node(Result):
 
 
 def _next_name(qualname: str) -> str:
-    # counted by name, not by function: two functions of one name would give two nodes of one name
+    # counted by name: two functions with the same name must not create nodes with the same name
     return f"{qualname}_{next(_calls.setdefault(qualname, itertools.count())):04d}"
 
 
 def check_name(name: object) -> str:
-    """Return name; raise WorkflowError if it is no string or empty."""
+    """Return a name unchanged.
+
+    Raises:
+        WorkflowError: The name is not a string, or empty.
+    """
     if isinstance(name, str) and name:
         return name
-    raise WorkflowError(f"{find_site()}: a name must be a string with something in it: {name!r}")
+    raise WorkflowError(f"{find_site()}: a name must be a non-empty string, not {name!r}")
 
 
-# what a node gives, by its kind: its result and, behind a method call, the object as the call left it
+# kind of a node -> its outputs; "state" is the object after the call of a method
 OUTPUTS = {"function": ("result",), "object": ("result",), "call": ("result", "state")}
 
 
 class ObjectNode(Node):
-    """The construction of an object: `Counter(0)`; its result is the object."""
+    """The construction of an object, such as `Counter(0)`; its result is the object."""
 
     kind = "object"
 
 
 class CallNode(Node):
-    """A call of an object's method; calls of one object run in the order in which they are written.
+    """A call of a method; calls of one object run in the order in which they were created.
 
-    object: the construction of the object
-    method: the method's name
+    Attributes:
+        object: Node that constructs the object.
+        method: Name of the method.
     """
 
     kind = "call"
@@ -492,14 +551,15 @@ class CallNode(Node):
 
     @property
     def qualname(self) -> str:
-        """The class and the method, also for a method that is inherited."""
+        """The names of the class and the method; for an inherited method, too, the class of the object."""
         return f"{self.object.func.__qualname__}.{self.method}"
 
 
 class Instance(Unpassable):
-    """What a decorated class gives when it is called: its methods make nodes.
+    """An object of the graph, returned by a decorated class; a call of a method creates a node.
 
-    Its own attributes have a prefix, since a user's class may have methods of any name.
+    Its own attributes have the prefix `_fftasks_`, because the class of a user can have methods with any
+    name.
     """
 
     def __init__(
@@ -524,7 +584,7 @@ class Instance(Unpassable):
         )
 
     def set_name(self, name: str) -> Instance:
-        """Give the object a name of one's own, and return it."""
+        """Set the name of the object, and return the object."""
         self._fftasks_node.set_name(name)
         return self
 
@@ -555,7 +615,7 @@ class Instance(Unpassable):
         return self.__getattr__("__getitem__")(index)
 
 
-@functools.lru_cache(maxsize=1024)  # the same for all its calls, so that its signature is read once
+@functools.lru_cache(maxsize=1024)  # one object for all calls, so that its signature is read once
 def _bind(cls: Any, name: str) -> Callable[..., Any]:
     method = inspect.getattr_static(cls, name)
     return cast("Callable[..., Any]", method.__get__(object(), cls))
@@ -566,15 +626,16 @@ def _suggest(cls: Any, name: str) -> str:
     near = find_near(name, methods)
     if near:
         return f"did you mean {near}()?"
-    return (
-        f"its methods are {', '.join(methods) or 'none'}; an attribute is read by a method of yours"
-    )
+    names = ", ".join(methods) or "none"
+    return f"its methods are {names}; to read an attribute, add a method that returns it"
 
 
 class Input(NamedTuple):
-    """An upstream value that a node needs: what `node` gives under `output`.
+    """An upstream value that a node needs.
 
-    output: "result", or "state" for the object behind a method call
+    Attributes:
+        node: Upstream node.
+        output: Its output: "result", or "state" for the object after the call of a method.
     """
 
     node: Node

@@ -1,4 +1,4 @@
-"""Run parameters: values that stay open while the graph is built, and are chosen for each run."""
+"""Run parameters: placeholders for values that are chosen for each run."""
 
 from __future__ import annotations
 
@@ -12,30 +12,37 @@ KINDS: dict[type, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
-    str: "a text",
+    str: "a string",
     list: "a list",
     dict: "a dict",
 }
-_TAKEN = ("profile",)  # names that doit's command line has for something else
+_RESERVED = ("profile",)  # variables of doit's command line that have another meaning
 
 
 class Parameter(Pending):
-    """A value of a call that may be another one in each run: `train(rate=Parameter("alpha", default=0.1))`.
+    """A run parameter, such as `train(rate=Parameter("alpha", default=0.1))`.
 
-    name: what it is called in `doit run alpha=0.2` and in Kubeflow Pipelines' web page; parameters of one
-        name in a workflow are one parameter, and must be alike
-    default: int, float, str, bool, list or dict; its type is the parameter's
-    help: a sentence for whoever chooses the value
+    A parameter can be passed to a node, also inside lists, tuples, dicts and sets. It has a value only
+    inside the
+    function of the node. Every other use raises WorkflowError.
 
-    It may stand anywhere in lists, tuples, dicts and sets that are passed to a node. It has no value
-    outside the node's function: whatever asks for one raises WorkflowError.
+    Attributes:
+        name: Name in `doit run alpha=0.2` and in the KFP web UI: a Python identifier. Parameters of a
+            workflow with
+            the same name are the same parameter, and must have the same default and help.
+        default: An int, float, str, bool, list or dict. Values must have the type of the default.
+        help: Description of the parameter for the person who chooses the value.
+        site: Line that created the parameter.
+
+    Raises:
+        WorkflowError: The name or the default is invalid.
     """
 
     def __init__(
         self,
         name: str,
         default: Any,
-        help: str = "",  # noqa: A002 - the word that everybody uses for it
+        help: str = "",  # noqa: A002 - the usual name for a description
     ) -> None:
         self.site = find_site()
         self.name = self._check_name(name)
@@ -46,23 +53,23 @@ class Parameter(Pending):
         return f"Parameter({self.name!r}, default={self.default!r})"
 
     def is_like(self, other: Parameter) -> bool:
-        """Tell whether another parameter of this name has the same default, type and help."""
+        """Return whether another parameter has the same default, type and help."""
         return (repr(self.default), self.help) == (repr(other.default), other.help)
 
     def refuse(self, use: str) -> NoReturn:
-        """Raise WorkflowError: a value was asked for."""
+        """Raise WorkflowError for a use of the missing value, such as "cannot be compared"."""
         raise WorkflowError(
             f"{find_site()}: parameter {self.name!r} {use}: it has no value while the graph is built",
-            tip="pass it to a @workflow function, and do there what is to be done with the value",
+            tip="pass it to a @workflow function, and use the value there",
         )
 
     def _check_name(self, name: object) -> str:
         if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
             raise WorkflowError(
                 f"{self.site}: a parameter cannot be called {name!r}",
-                tip='its name is a word as Python has them, such as Parameter("alpha", default=0.1)',
+                tip='the name must be a Python identifier, such as Parameter("alpha", default=0.1)',
             )
-        if name in _TAKEN:
+        if name in _RESERVED:
             raise WorkflowError(
                 f"{self.site}: a parameter cannot be called {name!r}",
                 found=[f"`doit {name}=...` chooses the {name} of config/"],
@@ -88,21 +95,22 @@ class Parameter(Pending):
         return False if other is self else self.refuse("cannot be compared")
 
     def __deepcopy__(self, _memo: object) -> Parameter:
-        return self  # a copy of what it stands in is passed to nodes as well as the original
+        return self  # a copy of a container must contain the same parameter
 
     def __reduce__(self) -> NoReturn:
-        # reached when a constant is stored: it sits where replace_pending does not look
+        # reached when a constant is stored: the parameter is in an object that replace_pending does not
+        # search
         raise WorkflowError(
             f"{self!r} ({self.site}) is hidden inside an object that is passed to a node",
             tip="pass it directly, or in a list, tuple, dict or set",
         )
 
     __hash__ = object.__hash__
-    __array_ufunc__ = None  # numpy leaves `array * parameter` to us
+    __array_ufunc__ = None  # NumPy then lets the parameter handle `array * parameter`
 
 
 def _list_uses() -> dict[str, str]:
-    """Return what Python calls when a value is used, and how this is said."""
+    """Return special methods of uses of a value, with the end of the error message."""
     converting = [f"__{name}__" for name in ("int", "float", "complex", "index")]
     looking = ["__getitem__", "__len__", "__contains__", "__iter__"]
     return {
@@ -119,7 +127,7 @@ refuse_uses(Parameter, _list_uses(), Parameter.refuse)
 
 
 def find_parameters(value: Any) -> list[Parameter]:
-    """Return the run parameters in value, also inside lists, tuples, dicts and sets."""
+    """Return the run parameters in a value, also inside lists, tuples, dicts and sets."""
     found: list[Pending] = []
     replace_pending(value, found.append)
     return [each for each in found if isinstance(each, Parameter)]

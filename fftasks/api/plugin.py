@@ -1,12 +1,13 @@
-"""Plugins: what gets a process ready before a node's function runs in it, here and in the container.
+"""Plugins, which prepare the process of a node before its function is called, here and in the container.
 
-A plugin is any object with FunctionFuse's two methods; they are called in the node's process, for each
-node, in this order, and what remote_initialize returns is called last:
+A plugin is any object with the two methods of FunctionFuse's plugins. For each node, in its process, they are
+called in this order:
 
-    local_initialize()                      prepares the plugin itself
-    remote_initialize() -> callable         gives what is called right before the function
+    local_initialize()                      prepares the plugin
+    remote_initialize() -> callable         returns a function, which is called directly before the node's
+    function
 
-Its code and its data belong to the code of the nodes that it is set for: they run again when it changes.
+The code and the data of a plugin are part of the fingerprint of its nodes.
 """
 
 from __future__ import annotations
@@ -19,17 +20,21 @@ from typing import Any, Protocol, runtime_checkable
 
 @runtime_checkable
 class Plugin(Protocol):
-    """What can be given to `query(...).set_plugin`."""
+    """The interface of a plugin for `query(...).set_plugin`."""
 
     def local_initialize(self) -> Any:
         """Prepare the plugin."""
 
     def remote_initialize(self) -> Callable[[], Any] | None:
-        """Return what is called right before the node's function."""
+        """Return a function that is called directly before the node's function, or None."""
 
 
 class InitializerPlugin:
-    """Calls a function before the node's own, such as one that sets up logging."""
+    """A plugin that calls a function, such as one that configures logging.
+
+    Attributes:
+        func: The function, without parameters.
+    """
 
     def __init__(self, func: Callable[[], Any]) -> None:
         self.func = func
@@ -43,13 +48,19 @@ class InitializerPlugin:
 
 
 class RandomStatePlugin:
-    """Seeds a random generator, with a number of its own for each node: seed_func(number).
+    """A plugin that seeds a random generator with another number for each node.
 
-    min, max: the least and the greatest number; seed: which numbers, out of all series of them
+    FunctionFuse passes seed + 1, seed + 2, ... in the order in which nodes run. Here the number is
+    computed from
+    the seed and the name of the node, so it is the same in each run and on each machine, also if other
+    nodes are
+    added or removed. Results can therefore be reused.
 
-    In FunctionFuse nodes get seed + 1, seed + 2, ... in the order in which they happen to run. Here a node's
-    number is made of the seed and the node's name: it is the same in each run, on each machine, and when
-    other nodes come and go, so that a result can be kept. Another seed, or another name, gives another one.
+    Attributes:
+        min: Smallest number.
+        max: Largest number.
+        seed: Any number; another seed gives other numbers.
+        seed_func: Function that is called with the number, such as `random.seed`.
     """
 
     def __init__(self, min: int, max: int, seed: int, seed_func: Callable[[int], Any]) -> None:  # noqa: A002 - FunctionFuse's names
@@ -58,49 +69,67 @@ class RandomStatePlugin:
         self.seed_func = seed_func
 
     def bind(self, node: str) -> RandomStatePlugin:
-        """Return the plugin for a node, whose seed is the node's own number."""
+        """Return a copy for a node; its `seed` is the number for this node.
+
+        Args:
+            node: Name of the node.
+        """
         bound = copy.copy(self)
         digest = hashlib.sha256(f"{self.seed} {node}".encode("utf-8", "surrogatepass")).digest()
         bound.seed = self.min + int.from_bytes(digest, "big") % (self.max - self.min + 1)
         return bound
 
     def local_initialize(self) -> None:
-        """Do nothing: the number is fixed by bind."""
+        """Do nothing; bind() has set the number."""
 
     def remote_initialize(self) -> Callable[[], Any]:
-        """Return what seeds the generator."""
+        """Return a function that seeds the generator."""
         return lambda: self.seed_func(self.seed)
 
 
 class PluginCollection:
-    """Several plugins, one after the other."""
+    """Several plugins that are called in order.
+
+    Attributes:
+        plugins: The plugins.
+    """
 
     def __init__(self, plugins: Iterable[Plugin]) -> None:
         self.plugins = list(plugins)
 
     def bind(self, node: str) -> PluginCollection:
-        """Return the plugins for a node."""
+        """Return a collection of the plugins for a node."""
         return PluginCollection(bind_plugin(plugin, node) for plugin in self.plugins)
 
     def local_initialize(self) -> None:
-        """Prepare them all."""
+        """Prepare all plugins."""
         for plugin in self.plugins:
             plugin.local_initialize()
 
     def remote_initialize(self) -> Callable[[], Any]:
-        """Return what calls all that they return."""
+        """Return a function that calls the functions of all plugins."""
         calls = [plugin.remote_initialize() for plugin in self.plugins]
         return lambda: [call() for call in calls if call is not None]
 
 
 def bind_plugin(plugin: Any, node: str) -> Any:
-    """Return a plugin as it is for a node; most are the same for all."""
+    """Return the plugin for a node: the result of its method `bind`, or the plugin itself if it has none.
+
+    Args:
+        plugin: The plugin.
+        node: Name of the node.
+    """
     bind = getattr(plugin, "bind", None)
     return plugin if bind is None else bind(node)
 
 
 def initialize(plugin: Plugin, node: str) -> None:
-    """Let a plugin do its work in this process, which is about to call a node's function."""
+    """Execute a plugin in the process of a node, directly before the node's function.
+
+    Args:
+        plugin: The plugin.
+        node: Name of the node.
+    """
     bound = bind_plugin(plugin, node)
     bound.local_initialize()
     call = bound.remote_initialize()

@@ -1,11 +1,8 @@
-"""The guard around the user's code: a graph is being built, or a node's function is being called.
+"""Workflows: leaves with all the nodes that they need, and settings and plugins for nodes by name.
 
-The user's file is imported in many processes: to record the graph, to run a node, in a container. In
-all of them `Workflow(...)` must only be noted, and `.run()` must start nothing.
-
-Settings and plugins for nodes, chosen by their names: `workflow.query("train.*").set(cpu=2)`.
-
-The workflow: some leaves, and everything that they need.
+The user's file is imported in many processes: to record the graph, to run a node, and in containers. In
+all of
+them `Workflow(...)` only registers the workflow, and `.run()` must not start anything.
 """
 
 from __future__ import annotations
@@ -28,7 +25,7 @@ _calling = False
 
 @contextmanager
 def building() -> Iterator[list[Workflow]]:
-    """Collect the workflows that are made inside, and let their `.run()` start nothing."""
+    """Collect the workflows that are created in a with block; their `.run()` does not start anything."""
     global _noted
     before, _noted = _noted, []
     try:
@@ -37,8 +34,8 @@ def building() -> Iterator[list[Workflow]]:
         _noted = before
 
 
-class calling:  # noqa: N801 - contextmanager would be more to copy for a process that lives a millisecond
-    """Let decorated functions called inside be plain functions: a node's function is running."""
+class calling:  # noqa: N801 - a context manager; a class costs less than contextlib in short-lived processes
+    """Treat decorated functions as plain functions in a with block, while the function of a node runs."""
 
     def __enter__(self) -> None:
         global _calling
@@ -50,25 +47,25 @@ class calling:  # noqa: N801 - contextmanager would be more to copy for a proces
 
 
 def note_workflow(workflow: Workflow) -> None:
-    """Hand a new workflow to whoever is building; nothing happens outside `building()`."""
+    """Register a new workflow in the enclosing `building()` block, if there is one."""
     if _noted is not None:
         _noted.append(workflow)
 
 
 def is_building() -> bool:
-    """Tell whether a graph is being built, so that `.run()` must start nothing."""
+    """Return whether a graph is being built, in which case `.run()` must not start anything."""
     return _noted is not None
 
 
 def is_calling() -> bool:
-    """Tell whether a node's function is running in this process."""
+    """Return whether the function of a node is running in this process."""
     return _calling
 
 
 class NotRun:
-    """What `.run()` gives while a graph is being built: usable in any way, and without meaning.
+    """The result of `.run()` while a graph is being built: a dummy that supports most operations.
 
-    The lines behind `.run()` in the user's file go on with it; what they do with it has no effect.
+    The lines after `.run()` in the user's file can use it without an error and without an effect.
     """
 
     def __repr__(self) -> str:
@@ -81,7 +78,7 @@ class NotRun:
         return self
 
     def __getattr__(self, name: str) -> NotRun:
-        if name.startswith("__"):  # protocols such as __array__ must not be promised
+        if name.startswith("__"):  # it does not support protocols such as __array__
             raise AttributeError(name)
         return self
 
@@ -101,25 +98,34 @@ class NotRun:
 
 
 class Query:
-    """The nodes of a workflow that a pattern found."""
+    """The nodes of a workflow whose names match a pattern.
+
+    Attributes:
+        pattern: Regular expression; None for all nodes.
+        nodes: The nodes.
+    """
 
     def __init__(self, pattern: str | None, nodes: list[Node]) -> None:
         self.pattern = pattern
         self.nodes = nodes
 
     def set(self, **settings: Any) -> Query:
-        """Set what these nodes are given to run, such as cpu=2; it beats `nodes:` in config/.
+        """Set settings of the nodes, such as cpu=2, and return the query.
 
-        The names are those of `nodes:` there. They are checked when the graph is read. Returns the query.
+        Args:
+            settings: Settings with the names of section `nodes` in config/, which they override. They are
+                checked
+                when the graph is read.
         """
         for node in self.nodes:
             node.settings.append(Setting(self.pattern or ".*", settings, find_site()))
         return self
 
     def set_plugin(self, plugin: Plugin) -> Query:
-        """Let a plugin get the process ready before the nodes' functions; see workflow/plugin.py.
+        """Set the plugin of the nodes, and return the query; see plugin.py.
 
-        A node has one plugin, the last that was set; a PluginCollection is several. Returns the query.
+        Args:
+            plugin: Plugin that replaces an earlier one; use a PluginCollection for several plugins.
         """
         for node in self.nodes:
             node.plugin = plugin
@@ -127,13 +133,16 @@ class Query:
 
 
 class Workflow:
-    """The graph that leads to some leaves; `doit run` and `doit submit` work on it.
+    """A graph that `doit run` and `doit submit` execute.
 
-    leaves: nodes or items of nodes, whose values are what one wants to have
-    name: unique in a project
-    warnings: sentences that somebody should see
+    Attributes:
+        leaves: Nodes, or items of their results, whose values are the results of the workflow.
+        name: Name of the workflow, unique in the project.
+        warnings: Warnings for the user, one sentence each.
+        site: Line that created the workflow.
 
-    Raises WorkflowError without leaves, or if two nodes have one name.
+    Raises:
+        WorkflowError: There are no leaves, or two nodes have the same name.
     """
 
     kind = "workflow"
@@ -154,7 +163,7 @@ class Workflow:
 
     @property
     def nodes(self) -> list[Node]:
-        """All nodes, each behind those it needs; the order is the same in every process."""
+        """All nodes, each after the nodes that it needs; the order is the same in every process."""
         check_names(self._order, self.name)
         return list(self._order)
 
@@ -164,7 +173,11 @@ class Workflow:
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """The run parameters that reach its nodes, by name; raise WorkflowError if two of a name differ."""
+        """The run parameters of all nodes, by name.
+
+        Raises:
+            WorkflowError: Two parameters with the same name differ.
+        """
         found: dict[str, Parameter] = {}
         for node in self.nodes:
             for parameter in find_parameters((node.args, node.kwargs)):
@@ -173,31 +186,42 @@ class Workflow:
                     raise WorkflowError(
                         f"workflow {self.name!r}: two parameters are called {parameter.name!r}",
                         found=[f"{p.site}: {p!r}, help={p.help!r}" for p in (other, parameter)],
-                        tip="make one, and pass it to both nodes; or give one of them another name",
+                        tip="create one parameter and pass it to both nodes, or rename one of them",
                     )
         return dict(sorted(found.items()))
 
     def graph_traversal(self) -> Iterator[tuple[str, Node]]:
-        """Yield the name and the node, each behind those it needs."""
+        """Yield the name and the node of all nodes, each after the nodes that it needs."""
         yield from ((node.name, node) for node in self.nodes)
 
     def find_nodes(self, pattern: str | None = None) -> list[Node]:
-        """Return the nodes whose whole name matches a regular expression; all of them without one."""
+        """Return the nodes whose whole name matches a regular expression, or all nodes if it is None."""
         return [n for n in self.nodes if pattern is None or re.fullmatch(pattern, n.name)]
 
     def query(self, pattern: str | None = None) -> Query:
-        """Choose nodes as find_nodes does, to set something for them: `query("train.*").set(cpu=2)`."""
+        """Select nodes to set settings or a plugin, such as `query("train.*").set(cpu=2)`.
+
+        Args:
+            pattern: Regular expression for the whole name; None selects all nodes. If no node matches, a
+                warning
+                is added.
+        """
         nodes = self.find_nodes(pattern)
         if not nodes:
             self.warnings.append(_warn_of_none(str(pattern), self))
         return Query(pattern, nodes)
 
     def set_plugin(self, pattern: str, plugin: Plugin) -> None:
-        """Let a plugin get the process ready before the functions of some nodes; see Query.set_plugin."""
+        """Set the plugin of the nodes whose names match a regular expression; see Query.set_plugin."""
         self.query(pattern).set_plugin(plugin)
 
     def replace_func(self, node: Node, func: Callable[..., Any]) -> None:
-        """Let a node call another function with the same arguments."""
+        """Replace the function of a node; the arguments stay the same.
+
+        Args:
+            node: The node.
+            func: New function, decorated or not.
+        """
         node.func = getattr(func, "func", func)
 
     def _check_leaf(self, leaf: object) -> Result:
@@ -206,8 +230,8 @@ class Workflow:
         if isinstance(leaf, Instance):
             return leaf._fftasks_last
         raise WorkflowError(
-            f"{self.site}: workflow {self.name!r}: {leaf!r} is no node",
-            tip="its leaves are what calls of @workflow functions give, or items of these",
+            f"{self.site}: workflow {self.name!r}: {leaf!r} is not a node",
+            tip="pass results of @workflow functions, or items of them",
         )
 
 
@@ -220,10 +244,12 @@ def _warn_of_none(pattern: str, workflow: Workflow) -> str:
 
 
 def order_nodes(leaves: list[Node]) -> list[Node]:
-    """Return the leaves and all they need, each node once and behind its parents.
+    """Return the leaves and all nodes that they need, each node once and after its parents.
 
-    Depth first without recursion, so that a chain may be as long as memory allows.
-    Raises WorkflowError if a node needs itself, directly or through others.
+    The depth-first search does not use recursion, so that only memory limits the length of a chain.
+
+    Raises:
+        WorkflowError: A node depends on itself, directly or indirectly.
     """
     order: dict[Node, None] = {}
     stack: list[tuple[Node, Iterator[Node]]] = []
@@ -241,14 +267,22 @@ def order_nodes(leaves: list[Node]) -> list[Node]:
                 open_nodes.remove(stack.pop()[0])
                 continue
             if unseen in open_nodes:
-                raise WorkflowError(f"{node!r} and {unseen!r} need each other: a cycle")
+                raise WorkflowError(f"the nodes {node!r} and {unseen!r} form a cycle")
             open_nodes.add(unseen)
             stack.append((unseen, iter(unseen.parents)))
     return list(order)
 
 
 def check_names(nodes: list[Node], workflow: str) -> None:
-    """Raise WorkflowError if two nodes have one name; it names both places."""
+    """Check that all nodes have different names.
+
+    Args:
+        nodes: The nodes.
+        workflow: Name of the workflow, for the message.
+
+    Raises:
+        WorkflowError: Two nodes have the same name.
+    """
     by_name: dict[str, Node] = {}
     for node in nodes:
         other = by_name.setdefault(node.name, node)
@@ -256,5 +290,5 @@ def check_names(nodes: list[Node], workflow: str) -> None:
             raise WorkflowError(
                 f"workflow {workflow!r}: two nodes are called {node.name!r}",
                 found=[str(other.site), str(node.site)],
-                tip='give one of them a name of its own: .set_name("...")',
+                tip='rename one of them with .set_name("...")',
             )

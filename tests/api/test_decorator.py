@@ -35,10 +35,10 @@ def test_async_functions_are_refused():
 @pytest.mark.parametrize(
     ("decorate", "said"),
     [
-        (lambda: workflow(5), "@workflow is for functions and classes: 5"),
+        (lambda: workflow(5), "@workflow needs a function or a class, not 5"),
         (lambda: workflow(reads="data/x.csv"), "reads must be a list of paths, not 'data/x.csv'"),
         (lambda: workflow(reads=[1]), r"reads must be a list of paths, not \[1\]"),
-        (lambda: workflow(version=2), "version must be a text, not 2"),
+        (lambda: workflow(version=2), "version must be a string, not 2"),
     ],
 )
 def test_misuse_is_an_error_at_its_line(decorate, said):

@@ -48,7 +48,7 @@ def test_any_name_is_legal(name):
 
 @pytest.mark.parametrize("name", ["", None, 3])
 def test_a_name_must_be_a_string(name):
-    with pytest.raises(WorkflowError, match="a name must be a string"):
+    with pytest.raises(WorkflowError, match="a name must be a non-empty string"):
         add(1).set_name(name)
 
 

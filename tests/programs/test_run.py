@@ -490,7 +490,7 @@ Workflow(bad().set_name("bad"), *[fine(i).set_name(f"fine{i}") for i in range(5)
         ("raise SystemExit(2)", "SystemExit"),
         (
             "from fftasks import *\n@workflow\ndef f(x): return x\nf(1, 2)",
-            "wf.py:4: wrong call of f(): too many positional arguments",
+            "wf.py:4: invalid call of f(): too many positional arguments",
         ),
         (
             "from fftasks import *\n@workflow\ndef f(x): return x\n\
@@ -500,7 +500,7 @@ a = f(1).set_name('a'); b = f(a).set_name('a')\nWorkflow(b, name='w')",
         (
             "from fftasks import *\n@workflow\nclass C:\n  def go(self, x): return x\n\
 c = C(); a = c.go(1); b = c.go(a); a.parents.append(b)\nWorkflow(b, name='w')",
-            "need each other: a cycle",
+            "form a cycle",
         ),
     ],
 )
