@@ -103,11 +103,11 @@ def import_implementation(module: str, name: str, caller: str) -> Any:
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("fftasks."):
             raise
-        from fftasks.api.node import find_site
+        from fftasks.api.node import find_source_location
         from fftasks.errors import WorkflowError
 
         raise WorkflowError(
-            f"{find_site()}: {caller} failed: it is not available in a pod",
+            f"{find_source_location()}: {caller} failed: it is not available in a pod",
             found=[f"the container image does not contain {error.name}"],
             tip='call it on your machine only, such as below `if __name__ == "__main__":`; '
             "a node gets the result of another node as an argument",

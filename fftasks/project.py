@@ -27,8 +27,13 @@ from fftasks.cache.fingerprint import (
     store_result,
 )
 from fftasks.cache.store import Store, Trace
-from fftasks.config.loader import load, make_layer, warn_of_secrets
-from fftasks.config.node_settings import Layer, NodeSettings, combine_layers, find_unmatched
+from fftasks.config.loader import list_env_secret_warnings, load_settings, parse_override
+from fftasks.config.node_settings import (
+    NodeSettings,
+    SettingOverride,
+    combine_overrides,
+    find_unmatched_patterns,
+)
 from fftasks.config.tree import Settings
 from fftasks.errors import StoreError, WorkflowError
 from fftasks.graph.observed_inputs import GraphFile
@@ -307,10 +312,12 @@ class Project:
         if not self._layers and "settings" not in node:
             return _NO_SETTINGS
         layers = [index for index, layer in enumerate(self._layers) if layer.matches(node["name"])]
-        coded = tuple(map(make_layer, node.get("settings", ())))
+        coded = tuple(map(parse_override, node.get("settings", ())))
         key = digest_json([layers, node.get("settings", ())])
         if key not in self._node_settings:
-            self._node_settings[key] = combine_layers([*(self._layers[i] for i in layers), *coded])
+            self._node_settings[key] = combine_overrides(
+                [*(self._layers[i] for i in layers), *coded]
+            )
         return self._node_settings[key]
 
     def list_settings(self, workflow: str) -> dict[str, NodeSettings]:
@@ -320,7 +327,7 @@ class Project:
         return {identity: self.find_node_settings(graph["nodes"][identity]) for identity in ids}
 
     @property
-    def _layers(self) -> tuple[Layer, ...]:
+    def _layers(self) -> tuple[SettingOverride, ...]:
         return self.settings.nodes
 
     def note_own_file(self, path: Path) -> None:
@@ -364,8 +371,8 @@ class Project:
         }
         return [
             *(warning for graph in self.graphs for warning in graph["warnings"]),
-            *find_unmatched(self._layers, names),
-            *warn_of_secrets(map(make_layer, coded.values())),
+            *find_unmatched_patterns(self._layers, names),
+            *list_env_secret_warnings(map(parse_override, coded.values())),
         ]
 
     def record_path(self, stage: str, workflow: str = "") -> Path:
@@ -522,7 +529,7 @@ def open_project(
         StoreError: The state folder is not usable.
     """
     check_folders(root / STATE_FOLDER)
-    return Project(root, load(root, profile), dict(given))
+    return Project(root, load_settings(root, profile), dict(given))
 
 
 def open_current() -> Project:

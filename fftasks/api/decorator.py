@@ -7,12 +7,12 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
 
-from fftasks.api.node import Instance, Node, Options, find_site
+from fftasks.api.node import DecoratorOptions, Instance, Node, find_source_location
 from fftasks.api.workflow_graph import is_calling
 from fftasks.errors import WorkflowError
 
 T = TypeVar("T")
-SHOWN = (
+DISPLAY_KIND_NAMES = (
     "metrics",
     "classification",
     "markdown",
@@ -67,12 +67,14 @@ def workflow(
     return _decorate(target, options)
 
 
-def _decorate(target: Callable[..., Any], options: Options) -> Callable[..., Any]:
+def _decorate(target: Callable[..., Any], options: DecoratorOptions) -> Callable[..., Any]:
     if not callable(target):
-        raise WorkflowError(f"{find_site()}: @workflow needs a function or a class, not {target!r}")
+        raise WorkflowError(
+            f"{find_source_location()}: @workflow needs a function or a class, not {target!r}"
+        )
     if inspect.iscoroutinefunction(target):
         raise WorkflowError(
-            f"{find_site()}: {target.__qualname__} is async; a node must be a plain function",
+            f"{find_source_location()}: {target.__qualname__} is async; a node must be a plain function",
             tip="decorate a function that calls asyncio.run(...)",
         )
     make: Callable[..., Node | Instance] = Instance if inspect.isclass(target) else Node
@@ -82,7 +84,7 @@ def _decorate(target: Callable[..., Any], options: Options) -> Callable[..., Any
     def call(*args: Any, **kwargs: Any) -> Any:
         if is_calling():
             return target(*args, **kwargs)
-        return make(target, args, kwargs, find_site(), options)
+        return make(target, args, kwargs, find_source_location(), options)
 
     call.func = target  # type: ignore[attr-defined]
     return call
@@ -90,21 +92,23 @@ def _decorate(target: Callable[..., Any], options: Options) -> Callable[..., Any
 
 def _check_options(
     reads: Sequence[str] | None, version: str | None, shows: Sequence[str] | None
-) -> Options:
+) -> DecoratorOptions:
     if isinstance(reads, str) or not all(isinstance(path, str) for path in reads or ()):
         raise WorkflowError(
-            f"{find_site()}: reads must be a list of paths, not {reads!r}",
+            f"{find_source_location()}: reads must be a list of paths, not {reads!r}",
             tip='reads=["data/x.csv"]',
         )
     if version is not None and not isinstance(version, str):
-        raise WorkflowError(f"{find_site()}: version must be a string, not {version!r}")
-    unknown = [each for each in shows or () if isinstance(shows, str) or each not in SHOWN]
+        raise WorkflowError(f"{find_source_location()}: version must be a string, not {version!r}")
+    unknown = [
+        each for each in shows or () if isinstance(shows, str) or each not in DISPLAY_KIND_NAMES
+    ]
     if unknown:
         raise WorkflowError(
-            f"{find_site()}: shows must be a list of {', '.join(map(repr, SHOWN))}, not {shows!r}",
+            f"{find_source_location()}: shows must be a list of {', '.join(map(repr, DISPLAY_KIND_NAMES))}, not {shows!r}",
             tip='shows=["metrics"]',
         )
-    return Options(
+    return DecoratorOptions(
         None if reads is None else tuple(reads), version, None if shows is None else tuple(shows)
     )
 

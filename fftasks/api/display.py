@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 from fftasks.api.node import Node
 
 
-class Page:
+class DisplayValue:
     """Base class of the display types.
 
     Attributes:
@@ -35,7 +35,7 @@ class Page:
 
 
 # kind of output -> type of its artifact in KFP
-KINDS = {
+DISPLAY_KINDS = {
     "metrics": "system.Metrics",
     "classification": "system.ClassificationMetrics",
     "markdown": "system.Markdown",
@@ -43,7 +43,7 @@ KINDS = {
 }
 
 
-class Metrics(dict[str, Any], Page):
+class Metrics(dict[str, Any], DisplayValue):
     """A dict of metrics by name, such as `Metrics(accuracy=0.93, loss=0.1)`."""
 
     kind = "metrics"
@@ -52,14 +52,14 @@ class Metrics(dict[str, Any], Page):
         return f"Metrics({super().__repr__()})"
 
 
-class Markdown(str, Page):
+class Markdown(str, DisplayValue):
     """A string in Markdown."""
 
     __slots__ = ()
     kind = "markdown"
 
 
-class HTML(str, Page):
+class HTML(str, DisplayValue):
     """A string with an HTML page, or a part of one."""
 
     __slots__ = ()
@@ -67,7 +67,7 @@ class HTML(str, Page):
 
 
 @dataclass(frozen=True)
-class ConfusionMatrix(Page):
+class ConfusionMatrix(DisplayValue):
     """A confusion matrix: rows are the true classes, columns the predicted classes.
 
     Attributes:
@@ -94,7 +94,7 @@ class ConfusionMatrix(Page):
 
 
 @dataclass(frozen=True)
-class Roc(Page):
+class Roc(DisplayValue):
     """An ROC curve, with the columns in the order of scikit-learn: `Roc(*roc_curve(labels, scores))`.
 
     Attributes:
@@ -130,24 +130,24 @@ def _list_numbers(values: Any) -> tuple[float, ...]:
     return tuple(value.item() if hasattr(value, "item") else value for value in values)
 
 
-CLASSES = {each.__name__: each for each in (Metrics, Markdown, HTML, ConfusionMatrix, Roc)}
+DISPLAY_CLASSES = {each.__name__: each for each in (Metrics, Markdown, HTML, ConfusionMatrix, Roc)}
 
 
-_NAMES = {**{name: each.kind for name, each in CLASSES.items()}, "Figure": "html"}
-_TOOL, _DRAWING = "fftasks", "matplotlib"
+_NAMES = {**{name: each.kind for name, each in DISPLAY_CLASSES.items()}, "Figure": "html"}
+_FFTASKS, _MATPLOTLIB = "fftasks", "matplotlib"
 _PICTURES = frozenset({"PIL", "IPython"})  # packages whose objects are displayed as pictures
 # the kinds of a function cannot change unless these words, or other names of its module, change in it
-WORDS = frozenset({*_NAMES, *_PICTURES, _TOOL, _DRAWING})
+DISPLAY_WORDS = frozenset({*_NAMES, *_PICTURES, _FFTASKS, _MATPLOTLIB})
 _MAX_FUNCTIONS = 1000
 
 
-def list_shows(node: Node) -> list[str]:
+def list_node_display_kinds(node: Node) -> list[str]:
     """Return the kinds of output that a node may show, in the order of KINDS."""
     if node.options.shows is not None:
         found = frozenset(node.options.shows)
     else:
         found = frozenset() if node.kind == "object" else _find(node.func)
-    return [kind for kind in KINDS if kind in found]
+    return [kind for kind in DISPLAY_KINDS if kind in found]
 
 
 def _find(func: Callable[..., Any]) -> frozenset[str]:
@@ -183,14 +183,14 @@ def _find_in_code(func: Callable[..., Any]) -> Iterator[str]:
         names = set(_list_names(function.__code__))
         values = [function.__globals__[name] for name in names if name in function.__globals__]
         yield from (kind for value in values if (kind := _name_kind(value)))
-        if any(name.partition(".")[0] == _DRAWING for name in names):
+        if any(name.partition(".")[0] == _MATPLOTLIB for name in names):
             yield "html"
-        if _TOOL in names or any(getattr(value, "__name__", "") == _TOOL for value in values):
-            yield from (_NAMES[name] for name in names & CLASSES.keys())
+        if _FFTASKS in names or any(getattr(value, "__name__", "") == _FFTASKS for value in values):
+            yield from (_NAMES[name] for name in names & DISPLAY_CLASSES.keys())
         for value in values:
             # only for functions: reading an attribute of a user's object can execute code
             called = getattr(value, "func", value) if isinstance(value, FunctionType) else None
-            if id(called) not in seen and _is_alike(called, function):
+            if id(called) not in seen and _is_user_function(called, function):
                 seen.add(id(called))
                 queue.append(called)
 
@@ -203,9 +203,9 @@ def _list_names(code: CodeType) -> Iterator[str]:
 
 
 def _name_kind(value: Any) -> str | None:
-    if isinstance(value, type) and issubclass(value, Page) and value is not Page:
+    if isinstance(value, type) and issubclass(value, DisplayValue) and value is not DisplayValue:
         return value.kind
-    return "html" if _name_package(value) == _DRAWING else None
+    return "html" if _name_package(value) == _MATPLOTLIB else None
 
 
 def _name_package(value: Any) -> str:
@@ -214,7 +214,7 @@ def _name_package(value: Any) -> str:
     return name.partition(".")[0] if isinstance(name, str) else ""
 
 
-def _is_alike(called: Any, caller: FunctionType) -> bool:
+def _is_user_function(called: Any, caller: FunctionType) -> bool:
     """Return whether a called function is code of the user, too: it is not in an installed package."""
     if not isinstance(called, FunctionType):
         return False

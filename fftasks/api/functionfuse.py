@@ -14,8 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fftasks.api.names import make_slug
-from fftasks.api.node import Instance, Node, Result, find_site
-from fftasks.api.workflow_graph import NotRun, Workflow, check_names, is_building, order_nodes
+from fftasks.api.node import Instance, Node, Result, find_source_location
+from fftasks.api.workflow_graph import (
+    NotRun,
+    Workflow,
+    check_unique_names,
+    is_collecting,
+    order_nodes,
+)
 from fftasks.errors import SettingsError, WorkflowError
 
 _CREDENTIALS = ("server", "username", "password")
@@ -51,7 +57,7 @@ class FunctionFuseWorkflow(Workflow):
         if self.descendants:
             covered = _add_descendants(covered)
         nodes = order_nodes(covered)
-        check_names(nodes, self.name)
+        check_unique_names(nodes, self.name)
         return nodes
 
     def set_storage(self, storage: FileStorage) -> None:
@@ -104,7 +110,7 @@ class LocalWorkflow(FunctionFuseWorkflow):
             ParameterError: A run parameter is unknown, or its value has the wrong type.
             Exception: An exception of a node's function is passed on, as is one of storing its result.
         """
-        if is_building():
+        if is_collecting():
             return NotRun() if len(self.leaves) == 1 else [NotRun() for _ in self.leaves]
         from fftasks import import_implementation
 
@@ -170,7 +176,7 @@ class KFPWorkflow(FunctionFuseWorkflow):
         unknown = [key for key in registry_credentials if key not in _CREDENTIALS]
         if unknown:
             raise WorkflowError(
-                f"{find_site()}: unknown key in registry_credentials: {', '.join(map(repr, unknown))}",
+                f"{find_source_location()}: unknown key in registry_credentials: {', '.join(map(repr, unknown))}",
                 tip=f"the keys are {', '.join(_CREDENTIALS)}",
             )
         self.registry_credentials = dict(registry_credentials)
@@ -193,7 +199,7 @@ class KFPWorkflow(FunctionFuseWorkflow):
             ParameterError: A run parameter is unknown, or its value has the wrong type.
             FFTasksError: A stage failed.
         """
-        if is_building():
+        if is_collecting():
             return NotRun()
         from fftasks import import_implementation
 

@@ -26,7 +26,7 @@ def make_slug(name: str) -> str:
     A plain name (lower-case words joined by single underscores) only swaps "_" for "-", which can
     be undone. Any other name gets 12 hex digits of its sha256 behind what can be read of it.
     """
-    if _PLAIN.fullmatch(name) and len(name) <= _MAX_LENGTH and not _ends_like_a_digest(name):
+    if _PLAIN.fullmatch(name) and len(name) <= _MAX_LENGTH and not _ends_with_digest(name):
         return name.replace("_", "-")
     # surrogatepass: any str is legal, also one that utf-8 alone would refuse
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
@@ -36,6 +36,6 @@ def make_slug(name: str) -> str:
     return f"{readable}-{digest}"
 
 
-def _ends_like_a_digest(name: str) -> bool:
+def _ends_with_digest(name: str) -> bool:
     # else the plain name "x_0123456789ab" could have the slug of a name that got that digest
     return _DIGEST.fullmatch(name[-13:]) is not None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _PACKAGE = f"{Path(__file__).resolve().parents[1]}{os.sep}"
 
 
-class Site(NamedTuple):
+class SourceLocation(NamedTuple):
     """A line in a file of the user.
 
     Attributes:
@@ -41,30 +41,32 @@ class Site(NamedTuple):
         return f"{self.file}:{self.line}"
 
 
-def find_site() -> Site:
+def find_source_location() -> SourceLocation:
     """Return the line of the user's code that called this package."""
     frame = sys._getframe(1)  # inspect.stack() reads every source file on the way
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
-    return Site(frame.f_code.co_filename, frame.f_lineno)
+    return SourceLocation(frame.f_code.co_filename, frame.f_lineno)
 
 
 _CONTAINERS = (list, tuple, set, frozenset)
-_PLAIN = frozenset({int, float, bool, str, bytes, type(None)})  # they cannot contain other values
+_ATOMIC_TYPES = frozenset(
+    {int, float, bool, str, bytes, type(None)}
+)  # they cannot contain other values
 _BINARY = "add sub mul truediv floordiv mod pow matmul divmod and or xor lshift rshift".split()
 # special method of an operation -> the end of the error message
-CALCULATIONS = {
+FORBIDDEN_OPERATORS = {
     **{f"__{side}{op}__": "cannot be calculated with" for op in _BINARY for side in ("", "r")},
     **{f"__{op}__": "cannot be calculated with" for op in ("neg", "pos", "abs", "invert", "round")},
     **{f"__{op}__": "cannot be compared" for op in ("lt", "le", "gt", "ge")},
 }
 
 
-class Pending:
+class UnresolvedValue:
     """A placeholder in the arguments of a node for a value that does not exist while the graph is built."""
 
 
-class Result(Pending):
+class Result(UnresolvedValue):
     """The result of a node, or an item of it, which exists when the graph has run.
 
     Attributes:
@@ -78,20 +80,20 @@ class Result(Pending):
     def __getitem__(self, index: Any) -> Item:
         if isinstance(index, Result):
             raise WorkflowError(
-                f"{find_site()}: {index!r} cannot be the index of {self!r}: it has no value yet",
+                f"{find_source_location()}: {index!r} cannot be the index of {self!r}: it has no value yet",
                 tip="pass both to a @workflow function that takes the item",
             )
         return Item(self.node, (*self.path, index))
 
     def __iter__(self) -> NoReturn:
         raise WorkflowError(
-            f"{find_site()}: {self!r} cannot be iterated or unpacked: it has no value yet",
+            f"{find_source_location()}: {self!r} cannot be iterated or unpacked: it has no value yet",
             tip=f"write a, b = {self!r}[0], {self!r}[1], or loop inside a @workflow function",
         )
 
     def __bool__(self) -> NoReturn:
         raise WorkflowError(
-            f"{find_site()}: {self!r} is neither true nor false: it has no value yet",
+            f"{find_source_location()}: {self!r} is neither true nor false: it has no value yet",
             tip="decide inside a @workflow function, or compare with `is None`",
         )
 
@@ -103,8 +105,8 @@ class Result(Pending):
         )
 
 
-def refuse_uses(
-    kind: type[Pending], uses: Mapping[str, str], refuse: Callable[[Any, str], NoReturn]
+def forbid_operators(
+    kind: type[UnresolvedValue], uses: Mapping[str, str], refuse: Callable[[Any, str], NoReturn]
 ) -> None:
     """Let a class raise an error for operations on its values.
 
@@ -121,17 +123,17 @@ def refuse_uses(
         setattr(kind, name, make(use))
 
 
-def _refuse(result: Result, use: str) -> NoReturn:
+def _raise_unresolved(result: Result, use: str) -> NoReturn:
     raise WorkflowError(
-        f"{find_site()}: {result!r} {use}: it has no value yet",
+        f"{find_source_location()}: {result!r} {use}: it has no value yet",
         tip="do it inside a @workflow function",
     )
 
 
-refuse_uses(Result, CALCULATIONS, _refuse)
+forbid_operators(Result, FORBIDDEN_OPERATORS, _raise_unresolved)
 
 
-class Unpassable:
+class InvalidArgument:
     """An object of the graph that cannot be passed to a node.
 
     It is not an abstract base class, because isinstance() of a plain class is faster, and every argument
@@ -177,8 +179,8 @@ def find_results(value: Any) -> list[Result]:
         The results in their order in the value. Those of a set are in the order in which they were created,
         because the order of a set differs between processes, and inputs are numbered by this order.
     """
-    found: list[Pending] = []
-    replace_pending(value, found.append)
+    found: list[UnresolvedValue] = []
+    replace_unresolved(value, found.append)
     return [each for each in found if isinstance(each, Result)]
 
 
@@ -189,10 +191,10 @@ def replace_results(value: Any, replace: Callable[[Result], Any]) -> Any:
         value: The value.
         replace: Returns the replacement of a node or item.
     """
-    return replace_pending(value, lambda p: replace(p) if isinstance(p, Result) else p)
+    return replace_unresolved(value, lambda p: replace(p) if isinstance(p, Result) else p)
 
 
-def replace_pending(value: Any, replace: Callable[[Pending], Any]) -> Any:  # noqa: PLR0911 - a table
+def replace_unresolved(value: Any, replace: Callable[[UnresolvedValue], Any]) -> Any:  # noqa: PLR0911 - a table
     """Return a value with each placeholder in it replaced; containers without any are not copied.
 
     Args:
@@ -200,22 +202,24 @@ def replace_pending(value: Any, replace: Callable[[Pending], Any]) -> Any:  # no
         replace: Returns the replacement of a placeholder: a node, an item or a run parameter.
     """
     kind = type(value)
-    if kind in _PLAIN:
+    if kind in _ATOMIC_TYPES:
         return value
-    if isinstance(value, Pending):
+    if isinstance(value, UnresolvedValue):
         return replace(value)
-    if isinstance(value, Unpassable):
+    if isinstance(value, InvalidArgument):
         value.refuse()
     if kind is list or kind is tuple:
-        return _rebuild(value, [replace_pending(item, replace) for item in value], kind)
+        return _rebuild(value, [replace_unresolved(item, replace) for item in value], kind)
     if isinstance(value, tuple) and hasattr(kind, "_make"):  # a namedtuple
-        return _rebuild(value, [replace_pending(item, replace) for item in value], kind._make)
+        return _rebuild(value, [replace_unresolved(item, replace) for item in value], kind._make)
     if kind is set or kind is frozenset:
         ordered = sorted(value, key=_order_in_set)
-        return _rebuild(ordered, [replace_pending(item, replace) for item in ordered], kind, value)
+        return _rebuild(
+            ordered, [replace_unresolved(item, replace) for item in ordered], kind, value
+        )
     if kind is dict:
         flat = [part for item in value.items() for part in item]
-        new = [replace_pending(part, replace) for part in flat]
+        new = [replace_unresolved(part, replace) for part in flat]
         return _rebuild(flat, new, lambda n: dict(zip(n[::2], n[1::2], strict=True)), value)
     return value
 
@@ -243,7 +247,7 @@ def _order_in_set(item: Any) -> tuple[int, str]:
 
 
 def check_call(
-    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], site: Site
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], site: SourceLocation
 ) -> None:
     """Check that the arguments of a call match the signature of the function.
 
@@ -282,7 +286,7 @@ def name_arguments(func: Callable[..., Any], count: int, keywords: Iterable[str]
     for name in [*_name_positions(func, count), *keywords]:
         # **kwargs can contain any string, but the name of an input in KFP must be an identifier
         plain = name if name.isidentifier() else "argument"
-        unique = next(n for n in _number(plain) if n not in taken)
+        unique = next(n for n in _list_candidates(plain) if n not in taken)
         taken.add(unique)
         yield unique
 
@@ -330,7 +334,7 @@ def find_parameter(
     return dict(zip(name_arguments(func, count, keywords), takers, strict=True)).get(name)
 
 
-def is_own_name(func: Callable[..., Any], argument: str) -> bool:
+def is_declared_parameter(func: Callable[..., Any], argument: str) -> bool:
     """Return whether the name of an argument is a parameter in the function's signature.
 
     The name of an argument for `**kwargs` is not: the caller chose it, and may have computed it.
@@ -347,7 +351,7 @@ def is_own_name(func: Callable[..., Any], argument: str) -> bool:
     return any(p.name == argument and p.kind is not p.VAR_KEYWORD for p in parameters)
 
 
-def _number(name: str) -> Iterator[str]:
+def _list_candidates(name: str) -> Iterator[str]:
     yield name
     yield from (f"{name}_{i}" for i in itertools.count(2))
 
@@ -355,13 +359,13 @@ def _number(name: str) -> Iterator[str]:
 def _read_signature(func: Callable[..., Any]) -> inspect.Signature | None:
     """Return the signature of a callable, or None for functions of C extensions without one."""
     try:
-        return _inspect(func)
+        return _read_cached_signature(func)
     except TypeError:  # it cannot be hashed
-        return _inspect.__wrapped__(func)
+        return _read_cached_signature.__wrapped__(func)
 
 
 @functools.lru_cache(maxsize=1024)  # one function has many nodes
-def _inspect(func: Callable[..., Any]) -> inspect.Signature | None:
+def _read_cached_signature(func: Callable[..., Any]) -> inspect.Signature | None:
     try:
         return inspect.signature(func)
     except ValueError:
@@ -369,10 +373,10 @@ def _inspect(func: Callable[..., Any]) -> inspect.Signature | None:
 
 
 _serial = itertools.count()
-_calls: dict[str, itertools.count[int]] = {}
+_call_counters: dict[str, itertools.count[int]] = {}
 
 
-class Options(NamedTuple):
+class DecoratorOptions(NamedTuple):
     """The arguments of `@workflow(...)`; see decorator.py."""
 
     reads: tuple[str, ...] | None = None
@@ -380,7 +384,7 @@ class Options(NamedTuple):
     shows: tuple[str, ...] | None = None
 
 
-class Setting(NamedTuple):
+class QuerySetting(NamedTuple):
     """Settings from one call of `query(pattern).set(...)`; see workflow_graph.py.
 
     Attributes:
@@ -391,7 +395,7 @@ class Setting(NamedTuple):
 
     pattern: str
     values: dict[str, Any]
-    site: Site
+    site: SourceLocation
 
 
 class Node(Result):
@@ -421,8 +425,8 @@ class Node(Result):
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        site: Site,
-        options: Options = Options(),  # noqa: B008 - it is immutable
+        site: SourceLocation,
+        options: DecoratorOptions = DecoratorOptions(),  # noqa: B008 - it is immutable
     ) -> None:
         self.node = self
         self.path = ()
@@ -440,7 +444,7 @@ class Node(Result):
         self.options = options
         self.serial = next(_serial)
         self.children: list[Node] = []
-        self.settings: list[Setting] = []
+        self.settings: list[QuerySetting] = []
         self.name = _next_name(self.qualname)
         self.parents = self._find_parents()
         for parent in self.parents:
@@ -502,7 +506,7 @@ class Node(Result):
 
 def _next_name(qualname: str) -> str:
     # counted by name: two functions with the same name must not create nodes with the same name
-    return f"{qualname}_{next(_calls.setdefault(qualname, itertools.count())):04d}"
+    return f"{qualname}_{next(_call_counters.setdefault(qualname, itertools.count())):04d}"
 
 
 def check_name(name: object) -> str:
@@ -513,11 +517,13 @@ def check_name(name: object) -> str:
     """
     if isinstance(name, str) and name:
         return name
-    raise WorkflowError(f"{find_site()}: a name must be a non-empty string, not {name!r}")
+    raise WorkflowError(
+        f"{find_source_location()}: a name must be a non-empty string, not {name!r}"
+    )
 
 
 # kind of a node -> its outputs; "state" is the object after the call of a method
-OUTPUTS = {"function": ("result",), "object": ("result",), "call": ("result", "state")}
+OUTPUTS_BY_KIND = {"function": ("result",), "object": ("result",), "call": ("result", "state")}
 
 
 class ObjectNode(Node):
@@ -542,7 +548,7 @@ class CallNode(Node):
         self.object, self.after = instance._fftasks_node, instance._fftasks_last
         self.method = method
         func = getattr(self.object.func, method)
-        super().__init__(func, args, kwargs, find_site(), self.object.options)
+        super().__init__(func, args, kwargs, find_source_location(), self.object.options)
 
     @property
     def callee(self) -> Callable[..., Any]:
@@ -555,7 +561,7 @@ class CallNode(Node):
         return f"{self.object.func.__qualname__}.{self.method}"
 
 
-class Instance(Unpassable):
+class Instance(InvalidArgument):
     """An object of the graph, returned by a decorated class; a call of a method creates a node.
 
     Its own attributes have the prefix `_fftasks_`, because the class of a user can have methods with any
@@ -567,8 +573,8 @@ class Instance(Unpassable):
         cls: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        site: Site,
-        options: Options,
+        site: SourceLocation,
+        options: DecoratorOptions,
     ) -> None:
         self._fftasks_node = ObjectNode(cls, args, kwargs, site, options)
         self._fftasks_last: Node = self._fftasks_node
@@ -579,7 +585,7 @@ class Instance(Unpassable):
     def refuse(self) -> NoReturn:
         """Raise WorkflowError: the object was passed to a node."""
         raise WorkflowError(
-            f"{find_site()}: {self!r} is an object of the graph and cannot be passed to a node",
+            f"{find_source_location()}: {self!r} is an object of the graph and cannot be passed to a node",
             tip="pass what one of its methods returns",
         )
 
@@ -598,7 +604,8 @@ class Instance(Unpassable):
             raise AttributeError(name)
         if not callable(getattr(cls, name, None)):
             raise WorkflowError(
-                f"{find_site()}: {cls.__qualname__} has no method {name}()", tip=_suggest(cls, name)
+                f"{find_source_location()}: {cls.__qualname__} has no method {name}()",
+                tip=_suggest(cls, name),
             )
 
         def call(*args: Any, **kwargs: Any) -> CallNode:
@@ -630,7 +637,7 @@ def _suggest(cls: Any, name: str) -> str:
     return f"its methods are {names}; to read an attribute, add a method that returns it"
 
 
-class Input(NamedTuple):
+class NodeInput(NamedTuple):
     """An upstream value that a node needs.
 
     Attributes:
@@ -642,7 +649,7 @@ class Input(NamedTuple):
     output: str
 
 
-def number_inputs(node: Node) -> dict[str, Input]:
+def name_inputs(node: Node) -> dict[str, NodeInput]:
     """Return the inputs of a node by name: one for each upstream artifact that its arguments use.
 
     An artifact that several arguments use, or that one argument uses several times, whole or by its items, is
@@ -663,14 +670,14 @@ def number_inputs(node: Node) -> dict[str, Input]:
         Input name -> upstream artifact. The names are unique within the node, differ from the names of its
         arguments unless the argument is the artifact, and are the same in every process.
     """
-    names: dict[Input, str] = {}
+    names: dict[NodeInput, str] = {}
     if node.after is not None:
-        names[_find_object(node.after)] = "self"
+        names[_get_object_input(node.after)] = "self"
     taken = set(names.values())
     arguments = node.arguments
     for argument, value in arguments.items():
         for number, result in enumerate(find_results(value)):
-            needed = Input(result.node, "result")
+            needed = NodeInput(result.node, "result")
             if needed in names:
                 continue
             whole = isinstance(value, Result)
@@ -683,5 +690,5 @@ def number_inputs(node: Node) -> dict[str, Input]:
     return {name: needed for needed, name in names.items()}
 
 
-def _find_object(after: Node) -> Input:
-    return Input(after, "result" if after.kind == "object" else "state")
+def _get_object_input(after: Node) -> NodeInput:
+    return NodeInput(after, "result" if after.kind == "object" else "state")

@@ -5,10 +5,16 @@ from __future__ import annotations
 import keyword
 from typing import Any, NoReturn
 
-from fftasks.api.node import CALCULATIONS, Pending, find_site, refuse_uses, replace_pending
+from fftasks.api.node import (
+    FORBIDDEN_OPERATORS,
+    UnresolvedValue,
+    find_source_location,
+    forbid_operators,
+    replace_unresolved,
+)
 from fftasks.errors import WorkflowError
 
-KINDS: dict[type, str] = {
+PARAMETER_TYPES: dict[type, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -19,7 +25,7 @@ KINDS: dict[type, str] = {
 _RESERVED = ("profile",)  # variables of doit's command line that have another meaning
 
 
-class Parameter(Pending):
+class Parameter(UnresolvedValue):
     """A run parameter, such as `train(rate=Parameter("alpha", default=0.1))`.
 
     A parameter can be passed to a node, also inside lists, tuples, dicts and sets. It has a value only
@@ -44,7 +50,7 @@ class Parameter(Pending):
         default: Any,
         help: str = "",  # noqa: A002 - the usual name for a description
     ) -> None:
-        self.site = find_site()
+        self.site = find_source_location()
         self.name = self._check_name(name)
         self.default = self._check_default(default)
         self.help = help
@@ -59,7 +65,7 @@ class Parameter(Pending):
     def refuse(self, use: str) -> NoReturn:
         """Raise WorkflowError for a use of the missing value, such as "cannot be compared"."""
         raise WorkflowError(
-            f"{find_site()}: parameter {self.name!r} {use}: it has no value while the graph is built",
+            f"{find_source_location()}: parameter {self.name!r} {use}: it has no value while the graph is built",
             tip="pass it to a @workflow function, and use the value there",
         )
 
@@ -78,13 +84,13 @@ class Parameter(Pending):
         return name
 
     def _check_default(self, default: Any) -> Any:
-        if type(default) not in KINDS:
+        if type(default) not in PARAMETER_TYPES:
             raise WorkflowError(
                 f"{self.site}: parameter {self.name!r}: the default is {default!r}",
                 found=[
                     f"a {type(default).__name__} cannot be typed into a command line or a web page"
                 ],
-                tip=f"give {', '.join(kind.__name__ for kind in KINDS)}; make the rest in the function",
+                tip=f"give {', '.join(kind.__name__ for kind in PARAMETER_TYPES)}; make the rest in the function",
             )
         return default
 
@@ -98,7 +104,7 @@ class Parameter(Pending):
         return self  # a copy of a container must contain the same parameter
 
     def __reduce__(self) -> NoReturn:
-        # reached when a constant is stored: the parameter is in an object that replace_pending does not
+        # reached when a constant is stored: the parameter is in an object that replace_unresolved does not
         # search
         raise WorkflowError(
             f"{self!r} ({self.site}) is hidden inside an object that is passed to a node",
@@ -114,7 +120,7 @@ def _list_uses() -> dict[str, str]:
     converting = [f"__{name}__" for name in ("int", "float", "complex", "index")]
     looking = ["__getitem__", "__len__", "__contains__", "__iter__"]
     return {
-        **CALCULATIONS,
+        **FORBIDDEN_OPERATORS,
         **dict.fromkeys(converting, "cannot be converted"),
         **dict.fromkeys(looking, "cannot be looked into"),
         "__bool__": "is neither true nor false",
@@ -123,11 +129,11 @@ def _list_uses() -> dict[str, str]:
     }
 
 
-refuse_uses(Parameter, _list_uses(), Parameter.refuse)
+forbid_operators(Parameter, _list_uses(), Parameter.refuse)
 
 
 def find_parameters(value: Any) -> list[Parameter]:
     """Return the run parameters in a value, also inside lists, tuples, dicts and sets."""
-    found: list[Pending] = []
-    replace_pending(value, found.append)
+    found: list[UnresolvedValue] = []
+    replace_unresolved(value, found.append)
     return [each for each in found if isinstance(each, Parameter)]

@@ -14,24 +14,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fftasks.api.node import Instance, Node, Result, Setting, check_name, find_site
+from fftasks.api.node import Instance, Node, QuerySetting, Result, check_name, find_source_location
 from fftasks.api.parameter import Parameter, find_parameters
 from fftasks.api.plugin import Plugin
 from fftasks.errors import WorkflowError, find_near
 
-_noted: list[Workflow] | None = None
+_collected: list[Workflow] | None = None
 _calling = False
 
 
 @contextmanager
-def building() -> Iterator[list[Workflow]]:
+def collecting_workflows() -> Iterator[list[Workflow]]:
     """Collect the workflows that are created in a with block; their `.run()` does not start anything."""
-    global _noted
-    before, _noted = _noted, []
+    global _collected
+    before, _collected = _collected, []
     try:
-        yield _noted
+        yield _collected
     finally:
-        _noted = before
+        _collected = before
 
 
 class calling:  # noqa: N801 - a context manager; a class costs less than contextlib in short-lived processes
@@ -46,15 +46,15 @@ class calling:  # noqa: N801 - a context manager; a class costs less than contex
         _calling = self._before
 
 
-def note_workflow(workflow: Workflow) -> None:
+def register_workflow(workflow: Workflow) -> None:
     """Register a new workflow in the enclosing `building()` block, if there is one."""
-    if _noted is not None:
-        _noted.append(workflow)
+    if _collected is not None:
+        _collected.append(workflow)
 
 
-def is_building() -> bool:
+def is_collecting() -> bool:
     """Return whether a graph is being built, in which case `.run()` must not start anything."""
-    return _noted is not None
+    return _collected is not None
 
 
 def is_calling() -> bool:
@@ -118,7 +118,9 @@ class Query:
                 when the graph is read.
         """
         for node in self.nodes:
-            node.settings.append(Setting(self.pattern or ".*", settings, find_site()))
+            node.settings.append(
+                QuerySetting(self.pattern or ".*", settings, find_source_location())
+            )
         return self
 
     def set_plugin(self, plugin: Plugin) -> Query:
@@ -149,14 +151,14 @@ class Workflow:
 
     def __init__(self, *leaves: Result | Instance, name: str) -> None:
         self.name = check_name(name)
-        self.site = find_site()
+        self.site = find_source_location()
         self.warnings: list[str] = []
         self.leaves = tuple(self._check_leaf(leaf) for leaf in leaves)
         if not leaves:
             raise WorkflowError(
                 f"{self.site}: workflow {name!r} has no leaves", tip="Workflow(node, name=...)"
             )
-        note_workflow(self)
+        register_workflow(self)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(repr, self.leaves))}, name={self.name!r})"
@@ -164,7 +166,7 @@ class Workflow:
     @property
     def nodes(self) -> list[Node]:
         """All nodes, each after the nodes that it needs; the order is the same in every process."""
-        check_names(self._order, self.name)
+        check_unique_names(self._order, self.name)
         return list(self._order)
 
     @functools.cached_property
@@ -208,7 +210,7 @@ class Workflow:
         """
         nodes = self.find_nodes(pattern)
         if not nodes:
-            self.warnings.append(_warn_of_none(str(pattern), self))
+            self.warnings.append(_warn_without_match(str(pattern), self))
         return Query(pattern, nodes)
 
     def set_plugin(self, pattern: str, plugin: Plugin) -> None:
@@ -235,10 +237,10 @@ class Workflow:
         )
 
 
-def _warn_of_none(pattern: str, workflow: Workflow) -> str:
+def _warn_without_match(pattern: str, workflow: Workflow) -> str:
     names = [node.name for node in workflow.nodes]
     near = find_near(pattern, names, cutoff=0.4)
-    site = find_site()
+    site = find_source_location()
     what = f"{Path(site.file).name}:{site.line}: no node's name matches {pattern!r}"
     return f"{what}: did you mean {near!r}?" if near else what
 
@@ -273,7 +275,7 @@ def order_nodes(leaves: list[Node]) -> list[Node]:
     return list(order)
 
 
-def check_names(nodes: list[Node], workflow: str) -> None:
+def check_unique_names(nodes: list[Node], workflow: str) -> None:
     """Check that all nodes have different names.
 
     Args:

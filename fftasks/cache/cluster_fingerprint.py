@@ -25,9 +25,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fftasks.cache.fingerprint import name_function
-from fftasks.config.node_settings import NodeSettings, list_env_pieces
+from fftasks.config.node_settings import NodeSettings, list_env_inputs
 from fftasks.records import Record, digest_json
-from fftasks.runner.image_check import PROTOCOL
+from fftasks.runner.image_check import IMAGE_CHECK_PROTOCOL
 
 # Part of the fingerprint and not of the format of the state folder: the fingerprints are also stored outside
 # of it, in images, in tags of the registry and in the cache keys of KFP. Increase it if their inputs change.
@@ -83,14 +83,18 @@ def compute_cluster_fingerprints(
             "function": name_function(node),
             **_list_own(node, contents, surroundings),
             **_list_constants(node),
-            **list_env_pieces(settings.get(identity, NodeSettings())),
+            **list_env_inputs(settings.get(identity, NodeSettings())),
             **_list_upstream(node, found),
         }
         above = [found[other] for other in node["upstream"]]
         own = frozenset(parameter["name"] for parameter in node["parameters"].values())
         parameters = own.union(*(f.parameters for f in above))
         known = _is_stable(node) and all(other.digest for other in above)
-        digest = digest_json([CLUSTER_FINGERPRINT_VERSION, PROTOCOL, pieces]) if known else ""
+        digest = (
+            digest_json([CLUSTER_FINGERPRINT_VERSION, IMAGE_CHECK_PROTOCOL, pieces])
+            if known
+            else ""
+        )
         found[identity] = ClusterFingerprint(digest, pieces, parameters)
     return found
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fftasks.cache.stat_cache import StatCache
-from fftasks.config.ignore import list_folder, read_ignore
+from fftasks.config.ignore import read_ignore, walk_context
 from fftasks.config.tree import Settings
 from fftasks.records import digest_json
 
@@ -46,7 +46,7 @@ class ProjectDataFiles:
         if self._listed is None:
             context = self._settings.context
             folder = (self._root / context.folder).resolve()
-            listing = list_folder(folder, read_ignore(folder, context.ignore), self._folder)
+            listing = walk_context(folder, read_ignore(folder, context.ignore), self._folder)
             paths = [path for path in listing.files if self.counts(path)]
             self._listed = {path: self._signatures.digest(folder / path) for path in paths}
         return self._listed

@@ -25,9 +25,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fftasks.api.node import OUTPUTS
+from fftasks.api.node import OUTPUTS_BY_KIND
 from fftasks.cache.store import Store, Trace
-from fftasks.config.node_settings import NodeSettings, list_env_pieces
+from fftasks.config.node_settings import NodeSettings, list_env_inputs
 from fftasks.errors import NodeError, StoreError
 from fftasks.records import Record, digest_json, read_record
 from fftasks.state_folder import is_regular, read_text, remove
@@ -77,7 +77,7 @@ def list_fingerprint_inputs(
     """
     inputs = {"version": node["version"]} if node["version"] else _list_code_and_data(node, data)
     inputs["function"] = name_function(node)
-    inputs |= list_env_pieces(settings)
+    inputs |= list_env_inputs(settings)
     for argument in node["arguments"]:
         inputs[f"constant {argument['name']}"] = argument["digest"]
     for name, value in node["values"].items():
@@ -253,7 +253,7 @@ def make_job(  # noqa: PLR0913 - the last three come from settings and graph
             needed["input"]: store.artifact_path_text(inputs[f"input {needed['input']}"])
             for needed in node["inputs"]
         },
-        outputs={output: store.new_path(slug, output) for output in OUTPUTS[node["kind"]]},
+        outputs={output: store.new_path(slug, output) for output in OUTPUTS_BY_KIND[node["kind"]]},
         items=items,
         log=store.new_log(slug),
         env=settings.env,
@@ -317,7 +317,7 @@ def find_retry_wait(settings: NodeSettings, failures: int) -> float | None:
 
 def remove_partial_results(node: Mapping[str, Any], store: Store) -> None:
     """Remove the temporary outputs of a failed node."""
-    for output in OUTPUTS[node["kind"]]:
+    for output in OUTPUTS_BY_KIND[node["kind"]]:
         with contextlib.suppress(FileNotFoundError):
             remove(store.new_path(node["slug"], output))
     store.drop_pages(node["slug"])

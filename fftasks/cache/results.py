@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fftasks.api.names import make_slug
-from fftasks.api.workflow_graph import building
+from fftasks.api.workflow_graph import collecting_workflows
 from fftasks.cache.store import Store
 from fftasks.errors import StoreError, WorkflowError, suggest_or_list
 from fftasks.records import Record, read_record
@@ -32,7 +32,7 @@ def load(name: str, folder: str | Path = ".") -> Any:
     graph, slug = find_graph_node(root, name)
     path = find_result_file(Store(root / STATE_FOLDER), name, slug)
     add_import_paths(root, graph["file"])
-    with building():  # unpickling may import a file that runs a workflow
+    with collecting_workflows():  # unpickling may import a file that runs a workflow
         return read_artifact(path)
 
 

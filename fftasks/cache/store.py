@@ -49,7 +49,7 @@ from fftasks.records import (
     write_state_file,
 )
 from fftasks.runner.artifact import digest_artifact
-from fftasks.runner.display_files import NAMES
+from fftasks.runner.display_files import DISPLAY_FILE_NAMES
 from fftasks.state_folder import (
     check_folders,
     is_folder,
@@ -195,7 +195,9 @@ class Store:
         if not isinstance(files, dict):
             return []
         paths = [
-            folder / name for name in sorted(NAMES & files.keys()) if is_regular(folder / name)
+            folder / name
+            for name in sorted(DISPLAY_FILE_NAMES & files.keys())
+            if is_regular(folder / name)
         ]
         return [path for path in paths if digest_bytes(read_bytes(path)) == files[path.name]]
 

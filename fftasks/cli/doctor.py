@@ -31,7 +31,7 @@ from fftasks.pipeline.secret_check import list_secret_warnings
 from fftasks.pipeline.stages import plan_stage
 from fftasks.project import Project
 from fftasks.report.table import Cell, Column, Row, print_json, print_table
-from fftasks.runner.start import MODULE, make_command
+from fftasks.runner.start import RUNNER_MODULE, make_command
 from fftasks.stage import execute_stage, is_up_to_date
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -329,7 +329,7 @@ def check_nodes(project: Project) -> Iterator[Finding]:
 def _check_import(project: Project, file: str) -> Iterator[Finding]:
     folder = project.folder / "context"
     completed = subprocess.run(
-        [*make_command(MODULE), "--root", str(folder), "--file", file, "--check"],
+        [*make_command(RUNNER_MODULE), "--root", str(folder), "--file", file, "--check"],
         cwd=folder,
         capture_output=True,
         # without FFFUNCTION, which selects a single node

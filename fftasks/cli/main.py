@@ -15,7 +15,7 @@ from pathlib import Path
 from fftasks import __version__
 from fftasks.cache.store import remove_unused
 from fftasks.config.sizes import parse_size
-from fftasks.config.tree import format_default
+from fftasks.config.tree import format_default_file
 from fftasks.errors import FFTasksError, SettingsError
 from fftasks.state_folder import STATE_FOLDER
 from fftasks.terminal import guarded_output
@@ -46,7 +46,7 @@ def write_project(folder: Path) -> list[Path]:
         FFTasksError: A file cannot be written; some files may have been written.
     """
     files = {folder / name: (_TEMPLATE / file).read_bytes() for name, file in _FILES.items()}
-    files[folder / "config" / "default.yaml"] = format_default(("words.py",)).encode()
+    files[folder / "config" / "default.yaml"] = format_default_file(("words.py",)).encode()
     try:
         _check_free(folder, files)
         return [path for path, content in files.items() if _write(path, content)]

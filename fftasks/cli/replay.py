@@ -12,7 +12,7 @@ from fftasks.pipeline.download import Verifier, extract_result
 from fftasks.pipeline.replay import replay_here, replay_in_image
 from fftasks.project import Project
 from fftasks.report.run_status import resolve_run
-from fftasks.runner.task import PACKS
+from fftasks.runner.task import OUTPUT_PACKS
 
 _PDB = make_flag("pdb", "start the Python debugger if the function raises an exception")
 _DOCKER = make_flag(
@@ -45,5 +45,5 @@ class ReplayCommand(ClusterCommand):
 def _find_result(folder: Path, node: str) -> Path | None:
     if (folder / "result").exists():
         return folder / "result"
-    packs = [folder / name for name in PACKS if (folder / name).exists()]
+    packs = [folder / name for name in OUTPUT_PACKS if (folder / name).exists()]
     return next((path for path in (extract_result(pack, node) for pack in packs) if path), None)

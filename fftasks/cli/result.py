@@ -19,7 +19,7 @@ from fftasks.errors import StoreError
 from fftasks.graph.run_parameters import format_parameters, list_get_var_names
 from fftasks.project import Project
 from fftasks.report.table import print_json
-from fftasks.runner.start import MODULE, make_command
+from fftasks.runner.start import RUNNER_MODULE, make_command
 from fftasks.tasks.node_lookup import (
     is_node_up_to_date,
     list_differing_parameters,
@@ -85,7 +85,7 @@ def show_artifact(project: Project, file: str, path: Path) -> int:
 def _show_in_process(
     project: Project, file: str, path: Path, *more: str, stdout: int | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    command = [*make_command(MODULE), "--root", str(project.root)]
+    command = [*make_command(RUNNER_MODULE), "--root", str(project.root)]
     command += ["--file", file, "--show", str(path), *more]
     return subprocess.run(command, cwd=project.root, check=False, stdout=stdout)
 

@@ -24,7 +24,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypedDict
 
-from fftasks.api.display import WORDS
+from fftasks.api.display import DISPLAY_WORDS
 from fftasks.codehash.known_calls import TOOLS
 from fftasks.codehash.references import Names, Root, Roots
 from fftasks.codehash.scope import (
@@ -204,7 +204,7 @@ def digest_interface(
     signature = type(node)(**{**fields, "body": []})
     names = {child.id for child in inner if isinstance(child, ast.Name)}
     words = set(_list_words(inner))
-    found = {w for w in names | words if known is None or w in known or w in WORDS}
+    found = {w for w in names | words if known is None or w in known or w in DISPLAY_WORDS}
     if not found.isdisjoint(names):
         found -= _list_local(node, inner) - words
     yields = {child for child in inner if isinstance(child, ast.Yield | ast.YieldFrom)}

@@ -39,12 +39,12 @@ from fftasks.errors import FFTasksError, SettingsError
 from fftasks.records import digest_json
 from fftasks.state_folder import STATE_FOLDER
 
-NEVER = frozenset({".git", STATE_FOLDER})
-CACHES = frozenset(
+ALWAYS_EXCLUDED = frozenset({".git", STATE_FOLDER})
+CACHE_FOLDERS = frozenset(
     {"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".ipynb_checkpoints"}
 )
-_ENVIRONMENT = "pyvenv.cfg"
-_KINDS = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
+_VENV_MARKER = "pyvenv.cfg"
+_FILE_KINDS = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
 
 
 class ContextError(FFTasksError):
@@ -52,7 +52,7 @@ class ContextError(FFTasksError):
 
 
 @dataclass
-class Listing:
+class ContextFiles:
     """Paths relative to the folder, with "/"; bytes that are not utf-8 are surrogates, as in os.
 
     files: path -> what stat() said when it was listed
@@ -70,11 +70,11 @@ class Listing:
 @dataclass(frozen=True)
 class _Folder:
     path: str = ""
-    verdict: Verdict | None = None
-    asked_for: bool = False  # in or below a cache that an exception spells out
+    verdict: IgnoreMatch | None = None
+    is_reincluded: bool = False  # in or below a cache that an exception spells out
 
 
-def read_ignore(folder: Path, extra: tuple[str, ...] = ()) -> Ignore:
+def read_ignore(folder: Path, extra: tuple[str, ...] = ()) -> IgnoreRules:
     """Return the patterns of the folder's .dockerignore, if it has one, and the extra ones.
 
     Raises SettingsError, with the line, for one that is not a pattern.
@@ -85,11 +85,13 @@ def read_ignore(folder: Path, extra: tuple[str, ...] = ()) -> Ignore:
     except (FileNotFoundError, IsADirectoryError):
         lines = []
     except OSError as exc:
-        raise refuse(".dockerignore", exc) from exc
-    return Ignore([*parse(lines, ".dockerignore"), *parse(extra, "setting context.ignore")])
+        raise make_read_error(".dockerignore", exc) from exc
+    return IgnoreRules(
+        [*parse_patterns(lines, ".dockerignore"), *parse_patterns(extra, "setting context.ignore")]
+    )
 
 
-def list_folder(folder: Path, ignore: Ignore, state: Path | None = None) -> Listing:
+def walk_context(folder: Path, ignore: IgnoreRules, state: Path | None = None) -> ContextFiles:
     """Return what of a folder gets in, sorted by path; sockets, pipes and devices do not.
 
     state: the state folder; if it is a link to a folder inside this one, that folder is left out as well
@@ -98,12 +100,12 @@ def list_folder(folder: Path, ignore: Ignore, state: Path | None = None) -> List
     """
     root = folder.resolve()
     hidden = os.path.realpath(state) if state else ""
-    found = Listing()
+    found = ContextFiles()
     waiting = [_Folder()]
     while waiting:
-        waiting += _list_one(root, waiting.pop(), ignore, found, hidden)
+        waiting += _walk_folder(root, waiting.pop(), ignore, found, hidden)
     holding = list_parents([*found.files, *found.links, *found.folders])
-    return Listing(
+    return ContextFiles(
         {path: found.files[path] for path in sorted(found.files)},
         {path: found.links[path] for path in sorted(found.links)},
         sorted(set(found.folders) - holding),
@@ -111,7 +113,7 @@ def list_folder(folder: Path, ignore: Ignore, state: Path | None = None) -> List
     )
 
 
-def refuse(path: str, exc: OSError) -> ContextError:
+def make_read_error(path: str, exc: OSError) -> ContextError:
     """Return the error for something in the folder that cannot be read."""
     return ContextError(
         f"context: {path!r} cannot be read",
@@ -120,51 +122,59 @@ def refuse(path: str, exc: OSError) -> ContextError:
     )
 
 
-def _list_one(
-    root: Path, folder: _Folder, ignore: Ignore, found: Listing, hidden: str
+def _walk_folder(
+    root: Path, folder: _Folder, ignore: IgnoreRules, found: ContextFiles, hidden: str
 ) -> list[_Folder]:
     """Note what of a folder gets in; return the folders in it to look into."""
     try:
         with os.scandir(root / folder.path) as entries:
-            kept = [entry for entry in entries if entry.name not in NEVER and entry.path != hidden]
+            kept = [
+                entry
+                for entry in entries
+                if entry.name not in ALWAYS_EXCLUDED and entry.path != hidden
+            ]
         if folder.path:
-            if not folder.asked_for and any(entry.name == _ENVIRONMENT for entry in kept):
-                if not _is_asked_for(folder.path, ignore):
+            if not folder.is_reincluded and any(entry.name == _VENV_MARKER for entry in kept):
+                if not _is_reincluded(folder.path, ignore):
                     return []
-                folder = replace(folder, asked_for=True)
+                folder = replace(folder, is_reincluded=True)
             if folder.verdict is None or not folder.verdict.ignored:
                 found.folders.append(folder.path)
         return [
-            inner for entry in kept if (inner := _list_entry(root, folder, entry, ignore, found))
+            inner for entry in kept if (inner := _visit_entry(root, folder, entry, ignore, found))
         ]
     except OSError as exc:
         if folder.path and isinstance(exc, FileNotFoundError):
             return []  # it went away since it was listed
-        raise refuse(folder.path or str(root), exc) from exc
+        raise make_read_error(folder.path or str(root), exc) from exc
 
 
-def _list_entry(
-    root: Path, above: _Folder, entry: os.DirEntry[str], ignore: Ignore, found: Listing
+def _visit_entry(
+    root: Path, above: _Folder, entry: os.DirEntry[str], ignore: IgnoreRules, found: ContextFiles
 ) -> _Folder | None:
     """Note an entry that gets in; return it if it is a folder to look into."""
     name = entry.name
     path = f"{above.path}/{name}" if above.path else name
     verdict = ignore.check(path, above.verdict) if ignore.patterns else None
-    asked_for = above.asked_for
-    if not asked_for and (name.endswith(".pyc") or name in CACHES):
-        if not _is_asked_for(path, ignore):
+    is_reincluded = above.is_reincluded
+    if not is_reincluded and (name.endswith(".pyc") or name in CACHE_FOLDERS):
+        if not _is_reincluded(path, ignore):
             return None
-        asked_for = True
+        is_reincluded = True
     ignored = verdict is not None and verdict.ignored
     if entry.is_dir(follow_symlinks=False):
-        return _Folder(path, verdict, asked_for) if not ignored or ignore.reopens(path) else None
+        return (
+            _Folder(path, verdict, is_reincluded)
+            if not ignored or ignore.may_reinclude(path)
+            else None
+        )
     if not ignored:
         with suppress(FileNotFoundError):  # it went away since, and what stands beside it did not
-            _note(root, path, entry, found)
+            _add_file(root, path, entry, found)
     return None
 
 
-def _note(root: Path, path: str, entry: os.DirEntry[str], found: Listing) -> None:
+def _add_file(root: Path, path: str, entry: os.DirEntry[str], found: ContextFiles) -> None:
     """Note what is no folder and not ignored."""
     if entry.is_symlink():
         found.links[path] = _read_link(root, path)
@@ -173,14 +183,14 @@ def _note(root: Path, path: str, entry: os.DirEntry[str], found: Listing) -> Non
     if stat.S_ISREG(status.st_mode):
         found.files[path] = status
     else:
-        found.left_out[path] = _KINDS.get(stat.S_IFMT(status.st_mode), "device")
+        found.left_out[path] = _FILE_KINDS.get(stat.S_IFMT(status.st_mode), "device")
 
 
-def _is_asked_for(path: str, ignore: Ignore) -> bool:
-    return any(_spells_out(exception, path) for exception in ignore.exceptions)
+def _is_reincluded(path: str, ignore: IgnoreRules) -> bool:
+    return any(_names_explicitly(exception, path) for exception in ignore.exceptions)
 
 
-def _spells_out(exception: Pattern, path: str) -> bool:
+def _names_explicitly(exception: IgnorePattern, path: str) -> bool:
     """Return whether an exception has the last name of a path in words, or one below the path."""
     text = exception.text.removesuffix("/**")
     if f"{text}/".startswith(f"{path}/"):
@@ -195,7 +205,7 @@ def _read_link(root: Path, path: str) -> str:
     try:
         target = os.readlink(link)  # noqa: PTH115  (a Path would tidy it up)
     except OSError as exc:
-        raise refuse(path, exc) from exc
+        raise make_read_error(path, exc) from exc
     inside = Path(os.path.realpath(link))
     if not inside.is_relative_to(root):
         raise ContextError(
@@ -223,15 +233,15 @@ def list_parents(paths: Iterable[str]) -> set[str]:
 
 # Go's filepath.Match refuses anything else, and with it Docker refuses the file
 _ELEMENT = r"(?:\\.|[^\\\-\]])"
-_SYNTAX = re.compile(rf"(?:\\.|\[\^?(?:{_ELEMENT}(?:-{_ELEMENT})?)+\]|[^\\\[])*", re.DOTALL)
+_PATTERN_SYNTAX = re.compile(rf"(?:\\.|\[\^?(?:{_ELEMENT}(?:-{_ELEMENT})?)+\]|[^\\\[])*", re.DOTALL)
 
-_SPECIAL = re.compile(r"\*\*|[*?\[\]\\]")
-_MARKS = re.compile(r"\*\*/?|\\.?|.", re.DOTALL)
-_EXPRESSIONS = {"*": "[^/]*", "?": "[^/]"}
+_WILDCARDS = re.compile(r"\*\*|[*?\[\]\\]")
+_WILDCARD_TOKENS = re.compile(r"\*\*/?|\\.?|.", re.DOTALL)
+_WILDCARD_REGEXES = {"*": "[^/]*", "?": "[^/]"}
 
 
 @dataclass(frozen=True)
-class Pattern:
+class IgnorePattern:
     """One line of the file."""
 
     text: str
@@ -240,27 +250,27 @@ class Pattern:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class IgnoreMatch:
     """Whether a path stays out, and which patterns said so (its children inherit that)."""
 
     ignored: bool
     matched: tuple[bool, ...]
 
 
-class Ignore:
+class IgnoreRules:
     """An ordered list of patterns, asked from the top of a folder downwards."""
 
-    def __init__(self, patterns: Iterable[Pattern] = ()) -> None:
+    def __init__(self, patterns: Iterable[IgnorePattern] = ()) -> None:
         self.patterns = tuple(patterns)
         self.exceptions = tuple(pattern for pattern in self.patterns if pattern.exception)
-        self._nothing = Verdict(ignored=False, matched=(False,) * len(self.patterns))
+        self._nothing = IgnoreMatch(ignored=False, matched=(False,) * len(self.patterns))
 
     @property
     def digest(self) -> str:
         """The digest of what the patterns say; comments and spaces do not count."""
         return digest_json([[pattern.text, pattern.exception] for pattern in self.patterns])
 
-    def check(self, path: str, above: Verdict | None) -> Verdict:
+    def check(self, path: str, above: IgnoreMatch | None) -> IgnoreMatch:
         """Return the verdict on a path ("a/b", no leading slash), given that on its folder.
 
         above: None for what lies at the top of the context.
@@ -278,15 +288,15 @@ class Ignore:
                 ignored = not pattern.exception
             matched.append(match)
         # most paths meet none of them
-        return Verdict(ignored, tuple(matched)) if True in matched else self._nothing
+        return IgnoreMatch(ignored, tuple(matched)) if True in matched else self._nothing
 
-    def reopens(self, folder: str) -> bool:
+    def may_reinclude(self, folder: str) -> bool:
         """Return whether an exception spells out this ignored folder or something below it."""
         prefix = f"{folder}/"
         return any(f"{pattern.text}/".startswith(prefix) for pattern in self.exceptions)
 
 
-def parse(lines: Sequence[str], source: str) -> list[Pattern]:
+def parse_patterns(lines: Sequence[str], source: str) -> list[IgnorePattern]:
     """Return the patterns that the lines of a file hold.
 
     source: what an error says the lines come from. Raises SettingsError with the line's number
@@ -308,13 +318,13 @@ def parse(lines: Sequence[str], source: str) -> list[Pattern]:
     return patterns
 
 
-def quote(path: str) -> str:
+def escape_path(path: str) -> str:
     """Return a line that matches a path and what is below it, and nothing else."""
     line = re.sub(r"([\\*?\[\]])", r"\\\1", path)
     return f"\\{line}" if line[:1] in ("#", "!") else line
 
 
-def _parse_line(text: str) -> Pattern:
+def _parse_line(text: str) -> IgnorePattern:
     # Docker tidies up a line when it reads the file, and what comes of that once more
     # when it makes a pattern of it: "./!a" is an exception
     mark = "!" if text.startswith("!") else ""
@@ -326,11 +336,11 @@ def _parse_line(text: str) -> Pattern:
     cleaned = cleaned.removeprefix("!") if exception else cleaned
     if exception and not cleaned:
         raise ValueError('"!" with nothing to bring back')
-    if not _SYNTAX.fullmatch(cleaned):
+    if not _PATTERN_SYNTAX.fullmatch(cleaned):
         raise ValueError('a "[" without its "]", an empty set, or a "\\" at the end')
     if "[[:" in cleaned:
         raise ValueError("named sets such as [[:alpha:]] are not supported here")
-    return Pattern(cleaned, exception, _make_matcher(cleaned))
+    return IgnorePattern(cleaned, exception, _make_matcher(cleaned))
 
 
 def _clean(path: str) -> str:
@@ -339,7 +349,7 @@ def _clean(path: str) -> str:
 
 
 def _make_matcher(text: str) -> Callable[[str], bool]:
-    marks = _SPECIAL.findall(text)
+    marks = _WILDCARDS.findall(text)
     if not marks:
         return text.__eq__
     if marks == ["**"] and text.startswith("**"):
@@ -359,12 +369,12 @@ def _make_matcher(text: str) -> Callable[[str], bool]:
 def _translate(text: str) -> str:
     """Return a pattern as a regular expression; see the table at the top."""
     out = []
-    for match in _MARKS.finditer(text):
+    for match in _WILDCARD_TOKENS.finditer(text):
         mark = match.group()
         if mark.startswith("**"):
             out.append(".*" if match.end() == len(text) else "(?:.*/)?")
-        elif mark in _EXPRESSIONS:
-            out.append(_EXPRESSIONS[mark])
+        elif mark in _WILDCARD_REGEXES:
+            out.append(_WILDCARD_REGEXES[mark])
         else:
             out.append(f"\\{mark}" if mark in ".+()|{}$" else mark)
     return "".join(out)

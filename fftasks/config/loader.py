@@ -23,14 +23,26 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fftasks.config.node_settings import DEFAULT_PATTERN, NODE_RULES, Layer
-from fftasks.config.specification import MissingVariableError, Rules, Spot, Value, suggest
-from fftasks.config.tree import RULES, SECTIONS, Settings
-from fftasks.config.yaml_document import Node, compose, is_nothing, list_items, read_value
+from fftasks.config.node_settings import DEFAULT_PATTERN, NODE_SETTING_SPECS, SettingOverride
+from fftasks.config.specification import (
+    MissingVariableError,
+    SettingLocation,
+    SettingSpecs,
+    SettingValue,
+    suggest_correction,
+)
+from fftasks.config.tree import SECTIONS, SETTING_SPECS, Settings
+from fftasks.config.yaml_document import (
+    YAMLNode,
+    is_null,
+    list_mapping_items,
+    parse_yaml,
+    read_setting_value,
+)
 from fftasks.errors import SettingsError, find_near
 
-DEFAULT = "config/default.yaml"
-NODES = "nodes"  # the section whose keys are patterns; see patterns.py
+DEFAULT_FILE = "config/default.yaml"
+NODES_SECTION = "nodes"  # the section whose keys are patterns; see patterns.py
 
 
 def choose_files(folder: Path, profile: str | None, environ: Mapping[str, str]) -> Iterator[str]:
@@ -42,10 +54,10 @@ def choose_files(folder: Path, profile: str | None, environ: Mapping[str, str]) 
     known = sorted(path.name for path in (folder / "config").glob("*.y*ml"))
     unread = [f"config/{n} is not read: it must end in .yaml" for n in known if n.endswith(".yml")]
     if "default.yaml" in known:
-        yield DEFAULT
+        yield DEFAULT_FILE
     elif "FFTASKS_WORKFLOWS" not in environ:
         tip = "`fftasks init` writes a project that runs; `workflows: [my_workflow.py]` is enough"
-        raise SettingsError(f"there is no {DEFAULT} in {folder}", found=unread, tip=tip)
+        raise SettingsError(f"there is no {DEFAULT_FILE} in {folder}", found=unread, tip=tip)
     source = "" if profile else " of FFTASKS_PROFILE"
     profile = profile or environ.get("FFTASKS_PROFILE") or "default"
     if profile == "default":
@@ -58,53 +70,55 @@ def choose_files(folder: Path, profile: str | None, environ: Mapping[str, str]) 
         raise SettingsError(
             f"there is no profile {profile!r}{source}: config/{profile}.yaml does not exist",
             found=[f"profiles: {', '.join(names) or 'none'}", *unread],
-            tip=suggest(profile, names),
+            tip=suggest_correction(profile, names),
         )
     yield f"config/{profile}.yaml"
 
 
-def read_file(root: Node, name: str, rules: Rules, environ: Mapping[str, str]) -> dict[str, Value]:
+def read_file(
+    root: YAMLNode, name: str, rules: SettingSpecs, environ: Mapping[str, str]
+) -> dict[str, SettingValue]:
     """Return what a file sets, by dotted key.
 
-    root: as read_tree gives it; name: relative to the project's folder; environ: where ${NAME} is taken from
+    root: as read_root gives it; name: relative to the project's folder; environ: where ${NAME} is taken from
     Raises SettingsError with file, line, key, what is allowed and the nearest name.
     """
     return {
-        key: _read_or_leave(Spot(key, rules[key], origin, environ), node)
+        key: _read_or_defer_error(SettingLocation(key, rules[key], origin, environ), node)
         for key, origin, node in _list_settings(root, name, rules)
     }
 
 
-def _read_or_leave(spot: Spot, node: Node) -> Value:
+def _read_or_defer_error(spot: SettingLocation, node: YAMLNode) -> SettingValue:
     """Return the value of a setting; a secret that is not there is an error where it is used.
 
     Who has no password of the registry may still run the workflow here.
     """
     try:
-        return read_value(spot, node)
+        return read_setting_value(spot, node)
     except MissingVariableError as error:
         if not spot.rule.secret:
             raise
-        return Value(error.with_traceback(None), spot.origin)
+        return SettingValue(error.with_traceback(None), spot.origin)
 
 
-def read_tree(folder: Path, name: str) -> Node:
+def read_root(folder: Path, name: str) -> YAMLNode:
     """Return the root of a file in the project's folder; raise SettingsError if it is empty or no YAML."""
-    root = compose(_read_text_of(folder, name), name)
+    root = parse_yaml(_read_file_text(folder, name), name)
     if root is None:
         tip = "write `workflows: [my_workflow.py]`, or begin with `fftasks init`"
-        if name != DEFAULT:
-            tip = f"write what differs from {DEFAULT}, or remove it"
+        if name != DEFAULT_FILE:
+            tip = f"write what differs from {DEFAULT_FILE}, or remove it"
         raise SettingsError(f"{name} is empty", tip=tip)
     return root
 
 
-def list_sections(rules: Rules) -> list[str]:
+def list_sections(rules: SettingSpecs) -> list[str]:
     """Return the first parts of dotted keys, in order."""
     return list(dict.fromkeys(key.partition(".")[0] for key in rules if "." in key))
 
 
-def _read_text_of(folder: Path, name: str) -> str:
+def _read_file_text(folder: Path, name: str) -> str:
     try:
         return (folder / name).read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -115,30 +129,32 @@ def _read_text_of(folder: Path, name: str) -> str:
         raise SettingsError(f"{name}:{line}: this is no text in UTF-8") from None
 
 
-def _list_settings(root: Node, name: str, rules: Rules) -> Iterator[tuple[str, str, Node]]:
+def _list_settings(
+    root: YAMLNode, name: str, rules: SettingSpecs
+) -> Iterator[tuple[str, str, YAMLNode]]:
     """Yield the dotted key, the origin and the value of each setting; sections are opened."""
     sections = list_sections(rules)
-    for key, origin, node in list_items(root, name, "the file"):
-        if key == NODES:
+    for key, origin, node in list_mapping_items(root, name, "the file"):
+        if key == NODES_SECTION:
             continue
         if key not in sections:
             if key not in rules or "." in key:
-                raise _refuse_key(key, origin, rules)
+                raise _make_unknown_key_error(key, origin, rules)
             yield key, origin, node
-        elif not is_nothing(node):
-            for inner, place, value in list_items(node, name, key):
+        elif not is_null(node):
+            for inner, place, value in list_mapping_items(node, name, key):
                 if f"{key}.{inner}" not in rules:
-                    raise _refuse_key(f"{key}.{inner}", place, rules)
+                    raise _make_unknown_key_error(f"{key}.{inner}", place, rules)
                 yield f"{key}.{inner}", place, value
 
 
-def _refuse_key(key: str, origin: str, rules: Rules) -> SettingsError:
+def _make_unknown_key_error(key: str, origin: str, rules: SettingSpecs) -> SettingsError:
     section, _, name = key.rpartition(".")
     sections = list_sections(rules)
     if section in sections and key not in rules:
         there = [other for other in rules if other.startswith(f"{section}.")]
     else:
-        there = [*(other for other in rules if "." not in other), *sections, NODES]
+        there = [*(other for other in rules if "." not in other), *sections, NODES_SECTION]
     if key in rules:
         tip = f"write `{name}:` below `{section}:`"
     else:
@@ -153,10 +169,10 @@ def _refuse_key(key: str, origin: str, rules: Rules) -> SettingsError:
     )
 
 
-_PREFIX = "FFTASKS_"
+_VARIABLE_PREFIX = "FFTASKS_"
 
 
-def read_environment(environ: Mapping[str, str], rules: Rules) -> dict[str, Value]:
+def read_environment(environ: Mapping[str, str], rules: SettingSpecs) -> dict[str, SettingValue]:
     """Return what FFTASKS_<SECTION>__<KEY> set, by dotted key.
 
     A text is taken as it is: nobody should have to quote a password for YAML. Lists and mappings are
@@ -168,55 +184,57 @@ def read_environment(environ: Mapping[str, str], rules: Rules) -> dict[str, Valu
         if name in names:
             origin = f"environment {name}"
             values[names[name]] = _read_variable(
-                Spot(names[name], rules[names[name]], origin), environ[name]
+                SettingLocation(names[name], rules[names[name]], origin), environ[name]
             )
-        elif name.startswith(_PREFIX):
+        elif name.startswith(_VARIABLE_PREFIX):
             _check_variable(name, list(names))
     return values
 
 
 def name_variable(key: str) -> str:
     """Return the environment variable of a setting: FFTASKS_KFP__HOST for "kfp.host"."""
-    return _PREFIX + key.upper().replace(".", "__")
+    return _VARIABLE_PREFIX + key.upper().replace(".", "__")
 
 
 def _check_variable(name: str, names: list[str]) -> None:
     """Raise SettingsError if a variable seems to be meant as a setting; others are not ours to judge."""
-    shorts = [known.removeprefix(_PREFIX) for known in names]
+    shorts = [known.removeprefix(_VARIABLE_PREFIX) for known in names]
     # without "__" it may belong to somebody else, unless it is nearly a setting's
     cutoff = 0.5 if "__" in name else 0.85
-    near = find_near(name.removeprefix(_PREFIX).upper(), shorts, cutoff=cutoff)
+    near = find_near(name.removeprefix(_VARIABLE_PREFIX).upper(), shorts, cutoff=cutoff)
     if near or "__" in name:
         raise SettingsError(
             f"environment {name}: there is no setting of this name",
             found=[] if near else [f"there are: {', '.join(names)}"],
-            tip=f"did you mean {_PREFIX}{near}?" if near else "unset it",
+            tip=f"did you mean {_VARIABLE_PREFIX}{near}?" if near else "unset it",
         )
 
 
-def _read_variable(spot: Spot, text: str) -> Value:
+def _read_variable(spot: SettingLocation, text: str) -> SettingValue:
     kind = type(spot.rule.default)
     if kind is str:
-        return Value(spot.check(text), spot.origin)
+        return SettingValue(spot.check(text), spot.origin)
     if kind not in (tuple, dict):
-        return Value(spot.check(spot.parse(text)), spot.origin)
-    node = compose(text, spot.origin)
+        return SettingValue(spot.check(spot.parse(text)), spot.origin)
+    node = parse_yaml(text, spot.origin)
     if node is None:
         raise spot.refuse("nothing", "write []" if kind is tuple else "write {}")
-    return read_value(spot, node)
+    return read_setting_value(spot, node)
 
 
-_MANY_FILES = 2000
+_MAX_SUGGESTED_FILES = 2000
 
 
-def check_workflows(folder: Path, given: Value | None) -> tuple[str, ...]:
+def check_workflows(folder: Path, given: SettingValue | None) -> tuple[str, ...]:
     """Return the files that build workflows, relative to the project's folder.
 
     Raises SettingsError, with the line and the nearest file, for one that is none.
     """
     if given is None or not given.value:
         tip = "write `workflows: [my_workflow.py]`, or begin with `fftasks init`"
-        raise SettingsError(f"{given.origin if given else DEFAULT} names no workflows", tip=tip)
+        raise SettingsError(
+            f"{given.origin if given else DEFAULT_FILE} names no workflows", tip=tip
+        )
     checked: dict[str, str] = {}
     for file, origin in zip(given.value, given.items, strict=True):
         path = _check_workflow(folder, file, origin)
@@ -232,13 +250,15 @@ def _check_workflow(folder: Path, file: str, origin: str) -> str:
     root, path = folder.resolve(), (folder / file).resolve()
     what = f"{origin}: workflow {file!r}"
     if not path.is_relative_to(root):
-        raise SettingsError(f"{what} is outside the project's folder", tip=_suggest(folder, file))
+        raise SettingsError(
+            f"{what} is outside the project's folder", tip=_suggest_file(folder, file)
+        )
     if path.is_dir():
         raise SettingsError(f"{what} is a folder", tip="name the Python files in it")
     if path.suffix != ".py":
-        raise SettingsError(f"{what} is no Python file", tip=_suggest(folder, file))
+        raise SettingsError(f"{what} is no Python file", tip=_suggest_file(folder, file))
     if not path.is_file():
-        raise SettingsError(f"{what} does not exist", tip=_suggest(folder, file))
+        raise SettingsError(f"{what} does not exist", tip=_suggest_file(folder, file))
     plain = Path(os.path.normpath(file))
     # records have no absolute paths, and one file has one name
     return (
@@ -246,15 +266,15 @@ def _check_workflow(folder: Path, file: str, origin: str) -> str:
     ).as_posix()
 
 
-def _suggest(folder: Path, file: str) -> str:
+def _suggest_file(folder: Path, file: str) -> str:
     """Return the sentence that offers the nearest Python file of the project."""
-    files = list(islice(_list_python(folder), _MANY_FILES))
+    files = list(islice(_list_python_files(folder), _MAX_SUGGESTED_FILES))
     same = [one for one in files if Path(one).name == Path(file).name]
-    near = f"did you mean {same[0]}?" if same else suggest(file, files, cutoff=0.5)
+    near = f"did you mean {same[0]}?" if same else suggest_correction(file, files, cutoff=0.5)
     return near or "paths are relative to the folder of dodo.py"
 
 
-def _list_python(folder: Path) -> Iterator[str]:
+def _list_python_files(folder: Path) -> Iterator[str]:
     for parent, folders, files in os.walk(folder):
         # neither hidden folders nor virtual environments
         folders[:] = sorted(
@@ -269,49 +289,51 @@ def _list_python(folder: Path) -> Iterator[str]:
 _RESERVED = ("FFFUNCTION", "FFWORKFLOWS", "PYTHONHASHSEED")
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
 _LABEL = r"(?a:[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?)"
-_PREFIX_PATTERNS = r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+_LABEL_PREFIX = r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 # what KFP has no place for at a task, and where it is set for a whole run
-_OF_THE_RUN = {
+_RUN_SETTINGS = {
     "service_account": "kfp.service_account is for the whole run: KFP has none for single nodes",
     "namespace": "kfp.namespace is for the whole run",
 }
-_SECRET = re.compile(r"(?i)passw|secret|token|api_?key|private_?key|credential|access_?key")
+_SECRET_NAME = re.compile(r"(?i)passw|secret|token|api_?key|private_?key|credential|access_?key")
 
 
-def read_layers(root: Node, name: str, environ: Mapping[str, str]) -> Iterator[Layer]:
+def read_overrides(
+    root: YAMLNode, name: str, environ: Mapping[str, str]
+) -> Iterator[SettingOverride]:
     """Yield what a file sets for nodes, in its order.
 
-    root: the file as read_tree gives it; name: relative to the project's folder
+    root: the file as read_root gives it; name: relative to the project's folder
     Raises SettingsError with file, line, key, what is allowed and the nearest name.
     """
-    for key, _, section in list_items(root, name, "the file"):
-        if key != NODES or is_nothing(section):
+    for key, _, section in list_mapping_items(root, name, "the file"):
+        if key != NODES_SECTION or is_null(section):
             continue
-        for pattern, origin, values in list_items(section, name, NODES):
+        for pattern, origin, values in list_mapping_items(section, name, NODES_SECTION):
             check_pattern(pattern, origin)
-            if not is_nothing(values):
-                yield Layer(pattern, _read_values(pattern, values, name, environ), origin)
+            if not is_null(values):
+                yield SettingOverride(pattern, _read_values(pattern, values, name, environ), origin)
 
 
-def check_layer(pattern: str, values: Mapping[str, Any], origin: str) -> Layer:
+def check_override(pattern: str, values: Mapping[str, Any], origin: str) -> SettingOverride:
     """Return what the user's code sets for nodes: `query(pattern).set(cpu=2)` at a line of it.
 
     Raises SettingsError with the line, what is allowed and the nearest name.
     """
     checked = {
-        key: Value(_check_value(key, value, origin), origin) for key, value in values.items()
+        key: SettingValue(_check_value(key, value, origin), origin) for key, value in values.items()
     }
-    return Layer(pattern, checked, origin)
+    return SettingOverride(pattern, checked, origin)
 
 
-def make_layer(recorded: Mapping[str, Any]) -> Layer:
+def parse_override(recorded: Mapping[str, Any]) -> SettingOverride:
     """Return the layer of what the user's code sets, as the graph record has it."""
     origin = recorded["origin"]
     values = {
-        key: Value(tuple(value) if isinstance(value, list) else value, origin)
+        key: SettingValue(tuple(value) if isinstance(value, list) else value, origin)
         for key, value in recorded["values"].items()
     }
-    return Layer(recorded["pattern"], values, origin)
+    return SettingOverride(recorded["pattern"], values, origin)
 
 
 def check_pattern(pattern: str, origin: str) -> None:
@@ -326,47 +348,50 @@ def check_pattern(pattern: str, origin: str) -> None:
         ) from None
 
 
-def warn_of_secrets(layers: Iterable[Layer]) -> list[str]:
+def list_env_secret_warnings(layers: Iterable[SettingOverride]) -> list[str]:
     """Return a sentence for each plain value that looks like a secret: it would stand in the pipeline."""
     return [
         f"{origin}: env.{name} looks like a secret, and everybody can read it in the pipeline: "
         f"better secret_env: {{{name}: secret/key}}"
         for layer in layers
         for name, text, origin in _list_env(layer)
-        if text and _SECRET.search(name)
+        if text and _SECRET_NAME.search(name)
     ]
 
 
-def _list_env(layer: Layer) -> Iterator[tuple[str, str, str]]:
+def _list_env(layer: SettingOverride) -> Iterator[tuple[str, str, str]]:
     if "env" in layer.values:
         env = layer.values["env"]
         yield from zip(env.value, env.value.values(), env.list_origins(), strict=True)
 
 
 def _read_values(
-    pattern: str, node: Node, name: str, environ: Mapping[str, str]
-) -> dict[str, Value]:
+    pattern: str, node: YAMLNode, name: str, environ: Mapping[str, str]
+) -> dict[str, SettingValue]:
     values = {}
-    for key, origin, value in list_items(node, name, f"{NODES}.{pattern}"):
-        spot = _find_spot(key, origin)
-        values[key] = read_value(Spot(spot.key, spot.rule, origin, environ), value)
+    for key, origin, value in list_mapping_items(node, name, f"{NODES_SECTION}.{pattern}"):
+        spot = _locate_setting(key, origin)
+        values[key] = read_setting_value(
+            SettingLocation(spot.key, spot.rule, origin, environ), value
+        )
         _check_names(key, values[key].value, values[key].items or (origin,))
     return values
 
 
-def _find_spot(key: str, origin: str) -> Spot:
-    if key not in NODE_RULES:
+def _locate_setting(key: str, origin: str) -> SettingLocation:
+    if key not in NODE_SETTING_SPECS:
         raise SettingsError(
             f"{origin}: there is no setting {key} for nodes",
-            found=[f"there are: {', '.join(NODE_RULES)}"],
-            tip=_OF_THE_RUN.get(key) or suggest(key, list(NODE_RULES), cutoff=0.5),
+            found=[f"there are: {', '.join(NODE_SETTING_SPECS)}"],
+            tip=_RUN_SETTINGS.get(key)
+            or suggest_correction(key, list(NODE_SETTING_SPECS), cutoff=0.5),
         )
-    return Spot(key, NODE_RULES[key], origin)
+    return SettingLocation(key, NODE_SETTING_SPECS[key], origin)
 
 
 def _check_value(key: str, value: Any, origin: str) -> Any:
     """Return a value of the user's code as the file would give it."""
-    spot = _find_spot(key, origin)
+    spot = _locate_setting(key, origin)
     kind = type(spot.rule.default)
     if kind is tuple and isinstance(value, list | tuple):
         return tuple(_check_text(spot.narrow(f"[{i}]", origin), v) for i, v in enumerate(value))
@@ -382,7 +407,7 @@ def _check_value(key: str, value: Any, origin: str) -> Any:
     return spot.check(kind(value))
 
 
-def _check_text(spot: Spot, value: Any) -> str:
+def _check_text(spot: SettingLocation, value: Any) -> str:
     if not isinstance(value, str) and not (spot.rule.form and isinstance(value, int | float)):
         raise spot.refuse(repr(value))
     return str(spot.check(str(value)))
@@ -399,8 +424,8 @@ def _check_names(key: str, value: Any, origins: Sequence[str]) -> None:
         if key in ("secret_files", "config_map_files", "volumes", "empty_dirs") and name[:1] != "/":
             raise SettingsError(
                 f"{origin}: {key}.{name} must be an absolute path in the container",
-                found=[NODE_RULES[key].says],
-                tip=f"write {NODE_RULES[key].example}",
+                found=[NODE_SETTING_SPECS[key].says],
+                tip=f"write {NODE_SETTING_SPECS[key].example}",
             )
         if key in ("labels", "node_selector", "annotations"):
             _check_label(key, name, "" if key == "annotations" else value[name], origin)
@@ -409,7 +434,7 @@ def _check_names(key: str, value: Any, origins: Sequence[str]) -> None:
 def _check_label(key: str, name: str, value: str, origin: str) -> None:
     """Raise SettingsError for what Kubernetes would refuse when the pod is to be made."""
     prefix, slash, last = name.rpartition("/")
-    if not re.fullmatch(_LABEL, last) or (slash and not re.fullmatch(_PREFIX_PATTERNS, prefix)):
+    if not re.fullmatch(_LABEL, last) or (slash and not re.fullmatch(_LABEL_PREFIX, prefix)):
         found = "letters, digits, '-', '_' and '.', at most 63; before them a domain and '/', or nothing"
         raise SettingsError(f"{origin}: {key}.{name} is no name in Kubernetes", found=[found])
     if value and not re.fullmatch(_LABEL, value):
@@ -417,7 +442,7 @@ def _check_label(key: str, name: str, value: str, origin: str) -> None:
         raise SettingsError(f"{origin}: {key}.{name} cannot be {value!r}", found=[found])
 
 
-def load(
+def load_settings(
     folder: Path, profile: str | None = None, environ: Mapping[str, str] | None = None
 ) -> Settings:
     """Return the settings of the project in a folder.
@@ -428,26 +453,26 @@ def load(
     Raises SettingsError with file, line, key, what is allowed and the nearest name.
     """
     environ = os.environ if environ is None else environ
-    values: dict[str, Value] = {}
+    values: dict[str, SettingValue] = {}
     warnings: list[str] = []
-    nodes: list[Layer] = []
+    nodes: list[SettingOverride] = []
     for name in choose_files(folder, profile, environ):
-        root = read_tree(folder, name)
-        found = read_file(root, name, RULES, environ)
+        root = read_root(folder, name)
+        found = read_file(root, name, SETTING_SPECS, environ)
         warnings += [
             f"{value.origin}: {key} stands in the file: better ${{NAME}}, or {name_variable(key)}"
             for key, value in found.items()
-            if value.is_written_out
+            if value.is_plaintext_secret
         ]
         values |= found
-        nodes += read_layers(root, name, environ)
-    warnings += warn_of_secrets(nodes)
-    values |= read_environment(environ, RULES)
-    filled = _fill(values, check_workflows(folder, values.get("workflows")))
+        nodes += read_overrides(root, name, environ)
+    warnings += list_env_secret_warnings(nodes)
+    values |= read_environment(environ, SETTING_SPECS)
+    filled = _make_settings(values, check_workflows(folder, values.get("workflows")))
     return replace(filled, nodes=tuple(nodes), warnings=tuple(warnings))
 
 
-def _fill(values: Mapping[str, Value], workflows: tuple[str, ...]) -> Settings:
+def _make_settings(values: Mapping[str, SettingValue], workflows: tuple[str, ...]) -> Settings:
     sections = {
         name: kind(
             **{k.partition(".")[2]: v.value for k, v in values.items() if k.startswith(f"{name}.")}

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from fftasks.config.specification import Value
+from fftasks.config.specification import SettingValue
 from fftasks.config.specification import make_setting as _setting
 from fftasks.records import digest_json
 
@@ -41,25 +41,25 @@ class NodeSettings:
     cpu_limit: str = _setting("", "CPU limit", **_CPU)
     memory: str = _setting("", "memory request, such as 2Gi", **_MEMORY)
     memory_limit: str = _setting("", "memory limit; a node that exceeds it is killed", **_MEMORY)
-    gpu: int = _setting(0, "number of GPUs or other accelerators", least=0)
+    gpu: int = _setting(0, "number of GPUs or other accelerators", minimum=0)
     gpu_type: str = _setting("nvidia.com/gpu", "name of the accelerator resource on the cluster")
-    retries: int = _setting(0, "number of retries after a failure; also in local runs", least=0)
+    retries: int = _setting(0, "number of retries after a failure; also in local runs", minimum=0)
     retry_wait_s: float = _setting(
-        0.0, "seconds to wait before the first retry; also in local runs", least=0
+        0.0, "seconds to wait before the first retry; also in local runs", minimum=0
     )
     retry_factor: float = _setting(
-        2.0, "factor by which each further wait is longer; also in local runs", least=1
+        2.0, "factor by which each further wait is longer; also in local runs", minimum=1
     )
     retry_max_wait_s: float = _setting(
-        3600.0, "longest wait before a retry in seconds; also in local runs", least=0
+        3600.0, "longest wait before a retry in seconds; also in local runs", minimum=0
     )
     timeout_s: int = _setting(
         0, "time limit of each attempt in seconds; 0: none; also in local runs",
-        least=0,
+        minimum=0,
     )  # fmt: skip
     pod_retries: int = _setting(
         0, "number of new pods if a pod is deleted or its machine is lost; 0: default of KFP",
-        least=0,
+        minimum=0,
     )  # fmt: skip
     env: dict[str, str] = _setting(
         {}, "environment variables (no secrets); also in local runs", form=r"(?s).*"
@@ -115,7 +115,7 @@ class NodeSettings:
         """Return the settings that differ from the defaults as JSON; equal settings give equal JSON."""
         return {
             name: list(value) if isinstance(value, tuple) else value
-            for name, rule in NODE_RULES.items()
+            for name, rule in NODE_SETTING_SPECS.items()
             if (value := getattr(self, name)) != rule.default
         }
 
@@ -125,18 +125,18 @@ class NodeSettings:
             name, _, item = key.partition(".")
             value = getattr(self, name)
             if not item or item in value:
-                shown = value[item] if item else _show(value)
+                shown = value[item] if item else _format_value(value)
                 yield f"{key}: {shown} ({origin})"
 
 
-NODE_RULES = {
+NODE_SETTING_SPECS = {
     leaf.name: leaf.metadata["rule"]
     for leaf in dataclasses.fields(NodeSettings)
     if "rule" in leaf.metadata
 }
 
 
-class Layer(NamedTuple):
+class SettingOverride(NamedTuple):
     """The settings for the nodes that match one pattern, from one place.
 
     Attributes:
@@ -146,7 +146,7 @@ class Layer(NamedTuple):
     """
 
     pattern: str
-    values: Mapping[str, Value]
+    values: Mapping[str, SettingValue]
     origin: str
 
     def matches(self, name: str) -> bool:
@@ -154,7 +154,7 @@ class Layer(NamedTuple):
         return self.pattern == DEFAULT_PATTERN or bool(re.fullmatch(self.pattern, name))
 
 
-def combine_layers(layers: Iterable[Layer]) -> NodeSettings:
+def combine_overrides(layers: Iterable[SettingOverride]) -> NodeSettings:
     """Return the settings of a node from all layers that match it; later ones win, mappings are merged."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -170,7 +170,7 @@ def combine_layers(layers: Iterable[Layer]) -> NodeSettings:
     return NodeSettings(**values, origins=origins)
 
 
-def list_env_pieces(settings: NodeSettings) -> dict[str, str]:
+def list_env_inputs(settings: NodeSettings) -> dict[str, str]:
     """Return the named inputs of a fingerprint for a node's settings: name -> digest.
 
     Only environment variables can change the result. Resources, placement and retries cannot.
@@ -178,17 +178,19 @@ def list_env_pieces(settings: NodeSettings) -> dict[str, str]:
     return {f"env {name}": digest_json(value) for name, value in settings.env.items()}
 
 
-def _show(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return ", ".join(value) or "nothing" if isinstance(value, tuple | dict) else str(value)
 
 
-_SHOWN = 3
-_SYNTAX = re.compile(r"\\(.)|[\\^$.*+?()\[\]{}|]")
+_MAX_NAMES = 3
+_REGEX_SYNTAX = re.compile(r"\\(.)|[\\^$.*+?()\[\]{}|]")
 
 
-def find_unmatched(layers: Sequence[Layer], names: Iterable[str]) -> Iterator[str]:
+def find_unmatched_patterns(
+    layers: Sequence[SettingOverride], names: Iterable[str]
+) -> Iterator[str]:
     """Yield a warning for each layer that matches no node, with the pattern or names that may be meant.
 
     Args:
@@ -199,10 +201,10 @@ def find_unmatched(layers: Sequence[Layer], names: Iterable[str]) -> Iterator[st
     for layer in layers:
         if not any(map(layer.matches, known)):
             what = f"{layer.origin}: no node's name matches {layer.pattern!r}"
-            yield f"{what}; {_suggest(layer.pattern, known)}"
+            yield f"{what}; {_suggest_pattern(layer.pattern, known)}"
 
 
-def _suggest(pattern: str, names: Sequence[str]) -> str:
+def _suggest_pattern(pattern: str, names: Sequence[str]) -> str:
     """Return a hint for a pattern that matches no node.
 
     train     names: train 1, train 2   did you mean 'train.*'? It matches 'train 1', 'train 2'
@@ -215,11 +217,11 @@ def _suggest(pattern: str, names: Sequence[str]) -> str:
     for wider in (re.sub(r"(?<![.\\)\]])\*", ".*", pattern), longer):
         matched = _match(wider, names)
         if matched:
-            return f"did you mean {wider!r}? It matches {_list(matched, 'and')}"
-    near = _find_near(_SYNTAX.sub(r"\1", pattern), names)
+            return f"did you mean {wider!r}? It matches {_join_quoted(matched, 'and')}"
+    near = _find_near(_REGEX_SYNTAX.sub(r"\1", pattern), names)
     if near:
-        return f"did you mean {_list(near, 'or')}?"
-    return f"the nodes are {_list(names, 'and')}" if names else "there are no nodes"
+        return f"did you mean {_join_quoted(near, 'or')}?"
+    return f"the nodes are {_join_quoted(names, 'and')}" if names else "there are no nodes"
 
 
 def _match(pattern: str, names: Sequence[str]) -> list[str]:
@@ -239,15 +241,15 @@ def _find_near(text: str, names: Sequence[str]) -> list[str]:
     if text in whole:
         return [whole[text]]
     for known in (whole, begins):
-        near = difflib.get_close_matches(text, known, n=_SHOWN)
+        near = difflib.get_close_matches(text, known, n=_MAX_NAMES)
         if near:  # difflib sorts equally similar names backwards
             likeness = {one: difflib.SequenceMatcher(None, one, text).ratio() for one in near}
             return [known[one] for one in sorted(near, key=lambda one: (-likeness[one], one))]
     return []
 
 
-def _list(names: Sequence[str], word: str) -> str:
-    shown = [repr(name) for name in names[:_SHOWN]]
-    if len(names) > _SHOWN:
-        return f"{', '.join(shown)} and {len(names) - _SHOWN} more"
+def _join_quoted(names: Sequence[str], word: str) -> str:
+    shown = [repr(name) for name in names[:_MAX_NAMES]]
+    if len(names) > _MAX_NAMES:
+        return f"{', '.join(shown)} and {len(names) - _MAX_NAMES} more"
     return f" {word} ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from fftasks.errors import SettingsError, find_near
 
 _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_]\w*)\}|\$\{")
-_KINDS: dict[type, str] = {
+_TYPE_NAMES: dict[type, str] = {
     str: "a text",
     bool: "true or false",
     int: "a whole number",
@@ -19,14 +19,14 @@ _KINDS: dict[type, str] = {
     tuple: "a list of texts",
     dict: "a mapping of texts to texts",
 }
-_SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 class MissingVariableError(SettingsError):
     """A setting takes a variable from the environment, and it is not there."""
 
 
-class Rule(NamedTuple):
+class SettingSpec(NamedTuple):
     """What a setting is: its default (whose type is the setting's), its sentence, its limits.
 
     form: a regular expression for the text, or for each text in a list or a mapping; what it allows is
@@ -37,7 +37,7 @@ class Rule(NamedTuple):
     says: str
     secret: bool = False
     choices: tuple[str, ...] = ()
-    least: float = -math.inf
+    minimum: float = -math.inf
     form: str = ""
     example: str = ""
 
@@ -45,18 +45,18 @@ class Rule(NamedTuple):
     def allowed(self) -> str:
         """What the setting may be, in words."""
         if self.choices:
-            return f"one of {', '.join(choice or _EMPTY for choice in self.choices)}"
+            return f"one of {', '.join(choice or _EMPTY_CHOICE for choice in self.choices)}"
         if self.example:
-            return f"{_KINDS[type(self.default)]} such as {self.example}"
-        least = f", at least {self.least:g}" if self.least > -math.inf else ""
-        return f"{_KINDS[type(self.default)]}{least}"
+            return f"{_TYPE_NAMES[type(self.default)]} such as {self.example}"
+        minimum = f", at least {self.minimum:g}" if self.minimum > -math.inf else ""
+        return f"{_TYPE_NAMES[type(self.default)]}{minimum}"
 
 
-_EMPTY = '""'  # a choice that is the empty string, in messages
-Rules = Mapping[str, Rule]  # by dotted key, such as "kfp.host"
+_EMPTY_CHOICE = '""'  # a choice that is the empty string, in messages
+SettingSpecs = Mapping[str, SettingSpec]  # by dotted key, such as "kfp.host"
 
 
-class Value(NamedTuple):
+class SettingValue(NamedTuple):
     """What a setting is set to, and where.
 
     origin: "config/prod.yaml:3" or "environment FFTASKS_KFP__HOST"
@@ -67,7 +67,7 @@ class Value(NamedTuple):
     value: Any  # of a secret that is not there, the error that says so
     origin: str
     items: tuple[str, ...] = ()
-    is_written_out: bool = False
+    is_plaintext_secret: bool = False
 
     def list_origins(self) -> tuple[str, ...]:
         """Return the origin of each item of a list or a mapping."""
@@ -75,11 +75,11 @@ class Value(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Spot:
+class SettingLocation:
     """A setting and the place where it is set; environ is None where ${NAME} means nothing."""
 
     key: str
-    rule: Rule
+    rule: SettingSpec
     origin: str
     environ: Mapping[str, str] | None = None
 
@@ -89,7 +89,7 @@ class Spot:
         problem = f"{self.origin}: {self.key} must be {self.rule.allowed}{found}"
         return SettingsError(problem, found=[self.rule.says], tip=tip)
 
-    def narrow(self, item: str, origin: str) -> Spot:
+    def narrow(self, item: str, origin: str) -> SettingLocation:
         """Return the spot of a text in a list or a mapping."""
         rule = self.rule._replace(default="")
         return replace(self, key=f"{self.key}{item}", rule=rule, origin=origin)
@@ -102,18 +102,18 @@ class Spot:
         """Return what a text stands for, if the setting is no text itself."""
         kind = type(self.rule.default)
         try:
-            return _SWITCHES[text.strip().lower()] if kind is bool else kind(text)
+            return _BOOLEANS[text.strip().lower()] if kind is bool else kind(text)
         except (KeyError, ValueError):
             raise self.refuse(repr(text)) from None
 
     def check(self, value: Any) -> Any:
         """Return a value of the right kind, if it is within the limits."""
         if self.rule.choices and value not in self.rule.choices:
-            raise self.refuse(repr(value), suggest(value, self.rule.choices))
+            raise self.refuse(repr(value), suggest_correction(value, self.rule.choices))
         form = self.rule.form
         if form and isinstance(value, str) and value and not re.fullmatch(form, value):
             raise self.refuse(repr(value))
-        if isinstance(value, int | float) and not self.rule.least <= value < math.inf:
+        if isinstance(value, int | float) and not self.rule.minimum <= value < math.inf:
             raise self.refuse(repr(value))
         return value
 
@@ -140,13 +140,13 @@ def make_setting(  # noqa: PLR0913 - most are given to few settings, by their na
     *,
     secret: bool = False,
     choices: tuple[str, ...] = (),
-    least: float | None = None,
+    minimum: float | None = None,
     form: str = "",
     example: str = "",
 ) -> Any:
     """Declare a field: its default, the sentence that explains it, and what it may be."""
-    rule = Rule(
-        default, says, secret, choices, -math.inf if least is None else least, form, example
+    rule = SettingSpec(
+        default, says, secret, choices, -math.inf if minimum is None else minimum, form, example
     )
     start: dict[str, Any] = (
         {"default_factory": default.copy} if isinstance(default, dict) else {"default": default}
@@ -159,7 +159,7 @@ def has_variable(text: str) -> bool:
     return any(match[1] for match in _VARIABLE.finditer(text))
 
 
-def suggest(word: str, words: Sequence[str], *, cutoff: float = 0.6) -> str:
+def suggest_correction(word: str, words: Sequence[str], *, cutoff: float = 0.6) -> str:
     """Return the sentence that offers the nearest of some words, "" if none is near."""
     near = find_near(word, words, cutoff=cutoff)
     return f"did you mean {near}?" if near else ""

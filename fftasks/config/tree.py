@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fftasks.config.node_settings import NODE_RULES, Layer
+from fftasks.config.node_settings import NODE_SETTING_SPECS, SettingOverride
 from fftasks.config.sizes import SIZE_EXAMPLE, SIZE_FORM
-from fftasks.config.specification import Rule, Rules
+from fftasks.config.specification import SettingSpec, SettingSpecs
 from fftasks.config.specification import make_setting as _setting
 from fftasks.errors import SettingsError
 
@@ -124,10 +124,10 @@ class KFPSettings(_Section):
         choices=("none", "chains", "auto", "limit"),
     )
     pod_overhead_s: float = _setting(
-        20.0, "startup time of a pod in seconds, used by kfp.fuse", least=0
+        20.0, "startup time of a pod in seconds, used by kfp.fuse", minimum=0
     )
     parallel_pods: int = _setting(
-        50, "number of pods that run at the same time, used by kfp.fuse", least=1
+        50, "number of pods that run at the same time, used by kfp.fuse", minimum=1
     )
     token: str = _setting("", "bearer token; use ${NAME} instead of the value", secret=True)
     token_file: str = _setting("", "file with the bearer token, read at each submit")
@@ -168,17 +168,17 @@ class KFPSettings(_Section):
     timeout_s: float = _setting(
         30.0,
         "read timeout of a request in seconds; a whole response may take four times as long",
-        least=0.1,
+        minimum=0.1,
     )
     watch: bool = _setting(
         False,
         "wait for the end of a submitted run and show its progress, like `doit submit --watch`",
     )
     watch_timeout_s: float = _setting(
-        0.0, "maximum time to watch a run in seconds; the run continues; 0: no limit", least=0.0
+        0.0, "maximum time to watch a run in seconds; the run continues; 0: no limit", minimum=0.0
     )
     reconnect_timeout_s: float = _setting(
-        600.0, "reconnect timeout in seconds while a run is watched", least=0.0
+        600.0, "reconnect timeout in seconds while a run is watched", minimum=0.0
     )
     labels: dict[str, str] = _setting(
         {}, "labels in the description of a run, such as {team: vision}"
@@ -258,7 +258,7 @@ class Settings:
     object_store: ObjectStoreSettings = field(default_factory=ObjectStoreSettings)
     local: LocalSettings = field(default_factory=LocalSettings)
     report: ReportSettings = field(default_factory=ReportSettings)
-    nodes: tuple[Layer, ...] = ()
+    nodes: tuple[SettingOverride, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     warnings: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
@@ -276,18 +276,18 @@ SECTIONS = {
     "local": LocalSettings,
     "report": ReportSettings,
 }
-_HEAD = (
+_FILE_HEADER = (
     "# Settings of this project. Lines that are commented out show the defaults: uncomment and edit them.",
     "# A file config/prod.yaml is a profile: it overrides this file in `doit profile=prod submit`.",
     "# Environment variables such as FFTASKS_KFP__HOST override both. ${NAME} inserts a variable.",
 )
-_NODES_HEAD = (
+_NODES_HEADER = (
     "# Settings of single nodes: below __default__ for all nodes, or below a regular expression for whole",
     '# names such as "train.*". If several match, the last one wins; mappings are merged by key.',
 )
 
 
-def _list_settings() -> Iterator[tuple[str, Rule]]:
+def _list_specs() -> Iterator[tuple[str, SettingSpec]]:
     """Yield the dotted key and the specification of each setting except those of nodes."""
     for top in dataclasses.fields(Settings):
         if top.name in SECTIONS:
@@ -297,23 +297,23 @@ def _list_settings() -> Iterator[tuple[str, Rule]]:
             yield top.name, top.metadata["rule"]
 
 
-RULES: Rules = dict(_list_settings())
+SETTING_SPECS: SettingSpecs = dict(_list_specs())
 
 
-def format_default(workflows: tuple[str, ...] = ()) -> str:
+def format_default_file(workflows: tuple[str, ...] = ()) -> str:
     """Return the text of a config/default.yaml with all settings, their defaults and help texts.
 
     Args:
         workflows: Files that build workflows, relative to the project folder.
     """
-    lines = [*_HEAD, "", f"# {RULES['workflows'].says}"]
+    lines = [*_FILE_HEADER, "", f"# {SETTING_SPECS['workflows'].says}"]
     lines += ["workflows:", *(f"  - {file}" for file in workflows)]
     for section, kind in SECTIONS.items():
         lines += ["", f"# {kind.__doc__}", f"{section}:"]
         for leaf in dataclasses.fields(kind):
             rule = leaf.metadata["rule"]
             lines.append(f"  # {leaf.name}: {json.dumps(rule.default)}  # {rule.says}")
-    lines += ["", *_NODES_HEAD, "nodes:", "  # __default__:"]
-    for name, rule in NODE_RULES.items():
+    lines += ["", *_NODES_HEADER, "nodes:", "  # __default__:"]
+    for name, rule in NODE_SETTING_SPECS.items():
         lines.append(f"  #   {name}: {json.dumps(rule.default)}  # {rule.says}")
     return "\n".join(lines) + "\n"

@@ -9,18 +9,18 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from fftasks.config.specification import Spot, Value, has_variable
+from fftasks.config.specification import SettingLocation, SettingValue, has_variable
 from fftasks.errors import SettingsError
 
-Node = Any  # of yaml; what tells its kinds apart, `id`, is not in its types
+YAMLNode = Any  # of yaml; what tells its kinds apart, `id`, is not in its types
 
-_TEXT, _NOTHING = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
-_MARKS = ("'-'", "','", "':'", "']'", "'}'")
+_STRING_TAG, _NULL_TAG = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
+_YAML_INDICATORS = ("'-'", "','", "':'", "']'", "'}'")
 # a text that begins so is something else to YAML, and passwords do
 _HINT = "indent with spaces, and put what begins with * & ! % @ ` { [ into quotes"
 
 
-def compose(text: str, name: str) -> Node | None:
+def parse_yaml(text: str, name: str) -> YAMLNode | None:
     """Return the root of a YAML document, None if it is empty; nodes keep the lines that plain values lose.
 
     name: of its file, relative to the project's folder, or "environment <variable>"
@@ -34,24 +34,26 @@ def compose(text: str, name: str) -> Node | None:
         problem = str(getattr(error, "problem", None) or getattr(error, "reason", "it is too deep"))
         # what is quoted, but for YAML's own marks, may be a password; so it may be in the cause
         problem = re.sub(
-            r"'[^']*'|\"[^\"]*\"", lambda m: m[0] if m[0] in _MARKS else "...", problem
+            r"'[^']*'|\"[^\"]*\"", lambda m: m[0] if m[0] in _YAML_INDICATORS else "...", problem
         )
         raise SettingsError(
-            f"{_locate(_find_line(error, text), name)}: this is no YAML", found=[problem], tip=_HINT
+            f"{_format_position(_find_line(error, text), name)}: this is no YAML",
+            found=[problem],
+            tip=_HINT,
         ) from None
 
 
-def list_items(node: Node, name: str, what: str) -> Iterator[tuple[str, str, Node]]:
+def list_mapping_items(node: YAMLNode, name: str, what: str) -> Iterator[tuple[str, str, YAMLNode]]:
     """Yield the key, "<file>:<line>" of the key, and the value of each item of a mapping.
 
     what: the mapping, in the words of an error. Raises SettingsError if it is none, or has a key twice.
     """
     if node.id != "mapping":
-        origin = _locate(node.start_mark.line, name)
+        origin = _format_position(node.start_mark.line, name)
         raise SettingsError(f"{origin}: {what} must hold `key: value` lines")
     seen: dict[str, str] = {}
     for key_node, value_node in node.value:
-        origin = _locate(key_node.start_mark.line, name)
+        origin = _format_position(key_node.start_mark.line, name)
         if key_node.id != "scalar":
             raise SettingsError(f"{origin}: a key in {what} must be a text")
         key = key_node.value
@@ -62,15 +64,15 @@ def list_items(node: Node, name: str, what: str) -> Iterator[tuple[str, str, Nod
         yield key, origin, value_node
 
 
-def is_nothing(node: Node) -> bool:
+def is_null(node: YAMLNode) -> bool:
     """Tell whether nothing stands behind a key."""
-    return bool(node.tag == _NOTHING)
+    return bool(node.tag == _NULL_TAG)
 
 
-def read_value(spot: Spot, node: Node) -> Value:
+def read_setting_value(spot: SettingLocation, node: YAMLNode) -> SettingValue:
     """Return the value of a node; `key:` with nothing behind it stands for the default."""
-    if is_nothing(node):
-        return Value(type(spot.rule.default)(spot.rule.default), spot.origin)
+    if is_null(node):
+        return SettingValue(type(spot.rule.default)(spot.rule.default), spot.origin)
     kind = type(spot.rule.default)
     if kind is tuple:
         return _read_list(spot, node)
@@ -78,60 +80,64 @@ def read_value(spot: Spot, node: Node) -> Value:
         return _read_mapping(spot, node)
     if kind is str:
         text = _read_text(spot, node)
-        is_written_out = spot.rule.secret and bool(text) and not has_variable(node.value)
-        return Value(spot.check(text), spot.origin, is_written_out=is_written_out)
+        is_plaintext_secret = spot.rule.secret and bool(text) and not has_variable(node.value)
+        return SettingValue(spot.check(text), spot.origin, is_plaintext_secret=is_plaintext_secret)
     # a number in quotes is a text; one from a variable may need them
     if node.id != "scalar" or (node.style in ("'", '"') and not has_variable(node.value)):
-        raise spot.refuse(_show(node))
-    return Value(spot.check(spot.parse(spot.expand(node.value))), spot.origin)
+        raise spot.refuse(_format_node(node))
+    return SettingValue(spot.check(spot.parse(spot.expand(node.value))), spot.origin)
 
 
-def _read_list(spot: Spot, node: Node) -> Value:
+def _read_list(spot: SettingLocation, node: YAMLNode) -> SettingValue:
     if node.id != "sequence":
-        raise spot.refuse(_show(node), f"write [{node.value}]" if node.id == "scalar" else "")
-    origins = tuple(_locate(item.start_mark.line, _file(spot)) for item in node.value)
+        raise spot.refuse(
+            _format_node(node), f"write [{node.value}]" if node.id == "scalar" else ""
+        )
+    origins = tuple(
+        _format_position(item.start_mark.line, _get_file_name(spot)) for item in node.value
+    )
     texts = tuple(
         _read_checked(spot.narrow(f"[{index}]", origin), item)
         for index, (origin, item) in enumerate(zip(origins, node.value, strict=True))
     )
-    return Value(texts, spot.origin, items=origins)
+    return SettingValue(texts, spot.origin, items=origins)
 
 
-def _read_mapping(spot: Spot, node: Node) -> Value:
+def _read_mapping(spot: SettingLocation, node: YAMLNode) -> SettingValue:
     if node.id != "mapping":
-        raise spot.refuse(_show(node), "write {NAME: value}")
-    items = list(list_items(node, _file(spot), spot.key))
+        raise spot.refuse(_format_node(node), "write {NAME: value}")
+    items = list(list_mapping_items(node, _get_file_name(spot), spot.key))
     texts = {
         name: _read_checked(spot.narrow(f".{name}", origin), value) for name, origin, value in items
     }
     # the address of an index is no secret; a password in it is
-    is_written_out = spot.rule.secret and any(
+    is_plaintext_secret = spot.rule.secret and any(
         re.search(r"://[^/@\s]+@", value.value) and not has_variable(value.value)
         for _, _, value in items
     )
     origins = tuple(origin for _, origin, _ in items)
-    return Value(texts, spot.origin, origins, is_written_out=is_written_out)
+    return SettingValue(texts, spot.origin, origins, is_plaintext_secret=is_plaintext_secret)
 
 
-def _read_checked(spot: Spot, node: Node) -> str:
+def _read_checked(spot: SettingLocation, node: YAMLNode) -> str:
     return str(spot.check(_read_text(spot, node)))
 
 
-def _read_text(spot: Spot, node: Node) -> str:
-    is_plain = spot.rule.form and node.id == "scalar" and not is_nothing(node)
-    if not is_plain and (node.id != "scalar" or node.tag != _TEXT):
-        raise spot.refuse(_show(node), "write it in quotes" if node.id == "scalar" else "")
+def _read_text(spot: SettingLocation, node: YAMLNode) -> str:
+    is_plain = spot.rule.form and node.id == "scalar" and not is_null(node)
+    if not is_plain and (node.id != "scalar" or node.tag != _STRING_TAG):
+        raise spot.refuse(_format_node(node), "write it in quotes" if node.id == "scalar" else "")
     return spot.expand(node.value)
 
 
-def _file(spot: Spot) -> str:
+def _get_file_name(spot: SettingLocation) -> str:
     return spot.origin if _is_variable(spot.origin) else spot.origin.rpartition(":")[0]
 
 
-def _show(node: Node) -> str:
+def _format_node(node: YAMLNode) -> str:
     if node.id != "scalar":
         return "a list" if node.id == "sequence" else "a mapping"
-    return repr(node.value) if node.tag == _TEXT else node.value or "nothing"
+    return repr(node.value) if node.tag == _STRING_TAG else node.value or "nothing"
 
 
 def _find_line(error: Exception, text: str) -> int:
@@ -140,7 +146,7 @@ def _find_line(error: Exception, text: str) -> int:
     return int(mark.line) if mark else text.count("\n", 0, getattr(error, "position", 0))
 
 
-def _locate(line: int, name: str) -> str:
+def _format_position(line: int, name: str) -> str:
     return name if _is_variable(name) else f"{name}:{line + 1}"
 
 

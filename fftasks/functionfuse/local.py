@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from fftasks.api.functionfuse import FunctionFuseWorkflow, LocalWorkflow
-from fftasks.api.node import Input, Node, Result
+from fftasks.api.node import Node, NodeInput, Result
 from fftasks.functionfuse.storage import (
     SavedResult,
     find_result,
     make_key_function,
-    store_result,
+    store_saved_result,
 )
 from fftasks.runner.artifact import read_artifact, write_artifact
 from fftasks.runner.job import call_node
@@ -59,13 +59,13 @@ class _LocalRun:
         self._folder = folder
         self._values = values
         self._workflow = workflow
-        self._saved: dict[Input, SavedResult] = {}
+        self._saved: dict[NodeInput, SavedResult] = {}
         self._make_key = make_key_function(workflow, values) if workflow.storage else None
 
     def make(self, node: Node) -> None:
         """Take the result of a node from the storage if nothing has changed, else execute the node."""
         name = self._workflow.name
-        result = Input(node, "result")
+        result = NodeInput(node, "result")
         # Objects are not stored: like in FunctionFuse, each run constructs them.
         is_stored = node.kind == "function" and node not in self._workflow.logged
         storage = self._workflow.storage if is_stored else None
@@ -76,16 +76,18 @@ class _LocalRun:
             return
         for output, value in call_node(node, self._load, values=self._values).items():
             path = self._folder / f"{node.serial}.{output}"
-            self._saved[Input(node, output)] = SavedResult(path, write_artifact(path, value))
+            self._saved[NodeInput(node, output)] = SavedResult(path, write_artifact(path, value))
         if storage:
-            self._saved[result] = store_result(storage, name, node.name, key, self._saved[result])
+            self._saved[result] = store_saved_result(
+                storage, name, node.name, key, self._saved[result]
+            )
 
     def read(self, leaf: Result) -> Any:
         """Return the value of a leaf."""
-        value = self._load(Input(leaf.node, "result"))
+        value = self._load(NodeInput(leaf.node, "result"))
         for index in leaf.path:
             value = value[index]
         return value
 
-    def _load(self, needed: Input) -> Any:
+    def _load(self, needed: NodeInput) -> Any:
         return read_artifact(self._saved[needed].path)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fftasks.api.functionfuse import FileStorage
-from fftasks.api.node import Input, Node, number_inputs
+from fftasks.api.node import Node, NodeInput, name_inputs
 from fftasks.api.workflow_graph import Workflow
 from fftasks.errors import StoreError
 from fftasks.records import digest_json
@@ -65,7 +65,7 @@ def save_value(storage: FileStorage, workflow_name: str, task_name: str, value: 
     temporary = path.with_suffix(".new")
     path.parent.mkdir(parents=True, exist_ok=True)
     saved = SavedResult(temporary, write_artifact(temporary, value))
-    store_result(storage, workflow_name, task_name, "", saved)
+    store_saved_result(storage, workflow_name, task_name, "", saved)
 
 
 def find_result(
@@ -90,7 +90,7 @@ def find_result(
     return SavedResult(path, label["digest"]) if is_valid else None
 
 
-def store_result(
+def store_saved_result(
     storage: FileStorage, workflow_name: str, task_name: str, key: str, saved: SavedResult
 ) -> SavedResult:
     """Move an artifact into the storage.
@@ -121,7 +121,7 @@ def store_result(
 
 def make_key_function(
     workflow: Workflow, values: Mapping[str, Any]
-) -> Callable[[Node, Mapping[Input, SavedResult]], str]:
+) -> Callable[[Node, Mapping[NodeInput, SavedResult]], str]:
     """Return a function that computes the fingerprint of a node of a workflow.
 
     Args:
@@ -144,12 +144,12 @@ def make_key_function(
     code_digester = CodeDigester(folder, entry)
     ids = {node: node.name for node in workflow.nodes}
 
-    def make_key(node: Node, saved: Mapping[Input, SavedResult]) -> str:
+    def make_key(node: Node, saved: Mapping[NodeInput, SavedResult]) -> str:
         described = describe_graph_node(node, ids, code_digester)
         if not all(argument.get("stable", True) for argument in described["arguments"]):
             return ""
         constants = [[a["name"], a["digest"]] for a in described["arguments"]]
-        upstream = [[name, saved[i].digest] for name, i in number_inputs(node).items()]
+        upstream = [[name, saved[i].digest] for name, i in name_inputs(node).items()]
         names = {parameter["name"] for parameter in described["parameters"].values()}
         chosen = [[name, values[name]] for name in sorted(names)]
         return digest_json(

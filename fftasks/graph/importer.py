@@ -22,20 +22,20 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from fftasks.api.display import list_shows
+from fftasks.api.display import list_node_display_kinds
 from fftasks.api.names import make_slug
 from fftasks.api.node import (
     CallNode,
-    Input,
     Node,
-    Pending,
+    NodeInput,
+    QuerySetting,
     Result,
-    Setting,
+    UnresolvedValue,
     find_results,
     format_path,
-    is_own_name,
-    number_inputs,
-    replace_pending,
+    is_declared_parameter,
+    name_inputs,
+    replace_unresolved,
 )
 from fftasks.api.parameter import Parameter
 from fftasks.api.workflow_graph import Workflow
@@ -45,8 +45,8 @@ from fftasks.graph.incremental import describe_import_digest
 from fftasks.graph.node_code import CodeDigester
 from fftasks.graph.observed_inputs import list_imported_files, list_module_lookups, trace_import
 from fftasks.graph.run_parameters import convert_to_kfp, name_kfp_type
-from fftasks.runner.job import number_parameters
-from fftasks.runner.source import import_workflows, list_hidden, list_namesakes
+from fftasks.runner.job import name_parameters
+from fftasks.runner.source import import_workflows, list_same_named_modules, list_shadowed_modules
 from fftasks.secrets.value_scanner import make_environment_scanner
 
 
@@ -77,13 +77,15 @@ def describe_file(root: Path, file: str, make_examiner: MakeValueExaminer) -> di
     """
     variables: dict[str, str] = {}
     try:
-        if list_namesakes(root, file):  # else it would take theirs for Python's when it is needed
+        if list_same_named_modules(
+            root, file
+        ):  # else it would take theirs for Python's when it is needed
             import_module("importlib.metadata")
         with trace_import(root, variables) as names:
             warnings: list[str] = []
             workflows = import_workflows(root, file, notes=warnings)
         warnings += [warning for workflow in workflows for warning in workflow.warnings]
-        warnings += list_hidden(root, file)
+        warnings += list_shadowed_modules(root, file)
         examiner = make_examiner(variables)
         return describe_graph(root, file, workflows, names, warnings, examiner=examiner)
     except FFTasksError as error:
@@ -160,7 +162,7 @@ def describe_graph_node(
     node: Node, ids: dict[Node, str], code_digester: CodeDigester
 ) -> dict[str, Any]:
     """Return one node as the graph record has it."""
-    inputs = number_inputs(node)
+    inputs = name_inputs(node)
     described = {
         "name": node.name,
         "slug": make_slug(ids[node]),
@@ -174,12 +176,12 @@ def describe_graph_node(
         ],
         "parameters": {
             name: {"name": parameter.name, **_describe_parameter(parameter)}
-            for name, parameter in number_parameters(node).items()
+            for name, parameter in name_parameters(node).items()
         },
         "upstream": [ids[parent] for parent in node.parents],
         "reads": None if node.options.reads is None else list(node.options.reads),
         "version": node.options.version,
-        "shows": list_shows(node),
+        "shows": list_node_display_kinds(node),
     }
     names = {needed: name for name, needed in inputs.items()}
     arguments = [
@@ -187,7 +189,7 @@ def describe_graph_node(
         for name, value in node.arguments.items()
     ]
     for argument in arguments:
-        if not is_own_name(node.callee, argument["name"]):
+        if not is_declared_parameter(node.callee, argument["name"]):
             argument["is_extra"] = True
     described["arguments"] = arguments
     if isinstance(node, CallNode) and node.after is not None:
@@ -199,13 +201,13 @@ def describe_graph_node(
     return described
 
 
-def _describe_setting(setting: Setting, code_digester: CodeDigester) -> dict[str, Any]:
+def _describe_setting(setting: QuerySetting, code_digester: CodeDigester) -> dict[str, Any]:
     """Return what query(...).set(...) was given, checked, with its line."""
-    from fftasks.config.loader import check_layer  # yaml with it, which most graphs do not need
+    from fftasks.config.loader import check_override  # yaml with it, which most graphs do not need
 
     file = Path(setting.site.file)
     origin = f"{code_digester.relate(file) or file.name}:{setting.site.line}"
-    layer = check_layer(setting.pattern, setting.values, origin)
+    layer = check_override(setting.pattern, setting.values, origin)
     values = {key: value.value for key, value in layer.values.items()}
     return {"pattern": setting.pattern, "values": values, "origin": origin}
 
@@ -213,7 +215,7 @@ def _describe_setting(setting: Setting, code_digester: CodeDigester) -> dict[str
 def _describe_argument(
     name: str,
     value: Any,
-    inputs: Mapping[Input, str],
+    inputs: Mapping[NodeInput, str],
     ids: dict[Node, str],
     code_digester: CodeDigester,
 ) -> dict[str, Any]:
@@ -223,7 +225,7 @@ def _describe_argument(
 
     # what counts of an argument with nodes: which input stands where in it, by its name, since [x, y, x] and
     # [x, y, y] have the same inputs; and which item is taken, as a digest, since a slice cannot be in a set
-    def mark(pending: Pending) -> tuple[str, ...]:
+    def mark(pending: UnresolvedValue) -> tuple[str, ...]:
         if isinstance(pending, Parameter):
             return "fftasks.parameter", pending.name
         result = cast("Result", pending)
@@ -232,16 +234,16 @@ def _describe_argument(
         )
         if not is_stable:
             unstable.append(result)
-        return "fftasks.input", inputs[Input(result.node, "result")], item
+        return "fftasks.input", inputs[NodeInput(result.node, "result")], item
 
-    template = replace_pending(value, mark)
+    template = replace_unresolved(value, mark)
     digest, stable = digest_constant(template, code_of=code_digester.digest_function_in_value)
     described: dict[str, Any] = {
         "name": name,
         "digest": digest,
-        "repr": repr(value) if isinstance(value, Pending) else describe_constant(value),
+        "repr": repr(value) if isinstance(value, UnresolvedValue) else describe_constant(value),
         "nodes": [
-            {"input": inputs[Input(result.node, "result")], "node": ids[result.node]}
+            {"input": inputs[NodeInput(result.node, "result")], "node": ids[result.node]}
             for result in results
         ],
     }

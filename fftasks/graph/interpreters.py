@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from fftasks.errors import NodeError
-from fftasks.runner.job import Job, Report, describe_timeout, write_outputs
+from fftasks.runner.job import Job, Report, describe_timeout, write_artifacts
 from fftasks.runner.process import Messages, describe_end, end_session, end_tree, format_message
-from fftasks.runner.start import MODULE, make_command
+from fftasks.runner.start import RUNNER_MODULE, make_command
 from fftasks.state_folder import read_bytes, remove
 
 _POLL_S = 0.5
@@ -121,7 +121,7 @@ class Worker:
             if job is None:  # it has sent its report, and has now ended
                 continue
             if isinstance(said, tuple):
-                yield number, write_outputs(job.node, job, Report(*said))
+                yield number, write_artifacts(job.node, job, Report(*said))
             else:
                 yield number, Report({}, error=f"{job.node} {describe_end(said)}")
 
@@ -196,7 +196,7 @@ def _decode_message(message: Any) -> Any:
 
 def _command(interpreter: Interpreter) -> list[str]:
     return [
-        *make_command(MODULE),
+        *make_command(RUNNER_MODULE),
         "--root", str(interpreter.root), "--file", interpreter.file,
     ]  # fmt: skip
 

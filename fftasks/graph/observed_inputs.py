@@ -17,7 +17,7 @@ from fftasks.api.names import make_slug
 from fftasks.cache.stat_cache import StatCache
 from fftasks.codehash.code_origin import list_installed, walk_code
 from fftasks.records import digest_json
-from fftasks.runner.source import NOT_THE_PROJECTS, import_workflows, relate
+from fftasks.runner.source import NON_PROJECT_FOLDERS, import_workflows, make_project_relative
 
 if TYPE_CHECKING:
     from fftasks.codehash.source_tree import SourceTree
@@ -65,14 +65,18 @@ def trace_import(root: Path, variables: dict[str, str] | None = None) -> Iterato
 def list_imported_files(root: Path) -> set[str]:
     """Return the project's files that are imported in this process, as names of graph inputs."""
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    found = (relate(root, file) for file in files if isinstance(file, str))
+    found = (make_project_relative(root, file) for file in files if isinstance(file, str))
     return {f"file:{path}" for path in found if path is not None}
 
 
 def list_module_lookups(project: SourceTree) -> set[str]:
     """Return where code was looked for in a project, found or not, as names of graph inputs."""
     kinds = {"modules": project.listed, "tree": project.walked, "there": project.asked}
-    pairs = ((kind, relate(project.root, str(p))) for kind, paths in kinds.items() for p in paths)
+    pairs = (
+        (kind, make_project_relative(project.root, str(p)))
+        for kind, paths in kinds.items()
+        for p in paths
+    )
     return {f"{kind}:{name}" for kind, name in pairs if name is not None}
 
 
@@ -83,7 +87,7 @@ def list_importable(folder: Path) -> list[str]:
 
 
 def _is_importable(entry: os.DirEntry[str]) -> bool:
-    if entry.name.startswith(".") or entry.name in NOT_THE_PROJECTS:
+    if entry.name.startswith(".") or entry.name in NON_PROJECT_FOLDERS:
         return False
     if entry.is_dir():
         with os.scandir(entry.path) as inner:  # a package's code may be in packages below it
@@ -93,7 +97,7 @@ def _is_importable(entry: os.DirEntry[str]) -> bool:
 
 def _note_read(root: Path, event: str, arguments: tuple[Any, ...], names: set[str]) -> None:
     mode = arguments[1] if event == "open" else None
-    path = relate(root, os.fsdecode(arguments[0]))
+    path = make_project_relative(root, os.fsdecode(arguments[0]))
     if path is None or (isinstance(mode, str) and "r" not in mode):
         return
     kind = _EVENTS[event]
@@ -123,7 +127,7 @@ def _trace_stat(
     @wraps(ask)
     def watched(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
         is_named = isinstance(path, str | bytes | os.PathLike) and options.get("dir_fd") is None
-        name = relate(root, os.fsdecode(path)) if is_named else None
+        name = make_project_relative(root, os.fsdecode(path)) if is_named else None
         if name is None:
             return ask(path, *arguments, **options)
         names.add(f"there:{name}")
@@ -156,7 +160,7 @@ def _trace_environment(
             while frame.f_back and frame.f_globals.get("__name__") in ("os", "collections.abc"):
                 frame = frame.f_back
             file = frame.f_code.co_filename
-            is_own = file.startswith(folder) and relate(root, file) is not None
+            is_own = file.startswith(folder) and make_project_relative(root, file) is not None
             if is_own:
                 names.add(f"env:{key}")
             value = str(super().__getitem__(key))

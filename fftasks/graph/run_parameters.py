@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fftasks.api.parameter import KINDS
+from fftasks.api.parameter import PARAMETER_TYPES
 from fftasks.errors import ParameterError, suggest_name
 from fftasks.runner.executor_input import restore_parameter
 
@@ -112,7 +112,7 @@ def parse_parameter(name: str, text: str, default: Any) -> Any:
     except (ValueError, KeyError, SyntaxError, MemoryError, RecursionError):
         raise ParameterError(
             f"parameter {name!r} was given {text!r}",
-            found=[f"it must be {KINDS[kind]}, as its default {default!r} is"],
+            found=[f"it must be {PARAMETER_TYPES[kind]}, as its default {default!r} is"],
             tip=_TIPS.get(kind, "").format(name=name),
         ) from None
     return check_parameter(name, value, default)

@@ -25,11 +25,11 @@ from typing import Any
 
 from fftasks.config.ignore import (
     ContextError,
-    Ignore,
-    Listing,
-    list_folder,
+    ContextFiles,
+    IgnoreRules,
     list_parents,
     read_ignore,
+    walk_context,
 )
 from fftasks.config.tree import ContextSettings
 from fftasks.errors import StoreError
@@ -128,7 +128,7 @@ def copy_context(folder: Path, target: Path, settings: ContextSettings = _DEFAUL
 def measure_context(folder: Path, target: Path, settings: ContextSettings = _DEFAULTS) -> Record:
     """Return the record that copy_context() would return, without writing; see there for errors."""
     patterns = read_ignore(folder, settings.ignore)
-    listing = list_folder(folder, patterns, target.parent)
+    listing = walk_context(folder, patterns, target.parent)
     try:
         rows, allowed = _measure(FolderSync(folder, target), listing, settings, remember=False)
     except FileChangedError as exc:
@@ -155,7 +155,7 @@ def list_context_reasons(
     if previous.get("version") != CONTEXT_VERSION:
         return ["the algorithm of this stage changed"]
     patterns = read_ignore(folder, settings.ignore)
-    listing = list_folder(folder, patterns, target.parent)
+    listing = walk_context(folder, patterns, target.parent)
     copy = FolderSync(folder, target)
     inputs = _digest_inputs(previous, settings, patterns)
     if copy.is_unchanged(listing, inputs):
@@ -173,8 +173,8 @@ def list_context_reasons(
     return reasons
 
 
-def _update(folder: Path, target: Path, settings: ContextSettings, patterns: Ignore) -> Record:
-    listing = list_folder(folder, patterns, target.parent)
+def _update(folder: Path, target: Path, settings: ContextSettings, patterns: IgnoreRules) -> Record:
+    listing = walk_context(folder, patterns, target.parent)
     copy = FolderSync(folder, target)
     rows, allowed = _measure(copy, listing, settings)
     try:
@@ -190,7 +190,7 @@ def _update(folder: Path, target: Path, settings: ContextSettings, patterns: Ign
 
 
 def _measure(
-    copy: FolderSync, listing: Listing, settings: ContextSettings, *, remember: bool = True
+    copy: FolderSync, listing: ContextFiles, settings: ContextSettings, *, remember: bool = True
 ) -> tuple[list[FileRow], list[AllowedRow]]:
     """Return the rows of the files, and the secrets in them that are allowed."""
     check_size({path: found.st_size for path, found in listing.files.items()}, settings.max_size)
@@ -217,7 +217,7 @@ def _compare(old: Record, new: Record) -> list[str]:
 
 
 def _describe(
-    patterns: Ignore, listing: Listing, rows: list[FileRow], allowed: list[AllowedRow]
+    patterns: IgnoreRules, listing: ContextFiles, rows: list[FileRow], allowed: list[AllowedRow]
 ) -> Record:
     links = [[path, to] for path, to in listing.links.items()]
     contents: dict[str, Any] = {"files": rows, "links": links, "folders": listing.folders}
@@ -233,7 +233,7 @@ def _describe(
     }
 
 
-def _digest_inputs(record: Record, settings: ContextSettings, patterns: Ignore) -> str:
+def _digest_inputs(record: Record, settings: ContextSettings, patterns: IgnoreRules) -> str:
     return digest_json(
         [record, list(settings.allow), settings.max_size, patterns.digest, RULES_DIGEST]
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from fftasks.config.ignore import Ignore, Verdict, parse, quote
+from fftasks.config.ignore import IgnoreMatch, IgnoreRules, escape_path, parse_patterns
 from fftasks.config.sizes import parse_size
 from fftasks.errors import FFTasksError
 from fftasks.secrets.scanner import SecretFinding
@@ -101,9 +101,9 @@ def _group(left: Mapping[str, int], sizes: Mapping[str, int]) -> dict[str, list[
     groups: dict[str, list[str]] = {}
     for path in left:
         suffix = PurePosixPath(path).suffix
-        names = [quote(str(parent)) for parent in _parents(path) if str(parent) not in coded]
-        names += [f"{_ANYWHERE}*{quote(suffix)}"] if suffix not in ("", _CODE) else []
-        for name in (*names, quote(path)):
+        names = [escape_path(str(parent)) for parent in _parents(path) if str(parent) not in coded]
+        names += [f"{_ANYWHERE}*{escape_path(suffix)}"] if suffix not in ("", _CODE) else []
+        for name in (*names, escape_path(path)):
             groups.setdefault(name, []).append(path)
     return groups
 
@@ -156,7 +156,7 @@ def check_secret_policy(
         SecretError: There are other findings; the error names all of them, but no value.
         SettingsError: A pattern is invalid.
     """
-    patterns = Ignore(parse(tuple(allow), "setting context.allow"))
+    patterns = IgnoreRules(parse_patterns(tuple(allow), "setting context.allow"))
     allowed: list[AllowedRow] = []
     refused: list[AllowedRow] = []
     for path, findings in found.items():
@@ -167,8 +167,8 @@ def check_secret_policy(
     return allowed
 
 
-def _matches(patterns: Ignore, path: str) -> bool:
-    verdict: Verdict | None = None
+def _matches(patterns: IgnoreRules, path: str) -> bool:
+    verdict: IgnoreMatch | None = None
     for end in (index for index, sign in enumerate(f"{path}/") if sign == "/"):
         verdict = patterns.check(path[:end], verdict)
     return verdict is not None and verdict.ignored
@@ -180,7 +180,7 @@ def _make_secret_error(rows: list[AllowedRow]) -> SecretError:
     if len(rows) > _SHOWN:
         lines.append(f"and {len(rows) - _SHOWN} more, in {len(paths)} files altogether")
     what = "a secret" if len(rows) == 1 else f"{len(rows)} secrets"
-    line = quote(paths[0])
+    line = escape_path(paths[0])
     return SecretError(
         f"context: {what} would get into the image",
         found=lines,

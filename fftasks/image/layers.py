@@ -39,7 +39,7 @@ from fftasks.records import (
     read_state_file,
     write_state_file,
 )
-from fftasks.runner.image_check import FILE
+from fftasks.runner.image_check import FINGERPRINTS_FILE
 from fftasks.state_folder import is_regular, make_folder, move, read_bytes, remove
 
 # 1980-01-01, the earliest time that zip archives, and so wheels, support
@@ -345,7 +345,7 @@ def split_into_layers(entries: Iterable[LayerEntry]) -> list[tuple[LayerEntry, .
 def _find_kind(entry: LayerEntry) -> int:
     if entry.size >= _BIG_BYTES:
         return 0
-    return 2 if entry.path.endswith(".py") or entry.path == FILE else 1
+    return 2 if entry.path.endswith(".py") or entry.path == FINGERPRINTS_FILE else 1
 
 
 def _divide(entries: list[LayerEntry]) -> list[tuple[LayerEntry, ...]]:

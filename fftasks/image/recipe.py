@@ -22,13 +22,13 @@ from fftasks.image.layers import Blob, LayerCache, LayerEntry, make_file_entry, 
 from fftasks.image.requirements import collect_requirement_files, explain_pip_failure
 from fftasks.image.runtime import list_runtime
 from fftasks.records import Record, digest_json, format_json
-from fftasks.runner.image_check import FILE, format_manifest
-from fftasks.runner.start import MODULE
+from fftasks.runner.image_check import FINGERPRINTS_FILE, format_manifest
+from fftasks.runner.start import RUNNER_MODULE
 
 IMAGE_VERSION = 3
 CODE_FOLDER = "ffrun"
 RUNTIME_FOLDER = "opt/fftasks"
-CONTAINER_COMMAND = ("python3", f"/{RUNTIME_FOLDER}/fftasks/runner/start.py", MODULE)
+CONTAINER_COMMAND = ("python3", f"/{RUNTIME_FOLDER}/fftasks/runner/start.py", RUNNER_MODULE)
 
 _DEFAULT_REQUIREMENTS = "requirements.txt"
 _LOG_LINES_SHOWN = 12
@@ -241,7 +241,7 @@ def _make_file(recipe: ImageRecipe, row: Sequence[Any]) -> LayerEntry:
 def _make_manifest(recipe: ImageRecipe) -> list[LayerEntry]:
     if not recipe.fingerprints:
         return []
-    return [make_file_entry(FILE, format_manifest(recipe.fingerprints))]
+    return [make_file_entry(FINGERPRINTS_FILE, format_manifest(recipe.fingerprints))]
 
 
 def _check_workflows(recipe: ImageRecipe, paths: Collection[str]) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fftasks.cache.stat_cache import find_settling_time, format_signature, is_settled
-from fftasks.config.ignore import Listing, list_parents, refuse
+from fftasks.config.ignore import ContextFiles, list_parents, make_read_error
 from fftasks.records import digest_bytes, read_state_file, write_if_changed, write_state_file
 from fftasks.secrets.scanner import SCANNER_DIGEST as RULES_DIGEST
 from fftasks.secrets.scanner import FileScanner, SecretFinding
@@ -56,7 +56,7 @@ class FolderSync:
     def _known(self) -> dict[str, _KnownFile]:
         return _read_signatures(self._signatures_file)
 
-    def is_unchanged(self, listing: Listing, inputs: str) -> bool:
+    def is_unchanged(self, listing: ContextFiles, inputs: str) -> bool:
         """Return whether all signatures are those of the last call of mark_unchanged().
 
         Args:
@@ -68,14 +68,14 @@ class FolderSync:
         except OSError:
             return False
 
-    def mark_unchanged(self, listing: Listing, inputs: str) -> None:
+    def mark_unchanged(self, listing: ContextFiles, inputs: str) -> None:
         """Record the signatures of a complete copy, unless a file is so new that it may change unseen."""
         settled = max((find_settling_time(found) for found in listing.files.values()), default=0)
         if time.time_ns() > settled:
             with suppress(OSError):  # the file only saves work
                 write_if_changed(self._stamp, self._sign_all(listing, inputs))
 
-    def measure(self, listing: Listing) -> list[FileRow]:
+    def measure(self, listing: ContextFiles) -> list[FileRow]:
         """Return a row for each listed file; files with a new signature are read, and scanned for secrets.
 
         Raises:
@@ -91,13 +91,13 @@ class FolderSync:
             path: [SecretFinding(*one) for one in findings] for path, findings in known if findings
         }
 
-    def find_outdated(self, rows: list[FileRow], listing: Listing) -> list[str]:
+    def find_outdated(self, rows: list[FileRow], listing: ContextFiles) -> list[str]:
         """Return the paths that are missing or different in the copy."""
         wrong = [path for path, _, _, executable in rows if not self._is_copied(path, executable)]
         wrong += [path for path, to in listing.links.items() if not _points(self._at(path), to)]
         return wrong + [path for path in listing.folders if not _is_folder(self._at(path))]
 
-    def update(self, listing: Listing, rows: list[FileRow]) -> None:
+    def update(self, listing: ContextFiles, rows: list[FileRow]) -> None:
         """Update the copy.
 
         Args:
@@ -153,10 +153,10 @@ class FolderSync:
         except FileNotFoundError:
             raise FileChangedError(path) from None
         except OSError as exc:
-            raise refuse(path, exc) from exc
+            raise make_read_error(path, exc) from exc
         return digest, [[one.line, one.rule] for one in findings]
 
-    def _sign_all(self, listing: Listing, inputs: str) -> str:
+    def _sign_all(self, listing: ContextFiles, inputs: str) -> str:
         """Return a digest of all signatures; raise OSError if a copy is missing."""
         at, lstat = f"{self._target}/", os.lstat
         signed = [
@@ -192,7 +192,7 @@ class FolderSync:
         self._known[path].copy = format_signature(os.lstat(target))
         self._has_new_signatures = True
 
-    def _prune(self, folder: str, listing: Listing, parents: set[str]) -> None:
+    def _prune(self, folder: str, listing: ContextFiles, parents: set[str]) -> None:
         with os.scandir(self._at(folder)) as entries:
             found = list(entries)
         for entry in found:
@@ -245,7 +245,7 @@ def _copy(source: Path, target: str, path: str) -> tuple[int, str]:
     except FileNotFoundError:
         raise FileChangedError(path) from None
     except OSError as exc:
-        raise refuse(path, exc) from exc
+        raise make_read_error(path, exc) from exc
     hasher = hashlib.sha256()
     with file, open(open_new(target), "wb") as copy:  # noqa: PTH123
         while piece := file.read(_PIECE_BYTES):

@@ -20,8 +20,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from fftasks.kfp.task_details import ClusterTask, Json
-from fftasks.runner.group import AT_END, SAYS_DONE, SAYS_KEPT
-from fftasks.runner.pod import PREFIX, find_failure
+from fftasks.runner.group import LOG_PREFIX_NOTE, NODE_DONE_LINE, NODE_REUSED_LINE
+from fftasks.runner.pod import FAILURE_PREFIX, find_failure
 
 _GLOG = re.compile(r"([IWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [\w.-]+\.go:\d+\] ?(.*)")
 _ARGO = re.compile(r"time=\S+ level=\w+ .*\bargo=true\b.*|Error: exit status \d+")
@@ -34,7 +34,7 @@ _MAIN_CONTAINER = "main"  # Argo's name of the container that runs the command
 _NORMAL_REASONS = frozenset({"ContainerCreating", "PodInitializing", "Completed", "Error", ""})
 _OUT_OF_MEMORY = "OOMKilled"
 _MAX_REASON_LENGTH = 300  # characters of a message of Kubernetes
-_DONE = re.compile(re.escape(SAYS_DONE).replace(r"\{\}", "(.*)"))
+_DONE = re.compile(re.escape(NODE_DONE_LINE).replace(r"\{\}", "(.*)"))
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _is_launcher_line(line: str) -> bool:
 
 
 def _is_failure_line(line: str) -> bool:
-    return line.startswith(PREFIX) and find_failure(line) is not None
+    return line.startswith(FAILURE_PREFIX) and find_failure(line) is not None
 
 
 def _read_level(line: str) -> str:
@@ -299,7 +299,7 @@ def read_task_failure(log: str, nodes: Sequence[str]) -> TaskFailure:
 def _parse_group_log(log: str, nodes: Sequence[str]) -> TaskFailure:
     """Return how a group failed, from the lines of its nodes."""
     lines = log.splitlines(keepends=True)
-    tips = {f"  hint: {AT_END.format(node)}": node for node in nodes}
+    tips = {f"  hint: {LOG_PREFIX_NOTE.format(node)}": node for node in nodes}
     ends = [number for number, line in enumerate(lines, 1) if line.rstrip() in tips]
     if not ends:
         return TaskFailure()
@@ -340,7 +340,7 @@ def parse_finish_line(text: str) -> str | None:
     done = _DONE.fullmatch(text)
     if done:
         return done[1]
-    return "" if text == SAYS_KEPT else None
+    return "" if text == NODE_REUSED_LINE else None
 
 
 def filter_node_log(log: str, task: ClusterTask, node: str) -> str:

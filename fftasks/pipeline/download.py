@@ -45,8 +45,8 @@ from fftasks.kfp.task_details import ClusterTask, Executions, Json
 from fftasks.project import Project
 from fftasks.records import digest_json
 from fftasks.runner.artifact import digest_artifact, read_pack
-from fftasks.runner.executor_input import DIGEST
-from fftasks.runner.task import PACKS
+from fftasks.runner.executor_input import DIGEST_KEY
+from fftasks.runner.task import OUTPUT_PACKS
 from fftasks.state_folder import is_folder, is_regular, move, open_new, open_regular, remove
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{32}(?:[0-9a-f]{32})?")
@@ -179,7 +179,7 @@ class Verifier:
             execution = self._read_executions(run.run_id).get(task.name)
             artifact = execution.outputs.get(output) if execution else None
             artifacts = [artifact] if artifact else []
-        digests = [str(artifact.properties.get(DIGEST, "")) for artifact in artifacts]
+        digests = [str(artifact.properties.get(DIGEST_KEY, "")) for artifact in artifacts]
         return next((digest for digest in digests if _DIGEST.fullmatch(digest)), "")
 
     def _read_executions(self, run_id: str) -> Executions:
@@ -215,7 +215,7 @@ def download_result(project: Project, run: ClusterRun, node: str, verifier: Veri
     outputs = list_artifact_names(run.document, task.name)
     if "result" in outputs:
         return download_output(project, run, task, "result", verifier)
-    for output in (name for name in PACKS if name in outputs):
+    for output in (name for name in OUTPUT_PACKS if name in outputs):
         found = extract_result(download_output(project, run, task, output, verifier), node)
         if found is not None:
             return found

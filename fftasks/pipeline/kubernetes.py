@@ -17,7 +17,7 @@ from typing import Any
 from fftasks.config.node_settings import NodeSettings
 from fftasks.errors import SettingsError
 from fftasks.pipeline.ir_yaml import load_pipeline_spec_module, locate_module
-from fftasks.runner.scheduler import VARIABLE, PodResources, format_pod_resources
+from fftasks.runner.scheduler import RESOURCES_VARIABLE, PodResources, format_pod_resources
 
 Document = dict[str, Any]
 
@@ -51,7 +51,7 @@ def make_pod_settings(settings: NodeSettings, nodes: int) -> NodeSettings:
     means = make_pod_resources(settings)
     is_group = nodes > 1
     text = format_pod_resources(means if is_group else replace(means, cpu=1))
-    env = {**settings.env, **({VARIABLE: text} if text else {})}
+    env = {**settings.env, **({RESOURCES_VARIABLE: text} if text else {})}
     return replace(settings, env=env, display_name="" if is_group else settings.display_name)
 
 

@@ -26,7 +26,7 @@ from fftasks.image.builders import make_registry
 from fftasks.image.project_recipe import read_cluster_fingerprints
 from fftasks.project import Project
 from fftasks.records import Record, digest_json
-from fftasks.runner.image_check import combine
+from fftasks.runner.image_check import combine_fingerprints
 
 VERSION = 1
 
@@ -229,7 +229,7 @@ def make_task_pin_request(
     nodes_of = {name: task["nodes"] for name, task in tasks.items()}
     return PinRequest(
         fingerprints={
-            name: combine([found[node].digest for node in nodes])
+            name: combine_fingerprints([found[node].digest for node in nodes])
             for name, nodes in nodes_of.items()
         },
         free=frozenset(

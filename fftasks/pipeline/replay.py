@@ -26,15 +26,15 @@ from fftasks.pipeline.download import (
 )
 from fftasks.project import Project
 from fftasks.runner.executor_input import PREVIEW
-from fftasks.runner.pod import REPLAY
-from fftasks.runner.scheduler import VARIABLE
-from fftasks.runner.start import MODULE, make_command
+from fftasks.runner.pod import REPLAY_VARIABLE
+from fftasks.runner.scheduler import RESOURCES_VARIABLE
+from fftasks.runner.start import RUNNER_MODULE, make_command
 from fftasks.state_folder import make_folder, remove
 
 _PLACE = "/tmp/fftasks-replay"  # noqa: S108 - mount point in a container of our own
 _WHOLE = "{{$}}"  # KFP's placeholder for the executor input
 # Environment variables that tell the entry point of a pod what to run.
-_OWN_VARIABLES = ("FFFUNCTION", PREVIEW, VARIABLE, REPLAY, "PYTHONHASHSEED")
+_OWN_VARIABLES = ("FFFUNCTION", PREVIEW, RESOURCES_VARIABLE, REPLAY_VARIABLE, "PYTHONHASHSEED")
 # Options that task_specs.py, compiler.py and reuse.py write. Other options could name local files.
 _OPTIONS = frozenset(
     {"--file", "--workflow", "--node", "--nodes", "--kept", "--fingerprint", "--executor-input"}
@@ -141,7 +141,7 @@ def _make_command(run: ClusterRun, task: ClusterTask, folder: Path) -> list[str]
     """Return the command of a task, with the executor input for a folder with inputs/ and outputs/."""
     container = find_container(run.document, task.name)
     command = [*container.get("command", ()), *container.get("args", ())]
-    if not {_WHOLE, MODULE}.issubset(command):
+    if not {_WHOLE, RUNNER_MODULE}.issubset(command):
         raise ToolError(
             f"{task.name} cannot be run here: its command is not one of fftasks",
             found=[" ".join(command)],
@@ -153,13 +153,13 @@ def _make_command(run: ClusterRun, task: ClusterTask, folder: Path) -> list[str]
 
 def _make_local(command: list[str]) -> list[str]:
     """Return the command for this Python, without the fingerprint, which is compared with an image only."""
-    words = command[command.index(MODULE) + 1 :]
+    words = command[command.index(RUNNER_MODULE) + 1 :]
     options = dict(zip(words[::2], words[1::2], strict=False))
     if 2 * len(options) != len(words) or not options.keys() <= _OPTIONS:
         attempted = "a task cannot run here: its command has options that fftasks does not write"
         raise ToolError(attempted, found=[" ".join(words)])
     options.pop("--fingerprint", "")
-    return [*make_command(MODULE), *(word for pair in options.items() for word in pair)]
+    return [*make_command(RUNNER_MODULE), *(word for pair in options.items() for word in pair)]
 
 
 def _choose(task: ClusterTask, node: str) -> list[str]:
@@ -214,7 +214,7 @@ def _make_environment(run: ClusterRun, task: ClusterTask) -> Mapping[str, str]:
     """Return the environment variables of a task's container, and those of a replay."""
     variables = find_container(run.document, task.name).get("env", ())
     own = {variable["name"]: variable["value"] for variable in variables}
-    return {**own, "PYTHONHASHSEED": "0", REPLAY: "1"}
+    return {**own, "PYTHONHASHSEED": "0", REPLAY_VARIABLE: "1"}
 
 
 def _link(source: Path, target: Path) -> None:

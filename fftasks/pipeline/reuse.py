@@ -17,7 +17,7 @@ from fftasks.kfp.limits import count_importer_room, get_cluster_limits
 from fftasks.pipeline.task_specs import ARTIFACT
 from fftasks.project import Project
 from fftasks.records import Record, read_record
-from fftasks.runner.task import KEPT, PACKS, format_members, parse_members
+from fftasks.runner.task import OUTPUT_PACKS, REUSED_PACKS, format_members, parse_members
 
 Document = dict[str, Any]
 
@@ -104,7 +104,7 @@ def add_importers(document: Document, slug: str, kept: ReusedPacks) -> None:
 
 
 def _name_importer(slug: str, name: str) -> str:
-    return f"{slug}-{KEPT.index(name)}-of-last-run"
+    return f"{slug}-{REUSED_PACKS.index(name)}-of-last-run"
 
 
 def list_member_fingerprints(
@@ -230,5 +230,5 @@ def _find_packs(project: Project, run_id: str, task: str) -> dict[str, str]:
     store = ObjectStore(project.settings.object_store)
     return {
         name: str(find_output_uri(project, store, run, found, output))
-        for name, output in zip(KEPT, PACKS, strict=True)
+        for name, output in zip(REUSED_PACKS, OUTPUT_PACKS, strict=True)
     }

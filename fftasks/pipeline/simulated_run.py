@@ -24,8 +24,8 @@ from fftasks.pipeline.kubernetes import count_parallel_nodes, make_pod_settings
 from fftasks.pipeline.task_specs import make_tasks
 from fftasks.project import Project
 from fftasks.records import read_record
-from fftasks.runner.pod import REPLAY
-from fftasks.runner.start import MODULE, make_command
+from fftasks.runner.pod import REPLAY_VARIABLE
+from fftasks.runner.start import RUNNER_MODULE, make_command
 from fftasks.state_folder import make_folder, open_new, read_text, remove
 
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
@@ -60,9 +60,9 @@ class _SimulatedRun:
         path = self.folder / name / "log.txt"
         with open(open_new(path), "w") as log:  # noqa: PTH123 - a descriptor
             completed = subprocess.run(
-                [*make_command(MODULE), *args],
+                [*make_command(RUNNER_MODULE), *args],
                 cwd=self.project.root,
-                env={**os.environ, **settings.env, **task["env"], REPLAY: "1"},
+                env={**os.environ, **settings.env, **task["env"], REPLAY_VARIABLE: "1"},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 preexec_fn=_make_limiter(own),

@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fftasks.api.display import KINDS
+from fftasks.api.display import DISPLAY_KINDS
 from fftasks.api.names import make_slug
-from fftasks.api.node import OUTPUTS
+from fftasks.api.node import OUTPUTS_BY_KIND
 from fftasks.errors import WorkflowError
 from fftasks.fusion.grouping import Grouping, NodeGroup
 from fftasks.image.recipe import CONTAINER_COMMAND
@@ -33,8 +33,8 @@ from fftasks.runner.executor_input import BARE, NAME_ONLY, NO_VALUE, PREVIEW, na
 from fftasks.runner.task import (
     MAX_DESCRIBED,
     MAX_DIGESTED,
-    PACKS,
-    Members,
+    OUTPUT_PACKS,
+    TaskNodes,
     format_members,
     name_group_input,
     name_input,
@@ -122,10 +122,10 @@ def make_group_task(plan: TaskPlan, group: NodeGroup, command: Sequence[str]) ->
     artifacts = dict(_list_artifacts(plan, group))
     parameters = {p["name"]: p for node in nodes for p in node["parameters"].values()}
     outputs = {
-        **dict.fromkeys(OUTPUTS[nodes[0]["kind"]] if is_single else PACKS, ARTIFACT),
+        **dict.fromkeys(OUTPUTS_BY_KIND[nodes[0]["kind"]] if is_single else OUTPUT_PACKS, ARTIFACT),
         **define_display_outputs(list_display_kinds(nodes)),
     }
-    members = Members(
+    members = TaskNodes(
         nodes=tuple(node["name"] for node in nodes),
         gives=tuple(
             (plan.graph["nodes"][node]["name"], output)
@@ -156,13 +156,13 @@ def list_display_kinds(nodes: Sequence[Record]) -> list[str]:
     shown = {kind for node in nodes for kind in node["shows"]}
     if sum("classification" in node["shows"] for node in nodes) > 1:
         shown.add("html")  # It shows the classification metrics of all nodes except one.
-    return [kind for kind in KINDS if kind in shown]
+    return [kind for kind in DISPLAY_KINDS if kind in shown]
 
 
 def define_display_outputs(kinds: Sequence[str]) -> dict[str, Any]:
     """Return the definitions of the outputs that the web UI of KFP displays."""
     return {
-        kind: {"artifactType": {"schemaTitle": KINDS[kind], "schemaVersion": "0.0.1"}}
+        kind: {"artifactType": {"schemaTitle": DISPLAY_KINDS[kind], "schemaVersion": "0.0.1"}}
         for kind in kinds
     }
 
@@ -389,7 +389,7 @@ def _make_single_task(plan: TaskPlan, identity: str) -> Document:
         **node["parameters"],
     }
     outputs = {
-        **dict.fromkeys(OUTPUTS[node["kind"]], ARTIFACT),
+        **dict.fromkeys(OUTPUTS_BY_KIND[node["kind"]], ARTIFACT),
         **define_display_outputs(node["shows"]),
     }
     return {

@@ -204,7 +204,7 @@ class RequestFailedError(Exception):
         message: The reason, without URLs, because a URL may contain a key.
         status: The HTTP status; 0 if there was no answer.
         wait_s: Delay in seconds that the registry asked for (Retry-After); 0 if it did not.
-        is_page: Whether the answer was a web page, which a registry would not send.
+        is_display_output: Whether the answer was a web page, which a registry would not send.
         host: The registry that was asked.
         username: User name of the login that was used.
     """

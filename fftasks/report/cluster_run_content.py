@@ -57,7 +57,7 @@ from fftasks.report.result_documents import (
 )
 from fftasks.report.run_status import format_unknown_states, format_wait_reasons
 from fftasks.report.settings_display import find_run_settings
-from fftasks.runner.display_files import FILES
+from fftasks.runner.display_files import DISPLAY_FILES
 
 _KFP_PROPERTIES = frozenset({"display_name", "store_session_info"})  # properties that are KFP's own
 # prefix of metrics that the component does not declare; see runner/executor_input.py
@@ -176,13 +176,13 @@ def _split_group_display(
 ) -> dict[str, NodeDisplay]:
     """Return the displays of nodes that share a task."""
     numbers = split_metrics_by_node(nodes, _find_numbers(given))
-    texts = split_markdown_by_node(nodes, files.get(FILES["markdown"], ""))
-    pages = split_html_by_node(nodes, files.get(FILES["html"], ""))
+    texts = split_markdown_by_node(nodes, files.get(DISPLAY_FILES["markdown"], ""))
+    pages = split_html_by_node(nodes, files.get(DISPLAY_FILES["html"], ""))
     drawn = given["classification"].properties if "classification" in given else {}
     shown = {}
     for node in nodes:
         page, *others = pages.get(node, [""])
-        own = {FILES["markdown"]: texts.get(node, ""), FILES["html"]: page}
+        own = {DISPLAY_FILES["markdown"]: texts.get(node, ""), DISPLAY_FILES["html"]: page}
         if drawn.get("display_name") == f"{node} (classification)" and not others:
             others = [format_classification(drawn)]
         own["classification.html"] = "".join(others)
@@ -237,7 +237,7 @@ def _download_display_files(
         except FFTasksError as error:
             refused.append(str(error))
         else:
-            found.setdefault(name, {})[FILES[kind]] = read_untrusted_text(path)
+            found.setdefault(name, {})[DISPLAY_FILES[kind]] = read_untrusted_text(path)
     notices = [f"Not shown because too large: {', '.join(large)}."] if large else []
     notices += [f"A text, page or picture is not shown: {one}" for one in refused[:_MAX_NAMES]]
     if len(refused) > _MAX_NAMES:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fftasks.runner.display_files import FILES, find_image_type
+from fftasks.runner.display_files import DISPLAY_FILES, find_image_type
 
 _MAX_DOCUMENT_LENGTH = 1_500_000  # characters of a document
 _MAX_MARKDOWN_LENGTH = 30_000  # characters that are rendered
@@ -78,9 +78,9 @@ def make_result_display(files: Mapping[str, str]) -> ResultDisplay:
     Args:
         files: Contents of the files by their names; see runner/display_files.py.
     """
-    page = files.get(FILES["html"], "")
-    metrics = parse_finite_numbers(files.get(FILES["metrics"], ""))
-    text = files.get(FILES["markdown"], "")
+    page = files.get(DISPLAY_FILES["html"], "")
+    metrics = parse_finite_numbers(files.get(DISPLAY_FILES["metrics"], ""))
+    text = files.get(DISPLAY_FILES["markdown"], "")
     return ResultDisplay(metrics, text, extract_pictures(page), make_documents(files))
 
 
@@ -161,7 +161,7 @@ def _is_image(url: str) -> bool:
 def format_classification(content: Mapping[str, Any]) -> str:
     """Return a page for the metadata of KFP's ClassificationMetrics; "" if nothing in it is valid."""
     from fftasks.api.display import ConfusionMatrix, Roc
-    from fftasks.runner.display_files import Found
+    from fftasks.runner.display_files import FoundDisplay
     from fftasks.runner.display_files import draw_classification as draw
 
     found = []
@@ -170,19 +170,19 @@ def format_classification(content: Mapping[str, Any]) -> str:
         if matrix:
             labels = [one["displayName"] for one in matrix["annotationSpecs"]]
             rows = [list(map(float, one.get("row", ()))) for one in matrix["rows"]]
-            found.append(Found("", ConfusionMatrix(labels, rows)))
+            found.append(FoundDisplay("", ConfusionMatrix(labels, rows)))
         points = content.get("confidenceMetrics")
         if points:
             names = ("falsePositiveRate", "recall", "confidenceThreshold")
             columns = [[float(point.get(name, 0)) for point in points] for name in names]
-            found.append(Found("", Roc(*columns)))
+            found.append(FoundDisplay("", Roc(*columns)))
         return draw(found) if found else ""
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         return ""  # another component wrote it, in another format
 
 
 def _list_documents(files: Mapping[str, str]) -> Iterator[ResultDocument]:
-    text, page = files.get(FILES["markdown"], ""), files.get(FILES["html"], "")
+    text, page = files.get(DISPLAY_FILES["markdown"], ""), files.get(DISPLAY_FILES["html"], "")
     if text:
         yield ResultDocument("Text", _STYLE + render_markdown(text[:_MAX_DOCUMENT_LENGTH]))
     if page and not extract_pictures(page):

@@ -16,7 +16,7 @@ from fftasks.pipeline.kubernetes import (
     make_resources,
     make_retry_policy,
 )
-from fftasks.runner.scheduler import VARIABLE, PodResources
+from fftasks.runner.scheduler import RESOURCES_VARIABLE, PodResources
 
 _RESOURCES = {
     "resourceCpuRequest": "cpu",
@@ -32,7 +32,7 @@ _POD_SETTINGS = {
     "max_wait_s": "retry_max_wait_s",
 }
 _FFTASKS_VARIABLES = frozenset(
-    {"FFFUNCTION", "FFPREVIEW", VARIABLE}
+    {"FFFUNCTION", "FFPREVIEW", RESOURCES_VARIABLE}
 )  # variables that the stages set
 
 
@@ -77,7 +77,7 @@ def _matches_settings(
         and make_retry_policy(given) == step.get("retryPolicy", {})
         and make_executor(given) == platform
         and dict(settings.env) == env
-        and given.env.get(VARIABLE) == all_env.get(VARIABLE)
+        and given.env.get(RESOURCES_VARIABLE) == all_env.get(RESOURCES_VARIABLE)
     )
 
 
@@ -104,7 +104,7 @@ def _list_container(
     for variable in container.get("env", ()):
         if variable["name"] not in _FFTASKS_VARIABLES:
             yield f"env.{variable['name']}", str(variable["value"])
-        elif variable["name"] == VARIABLE:
+        elif variable["name"] == RESOURCES_VARIABLE:
             yield from _list_pod_settings(variable["value"])
     if step.get("retryPolicy"):
         yield "pod_retries", str(step["retryPolicy"].get("maxRetryCount", ""))

@@ -20,16 +20,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fftasks.api.node import Node, number_inputs
-from fftasks.api.workflow_graph import Workflow, building
+from fftasks.api.node import Node, name_inputs
+from fftasks.api.workflow_graph import Workflow, collecting_workflows
 from fftasks.errors import FFTasksError, WorkflowError, escape_controls
 from fftasks.runner.artifact import read_artifact
 from fftasks.runner.child_process import SendMessage
-from fftasks.runner.executor_input import read_job, write_outputs
+from fftasks.runner.executor_input import read_executor_input, write_executor_output
 from fftasks.runner.group import NodeFailure
 from fftasks.runner.image_check import check_manifest
 from fftasks.runner.job import Job, Report, describe_error, describe_result, run_job, start_debugger
-from fftasks.runner.pod import FAILED, IMPORTED, Failure, PodUnit, print_failure, run_pod
+from fftasks.runner.pod import FAILED, IMPORTED, PodFailure, PodUnit, print_failure, run_pod
 from fftasks.runner.scheduler import PodResources, read_pod_resources
 from fftasks.runner.source import CheckedModules, add_import_paths, find_node, import_workflows
 from fftasks.runner.task import parse_members
@@ -44,7 +44,9 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = _parse_arguments(argv)
     try:
-        with building():  # reading a result may import a file of the user's that starts a workflow
+        with (
+            collecting_workflows()
+        ):  # reading a result may import a file of the user's that starts a workflow
             return _run_command(arguments)
     except FFTasksError as error:
         print(error, file=sys.stderr)
@@ -90,7 +92,7 @@ def _run_command(arguments: argparse.Namespace) -> int:
             raise
         name = arguments.node or os.environ.get("FFFUNCTION", "")
         report = describe_error(name, error)
-        print_failure(Failure(name, report.reason), report.error)
+        print_failure(PodFailure(name, report.reason), report.error)
         return error.exit_code
 
 
@@ -145,7 +147,7 @@ def _run_task(
     root: Path, arguments: argparse.Namespace, send: SendMessage, resources: PodResources
 ) -> Report:
     """Run the nodes of --nodes in the child process of a pod."""
-    from fftasks.runner.task import Task, choose_needed, run_task
+    from fftasks.runner.task import Task, run_task, select_required_nodes
 
     members = parse_members(arguments.nodes)
     workflows = _import_workflows(root, arguments)
@@ -157,7 +159,7 @@ def _run_task(
             find_node(workflows, arguments.workflow or None, name)
     is_single = len(members.nodes) == 1
     if arguments.only:
-        members = choose_needed(members, arguments.only, nodes)
+        members = select_required_nodes(members, arguments.only, nodes)
     group = _get_function(arguments.node)
     task = Task(group, members, arguments.fingerprint, arguments.kept, is_single)
     debugged = (arguments.only or members.nodes[-1]) if arguments.pdb else ""
@@ -224,18 +226,18 @@ def _run_node(
     node = _find_node(root, arguments)
     send(IMPORTED)
     if not arguments.executor_input:
-        inputs = ", ".join(number_inputs(node)) or "none"
+        inputs = ", ".join(name_inputs(node)) or "none"
         raise WorkflowError(
             f"{node.name}: --executor-input is missing", found=[f"inputs of the node: {inputs}"]
         )
     document = json.loads(arguments.executor_input)
     with tempfile.TemporaryDirectory(prefix="fftasks-") as folder:
-        job = read_job(document, node)._replace(pages=folder)
+        job = read_executor_input(document, node)._replace(pages=folder)
         report = run_job(node, job, on_error=start_debugger if arguments.pdb else None)
         if report.error:  # the debugger has shown the traceback already
             error = report.error.partition("\n")[0] if arguments.pdb else report.error
             return Report({}, error=error, reason=report.reason)
-        write_outputs(document, node, report, Path(folder))
+        write_executor_output(document, node, report, Path(folder))
     return Report({})
 
 

@@ -47,13 +47,13 @@ from typing import IO, Any, NamedTuple
 from fftasks.errors import StoreError
 from fftasks.state_folder import open_new, open_regular
 
-MAGIC = b"fftasks1"
+ARTIFACT_MAGIC = b"fftasks1"
 _ALIGNMENT = 64
-_CHUNK = 1 << 24
+_CHUNK_BYTES = 1 << 24
 _SHORT_DIGEST = len("sha256:") + 32
 _PAGE = 1 << 12
-_STEP = 1 << 18  # bytes that stay in a core's cache between hashing and writing
-MAGIC_PACK = b"fftaskpk"
+_STEP_BYTES = 1 << 18  # bytes that stay in a core's cache between hashing and writing
+PACK_MAGIC = b"fftaskpk"
 _COPY_BYTES = 1 << 24
 _Bytes = bytes | memoryview
 
@@ -72,7 +72,7 @@ def write_artifact(path: Path, value: Any) -> str:
         OSError: The file cannot be written.
         Exception: The value cannot be pickled; the error is that of pickle, cloudpickle or the value's class.
     """
-    return write_parts(path, dump(value))
+    return write_parts(path, serialize(value))
 
 
 def write_parts(path: Path | str, parts: Sequence[_Bytes]) -> str:
@@ -81,9 +81,12 @@ def write_parts(path: Path | str, parts: Sequence[_Bytes]) -> str:
     # no file object: a trivial node would spend more on it than on its data
     descriptor = open_new(path)
     try:
-        if sum(map(len, pieces)) <= _CHUNK:
+        if sum(map(len, pieces)) <= _CHUNK_BYTES:
             pieces = [b"".join(pieces)]
-        return _digest(partial(_write, descriptor, offset, parts) for offset, parts in _cut(pieces))
+        return _digest(
+            partial(_write, descriptor, offset, parts)
+            for offset, parts in _split_into_chunks(pieces)
+        )
     finally:
         os.close(descriptor)
 
@@ -93,7 +96,9 @@ def digest_artifact(path: Path | str) -> str:
     descriptor = open_regular(path)
     try:
         size = os.fstat(descriptor).st_size
-        return _digest(partial(_hash, descriptor, offset) for offset in range(0, size or 1, _CHUNK))
+        return _digest(
+            partial(_hash, descriptor, offset) for offset in range(0, size or 1, _CHUNK_BYTES)
+        )
     finally:
         os.close(descriptor)
 
@@ -125,7 +130,7 @@ def read_artifact(path: Path | str, offset: int = 0, length: int = -1) -> Any:
     # no file object, for speed: see write_parts
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        content = _map(descriptor)
+        content = _map_file(descriptor)
         parts = _split(content[offset : offset + length if length >= 0 else None])
     except (ValueError, struct.error) as error:
         raise StoreError(f"{path} is not an artifact of fftasks", found=[str(error)]) from error
@@ -134,7 +139,7 @@ def read_artifact(path: Path | str, offset: int = 0, length: int = -1) -> Any:
     return pickle.loads(parts[0], buffers=parts[1:])
 
 
-def _map(descriptor: int) -> memoryview:
+def _map_file(descriptor: int) -> memoryview:
     content = os.read(descriptor, _PAGE)
     if len(content) < _PAGE:  # reading a small file is faster than mapping it
         return memoryview(bytearray(content))
@@ -143,26 +148,26 @@ def _map(descriptor: int) -> memoryview:
 
 def _lay_out(parts: Sequence[_Bytes]) -> list[_Bytes]:
     """Return the content of an artifact file as a list of pieces: the table, then padding and parts."""
-    table, offset = [], len(MAGIC) + 8 + 16 * len(parts)
+    table, offset = [], len(ARTIFACT_MAGIC) + 8 + 16 * len(parts)
     pieces: list[_Bytes] = []
     for part in parts:
         padding = -offset % _ALIGNMENT
         table += [offset + padding, len(part)]
         pieces += [bytes(padding), part]
         offset += padding + len(part)
-    return [struct.pack(f"<8sQ{len(table)}Q", MAGIC, len(parts), *table), *pieces]
+    return [struct.pack(f"<8sQ{len(table)}Q", ARTIFACT_MAGIC, len(parts), *table), *pieces]
 
 
-def _cut(pieces: Sequence[_Bytes]) -> Iterator[tuple[int, list[memoryview]]]:
+def _split_into_chunks(pieces: Sequence[_Bytes]) -> Iterator[tuple[int, list[memoryview]]]:
     """Yield offset and content of each chunk of a file."""
     offset, size, chunk = 0, 0, list[memoryview]()
     for piece in pieces:
         left = memoryview(piece)
         while left:
-            part, left = left[: _CHUNK - size], left[_CHUNK - size :]
+            part, left = left[: _CHUNK_BYTES - size], left[_CHUNK_BYTES - size :]
             chunk.append(part)
             size += len(part)
-            if size == _CHUNK:
+            if size == _CHUNK_BYTES:
                 yield offset, chunk
                 offset, size, chunk = offset + size, 0, []
     if chunk:
@@ -185,8 +190,8 @@ def _write(descriptor: int, offset: int, parts: Sequence[memoryview]) -> bytes:
     """Write a chunk at its offset and return its hash."""
     hasher = hashlib.sha256()
     for part in parts:
-        for start in range(0, len(part), _STEP):
-            left = part[start : start + _STEP]
+        for start in range(0, len(part), _STEP_BYTES):
+            left = part[start : start + _STEP_BYTES]
             hasher.update(left)
             while left:
                 written = os.pwrite(descriptor, left, offset)
@@ -195,14 +200,14 @@ def _write(descriptor: int, offset: int, parts: Sequence[memoryview]) -> bytes:
 
 
 def _hash(descriptor: int, offset: int) -> bytes:
-    hasher, end = hashlib.sha256(), offset + _CHUNK
-    while piece := os.pread(descriptor, min(_STEP, end - offset), offset):
+    hasher, end = hashlib.sha256(), offset + _CHUNK_BYTES
+    while piece := os.pread(descriptor, min(_STEP_BYTES, end - offset), offset):
         hasher.update(piece)
         offset += len(piece)
     return hasher.digest()
 
 
-def dump(value: Any) -> Sequence[bytes | memoryview]:
+def serialize(value: Any) -> Sequence[bytes | memoryview]:
     """Return the parts of an artifact: a pickle and its out-of-band buffers; raise errors of pickling."""
     buffers: list[pickle.PickleBuffer] = []
     try:
@@ -246,8 +251,8 @@ def _find_undecorated(module: str, qualname: str) -> Any:
 def _split(content: memoryview) -> list[memoryview]:
     """Return the parts of an artifact; raise ValueError or struct.error if its table is invalid."""
     magic, count = struct.unpack_from("<8sQ", content)
-    if magic != MAGIC:
-        raise ValueError(f"it begins with {magic!r}, not with {MAGIC!r}")
+    if magic != ARTIFACT_MAGIC:
+        raise ValueError(f"it begins with {magic!r}, not with {ARTIFACT_MAGIC!r}")
     if count > len(content) // 16:
         raise ValueError(f"it is too short for a table of {count} parts")
     table = struct.unpack_from(f"<{2 * count}Q", content, 16)
@@ -267,7 +272,7 @@ def _split(content: memoryview) -> list[memoryview]:
     return parts
 
 
-class Place(NamedTuple):
+class ArtifactLocation(NamedTuple):
     """The location of an artifact.
 
     Attributes:
@@ -286,7 +291,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Value:
+class StoredValue:
     """A value of a group.
 
     Attributes:
@@ -294,11 +299,11 @@ class Value:
         digest: Digest of the artifact; "" if it is not known.
     """
 
-    place: Place
+    place: ArtifactLocation
     digest: str
 
 
-Values = Mapping[tuple[str, str], Value]  # node and output -> value
+StoredValues = Mapping[tuple[str, str], StoredValue]  # node and output -> value
 
 
 @dataclass(frozen=True)
@@ -314,7 +319,7 @@ class Pack:
 
     group: str
     key: str
-    values: Values
+    values: StoredValues
     told: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -332,7 +337,7 @@ def write_pack(path: Path, pack: Pack) -> None:
     index = json.dumps(head, separators=(",", ":")).encode()
     index += b" " * (-(16 + len(index)) % _ALIGNMENT)
     with path.open("wb") as file:
-        file.write(struct.pack("<8sQ", MAGIC_PACK, len(index)) + index)
+        file.write(struct.pack("<8sQ", PACK_MAGIC, len(index)) + index)
         for value, length in zip(pack.values.values(), lengths, strict=True):
             _copy(value.place, length, file)
             file.write(bytes(-length % _ALIGNMENT))
@@ -341,7 +346,7 @@ def write_pack(path: Path, pack: Pack) -> None:
 def is_pack(path: Path | str) -> bool:
     """Return whether a file is a pack and not a single artifact."""
     with open(path, "rb") as file:  # noqa: PTH123 - faster, for many inputs
-        return file.read(8) == MAGIC_PACK
+        return file.read(8) == PACK_MAGIC
 
 
 def read_pack(path: Path | str) -> Pack:
@@ -362,8 +367,8 @@ def read_pack(path: Path | str) -> Pack:
             length = _read_length(file.read(16), size)
             head = json.loads(file.read(length))
         values = {
-            (node, output): Value(
-                Place(
+            (node, output): StoredValue(
+                ArtifactLocation(
                     str(path), 16 + length + operator.index(offset), operator.index(size_of_value)
                 ),
                 str(digest),
@@ -379,14 +384,14 @@ def read_pack(path: Path | str) -> Pack:
 
 def _read_length(head: bytes, size: int) -> int:
     magic, length = struct.unpack("<8sQ", head)
-    if magic != MAGIC_PACK:
-        raise ValueError(f"it begins with {magic!r}, not with {MAGIC_PACK!r}")
+    if magic != PACK_MAGIC:
+        raise ValueError(f"it begins with {magic!r}, not with {PACK_MAGIC!r}")
     if length > size - 16:
         raise ValueError("it is shorter than its index")
     return int(length)
 
 
-def _check_places(places: Sequence[Place], start: int, size: int) -> None:
+def _check_places(places: Sequence[ArtifactLocation], start: int, size: int) -> None:
     """Raise ValueError if values overlap, or are not between the index and the end of the file."""
     end = start
     for place in sorted(places, key=lambda place: place.offset):
@@ -397,7 +402,7 @@ def _check_places(places: Sequence[Place], start: int, size: int) -> None:
         raise ValueError("it is shorter than its index says")
 
 
-def _copy(place: Place, length: int, target: IO[bytes]) -> None:
+def _copy(place: ArtifactLocation, length: int, target: IO[bytes]) -> None:
     with open(place.path, "rb") as source:  # noqa: PTH123
         source.seek(place.offset)
         while length:

@@ -24,7 +24,7 @@ from fftasks.runner.process import (
     read_memory_state,
     terminate_tree,
 )
-from fftasks.runner.worker import reseed
+from fftasks.runner.worker import reseed_random
 
 REPORT = "report"
 _READ_BYTES = 1 << 16
@@ -37,12 +37,12 @@ _WAIT_STEP_S = 0.005
 _MAX_INTERVAL_S = 0.2
 
 SendMessage = Callable[..., None]  # sends a message to the parent: its kind, and further values
-Run = Callable[[SendMessage], Report]
+RunInChild = Callable[[SendMessage], Report]
 # the pipes between this process and others: its own children must not inherit them
 _pipes: set[int] = set()
 
 
-class Child:
+class ChildProcess:
     """A running child process.
 
     Attributes:
@@ -55,7 +55,7 @@ class Child:
     """
 
     def __init__(
-        self, name: str, run: Run, *, timeout_s: int, tries: int, inherits_streams: bool
+        self, name: str, run: RunInChild, *, timeout_s: int, tries: int, inherits_streams: bool
     ) -> None:
         """Fork a process that calls `run`.
 
@@ -281,7 +281,7 @@ def _identify_file(descriptor: int) -> tuple[int, int]:
 
 
 def _run_with_piped_output(
-    name: str, run: Run, channel: _Channel, output: int, *, leads_group: bool
+    name: str, run: RunInChild, channel: _Channel, output: int, *, leads_group: bool
 ) -> NoReturn:
     """Run in a child beside others, then exit at once.
 
@@ -295,7 +295,7 @@ def _run_with_piped_output(
         if leads_group:
             os.setpgid(0, 0)  # so that descendants without a parent can be killed as well
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        reseed()
+        reseed_random()
         report, _ = _call(name, run, channel)
         channel.send_report(report)
         with contextlib.suppress(AttributeError, ValueError):  # the user's code has closed it
@@ -305,7 +305,7 @@ def _run_with_piped_output(
         os._exit(code)
 
 
-def _run_with_own_streams(name: str, run: Run, channel: _Channel) -> NoReturn:
+def _run_with_own_streams(name: str, run: RunInChild, channel: _Channel) -> NoReturn:
     """Run in the only child, and exit like any Python process: with the user's exit handlers and threads."""
     # the handlers with which Python starts; the parent's handlers would do nothing here
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -318,7 +318,7 @@ def _run_with_own_streams(name: str, run: Run, channel: _Channel) -> NoReturn:
     raise SystemExit(code)
 
 
-def _call(name: str, run: Run, channel: _Channel) -> tuple[Report, int]:
+def _call(name: str, run: RunInChild, channel: _Channel) -> tuple[Report, int]:
     """Call the unit's function; return its report and the exit code of this process."""
     try:
         report = run(channel.send)

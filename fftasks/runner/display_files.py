@@ -38,13 +38,13 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fftasks.runner.artifact import Place, Value
+from fftasks.runner.artifact import ArtifactLocation, StoredValue
 from fftasks.state_folder import make_folder, open_new
 
 if TYPE_CHECKING:
     from fftasks.api.display import ConfusionMatrix, Roc
 
-FILES = {
+DISPLAY_FILES = {
     "metrics": "metrics.json",
     "classification": "classification.json",
     "markdown": "page.md",
@@ -55,7 +55,7 @@ _PNG_HEADER, _PNG_END = b"\0\0\0\rIHDR", b"\0\0\0\0IEND\xae\x42\x60\x82"
 _GIF_HEADER = 13  # bytes
 _PAGES, _FIGURES = "fftasks.api.display", "matplotlib.figure"
 _DRAWN_CLASSIFICATION = "classification.html"
-NAMES = frozenset({*FILES.values(), _DRAWN_CLASSIFICATION})
+DISPLAY_FILE_NAMES = frozenset({*DISPLAY_FILES.values(), _DRAWN_CLASSIFICATION})
 _MAX_VISITED = 100_000
 _MAX_VISITED_FOR_PICTURES = 1000  # if the result cannot contain a page or a figure; takes 0.1 ms
 _PLAIN = frozenset({int, float, bool, str, complex, type(None)})  # exact types, not subclasses
@@ -75,11 +75,11 @@ _OUTPUT_PREFIX = "page "  # of the name of a display file among a node's outputs
 _MAX_METRICS = 500  # of a task: the metadata store has a row for each
 _METADATA_KINDS = ("metrics", "classification")  # kinds that KFP displays from metadata
 
-Values = Mapping[tuple[str, str], Value]  # node and output -> value
+PageValues = Mapping[tuple[str, str], StoredValue]  # node and output -> value
 _Texts = Mapping[str, str]  # name of a file -> its text
 
 
-class Found(NamedTuple):
+class FoundDisplay(NamedTuple):
     """A value of a result that can be displayed.
 
     Attributes:
@@ -112,7 +112,7 @@ def write_pages(result: Any, path: str | Path) -> list[str]:
     return list(texts)
 
 
-def find_pages(result: Any) -> list[Found]:
+def find_pages(result: Any) -> list[FoundDisplay]:
     """Return the values of a result that can be displayed, at any depth of lists, tuples, dicts and sets."""
     if type(result) in _PLAIN:
         return []
@@ -120,7 +120,7 @@ def find_pages(result: Any) -> list[Found]:
     return list(_walk(result, _MAX_VISITED if can_have_pages else _MAX_VISITED_FOR_PICTURES))
 
 
-def _walk(result: Any, max_visited: int) -> Iterator[Found]:
+def _walk(result: Any, max_visited: int) -> Iterator[FoundDisplay]:
     """Yield the values that can be displayed; containers are skipped after `max_visited` values.
 
     Containers are read with the methods of the built-in types, because those of a subclass may do anything.
@@ -130,8 +130,8 @@ def _walk(result: Any, max_visited: int) -> Iterator[Found]:
     visited = 0
     while queue:
         keys, value = queue.pop()
-        if find_kind(value):
-            yield Found(_make_label(keys), value)
+        if find_display_kind(value):
+            yield FoundDisplay(_make_label(keys), value)
             continue
         base = next((kind for kind in _CONTAINERS if issubclass(type(value), kind)), None)
         if base is None or id(value) in seen:
@@ -151,12 +151,12 @@ def _make_label(keys: Sequence[Any]) -> str:
         return f"(str raised {type(error).__name__})"
 
 
-def find_kind(value: Any) -> str | None:
+def find_display_kind(value: Any) -> str | None:
     """Return the kind of page that displays a value; None if it is not displayed."""
     for each in type(value).__mro__:
         if (each.__module__, each.__name__) == (_FIGURES, "Figure"):
             return "html"
-        if (each.__module__, each.__name__) == (_PAGES, "Page"):
+        if (each.__module__, each.__name__) == (_PAGES, "DisplayValue"):
             kind: str = value.kind
             return kind
     return "html" if is_picture(value) else None
@@ -193,29 +193,31 @@ def find_image_type(content: bytes) -> str | None:
     return kind if is_right else None
 
 
-def _make_files(found: Sequence[Found]) -> Iterator[tuple[str, str]]:
+def _make_files(found: Sequence[FoundDisplay]) -> Iterator[tuple[str, str]]:
     """Yield name and text of the files that display the values found in a result."""
-    makers: dict[str, Callable[[Sequence[Found]], Iterator[tuple[str, str]]]] = {
+    makers: dict[str, Callable[[Sequence[FoundDisplay]], Iterator[tuple[str, str]]]] = {
         "metrics": _make_metrics,
         "classification": _make_classification,
         "markdown": _make_markdown,
         "html": _make_html,
     }
     for kind, make in makers.items():
-        chosen = [each for each in found if find_kind(each.page) == kind]
+        chosen = [each for each in found if find_display_kind(each.page) == kind]
         if chosen:
             yield from make(chosen)
 
 
-def _make_metrics(found: Sequence[Found]) -> Iterator[tuple[str, str]]:
+def _make_metrics(found: Sequence[FoundDisplay]) -> Iterator[tuple[str, str]]:
     metrics: dict[str, Any] = {}
     for label, page in found:
         prefix = f"{label} " if len(found) > 1 else ""
-        metrics |= {f"{prefix}{name}".strip(): _plain(value) for name, value in page.items()}
-    yield FILES["metrics"], json.dumps(metrics, indent=1)
+        metrics |= {
+            f"{prefix}{name}".strip(): _convert_number(value) for name, value in page.items()
+        }
+    yield DISPLAY_FILES["metrics"], json.dumps(metrics, indent=1)
 
 
-def _plain(value: Any) -> Any:
+def _convert_number(value: Any) -> Any:
     """Return a value as a JSON number or string; nan and inf become strings."""
     value = value.item() if hasattr(value, "item") else value
     if isinstance(value, float) and not math.isfinite(value):
@@ -223,7 +225,7 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float, str)) else str(value)
 
 
-def _make_classification(found: Sequence[Found]) -> Iterator[tuple[str, str]]:
+def _make_classification(found: Sequence[FoundDisplay]) -> Iterator[tuple[str, str]]:
     from fftasks.api.display import ConfusionMatrix
 
     matrices = [each for each in found if isinstance(each.page, ConfusionMatrix)]
@@ -236,7 +238,7 @@ def _make_classification(found: Sequence[Found]) -> Iterator[tuple[str, str]]:
         content["confusionMatrix"] = describe_matrix(matrices[0].page)
     if curves:
         content["confidenceMetrics"] = describe_curve(curves[0].page)
-    yield FILES["classification"], json.dumps(content, indent=1)
+    yield DISPLAY_FILES["classification"], json.dumps(content, indent=1)
     yield _DRAWN_CLASSIFICATION, draw_classification(found)
 
 
@@ -244,7 +246,7 @@ def describe_matrix(page: Any) -> dict[str, Any]:
     """Return a confusion matrix in the format of kfp's ClassificationMetrics."""
     return {
         "annotationSpecs": [{"displayName": label} for label in page.labels],
-        "rows": [{"row": list(map(_plain, row))} for row in page.rows],
+        "rows": [{"row": list(map(_convert_number, row))} for row in page.rows],
     }
 
 
@@ -267,17 +269,17 @@ def describe_curve(page: Any) -> list[dict[str, float]]:
     ]
 
 
-def _make_markdown(found: Sequence[Found]) -> Iterator[tuple[str, str]]:
+def _make_markdown(found: Sequence[FoundDisplay]) -> Iterator[tuple[str, str]]:
     texts = [f"## {label}\n\n{page}" if len(found) > 1 else str(page) for label, page in found]
-    yield FILES["markdown"], "\n\n".join(texts)
+    yield DISPLAY_FILES["markdown"], "\n\n".join(texts)
 
 
-def _make_html(found: Sequence[Found]) -> Iterator[tuple[str, str]]:
+def _make_html(found: Sequence[FoundDisplay]) -> Iterator[tuple[str, str]]:
     if text := join_pages(found):
-        yield FILES["html"], text
+        yield DISPLAY_FILES["html"], text
 
 
-def join_pages(found: Sequence[Found]) -> str:
+def join_pages(found: Sequence[FoundDisplay]) -> str:
     """Return one HTML page with all pieces of HTML, figures and pictures.
 
     A single complete page is returned unchanged. If nothing can be drawn, the result is "".
@@ -309,7 +311,7 @@ def join_pages(found: Sequence[Found]) -> str:
     return _HEAD + "\n".join(pieces) if pieces else ""
 
 
-def draw_classification(found: Sequence[Found]) -> str:
+def draw_classification(found: Sequence[FoundDisplay]) -> str:
     """Return a page with confusion matrices as tables and ROC curves as drawings."""
     pieces = []
     for label, page in found:
@@ -414,26 +416,26 @@ def _draw_curve(page: Roc) -> str:
     )
 
 
-def list_values(pages: Mapping[str, Path]) -> dict[tuple[str, str], Value]:
+def list_values(pages: Mapping[str, Path]) -> dict[tuple[str, str], StoredValue]:
     """Return the display files of nodes as values for a pack.
 
     Args:
         pages: Node -> folder with its files.
     """
     return {
-        (node, _OUTPUT_PREFIX + file.name): Value(Place(str(file)), "")
+        (node, _OUTPUT_PREFIX + file.name): StoredValue(ArtifactLocation(str(file)), "")
         for node, folder in pages.items()
         for file in sorted(folder.iterdir())
     }
 
 
-def is_page(output: str) -> bool:
+def is_display_output(output: str) -> bool:
     """Return whether an output in a pack is a display file; its name says so."""
     return output.startswith(_OUTPUT_PREFIX)
 
 
 def write_display_files(
-    nodes: Sequence[str], values: Values, outputs: Mapping[str, str]
+    nodes: Sequence[str], values: PageValues, outputs: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
     """Write the outputs of a task that display the results of its nodes.
 
@@ -447,14 +449,14 @@ def write_display_files(
     """
     texts: dict[str, dict[str, str]] = {node: {} for node in nodes}  # node -> file -> text
     for (node, output), value in values.items():
-        if node in texts and is_page(output):
+        if node in texts and is_display_output(output):
             with Path(value.place.path).open("rb") as file:
                 file.seek(value.place.offset)
                 text = file.read(value.place.length).decode("utf-8", "replace")
             texts[node][output.removeprefix(_OUTPUT_PREFIX)] = text
     texts = {node: found for node, found in texts.items() if found}
     metadata: dict[str, dict[str, Any]] = {}
-    for kind, name in FILES.items():
+    for kind, name in DISPLAY_FILES.items():
         if kind not in outputs:
             continue
         if len(nodes) > 1:
@@ -477,7 +479,7 @@ def _join_texts(kind: str, texts: Mapping[str, _Texts]) -> str:
         return _join_metrics(texts)
     if kind == "html":
         return _join_html(texts)
-    of_kind = _list_texts(FILES[kind], texts)
+    of_kind = _list_texts(DISPLAY_FILES[kind], texts)
     if kind == "classification":
         return of_kind[0][1] if of_kind else ""
     return "\n\n".join(f"## {node}\n\n{text}" for node, text in of_kind)
@@ -491,7 +493,7 @@ def _list_texts(name: str, texts: Mapping[str, _Texts]) -> list[tuple[str, str]]
 def _join_metrics(texts: Mapping[str, _Texts]) -> str:
     metrics = {
         f"{node} {name}": value
-        for node, text in _list_texts(FILES["metrics"], texts)
+        for node, text in _list_texts(DISPLAY_FILES["metrics"], texts)
         for name, value in json.loads(text).items()
     }
     if len(metrics) > _MAX_METRICS:
@@ -505,7 +507,7 @@ def _join_html(texts: Mapping[str, _Texts]) -> str:
     parts = [
         (node, found[name])
         for node, found in texts.items()
-        for name in (FILES["html"], *((_DRAWN_CLASSIFICATION,) if several else ()))
+        for name in (DISPLAY_FILES["html"], *((_DRAWN_CLASSIFICATION,) if several else ()))
         if name in found
     ]
     return "\n".join(

@@ -4,7 +4,7 @@ The ExecutorInput is a JSON argument of the container. KFP's launcher, or kfp.lo
 
     inputs.artifacts.<input>.artifacts[0].uri       location of an upstream result; see name_object
     inputs.parameterValues.<argument>               a constant, or the value that the user set instead
-    inputs.parameterValues.<name>                   a run parameter, named by number_parameters
+    inputs.parameterValues.<name>                   a run parameter, named by name_parameters
     outputs.artifacts.<output>.artifacts[0].uri     location from which the launcher uploads a result
     outputs.outputFile                              path of the file with the metadata of the outputs
 
@@ -20,12 +20,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from fftasks.api.node import Node, Pending, number_inputs
-from fftasks.api.parameter import KINDS
+from fftasks.api.node import Node, UnresolvedValue, name_inputs
+from fftasks.api.parameter import PARAMETER_TYPES
 from fftasks.errors import ParameterError, ToolError, WorkflowError
 from fftasks.runner.artifact import shorten_digest
-from fftasks.runner.display_files import FILES
-from fftasks.runner.job import Job, Report, list_outputs, number_parameters
+from fftasks.runner.display_files import DISPLAY_FILES
+from fftasks.runner.job import Job, Report, list_outputs, name_parameters
 
 _MAX_EXACT = 2**53  # larger doubles do not represent every integer
 _OBJECT = "self"
@@ -37,14 +37,14 @@ _MAX_METRICS = 10  # in the metadata of a result
 # "name": the name and the digest only; "bare": the name only.
 PREVIEW, NO_VALUE, NAME_ONLY, BARE = "FFPREVIEW", "type", "name", "bare"
 # Property of the metadata with which `doit result` and `doit replay` verify a downloaded file.
-DIGEST = "digest"
+DIGEST_KEY = "digest"
 _HINT = (
     "hint: {node} returned a result that Kubeflow Pipelines' page could show, but its component does not"
     ' declare it: write @workflow(shows=["{kind}"])'
 )
 
 
-def restore(value: Any, template: Any) -> Any:
+def restore_type(value: Any, template: Any) -> Any:
     """Convert a parameter that KFP passed as JSON to the types of the constant in the graph.
 
     value                             template      result
@@ -66,10 +66,10 @@ def restore(value: Any, template: Any) -> Any:
     if isinstance(value, list):
         like = template if isinstance(template, list) else []
         like = [*like, *like[-1:] * len(value)] or [None] * len(value)
-        return [restore(item, template) for item, template in zip(value, like, strict=False)]
+        return [restore_type(item, template) for item, template in zip(value, like, strict=False)]
     if isinstance(value, dict):
         known = template if isinstance(template, dict) else {}
-        return {key: restore(item, known.get(key)) for key, item in value.items()}
+        return {key: restore_type(item, known.get(key)) for key, item in value.items()}
     return _restore_number(value, template)
 
 
@@ -107,16 +107,16 @@ def restore_parameter(name: str, value: Any, default: Any) -> Any:
     Raises:
         ParameterError: The value has another type.
     """
-    restored = restore(value, default)
+    restored = restore_type(value, default)
     if type(restored) is type(default):
         return restored
     raise ParameterError(
         f"parameter {name!r} was given {value!r}",
-        found=[f"it must be {KINDS[type(default)]}, as its default {default!r} is"],
+        found=[f"it must be {PARAMETER_TYPES[type(default)]}, as its default {default!r} is"],
     )
 
 
-def read_job(document: Mapping[str, Any], node: Node) -> Job:
+def read_executor_input(document: Mapping[str, Any], node: Node) -> Job:
     """Return the job that an ExecutorInput describes, and create the folders of its outputs.
 
     Args:
@@ -132,15 +132,15 @@ def read_job(document: Mapping[str, Any], node: Node) -> Job:
         ToolError: A URI has no path in the container.
     """
     given = document.get("inputs", {})
-    inputs = locate_all(given.get("artifacts", {}))
-    outputs = locate_all(document.get("outputs", {}).get("artifacts", {}))
+    inputs = find_local_paths(given.get("artifacts", {}))
+    outputs = find_local_paths(document.get("outputs", {}).get("artifacts", {}))
     values = given.get("parameterValues", {})
-    given_name = name_object({*number_inputs(node), *node.arguments, *number_parameters(node)})
+    given_name = name_object({*name_inputs(node), *node.arguments, *name_parameters(node)})
     if node.after is not None and given_name in inputs:
         inputs[_OBJECT] = inputs.pop(given_name)
-    _check_names(node, "inputs", number_inputs(node).keys() - inputs.keys(), "are missing")
+    _check_names(node, "inputs", name_inputs(node).keys() - inputs.keys(), "are missing")
     _check_names(node, "outputs", set(list_outputs(node)) - outputs.keys(), "are missing")
-    pending = number_parameters(node)
+    pending = name_parameters(node)
     known = node.arguments.keys() | pending.keys()
     _check_names(node, "parameters", values.keys() - known, "are unknown to it")
     for path in outputs.values():
@@ -148,11 +148,11 @@ def read_job(document: Mapping[str, Any], node: Node) -> Job:
     parameters, inside = {}, {}
     for name, value in values.items():
         if name not in pending:
-            parameters[name] = restore(value, node.arguments[name])
+            parameters[name] = restore_type(value, node.arguments[name])
             continue
         parameter = pending[name]
         fitting = restore_parameter(parameter.name, value, parameter.default)
-        if isinstance(node.arguments.get(name), Pending):
+        if isinstance(node.arguments.get(name), UnresolvedValue):
             parameters[name] = fitting
         else:
             inside[parameter.name] = fitting
@@ -176,7 +176,9 @@ def name_object(taken: Collection[str]) -> str:
     return name
 
 
-def write_outputs(document: Mapping[str, Any], node: Node, report: Report, pages: Path) -> None:
+def write_executor_output(
+    document: Mapping[str, Any], node: Node, report: Report, pages: Path
+) -> None:
     """Write the metadata of the outputs to outputs.outputFile, and the outputs that KFP's page displays.
 
     Args:
@@ -194,11 +196,11 @@ def write_outputs(document: Mapping[str, Any], node: Node, report: Report, pages
         }
         for output, digest in report.outputs.items()
     }
-    for kind, file in FILES.items():
+    for kind, file in DISPLAY_FILES.items():
         if kind in outputs:
             metadata[kind] = {
                 "display_name": f"{node.name} ({kind})",
-                **_move_page(pages / file, Path(locate(outputs[kind]["artifacts"][0]))),
+                **_move_page(pages / file, Path(find_local_path(outputs[kind]["artifacts"][0]))),
             }
         elif file in report.pages:
             if kind == "metrics":
@@ -223,7 +225,7 @@ def describe_value(report: Report, output: str) -> dict[str, Any]:
 def describe_digest(digest: str) -> dict[str, str]:
     """Return the metadata with which a download is verified; {} if FFPREVIEW excludes them."""
     is_wanted = digest and os.environ.get(PREVIEW, "") != BARE
-    return {DIGEST: shorten_digest(digest)} if is_wanted else {}
+    return {DIGEST_KEY: shorten_digest(digest)} if is_wanted else {}
 
 
 def limit_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -282,7 +284,7 @@ def write_output_file(
     temporary.replace(path)
 
 
-def locate(artifact: Mapping[str, Any]) -> str:
+def find_local_path(artifact: Mapping[str, Any]) -> str:
     """Return the path in the container of an artifact, input or output.
 
     artifact                        path
@@ -321,10 +323,10 @@ def locate(artifact: Mapping[str, Any]) -> str:
     )
 
 
-def locate_all(artifacts: Mapping[str, Any]) -> dict[str, str]:
+def find_local_paths(artifacts: Mapping[str, Any]) -> dict[str, str]:
     """Return the paths of an ExecutorInput's input or output artifacts, by name."""
     return {
-        name: locate(listed["artifacts"][0])
+        name: find_local_path(listed["artifacts"][0])
         for name, listed in artifacts.items()
         if listed.get("artifacts")
     }

@@ -27,12 +27,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fftasks.api.node import Node, Result, number_inputs
+from fftasks.api.node import Node, Result, name_inputs
 from fftasks.errors import NodeError
-from fftasks.runner.artifact import MAGIC
-from fftasks.runner.artifact import MAGIC_PACK as PACK_MAGIC
+from fftasks.runner.artifact import ARTIFACT_MAGIC
+from fftasks.runner.artifact import PACK_MAGIC as PACK_MAGIC
 
-_OPTIONS = (
+_ANNOTATION_HINT = (
     "annotate it as pathlib.Path, str, bytes, or a type of JSON: bool, int, float, list, dict"
 )
 _JSON: dict[Any, tuple[type, ...]] = {
@@ -46,7 +46,7 @@ _JSON: dict[Any, tuple[type, ...]] = {
     collections.abc.Mapping: (dict,),
     collections.abc.MutableMapping: (dict,),
 }
-_NONE = inspect.Parameter.empty  # no annotation
+_NO_ANNOTATION = inspect.Parameter.empty  # no annotation
 _MAX_SHOWN = 60
 
 
@@ -60,7 +60,7 @@ def is_foreign(path: str) -> bool:
         return True
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - a string
-            return file.read(len(MAGIC)) not in (MAGIC, PACK_MAGIC)
+            return file.read(len(ARTIFACT_MAGIC)) not in (ARTIFACT_MAGIC, PACK_MAGIC)
     except FileNotFoundError:
         return False
 
@@ -70,7 +70,7 @@ def read_foreign(node: Node, name: str, path: str) -> Any:
 
     Args:
         node: Node that has the input.
-        name: Name of the input, as number_inputs returns it.
+        name: Name of the input, as name_inputs returns it.
         path: Path at which KFP's launcher has put the file or folder.
 
     Returns:
@@ -95,22 +95,22 @@ def read_foreign(node: Node, name: str, path: str) -> Any:
     raise NodeError(
         f"{node.name}: cannot convert the file of input {name!r} to the type that the function takes",
         found=[
-            f"the argument is annotated as {_spell(annotation)}",
+            f"the argument is annotated as {_format_type(annotation)}",
             *dict.fromkeys(problems),
             f"at {path}: {_describe(Path(path))}",
         ],
-        tip=f"{_OPTIONS}; without an annotation, it gets JSON, text or a path, whichever fits first",
+        tip=f"{_ANNOTATION_HINT}; without an annotation, it gets JSON, text or a path, whichever fits first",
     )
 
 
 def _find_annotation(node: Node, name: str) -> Any:
     """Return the annotation of the first argument that is the whole input; _NONE if there is none."""
-    needed = number_inputs(node)[name]
+    needed = name_inputs(node)[name]
     for argument, value in node.arguments.items():
         if isinstance(value, Result) and value.node is needed.node and not value.path:
             parameter = node.find_parameter(argument)
-            return _NONE if parameter is None else _evaluate(node.callee, parameter)
-    return _NONE
+            return _NO_ANNOTATION if parameter is None else _evaluate(node.callee, parameter)
+    return _NO_ANNOTATION
 
 
 def _evaluate(func: Callable[..., Any], parameter: inspect.Parameter) -> Any:
@@ -142,8 +142,8 @@ def _list_types(annotation: Any) -> Iterator[Any]:
 
 
 def _read_as(kind: Any, path: Path) -> Any:
-    if kind in (_NONE, Any, object):
-        return _read_freely(path)
+    if kind in (_NO_ANNOTATION, Any, object):
+        return _read_without_annotation(path)
     if kind is os.PathLike:
         return path
     if isinstance(kind, type) and issubclass(kind, pathlib.PurePath):
@@ -153,15 +153,17 @@ def _read_as(kind: Any, path: Path) -> Any:
     if kind is str:
         return _read_text(path)
     if kind not in _JSON:
-        raise _NoValueError(f"fftasks cannot create a {_spell(kind)} from a file: take a Path")
+        raise _NoValueError(
+            f"fftasks cannot create a {_format_type(kind)} from a file: take a Path"
+        )
     value = _read_json(path)
     if type(value) not in _JSON[kind]:
         found = f"the file has a JSON value of type {type(value).__name__}"
-        raise _NoValueError(f"{found}, expected {_spell(kind)}")
+        raise _NoValueError(f"{found}, expected {_format_type(kind)}")
     return float(value) if kind is float else value
 
 
-def _read_freely(path: Path) -> Any:
+def _read_without_annotation(path: Path) -> Any:
     try:
         return _read_json(path)
     except _NoValueError:
@@ -206,7 +208,7 @@ def _describe(path: Path) -> str:
     return f"a file of {size} bytes" + (f" that begins with {start!r}" if start else "")
 
 
-def _spell(kind: Any) -> str:
-    if kind is _NONE:
+def _format_type(kind: Any) -> str:
+    if kind is _NO_ANNOTATION:
         return "nothing"
     return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")

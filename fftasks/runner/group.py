@@ -11,22 +11,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fftasks.api.node import Node, number_inputs
+from fftasks.api.node import Node, name_inputs
 from fftasks.errors import NodeError
-from fftasks.runner.artifact import Place, Value
-from fftasks.runner.child_process import Child, Run, SendMessage
+from fftasks.runner.artifact import ArtifactLocation, StoredValue
+from fftasks.runner.child_process import ChildProcess, RunInChild, SendMessage
 from fftasks.runner.job import Job, OnError, Report, list_outputs, run_job
-from fftasks.runner.scheduler import FailedError, PodResources, Schedule
+from fftasks.runner.scheduler import PodResources, UnitFailedError, UnitScheduler
 
 _MAX_NAMES = 20
 # lines of a group's log; kfp/pod_log.py searches for them
-AT_END = "the other lines of its log begin with {!r}"
-SAYS_DONE = "-- done in {} s"
-SAYS_KEPT = "-- up to date, result reused from the last run"
+LOG_PREFIX_NOTE = "the other lines of its log begin with {!r}"
+NODE_DONE_LINE = "-- done in {} s"
+NODE_REUSED_LINE = "-- up to date, result reused from the last run"
 DONE = "done"  # kind of the message that a node of the group has finished
 _WHOLE_SECONDS = 100  # seconds from which on a duration is shown without a fraction
 
-Values = dict[tuple[str, str], Value]  # node and output -> value
+GroupValues = dict[tuple[str, str], StoredValue]  # node and output -> value
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class GroupResults:
         pages: Node -> folder with the files that display its result.
     """
 
-    values: Values = field(default_factory=dict)
+    values: GroupValues = field(default_factory=dict)
     reports: dict[str, Report] = field(default_factory=dict)
     pages: dict[str, Path] = field(default_factory=dict)
 
@@ -72,7 +72,7 @@ class Group:
     def __init__(  # noqa: PLR0913
         self,
         nodes: Sequence[Node],
-        given: Mapping[tuple[str, str], Value],
+        given: Mapping[tuple[str, str], StoredValue],
         folder: Path,
         resources: PodResources,
         parameters: Mapping[str, Any],
@@ -95,8 +95,8 @@ class Group:
         names = {node.name for node in self.nodes}
         units = [_NodeUnit(self, node, names) for node in self.nodes]
         try:
-            Schedule(units, self.resources).run()
-        except FailedError as failed:
+            UnitScheduler(units, self.resources).run()
+        except UnitFailedError as failed:
             node, report = failed.unit.name, failed.report
             headline, _, rest = report.error.partition("\n")
             done = [other.name for other in self.nodes if other.name in self.results.reports]
@@ -106,7 +106,7 @@ class Group:
                 node=node,
                 reason=report.reason,
                 found=[*([rest] if rest else []), f"of its group, {counted}: {_join_names(done)}"],
-                tip=AT_END.format(node),
+                tip=LOG_PREFIX_NOTE.format(node),
             ) from None
         return self.results
 
@@ -140,7 +140,7 @@ class Group:
             node=node.name,
             inputs={
                 name: self.values[needed.node.name, needed.output].place
-                for name, needed in number_inputs(node).items()
+                for name, needed in name_inputs(node).items()
             },
             outputs={
                 output: str(self.folder / f"{self._jobs}.{output}") for output in list_outputs(node)
@@ -152,7 +152,9 @@ class Group:
     def add_result(self, node: Node, job: Job, report: Report) -> None:
         """Store the result of a node that has finished, and send the message that it is done."""
         for output, digest in report.outputs.items():
-            self.values[node.name, output] = Value(Place(job.outputs[output]), digest)
+            self.values[node.name, output] = StoredValue(
+                ArtifactLocation(job.outputs[output]), digest
+            )
             self.results.values[node.name, output] = self.values[node.name, output]
         self.results.reports[node.name] = report
         if report.pages:
@@ -171,17 +173,17 @@ class _NodeUnit:
         self._group, self._node = group, node
         self._job: Job
 
-    def prepare(self) -> Run:
-        # number_inputs is called in the parent: a child would have to copy the memory pages that it touches
-        self._job, inputs = self._group.make_job(self._node), number_inputs(self._node)
+    def prepare(self) -> RunInChild:
+        # name_inputs is called in the parent: a child would have to copy the memory pages that it touches
+        self._job, inputs = self._group.make_job(self._node), name_inputs(self._node)
         run = functools.partial(run_job, self._node, self._job, None, inputs)
         return lambda _send: run()
 
-    def handle_message(self, child: Child, message: tuple[Any, ...]) -> None:
+    def handle_message(self, child: ChildProcess, message: tuple[Any, ...]) -> None:
         pass
 
-    def handle_report(self, child: Child, report: Report) -> None:
-        child.print_lines(SAYS_DONE.format(format_duration(report.seconds)))
+    def handle_report(self, child: ChildProcess, report: Report) -> None:
+        child.print_lines(NODE_DONE_LINE.format(format_duration(report.seconds)))
         self._group.add_result(self._node, self._job, report)
 
 

@@ -17,18 +17,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fftasks.api.node import Node, replace_pending
+from fftasks.api.node import Node, replace_unresolved
 from fftasks.errors import WorkflowError
-from fftasks.runner.artifact import dump
+from fftasks.runner.artifact import serialize
 from fftasks.runner.source import import_workflows
 from fftasks.state_folder import STATE_FOLDER
 
 # Version of the entry point's arguments; increased by changes that an older image would not understand.
-PROTOCOL = 2
-FILE = f"{STATE_FOLDER}/fingerprints.json"  # in the image beside the code; the context excludes this folder
+IMAGE_CHECK_PROTOCOL = 2
+FINGERPRINTS_FILE = f"{STATE_FOLDER}/fingerprints.json"  # in the image beside the code; the context excludes this folder
 
 
-def combine(fingerprints: Sequence[str]) -> str:
+def combine_fingerprints(fingerprints: Sequence[str]) -> str:
     """Return one fingerprint for all nodes of a task; "" if a node has none.
 
     A single fingerprint is returned unchanged.
@@ -63,11 +63,11 @@ def check_manifest(root: Path, workflow: str, nodes: Sequence[str], expected: st
         WorkflowError: The image was built for another fingerprint, or contains none for a node.
     """
     try:
-        known = json.loads((root / FILE).read_bytes()).get(workflow, {})
+        known = json.loads((root / FINGERPRINTS_FILE).read_bytes()).get(workflow, {})
     except FileNotFoundError:
         known = {}
     found = [known.get(node, "") for node in nodes]
-    if combine(found) == expected:
+    if combine_fingerprints(found) == expected:
         return
     names = ", ".join(nodes)
     has = [f"{node}: {digest or 'none'}" for node, digest in zip(nodes, found, strict=True)]
@@ -99,7 +99,7 @@ def _check_constants(node: Node) -> Iterator[str]:
     """Yield a message for each constant of a node that cannot be pickled."""
     for name, value in node.arguments.items():
         try:
-            dump(replace_pending(value, lambda _pending: None))
+            serialize(replace_unresolved(value, lambda _pending: None))
         except Exception as error:  # noqa: BLE001, PERF203 - any error of a class of the user's
             problem = f"{type(error).__name__}: {error}".splitlines()[0]
             yield f"constant {name} of {node.name} cannot be pickled: {problem}"
@@ -141,7 +141,7 @@ def _locate_import(root: Path, cause: BaseException | None) -> dict[str, str]:
 
 
 def _find_missing_nodes(root: Path, found: dict[str, set[str]]) -> Iterator[dict[str, str]]:
-    path = root / FILE
+    path = root / FINGERPRINTS_FILE
     expected = json.loads(path.read_bytes()) if path.exists() else {}
     for workflow, nodes in expected.items():
         missing = sorted(set(nodes) - found.get(workflow, set()))

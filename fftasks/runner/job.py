@@ -17,35 +17,35 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from fftasks.api.node import (
-    OUTPUTS,
+    OUTPUTS_BY_KIND,
     CallNode,
-    Input,
     Node,
-    Pending,
+    NodeInput,
     Result,
-    _find_object,
+    UnresolvedValue,
+    _get_object_input,
     format_path,
-    number_inputs,
-    replace_pending,
+    name_inputs,
+    replace_unresolved,
 )
 from fftasks.api.parameter import Parameter, find_parameters
 from fftasks.api.plugin import initialize
 from fftasks.api.workflow_graph import calling
 from fftasks.errors import FFTasksError, NodeError
-from fftasks.runner.artifact import dump, read_artifact, write_parts
+from fftasks.runner.artifact import read_artifact, serialize, write_parts
 from fftasks.runner.display_files import write_pages
 from fftasks.runner.process import describe_end
 from fftasks.runner.source import (
     CheckedModules,
     find_user_traceback,
     format_user_traceback,
-    observe_files,
+    trace_files,
 )
 from fftasks.state_folder import remove
 
-Load = Callable[[Input], Any]  # reads an upstream artifact
+LoadInput = Callable[[NodeInput], Any]  # reads an upstream artifact
 OnError = Callable[[Exception], None]  # called with an error of the user's function
-_TIPS = {
+_ERRNO_HINTS = {
     errno.ENOSPC: "free space on the disk, and run again",
     errno.ENOENT: "the folder was deleted while the node ran: run again",
 }
@@ -56,10 +56,10 @@ _SHORT, _MAX_SHORT = (
 )  # reprlib returns the repr of these unchanged
 
 
-def number_parameters(node: Node) -> dict[str, Parameter]:
+def name_parameters(node: Node) -> dict[str, Parameter]:
     """Return the run parameters in a node's arguments, under the names that the node's component uses.
 
-    The names are the same in every process, and differ from those of number_inputs:
+    The names are the same in every process, and differ from those of name_inputs:
 
     name           call
     rate           f(rate=Parameter("alpha", 1)): name of the argument
@@ -70,8 +70,8 @@ def number_parameters(node: Node) -> dict[str, Parameter]:
         return {}
     arguments = node.arguments
     found = {name: value for name, value in arguments.items() if isinstance(value, Parameter)}
-    inside = [v for v in arguments.values() if not isinstance(v, Pending)]
-    taken = {*number_inputs(node), *arguments}
+    inside = [v for v in arguments.values() if not isinstance(v, UnresolvedValue)]
+    taken = {*name_inputs(node), *arguments}
     for parameter in {p.name: p for p in find_parameters(inside)}.values():
         name = parameter.name
         while name in taken:
@@ -83,12 +83,12 @@ def number_parameters(node: Node) -> dict[str, Parameter]:
 
 def list_outputs(node: Node) -> tuple[str, ...]:
     """Return the names of a node's outputs: its result and, for a method call, the object after the call."""
-    return OUTPUTS[node.kind]
+    return OUTPUTS_BY_KIND[node.kind]
 
 
 def call_node(
     node: Node,
-    load: Load,
+    load: LoadInput,
     parameters: Mapping[str, Any] | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -109,34 +109,34 @@ def call_node(
     Raises:
         NodeError: An item of an upstream value does not exist. Errors of the function itself are not caught.
     """
-    loaded: dict[Input, Any] = {}
+    loaded: dict[NodeInput, Any] = {}
 
-    def load_once(needed: Input) -> Any:
+    def load_once(needed: NodeInput) -> Any:
         if needed not in loaded:
             loaded[needed] = load(needed)
         return loaded[needed]
 
-    def resolve(pending: Pending) -> Any:
+    def resolve(pending: UnresolvedValue) -> Any:
         if isinstance(pending, Parameter):  # a copy, because the function may change it
             return copy.deepcopy((values or {}).get(pending.name, pending.default))
         result = cast("Result", pending)
-        return _find_item(result, load_once(Input(result.node, "result")))
+        return _find_item(result, load_once(NodeInput(result.node, "result")))
 
     args: Sequence[Any]
     if parameters:
         given = {**node.arguments, **parameters}
         args, kwargs = node.replace_arguments(
-            {name: replace_pending(value, resolve) for name, value in given.items()}
+            {name: replace_unresolved(value, resolve) for name, value in given.items()}
         )
     else:
-        args = [replace_pending(value, resolve) for value in node.args]
-        kwargs = {name: replace_pending(value, resolve) for name, value in node.kwargs.items()}
+        args = [replace_unresolved(value, resolve) for value in node.args]
+        kwargs = {name: replace_unresolved(value, resolve) for name, value in node.kwargs.items()}
     if node.after is None:
         with calling():
             if node.plugin is not None:
                 initialize(node.plugin, node.name)
             return {"result": node.func(*args, **kwargs)}
-    state = load_once(_find_object(node.after))
+    state = load_once(_get_object_input(node.after))
     with calling():
         if node.plugin is not None:
             initialize(node.plugin, node.name)
@@ -237,7 +237,7 @@ def run_job(
     node: Node,
     job: Job,
     checked: CheckedModules | None = None,
-    inputs: Mapping[str, Input] | None = None,
+    inputs: Mapping[str, NodeInput] | None = None,
     on_error: OnError | None = None,
 ) -> Report:
     """Call the node's function and write its outputs. Errors are returned in the report, not raised.
@@ -247,18 +247,18 @@ def run_job(
         job: Its inputs and outputs.
         checked: Checks that the project's modules have not changed since the graph record was made. None
             skips the check, and does not observe which files the function opens.
-        inputs: Result of number_inputs(node), if the caller has it already.
+        inputs: Result of name_inputs(node), if the caller has it already.
         on_error: Called with an error of the user's function before it is reported, for a debugger.
 
     Returns:
         The report.
     """
     try:
-        inputs = number_inputs(node) if inputs is None else inputs
+        inputs = name_inputs(node) if inputs is None else inputs
         names = dict(zip(inputs.values(), inputs, strict=True))
         if checked is None:
             return _run(node, job, names)
-        with observe_files(checked.root) as observed:
+        with trace_files(checked.root) as observed:
             report = _run(node, job, names)
         if observed.imported:  # a function may import when it runs
             checked.check()
@@ -329,7 +329,7 @@ def _shorten(reason: str) -> str:
     return line if len(line) <= _MAX_REASON else f"{line[: _MAX_REASON - 1]}…"
 
 
-def write_outputs(node: str, job: Job, report: Report) -> Report:
+def write_artifacts(node: str, job: Job, report: Report) -> Report:
     """Write the outputs that a report contains, and return the report with their digests instead.
 
     A process that has written files before does this faster: the first file costs a new process a third of a
@@ -395,10 +395,10 @@ def describe_result(value: Any) -> dict[str, Any]:
     return described
 
 
-def _run(node: Node, job: Job, names: Mapping[Input, str]) -> Report:
+def _run(node: Node, job: Job, names: Mapping[NodeInput, str]) -> Report:
     """Call the node's function and write its outputs; `names` are the names of the node's inputs."""
 
-    def load(needed: Input) -> Any:
+    def load(needed: NodeInput) -> Any:
         # one object per input, not per file: equal results of two nodes are one file in the local store, but
         # two objects in Python
         name = names[needed]
@@ -414,7 +414,7 @@ def _run(node: Node, job: Job, names: Mapping[Input, str]) -> Report:
     for name in list_outputs(node):
         value = given[name]
         traits[name] = describe_type(value)
-        parts = _dump(node, name, value)
+        parts = _serialize_output(node, name, value)
         if len(parts) == 1 and len(parts[0]) <= job.reported_bytes:
             unwritten[name] = bytes(parts[0])
         else:
@@ -452,9 +452,9 @@ def _read_pod_input(node: Node, name: str, path: str) -> Any:
         ) from error
 
 
-def _dump(node: Node, output: str, value: Any) -> Sequence[bytes | memoryview]:
+def _serialize_output(node: Node, output: str, value: Any) -> Sequence[bytes | memoryview]:
     try:
-        return dump(value)
+        return serialize(value)
     except Exception as error:
         raise _describe_unstorable(node, output, value, error) from error
 
@@ -467,7 +467,7 @@ def _write(node: str, output: str, path: str, parts: Sequence[bytes | memoryview
         raise NodeError(
             f"{node} ran, and its {output} cannot be written to {path}",
             found=[os.strerror(error.errno) if error.errno else str(error)],
-            tip=_TIPS.get(error.errno or 0, "check the folder .fftasks, and run again"),
+            tip=_ERRNO_HINTS.get(error.errno or 0, "check the folder .fftasks, and run again"),
         ) from error
 
 
@@ -494,7 +494,7 @@ def _find_unstorable(value: Any) -> str:
     names: list[str] = [*getattr(value, "__dict__", {}), *sorted(slots)]
     for name in names:
         try:
-            dump(getattr(value, name, None))
+            serialize(getattr(value, name, None))
         except Exception:  # noqa: BLE001, PERF203 - any error of the user's code
             return name
     return ""

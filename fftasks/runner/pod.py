@@ -17,13 +17,15 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fftasks.runner.child_process import Child, Run
+from fftasks.runner.child_process import ChildProcess, RunInChild
 from fftasks.runner.group import DONE
 from fftasks.runner.job import Report
-from fftasks.runner.scheduler import FailedError, PodResources, Schedule
+from fftasks.runner.scheduler import PodResources, UnitFailedError, UnitScheduler
 
-PREFIX = "-- failed: "
-REPLAY = "FFREPLAY"  # environment variable; `doit replay` sets it to omit the line for commands
+FAILURE_PREFIX = "-- failed: "
+REPLAY_VARIABLE = (
+    "FFREPLAY"  # environment variable; `doit replay` sets it to omit the line for commands
+)
 # messages from the child to the parent
 IMPORTED = "imported"  # the user's file is imported
 FAILED = "failed"  # the given node of a group has failed
@@ -38,7 +40,7 @@ _MESSAGE_FILE = "/dev/termination-log"
 
 
 @dataclass(frozen=True)
-class Failure:
+class PodFailure:
     """The cause of a pod's failure.
 
     Attributes:
@@ -52,7 +54,7 @@ class Failure:
     finished: tuple[str, ...] = ()
 
 
-def format_failure(failure: Failure) -> str:
+def format_failure(failure: PodFailure) -> str:
     """Return the line for the log, without a line end.
 
     The line is ASCII: the log of a pod passes through programs that are strict about encodings.
@@ -62,10 +64,10 @@ def format_failure(failure: Failure) -> str:
         "reason": " ".join(failure.reason.split()),
         **({"finished": failure.finished} if failure.finished else {}),
     }
-    return PREFIX + json.dumps(content, separators=(",", ":"))
+    return FAILURE_PREFIX + json.dumps(content, separators=(",", ":"))
 
 
-def find_failure(log: str) -> Failure | None:
+def find_failure(log: str) -> PodFailure | None:
     """Return the failure that a log ends with, or None.
 
     Args:
@@ -75,12 +77,14 @@ def find_failure(log: str) -> Failure | None:
         The content of the last valid line with the prefix. So a node that prints a similar line does no harm.
     """
     for line in reversed(log.split("\n")):
-        if line.startswith(PREFIX) and (failure := _parse(line.removeprefix(PREFIX))):
+        if line.startswith(FAILURE_PREFIX) and (
+            failure := _parse(line.removeprefix(FAILURE_PREFIX))
+        ):
             return failure
     return None
 
 
-def _parse(text: str) -> Failure | None:
+def _parse(text: str) -> PodFailure | None:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
@@ -93,7 +97,7 @@ def _parse(text: str) -> Failure | None:
         return None
     if not all(isinstance(name, str) for name in names):
         return None
-    return Failure(node, reason, tuple(names))
+    return PodFailure(node, reason, tuple(names))
 
 
 class PodUnit:
@@ -107,18 +111,18 @@ class PodUnit:
             then to each node. Otherwise they apply to import and function together.
     """
 
-    def __init__(self, name: str, run: Run, file: str, *, is_group: bool) -> None:
+    def __init__(self, name: str, run: RunInChild, file: str, *, is_group: bool) -> None:
         self.name, self._run, self._is_group = name, run, is_group
         self.needs: set[str] = set()
         self.may_retry = True
         self.where = f"while {file or 'the workflow'} was imported"
         self.failed, self.done = name, list[str]()
 
-    def prepare(self) -> Run:
+    def prepare(self) -> RunInChild:
         """Return the function that the child process calls."""
         return self._run
 
-    def handle_message(self, child: Child, message: tuple[Any, ...]) -> None:
+    def handle_message(self, child: ChildProcess, message: tuple[Any, ...]) -> None:
         """Note that the file is imported, or that a node of the group is done or has failed."""
         kind, *names = message
         if kind == IMPORTED:
@@ -130,12 +134,12 @@ class PodUnit:
         elif kind == FAILED:
             (self.failed,) = names
 
-    def handle_report(self, child: Child, report: Report) -> None:
+    def handle_report(self, child: ChildProcess, report: Report) -> None:
         """Do nothing: the child has written its outputs itself."""
 
-    def make_failure(self, reason: str) -> Failure:
+    def make_failure(self, reason: str) -> PodFailure:
         """Return the failure of the pod, with the nodes that have finished."""
-        return Failure(self.failed, reason, tuple(self.done))
+        return PodFailure(self.failed, reason, tuple(self.done))
 
 
 def run_pod(unit: PodUnit, resources: PodResources) -> int:
@@ -150,8 +154,8 @@ def run_pod(unit: PodUnit, resources: PodResources) -> int:
     """
     _handle_signals(unit)
     try:
-        Schedule([unit], replace(resources, cpu=1), inherits_streams=True).run()
-    except FailedError as failed:
+        UnitScheduler([unit], replace(resources, cpu=1), inherits_streams=True).run()
+    except UnitFailedError as failed:
         print_failure(unit.make_failure(failed.report.reason), failed.report.error)
         return failed.exit_code if failed.exit_code > 0 else 1
     except OSError as error:  # fork has failed, for example for lack of memory
@@ -163,14 +167,14 @@ def run_pod(unit: PodUnit, resources: PodResources) -> int:
     return 0
 
 
-def print_failure(failure: Failure, text: str) -> None:
+def print_failure(failure: PodFailure, text: str) -> None:
     """Print an error and the line for commands, and write the line to Kubernetes' termination message.
 
     Args:
         failure: The cause of the failure.
         text: The error for people, in several lines.
     """
-    line = "" if os.environ.get(REPLAY) else f"{format_failure(failure)}\n"
+    line = "" if os.environ.get(REPLAY_VARIABLE) else f"{format_failure(failure)}\n"
     lines = f"{text}\n{line}".encode("utf-8", "backslashreplace")
     try:
         sys.stdout.flush()

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fftasks.errors import WorkflowError
-from fftasks.runner.child_process import Child, Run
+from fftasks.runner.child_process import ChildProcess, RunInChild
 from fftasks.runner.job import Report
 
-VARIABLE = "FFMEANS"
+RESOURCES_VARIABLE = "FFMEANS"
 # how often Kubernetes has already restarted the pod; KFP sets it from 2.16.1 on
 _RETRY_INDEX = "KFP_RETRY_INDEX"
 _MAX_EXPONENT = 64  # beyond it, every wait is the longest one, and floats overflow
@@ -79,17 +79,19 @@ def read_pod_resources() -> PodResources:
     Raises:
         WorkflowError: The variable is not a JSON object, or has an unknown name or an invalid value.
     """
-    text = os.environ.get(VARIABLE) or "{}"
+    text = os.environ.get(RESOURCES_VARIABLE) or "{}"
     defaults = {field.name: field.default for field in dataclasses.fields(PodResources)}
     try:
         given = dict(json.loads(text))
     except (ValueError, TypeError) as error:
-        raise WorkflowError(f"{VARIABLE} is not a JSON object", found=[str(error), text]) from error
+        raise WorkflowError(
+            f"{RESOURCES_VARIABLE} is not a JSON object", found=[str(error), text]
+        ) from error
     for name, value in given.items():
         kinds = (int, float) if isinstance(defaults.get(name), float) else (int,)
         if name not in defaults or type(value) not in kinds:  # not isinstance: a bool is an int
             raise WorkflowError(
-                f"{VARIABLE} has an invalid value: {name}: {value!r}",
+                f"{RESOURCES_VARIABLE} has an invalid value: {name}: {value!r}",
                 found=[f"known names, with their defaults: {json.dumps(defaults)}"],
                 tip="run `doit submit` again, so that image and pipeline are of the same version",
             )
@@ -104,7 +106,7 @@ _MAX_POLL_S = 3600.0  # poll accepts a timeout of some weeks at most
 _poll = select.poll  # bound before the user's code can replace it
 
 
-class Unit(Protocol):
+class ScheduledUnit(Protocol):
     """A unit of work that runs in a child process.
 
     Attributes:
@@ -120,17 +122,17 @@ class Unit(Protocol):
     may_retry: bool
     where: str
 
-    def prepare(self) -> Run:
+    def prepare(self) -> RunInChild:
         """Return the function that the child process calls. The scheduler calls this before each try."""
 
-    def handle_message(self, child: Child, message: tuple[Any, ...]) -> None:
+    def handle_message(self, child: ChildProcess, message: tuple[Any, ...]) -> None:
         """Process a message that the child process has sent."""
 
-    def handle_report(self, child: Child, report: Report) -> None:
+    def handle_report(self, child: ChildProcess, report: Report) -> None:
         """Process the report of a successful try."""
 
 
-class FailedError(Exception):
+class UnitFailedError(Exception):
     """A unit failed, and it is not tried again.
 
     Attributes:
@@ -139,12 +141,12 @@ class FailedError(Exception):
         exit_code: Exit code of the last child process; -N if signal N ended it.
     """
 
-    def __init__(self, unit: Unit, report: Report, exit_code: int) -> None:
+    def __init__(self, unit: ScheduledUnit, report: Report, exit_code: int) -> None:
         super().__init__(report.error)
         self.unit, self.report, self.exit_code = unit, report, exit_code
 
 
-class Schedule:
+class UnitScheduler:
     """Execution of units in the order of their dependencies, `resources.cpu` of them in parallel.
 
     Args:
@@ -154,18 +156,24 @@ class Schedule:
     """
 
     def __init__(
-        self, units: Sequence[Unit], resources: PodResources, *, inherits_streams: bool = False
+        self,
+        units: Sequence[ScheduledUnit],
+        resources: PodResources,
+        *,
+        inherits_streams: bool = False,
     ) -> None:
         self._resources, self._inherits_streams = resources, inherits_streams
         self._needs = {unit.name: set(unit.needs) for unit in units}
-        self._dependents: dict[str, list[Unit]] = {unit.name: [] for unit in units}
+        self._dependents: dict[str, list[ScheduledUnit]] = {unit.name: [] for unit in units}
         for unit in units:
             for name in unit.needs:
                 self._dependents[name].append(unit)
         # pairs of a unit and the number of its failed tries
         self._ready = collections.deque((unit, 0) for unit in units if not unit.needs)
-        self._retries: list[tuple[float, Unit, int]] = []  # the same, behind the time of the retry
-        self._running: dict[Child, Unit] = {}
+        self._retries: list[
+            tuple[float, ScheduledUnit, int]
+        ] = []  # the same, behind the time of the retry
+        self._running: dict[ChildProcess, ScheduledUnit] = {}
 
     def run(self) -> None:
         """Run all units.
@@ -177,7 +185,7 @@ class Schedule:
             while self._ready or self._retries or self._running:
                 self._start()
                 self._wait()
-        except (FailedError, KeyboardInterrupt):
+        except (UnitFailedError, KeyboardInterrupt):
             for child in self._running:
                 child.kill()
             raise
@@ -193,7 +201,7 @@ class Schedule:
         self._retries = [retry for retry in self._retries if retry[0] > now]
         while self._ready and len(self._running) < self._resources.cpu:
             unit, tries = self._ready.popleft()
-            child = Child(
+            child = ChildProcess(
                 unit.name,
                 unit.prepare(),
                 timeout_s=self._resources.timeout_s,
@@ -225,7 +233,7 @@ class Schedule:
             elif child.deadline <= now:
                 self._finish(child, child.kill())
 
-    def _finish(self, child: Child, report: Report) -> None:
+    def _finish(self, child: ChildProcess, report: Report) -> None:
         """Process the report of a child that has ended: success, retry or failure."""
         unit = self._running.pop(child)
         for message in child.take_messages():
@@ -239,14 +247,14 @@ class Schedule:
             if not self._needs[dependent.name]:
                 self._ready.append((dependent, 0))
 
-    def _retry(self, unit: Unit, child: Child, report: Report) -> None:
+    def _retry(self, unit: ScheduledUnit, child: ChildProcess, report: Report) -> None:
         """Plan the next try of a unit that failed; raise FailedError if there is none."""
         tries = child.tries + 1
         wait_s = self._resources.plan_wait(tries) if unit.may_retry else None
         if wait_s is None:
             if tries > 1:
                 report = report._replace(reason=f"{report.reason}, at the last of {tries} tries")
-            raise FailedError(unit, report, child.exit_code or 0)
+            raise UnitFailedError(unit, report, child.exit_code or 0)
         child.print_lines(report.error)
         child.print_lines(f"-- {report.reason}; again in {wait_s:g} s")
         self._retries.append((time.monotonic() + wait_s, unit, tries))

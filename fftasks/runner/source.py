@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from fftasks.api.workflow_graph import building
+from fftasks.api.workflow_graph import collecting_workflows
 from fftasks.errors import WorkflowError
 from fftasks.state_folder import STATE_FOLDER
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from fftasks.api.node import Node
     from fftasks.api.workflow_graph import Workflow
 
-NOT_THE_PROJECTS = frozenset(
+NON_PROJECT_FOLDERS = frozenset(
     {STATE_FOLDER, ".git", "__pycache__", ".venv", "venv", "site-packages"}
 )
 _EVENTS = frozenset({"open", "import", "os.rename"})
-_observer: Callable[[str, tuple[Any, ...]], None] | None = None
+_active_tracer: Callable[[str, tuple[Any, ...]], None] | None = None
 # parent folder of all code of ours; not resolved, because the file names in code objects are not either
 _PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 _STOPPED = (
@@ -45,7 +45,7 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 @dataclass
-class Observed:
+class TracedFiles:
     """Files of the project that a node has opened, relative to the project's folder.
 
     Attributes:
@@ -59,30 +59,30 @@ class Observed:
     imported: bool = False
 
 
-def relate(root: Path, path: str) -> str | None:
+def make_project_relative(root: Path, path: str) -> str | None:
     """Return a path relative to the project; None for a path outside of it, or in an excluded folder."""
     relative = Path(os.path.relpath(path, root))
-    if relative.parts[:1] == ("..",) or NOT_THE_PROJECTS.intersection(relative.parts):
+    if relative.parts[:1] == ("..",) or NON_PROJECT_FOLDERS.intersection(relative.parts):
         return None
     return relative.as_posix()
 
 
-class observe_files:  # noqa: N801 - contextlib.contextmanager would cost each node's process more time
+class trace_files:  # noqa: N801 - contextlib.contextmanager would cost each node's process more time
     """Context manager that collects the files that this process opens, except Python modules."""
 
     def __init__(self, root: Path) -> None:
         install_hook()
         self._root, self._own = root, f"{root}{os.sep}.fftasks{os.sep}"
-        self._observed = Observed(set(), set())
+        self._observed = TracedFiles(set(), set())
 
-    def __enter__(self) -> Observed:
-        global _observer
-        self._before, _observer = _observer, self._handle_event
+    def __enter__(self) -> TracedFiles:
+        global _active_tracer
+        self._before, _active_tracer = _active_tracer, self._handle_event
         return self._observed
 
     def __exit__(self, *_error: object) -> None:
-        global _observer
-        _observer = self._before
+        global _active_tracer
+        _active_tracer = self._before
 
     def _handle_event(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event not in _EVENTS:
@@ -102,7 +102,7 @@ class observe_files:  # noqa: N801 - contextlib.contextmanager would cost each n
             self._add(os.fsdecode(arguments[1]), observed.written)
 
     def _add(self, name: str, paths: set[str]) -> None:
-        path = relate(self._root, name)
+        path = make_project_relative(self._root, name)
         if path is not None:
             paths.add(path)
 
@@ -111,7 +111,7 @@ class observe_files:  # noqa: N801 - contextlib.contextmanager would cost each n
 def install_hook() -> None:
     """Install the audit hook of this process; a worker does it before it forks, to save its children time."""
     # a hook cannot be removed, so it calls the current observer, if there is one
-    sys.addaudithook(lambda event, arguments: _observer and _observer(event, arguments))
+    sys.addaudithook(lambda event, arguments: _active_tracer and _active_tracer(event, arguments))
 
 
 def _is_writing(mode: object, flags: object) -> bool:
@@ -150,7 +150,7 @@ def add_import_paths(root: Path, file: str) -> None:
         sys.path.insert(0, folder)
 
 
-def list_namesakes(root: Path, file: str) -> dict[str, Path]:
+def list_same_named_modules(root: Path, file: str) -> dict[str, Path]:
     """Return the project's importable modules that have the name of a standard library module."""
     found = {}
     for folder in (root, find_import_root(root, file)):
@@ -162,7 +162,7 @@ def list_namesakes(root: Path, file: str) -> dict[str, Path]:
     return found
 
 
-def list_hidden(root: Path, file: str) -> list[str]:
+def list_shadowed_modules(root: Path, file: str) -> list[str]:
     """Return a message for each module of the project that a standard library module hides in this process.
 
     In a process that has not imported the standard library module, the name may mean the project's module.
@@ -170,7 +170,7 @@ def list_hidden(root: Path, file: str) -> list[str]:
     return [
         f"{path.relative_to(root).as_posix()}: `import {name}` can give Python's own {name} instead:"
         " rename it"
-        for name, path in sorted(list_namesakes(root, file).items())
+        for name, path in sorted(list_same_named_modules(root, file).items())
         if name in sys.modules
         and not str(getattr(sys.modules[name], "__file__", "")).startswith(str(path))
     ]
@@ -198,7 +198,7 @@ def import_workflows(
     """
     add_import_paths(root, file)
     path = root / file
-    with building() as workflows:
+    with collecting_workflows() as workflows:
         module = _make_module(name_module(root, file), path)
         tree = _parse(path, file)
         main = _split_main(tree)
@@ -320,17 +320,17 @@ def _execute(
         raise WorkflowError(
             f"{file} cannot be imported",
             found=[format_user_traceback(error)],
-            tip="; ".join(_list_tips(root, file, error)),
+            tip="; ".join(_list_import_hints(root, file, error)),
         ) from error
     finally:
         sys.argv = arguments
 
 
-def _list_tips(root: Path, file: str, error: BaseException) -> list[str]:
+def _list_import_hints(root: Path, file: str, error: BaseException) -> list[str]:
     """Return suggested fixes for an error that may come from a missing or a hidden module."""
     if not isinstance(error, (ImportError, AttributeError)):
         return []
-    hidden = list_hidden(root, file)
+    hidden = list_shadowed_modules(root, file)
     if isinstance(error, ModuleNotFoundError) and error.name and not hidden:
         package = error.name.partition(".")[0]
         if package not in sys.modules:  # otherwise the package exists and lacks that module

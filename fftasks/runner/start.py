@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 
-MODULE = "fftasks.runner"  # the module that runs nodes, as in the command of a component
+RUNNER_MODULE = "fftasks.runner"  # the module that runs nodes, as in the command of a component
 
 
 def make_command(module: str) -> list[str]:

@@ -28,35 +28,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fftasks.api.node import Node, number_inputs
+from fftasks.api.node import Node, name_inputs
 from fftasks.errors import WorkflowError
 from fftasks.runner.artifact import (
+    ArtifactLocation,
     Pack,
-    Place,
-    Value,
+    StoredValue,
     digest_artifact,
     is_pack,
     read_pack,
     write_pack,
 )
 from fftasks.runner.child_process import SendMessage
-from fftasks.runner.display_files import is_page, list_values, write_display_files
+from fftasks.runner.display_files import is_display_output, list_values, write_display_files
 from fftasks.runner.executor_input import (
     describe_digest,
     describe_value,
+    find_local_paths,
     limit_metadata,
-    locate_all,
     restore_parameter,
     write_output_file,
 )
-from fftasks.runner.group import SAYS_KEPT, Group, Values, format_duration
-from fftasks.runner.job import Report, list_outputs, number_parameters, start_debugger
+from fftasks.runner.group import NODE_REUSED_LINE, Group, GroupValues, format_duration
+from fftasks.runner.job import Report, list_outputs, name_parameters, start_debugger
 from fftasks.runner.scheduler import PodResources
 
 _MAX_PLAIN = 1000  # characters; a longer list of nodes is compressed
 _MAX_BYTES = 1 << 24  # of a decompressed list of nodes; a workflow of 100,000 nodes needs less
-PACKS = ("values", "inner")
-KEPT = ("kept", "kept_inner")
+OUTPUT_PACKS = ("values", "inner")
+REUSED_PACKS = ("kept", "kept_inner")
 # Maximum numbers of inputs whose metadata fit into an argument: with types and previews, with digests only.
 MAX_DESCRIBED, MAX_DIGESTED = 100, 200
 _MAX_METADATA_BYTES = 8192  # of each of the two texts that describe the nodes of a task
@@ -67,7 +67,7 @@ NodeMetadata = Mapping[
 
 
 @dataclass(frozen=True)
-class Members:
+class TaskNodes:
     """The nodes of a task.
 
     Attributes:
@@ -81,7 +81,7 @@ class Members:
     keeps: tuple[str, ...] = ()
 
 
-def format_members(members: Members) -> str:
+def format_members(members: TaskNodes) -> str:
     """Return the members as an argument of the container."""
     numbers = {node: number for number, node in enumerate(members.nodes)}
     content = {
@@ -95,7 +95,7 @@ def format_members(members: Members) -> str:
     return "zlib:" + base64.b64encode(zlib.compress(text.encode(), 9)).decode()
 
 
-def parse_members(argument: str) -> Members:
+def parse_members(argument: str) -> TaskNodes:
     """Parse the argument that format_members wrote.
 
     Raises:
@@ -110,7 +110,7 @@ def parse_members(argument: str) -> Members:
                 raise ValueError(f"it is truncated, or has more than {_MAX_BYTES} bytes")
         content = json.loads(argument)
         nodes = tuple(map(str, content["nodes"]))
-        return Members(
+        return TaskNodes(
             nodes=nodes,
             gives=tuple((nodes[number], str(output)) for number, output in content["gives"]),
             keeps=tuple(nodes[number] for number in content.get("keeps", ())),
@@ -135,9 +135,9 @@ class Task:
     """
 
     group: str
-    members: Members
+    members: TaskNodes
     key: str = ""
-    kept_key: str = ""
+    reused_key: str = ""
     is_single: bool = False
 
 
@@ -178,8 +178,8 @@ def run_task(  # noqa: PLR0913 - the parts of a task's execution
         NodeFailure: A node failed.
         WorkflowError: An input is missing.
     """
-    inputs = locate_all(document.get("inputs", {}).get("artifacts", {}))
-    outputs = locate_all(document.get("outputs", {}).get("artifacts", {}))
+    inputs = find_local_paths(document.get("inputs", {}).get("artifacts", {}))
+    outputs = find_local_paths(document.get("outputs", {}).get("artifacts", {}))
     members = [nodes[name] for name in task.members.nodes]
     reused, reused_metadata = _read_reused_values(task, nodes, inputs)
     to_run = [node for node in members if (node.name, list_outputs(node)[0]) not in reused]
@@ -210,7 +210,7 @@ def run_task(  # noqa: PLR0913 - the parts of a task's execution
     write_output_file(document, metadata)
 
 
-def choose_needed(members: Members, only: str, nodes: Mapping[str, Node]) -> Members:
+def select_required_nodes(members: TaskNodes, only: str, nodes: Mapping[str, Node]) -> TaskNodes:
     """Return the part of a task that is needed to run one of its nodes.
 
     Args:
@@ -228,7 +228,7 @@ def choose_needed(members: Members, only: str, nodes: Mapping[str, Node]) -> Mem
         if name in own - needed:
             needed.add(name)
             waiting += [parent.name for parent in nodes[name].parents]
-    return Members(
+    return TaskNodes(
         nodes=tuple(name for name in members.nodes if name in needed),
         gives=tuple(value for value in members.gives if value[0] in needed),
         keeps=tuple(name for name in members.keeps if name in needed and name != only),
@@ -299,42 +299,42 @@ def format_durations(nodes: Sequence[str], node_metadata: NodeMetadata) -> str:
 
 def _read_reused_values(
     task: Task, nodes: Mapping[str, Node], inputs: Mapping[str, str]
-) -> tuple[Values, NodeMetadata]:
+) -> tuple[GroupValues, NodeMetadata]:
     """Return the values that are reused from an earlier run, and the metadata of their nodes."""
-    packs = [read_pack(inputs[name]) for name in KEPT if name in inputs]
-    old: Values = {}
+    packs = [read_pack(inputs[name]) for name in REUSED_PACKS if name in inputs]
+    old: GroupValues = {}
     old_metadata: dict[str, Mapping[str, Any]] = {}
     for pack in packs:
-        if pack.key == task.kept_key:
+        if pack.key == task.reused_key:
             old.update(pack.values)
             old_metadata.update(pack.told)
         else:
             print(f"{pack.group} | -- no values are reused: they have another fingerprint")
-    reused: Values = {}
+    reused: GroupValues = {}
     reused_metadata: dict[str, Mapping[str, Any]] = {}
     for name in task.members.keeps:
         wanted = [(name, output) for output in list_outputs(nodes[name])]
         if all(value in old for value in wanted):
-            pages = [value for value in old if value[0] == name and is_page(value[1])]
+            pages = [value for value in old if value[0] == name and is_display_output(value[1])]
             reused |= {value: old[value] for value in (*wanted, *pages)}
             metadata = old_metadata.get(name, {})
             # a duration contains no private data, so it is not limited
             seconds = {"seconds": metadata["seconds"]} if "seconds" in metadata else {}
             reused_metadata[name] = {**limit_metadata(metadata), **seconds, "kept": True}
-            print(f"{name} | {SAYS_KEPT}")
+            print(f"{name} | {NODE_REUSED_LINE}")
     return reused, reused_metadata
 
 
 def _find_given_values(
     nodes: Sequence[Node], members: set[str], inputs: Mapping[str, str]
-) -> dict[tuple[str, str], Value]:
+) -> dict[tuple[str, str], StoredValue]:
     """Return the values of other tasks that the nodes need; raise WorkflowError if one is missing."""
-    given: Values = {}
+    given: GroupValues = {}
     for name, path in inputs.items():
-        if name not in KEPT and is_pack(path):
+        if name not in REUSED_PACKS and is_pack(path):
             given.update(read_pack(path).values)
     for node in nodes:
-        for needed in number_inputs(node).values():
+        for needed in name_inputs(node).values():
             value = needed.node.name, needed.output
             if needed.node.name in members or value in given:
                 continue
@@ -347,14 +347,14 @@ def _find_given_values(
                     ],
                     tip="run `doit submit` again",
                 )
-            given[value] = Value(Place(inputs[name]), "")
+            given[value] = StoredValue(ArtifactLocation(inputs[name]), "")
     return given
 
 
 def _read_parameters(document: Mapping[str, Any], nodes: Sequence[Node]) -> dict[str, Any]:
     """Return the values of run parameters, with the types of their defaults."""
     values = document.get("inputs", {}).get("parameterValues", {})
-    known = {p.name: p.default for node in nodes for p in number_parameters(node).values()}
+    known = {p.name: p.default for node in nodes for p in name_parameters(node).values()}
     return {
         name: restore_parameter(name, value, known[name])
         for name, value in values.items()
@@ -363,7 +363,7 @@ def _read_parameters(document: Mapping[str, Any], nodes: Sequence[Node]) -> dict
 
 
 def _write_values(
-    task: Task, values: Values, node_metadata: NodeMetadata, outputs: Mapping[str, str]
+    task: Task, values: GroupValues, node_metadata: NodeMetadata, outputs: Mapping[str, str]
 ) -> dict[str, str]:
     """Write the packs of a group, or the artifacts of a single node; return the digests of the files."""
     for path in outputs.values():
@@ -371,7 +371,7 @@ def _write_values(
     if "values" not in outputs:  # a single node
         digests = {}
         for (_, output), value in values.items():
-            if not is_page(output):
+            if not is_display_output(output):
                 shutil.copyfile(value.place.path, outputs[output])
                 digests[output] = value.digest
         return digests
@@ -382,4 +382,4 @@ def _write_values(
     write_pack(Path(outputs["values"]), Pack(task.group, task.key, given))
     if "inner" in outputs:
         write_pack(Path(outputs["inner"]), Pack(task.group, task.key, inner, node_metadata))
-    return {name: digest_artifact(outputs[name]) for name in PACKS if name in outputs}
+    return {name: digest_artifact(outputs[name]) for name in OUTPUT_PACKS if name in outputs}

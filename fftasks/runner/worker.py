@@ -31,8 +31,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from fftasks.api.node import Node, Site, number_inputs
-from fftasks.api.workflow_graph import building
+from fftasks.api.node import Node, SourceLocation, name_inputs
+from fftasks.api.workflow_graph import collecting_workflows
 from fftasks.errors import FFTasksError
 from fftasks.runner.job import Job, describe_timeout, run_job
 from fftasks.runner.process import Messages, end_tree, format_message
@@ -140,8 +140,8 @@ class _JobRunner:
         self, responses: int, nodes: Mapping[tuple[str, str], Node], checked: CheckedModules
     ) -> None:
         self._responses, self._checked = responses, checked
-        # number_inputs is called before the fork: each child would copy the memory pages that it touches
-        self._nodes = {key: (node, number_inputs(node)) for key, node in nodes.items()}
+        # name_inputs is called before the fork: each child would copy the memory pages that it touches
+        self._nodes = {key: (node, name_inputs(node)) for key, node in nodes.items()}
         self._children: dict[int, int] = {}  # process id -> number of its job
         self._deadlines: dict[int, tuple[float, Job]] = {}  # process id -> end of its time limit
         self._devnull = os.open(os.devnull, os.O_RDONLY)
@@ -201,7 +201,7 @@ class _JobRunner:
             if job.timeout_s:
                 os.setpgid(0, 0)  # so that descendants without a parent can be killed as well
             os.dup2(self._devnull, 0)
-            reseed()
+            reseed_random()
             if job.log:
                 redirect_output(job.log, is_new=not job.is_retry)
             node, inputs = self._nodes[job.workflow, job.node]
@@ -228,7 +228,7 @@ def _warm_up(checked: CheckedModules) -> None:
 
     Without it, each child would do this work itself and take half as long again.
     """
-    node = Node(_do_nothing, (0, [None]), {}, Site("", 0))
+    node = Node(_do_nothing, (0, [None]), {}, SourceLocation("", 0))
     job = Job("", node.name, {}, {"result": ""}, reported_bytes=1 << 10)
     devnull = os.open(os.devnull, os.O_RDWR | os.O_APPEND, 0o666)
     for number in range(_WARM_UP_RUNS):
@@ -261,7 +261,7 @@ def _send(descriptor: int, message: Any, output: str = "") -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def reseed() -> None:
+def reseed_random() -> None:
     """Seed numpy's global random generator in a forked child, as in a process of its own.
 
     Python itself does it for `random`; the state of numpy's generator would be the same in all children. A
@@ -280,7 +280,9 @@ def reseed() -> None:
 def main(root: str, file: str) -> int:
     """Run the worker; return the exit code."""
     try:
-        with building():  # reading a result may import a file of the user's that starts a workflow
+        with (
+            collecting_workflows()
+        ):  # reading a result may import a file of the user's that starts a workflow
             return serve(Path(root).resolve(), file)
     except FFTasksError as error:
         print(error, file=sys.stderr)

@@ -39,8 +39,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from fftasks.config.tree import RULES as SETTINGS
 from fftasks.config.tree import SECTIONS
+from fftasks.config.tree import SETTING_SPECS as SETTINGS
 from fftasks.secrets.placeholders import (
     LITERAL_STRICTNESS,
     PROGRAM_STRICTNESS,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import unquote
 
-from fftasks.config.tree import RULES, Settings
+from fftasks.config.tree import SETTING_SPECS, Settings
 from fftasks.errors import SettingsError
 
 _SHORTEST = 8  # characters; a shorter value may be part of any text
@@ -116,7 +116,7 @@ def list_secret_settings(settings: Settings) -> Iterator[tuple[str, str]]:
 
     A mapping yields each of its values, and a URL yields its password.
     """
-    for key, rule in RULES.items():
+    for key, rule in SETTING_SPECS.items():
         if not rule.secret:
             continue
         section, _, name = key.partition(".")

@@ -3,7 +3,7 @@
 import pytest
 
 from fftasks import KFPWorkflow, LocalWorkflow, workflow
-from fftasks.api.workflow_graph import NotRun, building
+from fftasks.api.workflow_graph import NotRun, collecting_workflows
 
 
 @workflow
@@ -12,7 +12,7 @@ def step(x):
 
 
 def test_while_a_graph_is_built_workflows_are_noted_and_nothing_runs():
-    with building() as noted:
+    with collecting_workflows() as noted:
         local = LocalWorkflow(step(1), step(2), workflow_name="l")
         cluster = KFPWorkflow(step(1), workflow_name="k")
         first, second = local.run()

@@ -9,7 +9,7 @@ import pytest
 from fftasks import Parameter, Workflow, workflow
 from fftasks.api.parameter import find_parameters
 from fftasks.errors import WorkflowError
-from fftasks.runner.job import call_node, number_parameters
+from fftasks.runner.job import call_node, name_parameters
 
 
 @workflow
@@ -110,7 +110,7 @@ def test_inputs_are_named_by_the_argument_or_by_the_parameter():
 
     node = use(alpha, [alpha, beta], {beta}, alpha=3, last=beta)
 
-    assert number_parameters(node) == {
+    assert name_parameters(node) == {
         "values_0": alpha,
         "last": beta,
         "alpha_": alpha,

@@ -7,7 +7,7 @@ import pytest
 
 import fftasks
 from fftasks import Markdown, Metrics, workflow
-from fftasks.api.display import list_shows
+from fftasks.api.display import list_node_display_kinds
 from fftasks.errors import WorkflowError
 
 
@@ -99,7 +99,7 @@ class Model:
     ],
 )
 def test_shown_kinds_are_found(node, shows):
-    assert list_shows(node) == shows
+    assert list_node_display_kinds(node) == shows
 
 
 @pytest.mark.parametrize("shows", ["metrics", ["metric"]])
@@ -125,10 +125,10 @@ def test_an_annotation_that_names_a_picture_is_a_page():
 
     by_module.__globals__["module"] = image
     try:
-        assert list_shows(workflow(by_module)(1)) == ["html"]
+        assert list_node_display_kinds(workflow(by_module)(1)) == ["html"]
     finally:
         del by_module.__globals__["module"]
     by_class.__annotations__["return"] = tuple[int, image.Image]
-    assert list_shows(workflow(by_path)(1)) == ["html"]
-    assert list_shows(workflow(by_class)(1)) == ["html"]
-    assert list_shows(workflow(other)(1)) == []
+    assert list_node_display_kinds(workflow(by_path)(1)) == ["html"]
+    assert list_node_display_kinds(workflow(by_class)(1)) == ["html"]
+    assert list_node_display_kinds(workflow(other)(1)) == []

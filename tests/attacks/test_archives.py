@@ -25,17 +25,17 @@ from fftasks.image.layers import LayerCache
 from fftasks.image.recipe import ImageRecipe, collect_layer_contents
 from fftasks.pipeline.download import extract_result
 from fftasks.runner.artifact import (
-    MAGIC,
+    ARTIFACT_MAGIC,
+    ArtifactLocation,
     Pack,
-    Place,
-    Value,
+    StoredValue,
     _split,
     read_artifact,
     read_pack,
     write_artifact,
     write_pack,
 )
-from fftasks.runner.artifact import MAGIC_PACK as PACK_MAGIC
+from fftasks.runner.artifact import PACK_MAGIC as PACK_MAGIC
 
 KINDS = {
     "file": tarfile.REGTYPE,
@@ -245,7 +245,7 @@ def pack(tmp_path):
     values = {}
     for node in ("a", "b"):
         digest = write_artifact(tmp_path / node, [node] * 50)
-        values[node, "result"] = Value(Place(str(tmp_path / node)), digest)
+        values[node, "result"] = StoredValue(ArtifactLocation(str(tmp_path / node)), digest)
     write_pack(tmp_path / "pack", Pack("g", "k", values))
     return tmp_path / "pack"
 
@@ -334,7 +334,7 @@ def test_a_node_of_a_pack_cannot_name_a_file(pack):
 
 def make_artifact(*table, count=None, content=b"\x80\x05N."):
     count = len(table) // 2 if count is None else count
-    head = struct.pack(f"<8sQ{len(table)}Q", MAGIC, count, *table)
+    head = struct.pack(f"<8sQ{len(table)}Q", ARTIFACT_MAGIC, count, *table)
     return head + bytes(-len(head) % 64) + content
 
 
@@ -342,7 +342,7 @@ def make_artifact(*table, count=None, content=b"\x80\x05N."):
     "content",
     [
         b"",
-        MAGIC,
+        ARTIFACT_MAGIC,
         make_artifact(count=0),
         make_artifact(64, 4, count=1 << 40),
         make_artifact(64, 4, count=1 << 63),
@@ -369,7 +369,7 @@ def test_an_artifact_with_a_hostile_table_is_refused(tmp_path, content):
 @given(st.binary(max_size=200), st.integers(0, (1 << 64) - 1))
 def test_whatever_the_table_parts_are_in_the_file_and_apart(rest, count):
     for number in (count, count % 8):
-        content = MAGIC + struct.pack("<Q", number) + rest
+        content = ARTIFACT_MAGIC + struct.pack("<Q", number) + rest
         try:
             parts = _split(memoryview(content))
         except (ValueError, struct.error):

@@ -28,9 +28,9 @@ from fftasks.report.result_documents import ResultDocument
 from fftasks.report.run_report import describe_run
 from fftasks.report.web_page import format_page
 from fftasks.runner.artifact import (
+    ArtifactLocation,
     Pack,
-    Place,
-    Value,
+    StoredValue,
     digest_artifact,
     is_pack,
     read_pack,
@@ -105,7 +105,8 @@ def plant(path, marker):
         pack, planted = read_pack(path), path.with_name("planted")
         write_artifact(planted, Planted(marker))
         values = {
-            key: Value(Place(str(planted)), value.digest) for key, value in pack.values.items()
+            key: StoredValue(ArtifactLocation(str(planted)), value.digest)
+            for key, value in pack.values.items()
         }
         new = path.with_name("new")
         write_pack(new, Pack(pack.group, pack.key, values, pack.told))

@@ -18,7 +18,14 @@ from fftasks.pipeline.download import extract_result
 from fftasks.pipeline.workflow_stages import read_pipeline
 from fftasks.project import Project
 from fftasks.records import write_state_file
-from fftasks.runner.artifact import Pack, Place, Value, read_artifact, write_artifact, write_pack
+from fftasks.runner.artifact import (
+    ArtifactLocation,
+    Pack,
+    StoredValue,
+    read_artifact,
+    write_artifact,
+    write_pack,
+)
 from fftasks.state_folder import check_parents
 from tests.attacks.forks import Commands
 from tests.sample import Sample
@@ -446,7 +453,7 @@ def test_files_of_runs_on_the_cluster_are_not_written_through_links(tmp_path):
     pack = state / "cluster" / "run" / "task" / "pack"
     pack.parent.mkdir(parents=True)
     write_artifact(pack.with_name("value"), 5)
-    value = Value(Place(str(pack.with_name("value"))), "sha256:0")
+    value = StoredValue(ArtifactLocation(str(pack.with_name("value"))), "sha256:0")
     write_pack(pack, Pack("group", "key", {("a", "result"): value}))
     for name in ("pack-a", "pack-a.part"):
         plant_link_to_file(pack.with_name(name), victims)

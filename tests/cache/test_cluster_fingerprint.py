@@ -10,7 +10,7 @@ from fftasks.cache.cluster_fingerprint import compute_cluster_fingerprints
 from fftasks.config import NodeSettings
 from fftasks.image.project_recipe import ImageFiles
 from fftasks.records import digest_json
-from fftasks.runner.image_check import combine
+from fftasks.runner.image_check import combine_fingerprints
 
 FILES = [
     ["flows/sums.py", 10, "sha256:1", False],
@@ -184,7 +184,9 @@ def test_after_an_edit_of_one_node_exactly_what_is_downstream_changes(data):
 
 
 def test_a_task_of_one_node_has_its_fingerprint_and_order_counts():
-    assert combine(["sha256:a"]) == "sha256:a"
-    assert combine(["sha256:a", "sha256:b"]) == digest_json(["sha256:a", "sha256:b"])
-    assert combine(["sha256:a", "sha256:b"]) != combine(["sha256:b", "sha256:a"])
-    assert combine(["sha256:a", ""]) == ""
+    assert combine_fingerprints(["sha256:a"]) == "sha256:a"
+    assert combine_fingerprints(["sha256:a", "sha256:b"]) == digest_json(["sha256:a", "sha256:b"])
+    assert combine_fingerprints(["sha256:a", "sha256:b"]) != combine_fingerprints(
+        ["sha256:b", "sha256:a"]
+    )
+    assert combine_fingerprints(["sha256:a", ""]) == ""

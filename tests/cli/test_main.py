@@ -8,7 +8,7 @@ import pytest
 
 import fftasks
 from fftasks.cli.main import main
-from fftasks.config import format_default, load
+from fftasks.config import format_default_file, load_settings
 from tests.sample import Sample
 
 FILES = {".dockerignore", "config/default.yaml", "dodo.py", "requirements.txt", "words.py"}
@@ -48,8 +48,8 @@ def test_the_written_project_needs_no_package(tmp_path):
 def test_its_settings_are_the_defaults_with_a_sentence_each(tmp_path):
     main(["init", str(tmp_path)])
 
-    assert (tmp_path / "config" / "default.yaml").read_text() == format_default(("words.py",))
-    assert load(tmp_path, environ={}).workflows == ("words.py",)
+    assert (tmp_path / "config" / "default.yaml").read_text() == format_default_file(("words.py",))
+    assert load_settings(tmp_path, environ={}).workflows == ("words.py",)
 
 
 def test_its_image_holds_the_workflow_and_no_settings(tmp_path):

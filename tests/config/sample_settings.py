@@ -2,7 +2,7 @@
 
 import pytest
 
-from fftasks.config import load
+from fftasks.config import load_settings
 from fftasks.errors import SettingsError
 
 FIRST = "workflows: [wf.py]\n"
@@ -15,5 +15,5 @@ def write(folder, text, profile="default"):
 
 def refuse(folder, profile=None, environ=None):
     with pytest.raises(SettingsError) as caught:
-        load(folder, profile, environ or {})
+        load_settings(folder, profile, environ or {})
     return caught.value

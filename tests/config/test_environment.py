@@ -4,7 +4,7 @@ import traceback
 
 import pytest
 
-from fftasks.config import load
+from fftasks.config import load_settings
 from tests.config.sample_settings import refuse
 
 
@@ -27,7 +27,7 @@ from tests.config.sample_settings import refuse
     ],
 )
 def test_the_environment_is_read_by_the_settings_type(folder, name, text, section, value):
-    settings = load(folder, environ={f"FFTASKS_{name}": text})
+    settings = load_settings(folder, environ={f"FFTASKS_{name}": text})
 
     for part in section.split("."):
         settings = getattr(settings, part)
@@ -72,6 +72,6 @@ def test_no_error_shows_a_secret_of_the_environment(folder, text):
     "name", ["PROFILE", "REQUIRE_SERVICES", "TEST_CACHE", "FOLDER", "OF_SOMEBODY_ELSE"]
 )
 def test_variables_that_are_no_settings_are_left_alone(folder, name):
-    assert load(folder, environ={f"FFTASKS_{name}": "", "FFFUNCTION": "x"}) == load(
-        folder, environ={}
-    )
+    assert load_settings(
+        folder, environ={f"FFTASKS_{name}": "", "FFFUNCTION": "x"}
+    ) == load_settings(folder, environ={})

@@ -4,7 +4,7 @@ import traceback
 
 import pytest
 
-from fftasks.config import Settings, load
+from fftasks.config import Settings, load_settings
 from fftasks.errors import SettingsError
 from tests.config.sample_settings import FIRST, refuse, write
 
@@ -13,13 +13,13 @@ from tests.config.sample_settings import FIRST, refuse, write
 def test_a_file_may_begin_with(folder, start):
     write(folder, start + FIRST.encode())
 
-    assert load(folder, environ={}).workflows == ("wf.py",)
+    assert load_settings(folder, environ={}).workflows == ("wf.py",)
 
 
 def test_an_empty_section_has_its_defaults(folder):
     write(folder, f"{FIRST}kfp:\nimage:\n  base:\n  build_env:\n")
 
-    first, second = load(folder, environ={}), load(folder, environ={})
+    first, second = load_settings(folder, environ={}), load_settings(folder, environ={})
 
     assert first.image == Settings().image
     assert first.image.build_env is not second.image.build_env
@@ -114,7 +114,7 @@ def test_a_secret_that_is_not_there_is_missed_where_it_is_used(folder, text, key
     write(folder, FIRST + text)
     section, _, name = key.partition(".")
 
-    settings = load(folder, environ={"PW": "hunter2"})
+    settings = load_settings(folder, environ={"PW": "hunter2"})
 
     assert settings.registry.server == ""
     for _ in range(2):
@@ -127,7 +127,7 @@ def test_a_secret_that_is_not_there_is_missed_where_it_is_used(folder, text, key
 def test_a_secret_that_is_not_there_may_be_set_elsewhere(folder):
     write(folder, f"{FIRST}registry:\n  password: ${{NOPE}}\n")
 
-    settings = load(folder, environ={"FFTASKS_REGISTRY__PASSWORD": "x"})
+    settings = load_settings(folder, environ={"FFTASKS_REGISTRY__PASSWORD": "x"})
 
     assert settings.registry.password == "x"
 

@@ -4,9 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from fftasks.config import Layer, NodeSettings, load
-from fftasks.config.loader import check_layer, make_layer, warn_of_secrets
-from fftasks.config.node_settings import NODE_RULES, combine_layers, find_unmatched, list_env_pieces
+from fftasks.config import NodeSettings, SettingOverride, load_settings
+from fftasks.config.loader import check_override, list_env_secret_warnings, parse_override
+from fftasks.config.node_settings import (
+    NODE_SETTING_SPECS,
+    combine_overrides,
+    find_unmatched_patterns,
+    list_env_inputs,
+)
 from fftasks.errors import SettingsError
 
 LAYERED = """
@@ -30,8 +35,8 @@ def write(folder, text, name="default"):
 
 
 def settle(folder, name, profile=None):
-    layers = load(folder, profile, environ={"NAME": "x"}).nodes
-    return combine_layers(layer for layer in layers if layer.matches(name))
+    layers = load_settings(folder, profile, environ={"NAME": "x"}).nodes
+    return combine_overrides(layer for layer in layers if layer.matches(name))
 
 
 def test_later_patterns_win_setting_by_setting_and_name_by_name(folder):
@@ -79,7 +84,7 @@ def test_variables_of_the_environment_are_filled_in(folder):
 def test_an_empty_section_and_an_empty_pattern_are_nothing(folder):
     write(folder, "workflows: [wf.py]\nnodes:\n  a:\n")
 
-    assert load(folder, environ={}).nodes == ()
+    assert load_settings(folder, environ={}).nodes == ()
 
 
 @pytest.mark.parametrize(
@@ -106,21 +111,21 @@ def test_a_wrong_setting_is_told_with_its_line(folder, line, message):
     write(folder, f'workflows: [wf.py]\nnodes: {{"a.*": {{\n{line}}}}}\n')
 
     with pytest.raises(SettingsError, match=rf"(?s){message}"):
-        load(folder, environ={})
+        load_settings(folder, environ={})
 
 
 def test_a_pattern_that_is_no_regular_expression_is_refused(folder):
     write(folder, 'workflows: [wf.py]\nnodes: {"*": {gpu: 1}}\n')
 
     with pytest.raises(SettingsError, match="is no regular expression"):
-        load(folder, environ={})
+        load_settings(folder, environ={})
 
 
 def test_a_pattern_for_no_node_is_told_with_the_nearest_name(folder):
     write(folder, "workflows: [wf.py]\nnodes: {trian: {gpu: 1}, load: {gpu: 1}}\n")
-    layers = load(folder, environ={}).nodes
+    layers = load_settings(folder, environ={}).nodes
 
-    assert list(find_unmatched(layers, ["train", "load"])) == [
+    assert list(find_unmatched_patterns(layers, ["train", "load"])) == [
         "config/default.yaml:2: no node's name matches 'trian'; did you mean 'train'?"
     ]
 
@@ -142,7 +147,7 @@ def test_a_pattern_for_no_node_is_told_with_the_nearest_name(folder):
 def test_a_pattern_for_no_node_gets_what_was_probably_meant(pattern, said):
     names = ["train 1", "train 2", "train 3", "train 40", "load_a", "best (al)"]
 
-    (sentence,) = find_unmatched([Layer(pattern, {}, "x.yaml:1")], names)
+    (sentence,) = find_unmatched_patterns([SettingOverride(pattern, {}, "x.yaml:1")], names)
 
     assert said in sentence
 
@@ -150,7 +155,7 @@ def test_a_pattern_for_no_node_gets_what_was_probably_meant(pattern, said):
 def test_a_plain_value_that_looks_like_a_secret_is_warned_of(folder):
     write(folder, "workflows: [wf.py]\nnodes: {a: {env: {\nDB_PASSWORD: x,\nALPHA: 1}}}\n")
 
-    (warning,) = load(folder, environ={}).warnings
+    (warning,) = load_settings(folder, environ={}).warnings
 
     assert warning.startswith("config/default.yaml:3: env.DB_PASSWORD looks like a secret")
     assert "secret_env: {DB_PASSWORD: secret/key}" in warning
@@ -159,10 +164,12 @@ def test_a_plain_value_that_looks_like_a_secret_is_warned_of(folder):
 def test_settings_in_code_are_those_of_the_file(folder):
     write(folder, "workflows: [wf.py]\nnodes: {a: {cpu: 2, env: {A: 1}, retries: 2, cache: no}}\n")
 
-    coded = check_layer("a", {"cpu": 2, "env": {"A": 1}, "retries": 2, "cache": False}, "wf.py:3")
+    coded = check_override(
+        "a", {"cpu": 2, "env": {"A": 1}, "retries": 2, "cache": False}, "wf.py:3"
+    )
 
-    assert combine_layers([coded]) == settle(folder, "a")
-    assert set(combine_layers([coded]).origins.values()) == {"wf.py:3"}
+    assert combine_overrides([coded]) == settle(folder, "a")
+    assert set(combine_overrides([coded]).origins.values()) == {"wf.py:3"}
 
 
 @pytest.mark.parametrize(
@@ -174,25 +181,25 @@ def test_settings_in_code_are_those_of_the_file(folder):
 )  # fmt: skip
 def test_a_wrong_setting_in_code_is_refused(values):
     with pytest.raises(SettingsError, match=r"^wf.py:3: "):
-        check_layer("a", values, "wf.py:3")
+        check_override("a", values, "wf.py:3")
 
 
 def test_a_layer_comes_back_from_the_graph_record():
-    layer = check_layer("a", {"tolerations": ["spot"], "env": {"MY_TOKEN": "x"}}, "wf.py:3")
+    layer = check_override("a", {"tolerations": ["spot"], "env": {"MY_TOKEN": "x"}}, "wf.py:3")
     values = {key: value.value for key, value in layer.values.items()}
     values["tolerations"] = list(values["tolerations"])
 
-    made = make_layer({"pattern": "a", "values": values, "origin": "wf.py:3"})
+    made = parse_override({"pattern": "a", "values": values, "origin": "wf.py:3"})
 
     assert made == layer
-    assert warn_of_secrets([made])[0].startswith("wf.py:3: env.MY_TOKEN")
+    assert list_env_secret_warnings([made])[0].startswith("wf.py:3: env.MY_TOKEN")
 
 
 def test_only_the_environment_belongs_to_the_fingerprint():
     settings = NodeSettings(cpu="2", retries=3, env={"A": "1"})
 
-    assert list(list_env_pieces(settings)) == ["env A"]
-    assert list_env_pieces(settings) != list_env_pieces(NodeSettings(env={"A": "2"}))
+    assert list(list_env_inputs(settings)) == ["env A"]
+    assert list_env_inputs(settings) != list_env_inputs(NodeSettings(env={"A": "2"}))
 
 
 def test_json_has_what_differs_from_the_defaults():
@@ -203,7 +210,7 @@ def test_json_has_what_differs_from_the_defaults():
 
 
 def test_every_setting_has_a_sentence():
-    assert all(rule.says for rule in NODE_RULES.values())
+    assert all(rule.says for rule in NODE_SETTING_SPECS.values())
 
 
 def test_the_example_of_the_how_to_is_right(folder):
@@ -213,4 +220,4 @@ def test_the_example_of_the_how_to_is_right(folder):
 
     assert settle(folder, "train_1").gpu == 1
     assert settle(folder, "fetch").secret_env == {"DB_PASSWORD": "db/password"}
-    assert load(folder, environ={}).warnings == ()
+    assert load_settings(folder, environ={}).warnings == ()

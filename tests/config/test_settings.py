@@ -12,7 +12,7 @@ from typing import get_type_hints
 import pytest
 import yaml
 
-from fftasks.config import RULES, SECTIONS, Settings, format_default, load
+from fftasks.config import SECTIONS, SETTING_SPECS, Settings, format_default_file, load_settings
 from fftasks.errors import SettingsError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -42,14 +42,14 @@ def get(settings, key):
 
 
 def test_the_file_with_workflows_is_enough(folder):
-    assert load(folder, environ={}) == DEFAULTS
+    assert load_settings(folder, environ={}) == DEFAULTS
 
 
 def test_later_ones_win_and_know_where_they_came_from(folder):
     write(folder, "workflows: [wf.py]\nkfp:\n  host: a\n  namespace: b\n  experiment: c\n")
     write(folder, "kfp:\n  namespace: B\n  experiment: C\n", "prod")
 
-    settings = load(folder, "prod", {"FFTASKS_KFP__EXPERIMENT": "E"})
+    settings = load_settings(folder, "prod", {"FFTASKS_KFP__EXPERIMENT": "E"})
 
     assert (settings.kfp.host, settings.kfp.namespace, settings.kfp.experiment) == ("a", "B", "E")
     assert settings.origin("kfp.host") == "config/default.yaml:3"
@@ -58,11 +58,13 @@ def test_later_ones_win_and_know_where_they_came_from(folder):
     assert settings.origin("kfp.token") == "default"
 
 
-@pytest.mark.parametrize("key", [key for key in RULES if key != "workflows"])
+@pytest.mark.parametrize("key", [key for key in SETTING_SPECS if key != "workflows"])
 def test_each_setting_can_be_set_in_both_ways(folder, key):
-    default = RULES[key].default
-    example = RULES[key].example.rpartition(" ")[2]
-    choice = next(word for word in (*RULES[key].choices, example or "fresh") if word != default)
+    default = SETTING_SPECS[key].default
+    example = SETTING_SPECS[key].example.rpartition(" ")[2]
+    choice = next(
+        word for word in (*SETTING_SPECS[key].choices, example or "fresh") if word != default
+    )
     text, value = {
         str: (choice, choice),
         bool: (str(not default).lower(), not default),
@@ -74,8 +76,8 @@ def test_each_setting_can_be_set_in_both_ways(folder, key):
     section, _, name = key.partition(".")
     write(folder, f"{section}:\n  {name}: {text}\n", "prod")
 
-    from_file = load(folder, "prod", {})
-    from_environment = load(folder, None, {f"FFTASKS_{section}__{name}".upper(): text})
+    from_file = load_settings(folder, "prod", {})
+    from_environment = load_settings(folder, None, {f"FFTASKS_{section}__{name}".upper(): text})
 
     assert get(from_file, key) == get(from_environment, key) == value
     assert from_file.origin(key) == "config/prod.yaml:2"
@@ -100,20 +102,20 @@ def test_the_profile_is_named_by_the_caller_else_by_the_environment(
     write(folder, "kfp: {host: dev}", "dev")
     environ = {} if variable is None else {"FFTASKS_PROFILE": variable}
 
-    assert load(folder, argument, environ).kfp.host == host
+    assert load_settings(folder, argument, environ).kfp.host == host
 
 
 def test_a_profile_replaces_a_list_as_a_whole(folder):
     write(folder, "workflows: [wf.py]\ncontext: {ignore: [a, b]}\n")
     write(folder, "context: {ignore: [c]}", "prod")
 
-    assert load(folder, "prod", {}).context.ignore == ("c",)
+    assert load_settings(folder, "prod", {}).context.ignore == ("c",)
 
 
 def test_without_a_file_the_environment_is_enough(tmp_path):
     (tmp_path / "wf.py").touch()
 
-    settings = load(tmp_path, environ={"FFTASKS_WORKFLOWS": "[wf.py]"})
+    settings = load_settings(tmp_path, environ={"FFTASKS_WORKFLOWS": "[wf.py]"})
 
     assert settings == DEFAULTS
     assert settings.origin("workflows") == "environment FFTASKS_WORKFLOWS"
@@ -122,7 +124,7 @@ def test_without_a_file_the_environment_is_enough(tmp_path):
 def test_the_processes_own_environment_counts(folder, monkeypatch):
     monkeypatch.setenv("FFTASKS_KFP__HOST", "there")
 
-    assert load(folder).kfp.host == "there"
+    assert load_settings(folder).kfp.host == "there"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ def test_the_processes_own_environment_counts(folder, monkeypatch):
 def test_a_secret_in_a_file_works_with_a_warning(folder, line, key, profile):
     write(folder, f"\n{line}\n", profile)
 
-    settings = load(folder, profile, {})
+    settings = load_settings(folder, profile, {})
 
     assert "hunter2" in str(get(settings, key))
     (warning,) = settings.warnings
@@ -161,14 +163,16 @@ def test_a_secret_in_a_file_works_with_a_warning(folder, line, key, profile):
 def test_what_is_no_secret_in_a_file_gives_no_warning(folder, line):
     write(folder, line, "prod")
 
-    assert load(folder, "prod", {"PW": "hunter2"}).warnings == ()
+    assert load_settings(folder, "prod", {"PW": "hunter2"}).warnings == ()
 
 
 def test_a_secret_of_the_environment_gives_no_warning_and_is_not_shown(folder):
-    secrets = {key for key, rule in RULES.items() if rule.secret} - {"image.build_env"}
+    secrets = {key for key, rule in SETTING_SPECS.items() if rule.secret} - {"image.build_env"}
     environ = {f"FFTASKS_{key.replace('.', '__').upper()}": "hunter2" for key in secrets}
 
-    settings = load(folder, environ={**environ, "FFTASKS_IMAGE__BUILD_ENV": "{A: hunter2}"})
+    settings = load_settings(
+        folder, environ={**environ, "FFTASKS_IMAGE__BUILD_ENV": "{A: hunter2}"}
+    )
 
     assert {get(settings, key) for key in secrets} == {"hunter2"}
     assert settings.warnings == ()
@@ -181,7 +185,7 @@ def test_a_project_without_workflows_says_what_to_write(folder, variables):
     write(folder, "kfp: {host: y}\n", "prod")
 
     with pytest.raises(SettingsError, match=r"default\.yaml names no workflows") as caught:
-        load(folder, environ=variables)
+        load_settings(folder, environ=variables)
 
     assert "workflows: [my_workflow.py]" in str(caught.value)
 
@@ -208,7 +212,7 @@ def test_an_empty_list_of_workflows_is_refused_where_it_stands(
         write(folder, profile, "prod")
 
     with pytest.raises(SettingsError, match=f"^{where} names no workflows"):
-        load(folder, profile and "prod", variables)
+        load_settings(folder, profile and "prod", variables)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +234,7 @@ def test_a_workflow_has_one_spelling_relative_to_the_folder(folder, written, pat
     written = written.format(folder=folder, name=folder.name)
     write(folder, f"workflows:\n  - {written!r}\n")
 
-    assert load(folder, environ={}).workflows == (path,)
+    assert load_settings(folder, environ={}).workflows == (path,)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +265,7 @@ def test_a_workflow_that_is_none_is_refused_at_its_line(tmp_path, written, said)
     write(folder, f"workflows:\n  - wf.py\n  - {written!r}\n")
 
     with pytest.raises(SettingsError, match=r"^config/default\.yaml:3: workflow") as caught:
-        load(folder, environ={})
+        load_settings(folder, environ={})
 
     for words in said:
         assert words in str(caught.value)
@@ -273,7 +277,7 @@ def test_a_workflow_named_twice_is_refused_with_both_places(folder):
     with pytest.raises(
         SettingsError, match=r"default\.yaml:3: workflow '\./wf\.py' is named"
     ) as caught:
-        load(folder, environ={})
+        load_settings(folder, environ={})
 
     assert "before: config/default.yaml:2" in str(caught.value)
 
@@ -282,7 +286,7 @@ def test_each_workflow_knows_its_line(folder):
     (folder / "b.py").touch()
     write(folder, "workflows:\n  - wf.py\n  - b.py\n")
 
-    assert load(folder, environ={}).origin("workflows[1]") == "config/default.yaml:3"
+    assert load_settings(folder, environ={}).origin("workflows[1]") == "config/default.yaml:3"
 
 
 def test_every_setting_has_a_sentence_and_a_default_of_its_type():
@@ -292,8 +296,8 @@ def test_every_setting_has_a_sentence_and_a_default_of_its_type():
     kinds = {kind: kind for kind in (str, bool, int, float)}
     kinds |= {tuple[str, ...]: tuple, dict[str, str]: dict}
 
-    assert RULES.keys() == hints.keys()
-    for key, rule in RULES.items():
+    assert SETTING_SPECS.keys() == hints.keys()
+    for key, rule in SETTING_SPECS.items():
         assert kinds[hints[key]] is type(rule.default), key
         assert rule.says
         assert "\n" not in rule.says
@@ -301,7 +305,7 @@ def test_every_setting_has_a_sentence_and_a_default_of_its_type():
 
 
 def test_settings_can_be_sent_to_another_process(folder):
-    settings = load(folder, environ={})
+    settings = load_settings(folder, environ={})
 
     copy = pickle.loads(pickle.dumps(settings))
 
@@ -314,34 +318,34 @@ def test_the_repositorys_file_shows_every_setting():
     workflows = tuple(yaml.safe_load(text)["workflows"])
 
     assert workflows == ("docs/examples/sums/sums.py", "docs/examples/digits/digits.py")
-    assert text == format_default(workflows)
+    assert text == format_default_file(workflows)
 
 
 def test_the_default_file_has_a_line_per_setting():
-    lines = format_default().splitlines()
+    lines = format_default_file().splitlines()
 
-    for key, rule in RULES.items():
+    for key, rule in SETTING_SPECS.items():
         name = key.rpartition(".")[2]
         assert sum(rule.says in line and (name in line or "." not in key) for line in lines) == 1
     assert max(map(len, lines)) <= 110
 
 
 def test_the_default_file_says_the_defaults_commented_out_or_not(folder):
-    write(folder, format_default(("wf.py",)))
-    write(folder, uncomment(format_default(("wf.py",))), "prod")
+    write(folder, format_default_file(("wf.py",)))
+    write(folder, uncomment(format_default_file(("wf.py",))), "prod")
 
-    assert load(folder, environ={}) == load(folder, "prod", {}) == DEFAULTS
-    assert load(folder, environ={}).origin("kfp.host") == "default"
-    assert all(":" in load(folder, "prod", {}).origin(key) for key in RULES)
+    assert load_settings(folder, environ={}) == load_settings(folder, "prod", {}) == DEFAULTS
+    assert load_settings(folder, environ={}).origin("kfp.host") == "default"
+    assert all(":" in load_settings(folder, "prod", {}).origin(key) for key in SETTING_SPECS)
 
 
-@pytest.mark.parametrize("key", [key for key in RULES if "." in key])
+@pytest.mark.parametrize("key", [key for key in SETTING_SPECS if "." in key])
 def test_one_line_of_the_default_file_can_be_uncommented_alone(folder, key):
     section, _, name = key.partition(".")
-    before, header, after = format_default(("wf.py",)).partition(f"\n{section}:\n")
+    before, header, after = format_default_file(("wf.py",)).partition(f"\n{section}:\n")
     write(folder, before + header + after.replace(f"  # {name}: ", f"  {name}: ", 1))
 
-    settings = load(folder, environ={})
+    settings = load_settings(folder, environ={})
 
     assert settings == DEFAULTS
     assert settings.origin(key).startswith("config/default.yaml:")
@@ -354,11 +358,11 @@ def test_importing_settings_does_not_import_yaml():
 
 
 def test_loading_takes_milliseconds(folder):
-    write(folder, uncomment(format_default(("wf.py",))))
+    write(folder, uncomment(format_default_file(("wf.py",))))
 
     def measure():
         start = time.perf_counter()
-        load(folder, environ={"FFTASKS_KFP__HOST": "x"})
+        load_settings(folder, environ={"FFTASKS_KFP__HOST": "x"})
         return time.perf_counter() - start
 
     assert min(measure() for _ in range(5)) < 0.02

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from fftasks.config import ContextSettings, load
+from fftasks.config import ContextSettings, load_settings
 from fftasks.config.sizes import SIZE_FORM, parse_size
 from fftasks.errors import SettingsError
 
@@ -70,7 +70,7 @@ def test_the_setting_takes_every_size(folder, text):
         f"workflows: [wf.py]\ncontext:\n  max_size: {text}\n"
     )
 
-    assert load(folder, environ={}).context.max_size == text.strip("'\"")
+    assert load_settings(folder, environ={}).context.max_size == text.strip("'\"")
 
 
 def test_an_invalid_size_is_an_error_when_the_settings_are_read(folder):
@@ -79,4 +79,4 @@ def test_an_invalid_size_is_an_error_when_the_settings_are_read(folder):
     )
 
     with pytest.raises(SettingsError, match=r"default\.yaml:3: context\.max_size must be .*'much'"):
-        load(folder, environ={})
+        load_settings(folder, environ={})

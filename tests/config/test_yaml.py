@@ -4,7 +4,7 @@ import traceback
 
 import pytest
 
-from fftasks.config import load
+from fftasks.config import load_settings
 from tests.config.sample_settings import FIRST, refuse, write
 
 
@@ -29,7 +29,7 @@ from tests.config.sample_settings import FIRST, refuse, write
 def test_a_text_in_a_file(folder, text, value):
     write(folder, f"{FIRST}kfp:\n  host: {text}\n")
 
-    settings = load(folder, environ={"A": "a", "B": "", "N": "12", "OTHER": "${A}"})
+    settings = load_settings(folder, environ={"A": "a", "B": "", "N": "12", "OTHER": "${A}"})
 
     assert settings.kfp.host == value
 
@@ -41,7 +41,7 @@ def test_a_text_in_a_file(folder, text, value):
 def test_a_number_in_a_file(folder, text, value):
     write(folder, f"{FIRST}kfp:\n  timeout_s: {text}\n")
 
-    assert load(folder, environ={"N": "12"}).kfp.timeout_s == value
+    assert load_settings(folder, environ={"N": "12"}).kfp.timeout_s == value
 
 
 @pytest.mark.parametrize(
@@ -51,13 +51,13 @@ def test_a_number_in_a_file(folder, text, value):
 def test_a_switch_in_a_file(folder, text, value):
     write(folder, f"{FIRST}kfp:\n  verify_ssl: {text}\n")
 
-    assert load(folder, environ={"YES": "yes"}).kfp.verify_ssl is value
+    assert load_settings(folder, environ={"YES": "yes"}).kfp.verify_ssl is value
 
 
 def test_texts_in_lists_and_mappings_take_variables(folder):
     write(folder, "workflows: ['${W}.py']\nimage:\n  build_env: {A: 'x${W}', B: '$${W}'}\n")
 
-    settings = load(folder, environ={"W": "wf"})
+    settings = load_settings(folder, environ={"W": "wf"})
 
     assert settings.workflows == ("wf.py",)
     assert settings.image.build_env == {"A": "xwf", "B": "${W}"}
@@ -66,7 +66,7 @@ def test_texts_in_lists_and_mappings_take_variables(folder):
 def test_anchors_work(folder):
     write(folder, f"{FIRST}registry:\n  server: &host a.example\nkfp:\n  namespace: *host\n")
 
-    settings = load(folder, environ={})
+    settings = load_settings(folder, environ={})
 
     assert settings.kfp.namespace == "a.example"
     assert settings.origin("kfp.namespace") == "config/default.yaml:5"

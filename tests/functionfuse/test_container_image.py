@@ -133,9 +133,9 @@ def test_load_fails_in_a_pod_with_a_hint(image):
 def test_what_needs_the_rest_of_the_package_raises_a_workflow_error_there(image, call, caller):
     code = (
         "import fftasks\n"
-        "from fftasks.api.workflow_graph import building\n"
+        "from fftasks.api.workflow_graph import collecting_workflows\n"
         "from fftasks.errors import WorkflowError\n"
-        "with building():\n    import wf\n"
+        "with collecting_workflows():\n    import wf\n"
         f"try:\n    {call}\nexcept WorkflowError as error:\n    print(error)\n"
     )
 
@@ -158,7 +158,7 @@ def test_a_missing_package_of_another_project_is_not_reported_as_a_pod(monkeypat
 def test_nothing_above_the_image_is_imported_to_build_a_graph(image):
     (image / "wf.py").write_text(WORKFLOW.replace("remote.run()", "remote").replace(".run_id", ""))
     code = (
-        "import sys\nfrom fftasks.api.workflow_graph import building\nwith building():\n    import wf\n"
+        "import sys\nfrom fftasks.api.workflow_graph import collecting_workflows\nwith collecting_workflows():\n    import wf\n"
         "print(sorted(m for m in sys.modules if m.startswith('fftasks.') and not "
         "m.startswith(('fftasks.api', 'fftasks.errors'))))"
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fftasks.config import ContextSettings
-from fftasks.config.ignore import ContextError, list_folder, read_ignore
+from fftasks.config.ignore import ContextError, read_ignore, walk_context
 from fftasks.errors import SettingsError, StoreError
 from fftasks.image import context
 from fftasks.image import sync as mirror
@@ -329,7 +329,7 @@ def test_what_goes_away_while_it_is_listed_takes_nothing_with_it(folder, monkeyp
 
     monkeypatch.setattr(os, "scandir", scan_and_lose)
 
-    assert "data/table.csv" in list_folder(folder, read_ignore(folder)).files
+    assert "data/table.csv" in walk_context(folder, read_ignore(folder)).files
 
 
 def test_unreadable_file_is_named(open_folder):

@@ -13,7 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from fftasks.config.ignore import Ignore, list_folder, list_parents, parse, quote, read_ignore
+from fftasks.config.ignore import (
+    IgnoreRules,
+    escape_path,
+    list_parents,
+    parse_patterns,
+    read_ignore,
+    walk_context,
+)
 from fftasks.errors import SettingsError
 
 _NAMES = ("a", "b", "ab", "a.b", "c d", "é", "a-1", "x]y", "A", "aXb", "$x", "log")
@@ -24,7 +31,7 @@ _DOCKERFILE = "our.Dockerfile"
 
 
 def is_ignored(path: str, *lines: str) -> bool:
-    ignore = Ignore(parse(lines, ".dockerignore"))
+    ignore = IgnoreRules(parse_patterns(lines, ".dockerignore"))
     verdict = None
     parts = path.split("/")
     for count in range(len(parts)):
@@ -97,21 +104,24 @@ def test_last_line_that_matches_decides(lines, inside, outside):
 )
 def test_what_is_no_pattern_is_named_with_its_line(line):
     with pytest.raises(SettingsError) as caught:
-        parse(["# a comment", line], ".dockerignore")
+        parse_patterns(["# a comment", line], ".dockerignore")
 
     assert ".dockerignore line 2" in str(caught.value)
     assert repr(line.strip()) in str(caught.value)
 
 
 def test_comments_and_spaces_keep_the_digest():
-    bare = Ignore(parse(["a", "!b"], "x"))
-    dressed = Ignore(parse(["# why", " a", "", "! b/"], "x"))
+    bare = IgnoreRules(parse_patterns(["a", "!b"], "x"))
+    dressed = IgnoreRules(parse_patterns(["# why", " a", "", "! b/"], "x"))
 
     assert dressed.digest == bare.digest
 
 
 def test_exception_changes_the_digest():
-    assert Ignore(parse(["a"], "x")).digest != Ignore(parse(["!a"], "x")).digest
+    assert (
+        IgnoreRules(parse_patterns(["a"], "x")).digest
+        != IgnoreRules(parse_patterns(["!a"], "x")).digest
+    )
 
 
 @pytest.mark.parametrize("seed", range(_CASES))
@@ -145,7 +155,7 @@ def test_quoted_path_matches_itself_and_nothing_else(tmp_path, engine):
     for name in names:
         (tmp_path / name).write_text(name)
     kept_out = ["a*", "[a]", "x?", "#n", "!n", "back\\slash"]
-    (tmp_path / ".dockerignore").write_text("\n".join(quote(name) for name in kept_out))
+    (tmp_path / ".dockerignore").write_text("\n".join(escape_path(name) for name in kept_out))
 
     ours, theirs = _list_here(tmp_path), _list_with_docker(engine, tmp_path)
 
@@ -155,7 +165,7 @@ def test_quoted_path_matches_itself_and_nothing_else(tmp_path, engine):
 
 def _list_here(folder: Path) -> tuple[set[str], set[str]]:
     """Return the files and the empty folders that our own reading lets in."""
-    listing = list_folder(folder, read_ignore(folder))
+    listing = walk_context(folder, read_ignore(folder))
     return set(listing.files) - {_DOCKERFILE}, set(listing.folders)
 
 

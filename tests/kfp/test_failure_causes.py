@@ -3,7 +3,7 @@
 import pytest
 
 from fftasks.kfp.pod_log import explain_exit, explain_log, explain_pod
-from fftasks.runner.pod import Failure, format_failure
+from fftasks.runner.pod import PodFailure, format_failure
 from tests.kfp.test_pod_log import BEFORE, end_badly
 
 
@@ -145,7 +145,7 @@ def test_kubernetes_words_are_found(pod, events, cause):
 def test_the_failure_line_gives_the_reason_as_it_is():
     log = (
         BEFORE
-        + format_failure(Failure("n", "took longer than timeout_s: 30"))
+        + format_failure(PodFailure("n", "took longer than timeout_s: 30"))
         + "\n"
         + end_badly("exit status 1")
     )

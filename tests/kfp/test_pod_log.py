@@ -10,7 +10,7 @@ from fftasks.kfp.pod_log import (
     find_exit,
     is_killed,
 )
-from fftasks.runner.pod import Failure, format_failure
+from fftasks.runner.pod import PodFailure, format_failure
 
 BEFORE = """\
 time="2026-11-30T16:10:36Z" level=info msg="capturing logs" argo=true
@@ -49,7 +49,7 @@ Error: exit status 1
 
 
 OWN = "one\n{\n  two\n}\nI think so\ntime=5 level=high\n"
-FAILED = format_failure(Failure("n", "ValueError: bad value")) + "\n"
+FAILED = format_failure(PodFailure("n", "ValueError: bad value")) + "\n"
 
 
 @pytest.mark.parametrize(

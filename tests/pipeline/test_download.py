@@ -9,7 +9,7 @@ import pytest
 
 from fftasks.kfp.run import list_task_nodes
 from fftasks.runner.artifact import read_artifact
-from fftasks.runner.pod import PREFIX
+from fftasks.runner.pod import FAILURE_PREFIX
 from fftasks.runner.start import make_command
 from tests.services.cluster import Cluster
 from tests.services.executor_input import Paths
@@ -109,7 +109,7 @@ def test_a_failed_node_is_replayed_here_and_debugged(runs):
     failed = runs.sample.doit("replay", "check", runs.bad, code=1)
 
     assert "AssertionError: b is too large" in failed
-    assert PREFIX not in failed  # that line is for commands
+    assert FAILURE_PREFIX not in failed  # that line is for commands
 
     process = subprocess.run(
         [sys.executable, "-m", "doit", "replay", "check", runs.bad, "--pdb"],
@@ -276,14 +276,14 @@ Workflow(double(second).set_name("third"), name="grouped")
 
 def group_tasks(document):
     """Return a document in which first and second share a container, as runtime/task.py wants it."""
-    from fftasks.runner.task import Members, format_members, name_group_input
+    from fftasks.runner.task import TaskNodes, format_members, name_group_input
 
     tasks, components = document["root"]["dag"]["tasks"], document["components"]
     executors = document["deploymentSpec"]["executors"]
     names = {list_task_nodes(document, task)[0]: task for task in tasks}
     alone, group = names["first"], names["second"]
     executor = executors[components[tasks[group]["componentRef"]["name"]]["executorLabel"]]
-    members = Members(("first", "second"), (("second", "result"),))
+    members = TaskNodes(("first", "second"), (("second", "result"),))
     args = ["--file", "wf.py", "--workflow", "grouped", "--node", "second"]
     args += ["--nodes", format_members(members), "--executor-input", "{{$}}"]
     executor["container"]["args"] = args
@@ -302,7 +302,7 @@ def group_tasks(document):
     definitions[name] = definitions.pop("x")
     executor = executors[components[third["componentRef"]["name"]]["executorLabel"]]
     args = executor["container"]["args"]
-    args[0:0] = ["--nodes", format_members(Members(("third",), (("third", "result"),)))]
+    args[0:0] = ["--nodes", format_members(TaskNodes(("third",), (("third", "result"),)))]
     return document
 
 

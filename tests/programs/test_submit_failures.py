@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from fftasks.runner.pod import Failure, find_failure
+from fftasks.runner.pod import PodFailure, find_failure
 from tests.sample import Sample
 from tests.services.argo import Argo
 from tests.services.kfp_server import KFPServer
@@ -99,7 +99,7 @@ def test_nodes_are_tried_again_in_their_pods_and_say_why_they_fail(project, serv
     is_restarted = not server.api.argo.has_block
     reasons = REASONS | ({"hang": "took longer than timeout_s: 2"} if is_restarted else {})
     assert {name: find_failure(run.tasks[name].log) for name in REASONS} == {
-        name: Failure(name, reason) for name, reason in reasons.items()
+        name: PodFailure(name, reason) for name, reason in reasons.items()
     }
     log = run.tasks["stumble"].log
     begun = [float(found) for found in re.findall(r"try at ([\d.]+)", log)]
@@ -138,7 +138,7 @@ def test_nodes_of_a_group_do_the_same(project, server):
 
     (task,) = run.tasks.values()
     reason = "ValueError: bad value, at the last of 4 tries"
-    assert find_failure(task.log) == Failure("stumble", reason, ("ready",))
+    assert find_failure(task.log) == PodFailure("stumble", reason, ("ready",))
     assert len(re.findall(r"stumble \| try at", task.log)) == 4
     document = (project.root / ".fftasks" / "pipeline" / "failures.yaml").read_text()
     assert "retryPolicy" not in document

@@ -4,7 +4,7 @@ import re
 
 import fftasks
 from fftasks.runner.artifact import read_artifact
-from fftasks.runner.pod import Failure, find_failure
+from fftasks.runner.pod import PodFailure, find_failure
 from tests.sample import Sample
 from tests.services.kubernetes import Objects
 
@@ -100,7 +100,9 @@ kfp: {{host: "{kfp_cluster.url}"}}
     assert run.pipeline.tasks["look"].task_info.name == "what it sees"
     assert run.tasks["stumble"].attempts == 1
     assert find_result(cluster, run, "stumble") == 3
-    assert find_failure(run.tasks["hang"].log) == Failure("hang", "took longer than timeout_s: 2")
+    assert find_failure(run.tasks["hang"].log) == PodFailure(
+        "hang", "took longer than timeout_s: 2"
+    )
     assert find_result(cluster, run, "draw") == fftasks.load("draw", project.root)
     check_pods(run, cluster)
     yaml = next((project.root / ".fftasks" / "pipeline").glob("*.yaml")).read_text()

@@ -17,7 +17,7 @@ from fftasks.report.result_documents import (
     render_markdown,
     split_html_by_node,
 )
-from fftasks.runner.display_files import FILES
+from fftasks.runner.display_files import DISPLAY_FILES
 
 PICTURE = (
     "data:image/png;base64,"
@@ -41,8 +41,8 @@ MATRIX = {
 
 def test_texts_pages_and_classifications_are_documents_of_their_own():
     files = {
-        FILES["markdown"]: "# T",
-        FILES["html"]: "<p>x</p>",
+        DISPLAY_FILES["markdown"]: "# T",
+        DISPLAY_FILES["html"]: "<p>x</p>",
         "classification.html": "<table>",
     }
 
@@ -55,11 +55,11 @@ def test_texts_pages_and_classifications_are_documents_of_their_own():
 def test_a_page_of_figures_alone_is_its_pictures():
     assert extract_pictures(FIGURE) == (PICTURE,)
     assert extract_pictures(FIGURE + "<p>and a text</p>") == ()
-    assert make_documents({FILES["html"]: FIGURE}) == ()
+    assert make_documents({DISPLAY_FILES["html"]: FIGURE}) == ()
 
 
 def test_what_is_too_large_is_left_out():
-    assert make_documents({FILES["html"]: "x" * 1_500_001}) == ()
+    assert make_documents({DISPLAY_FILES["html"]: "x" * 1_500_001}) == ()
 
 
 def test_markup_and_links_to_what_is_no_page_stay_text():

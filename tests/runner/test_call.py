@@ -3,7 +3,7 @@
 import pytest
 
 from fftasks import LocalWorkflow, workflow
-from fftasks.api.node import Input, number_inputs
+from fftasks.api.node import NodeInput, name_inputs
 from fftasks.runner.artifact import write_artifact
 from fftasks.runner.job import Job, call_node, run_job
 
@@ -60,25 +60,28 @@ def make_call(*arguments, **named):
     ],
 )
 def test_an_artifact_is_one_input_named_by_its_first_use(node, expected):
-    wanted = {name: Input(other, "result") for name, other in expected.items()}
+    wanted = {name: NodeInput(other, "result") for name, other in expected.items()}
 
-    assert number_inputs(node) == wanted
+    assert name_inputs(node) == wanted
 
 
 def test_object_and_results_of_its_calls_are_different_artifacts():
     construction, before, node = make_call(X, X[0], last=X)
 
-    assert number_inputs(before) == {
-        "self": Input(construction, "result"),
-        "books_0": Input(Y, "result"),
+    assert name_inputs(before) == {
+        "self": NodeInput(construction, "result"),
+        "books_0": NodeInput(Y, "result"),
     }
-    assert number_inputs(node) == {"self": Input(before, "state"), "books_0": Input(X, "result")}
+    assert name_inputs(node) == {
+        "self": NodeInput(before, "state"),
+        "books_0": NodeInput(X, "result"),
+    }
 
     construction, before, node = make_call(last=None)
     node.args = (before, before[0])
-    assert number_inputs(node) == {
-        "self": Input(before, "state"),
-        "books_0": Input(before, "result"),
+    assert name_inputs(node) == {
+        "self": NodeInput(before, "state"),
+        "books_0": NodeInput(before, "result"),
     }
 
 
@@ -89,7 +92,7 @@ def test_object_that_is_self_and_an_argument_is_one_input():
 
     node = shelf.put(construction, [construction], last=construction)
 
-    assert number_inputs(node) == {"self": Input(construction, "result")}
+    assert name_inputs(node) == {"self": NodeInput(construction, "result")}
 
 
 @workflow
@@ -117,7 +120,7 @@ def run_from_files(node, folder):
     """Run a node as a pod does, with equal results of different nodes in one file, as the store has them."""
     outputs = {"result": str(folder / "made")}
     paths = {}
-    for name, needed in number_inputs(node).items():
+    for name, needed in name_inputs(node).items():
         value = needed.node.func()
         paths[name] = str(folder / f"{value!r}.artifact")
         write_artifact(paths[name], value)
@@ -162,4 +165,4 @@ def test_a_node_loads_each_artifact_once():
     result = call_node(use(X, X[0], [X, Y], last=X[1]), read)["result"]
 
     assert result == ([1, 2], 1, ([[1, 2], [1, 2]],), {"last": 2})
-    assert asked == [Input(X, "result"), Input(Y, "result")]
+    assert asked == [NodeInput(X, "result"), NodeInput(Y, "result")]

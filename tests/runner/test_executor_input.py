@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from fftasks import ConfusionMatrix, Markdown, Metrics, errors
 from fftasks.api.decorator import workflow
 from fftasks.runner.display_files import write_pages
-from fftasks.runner.executor_input import locate, read_job, restore, write_outputs
+from fftasks.runner.executor_input import (
+    find_local_path,
+    read_executor_input,
+    restore_type,
+    write_executor_output,
+)
 from fftasks.runner.job import Report, describe_type, preview_value
 
 
@@ -62,7 +67,7 @@ def test_the_object_of_a_call_comes_under_a_name_that_is_free(tmp_path, name):
     document = make_document(tmp_path, inputs=inputs)
     document["outputs"]["artifacts"]["state"] = artifact(f"{tmp_path}/state")
 
-    job = read_job(document, node)
+    job = read_executor_input(document, node)
 
     assert job.inputs == {"self": "/a/shelf", "object": "/a/loaded"}
 
@@ -87,13 +92,13 @@ def test_the_object_of_a_call_comes_under_a_name_that_is_free(tmp_path, name):
     ],
 )
 def test_artifact_is_where_the_launcher_has_it(given_artifact, path):
-    assert locate(given_artifact) == path
+    assert find_local_path(given_artifact) == path
 
 
 @pytest.mark.parametrize("uri", ["", "relative/path", "https://host/k", "azblob://c/k"])
 def test_uri_that_the_launcher_does_not_know_is_refused(uri):
     with pytest.raises(errors.ToolError, match="no path in a container"):
-        locate({"uri": uri})
+        find_local_path({"uri": uri})
 
 
 @pytest.mark.parametrize(
@@ -124,7 +129,7 @@ def test_uri_that_the_launcher_does_not_know_is_refused(uri):
     ],
 )
 def test_changed_parameter_gets_the_types_of_the_template(value, template, result):
-    restored = restore(value, template)
+    restored = restore_type(value, template)
 
     assert restored == result
     assert repr(restored) == repr(result)  # 1, 1.0 and True are equal
@@ -132,8 +137,8 @@ def test_changed_parameter_gets_the_types_of_the_template(value, template, resul
 
 @pytest.mark.parametrize("value", [0, 0.0, -0.0])
 def test_negative_zero_survives(value):
-    assert math.copysign(1, restore(value, -0.0)) == -1
-    assert math.copysign(1, restore([value, 1], [-0.0, 2])[0]) == -1
+    assert math.copysign(1, restore_type(value, -0.0)) == -1
+    assert math.copysign(1, restore_type([value, 1], [-0.0, 2])[0]) == -1
 
 
 constants = st.recursive(
@@ -157,12 +162,12 @@ def double(value):
 
 @given(constants)
 def test_unchanged_parameter_is_the_template_itself(constant):
-    assert restore(json.loads(json.dumps(double(constant))), constant) is constant
+    assert restore_type(json.loads(json.dumps(double(constant))), constant) is constant
 
 
 @given(st.lists(constants, min_size=1, max_size=4), constants)
 def test_changed_item_leaves_the_others_as_they_were(constant, other):
-    restored = restore([*double(constant), double(other)], constant)
+    restored = restore_type([*double(constant), double(other)], constant)
 
     assert all(item is was for item, was in zip(restored, constant, strict=False))
 
@@ -173,7 +178,7 @@ def test_job_has_paths_and_values(tmp_path):
         tmp_path, inputs={"a": artifact("minio://b/k")}, parameters={"b": 7.0, "scale": 0.0}
     )
 
-    job = read_job(document, node)
+    job = read_executor_input(document, node)
 
     assert (job.node, job.inputs) == ("add it", {"a": "/minio/b/k"})
     assert job.outputs == {"result": f"{tmp_path}/deep/result"}
@@ -188,7 +193,7 @@ def test_node_without_inputs_needs_none(tmp_path):
     document = make_document(tmp_path)
     del document["inputs"]  # protobuf leaves out what is empty
 
-    job = read_job(document, upstream)
+    job = read_executor_input(document, upstream)
 
     assert (job.inputs, job.parameters) == ({}, {})
 
@@ -196,7 +201,9 @@ def test_node_without_inputs_needs_none(tmp_path):
 def test_parameter_that_is_not_given_comes_from_the_graph(tmp_path):
     _, node = make_nodes()
 
-    job = read_job(make_document(tmp_path, inputs={"a": artifact("/x")}, parameters={"b": 3}), node)
+    job = read_executor_input(
+        make_document(tmp_path, inputs={"a": artifact("/x")}, parameters={"b": 3}), node
+    )
 
     assert "scale" not in job.parameters
 
@@ -205,7 +212,7 @@ def test_missing_input_is_named(tmp_path):
     _, node = make_nodes()
 
     with pytest.raises(errors.WorkflowError, match="add it: its inputs a are missing"):
-        read_job(make_document(tmp_path), node)
+        read_executor_input(make_document(tmp_path), node)
 
 
 def test_missing_output_is_named(tmp_path):
@@ -214,21 +221,21 @@ def test_missing_output_is_named(tmp_path):
     document["outputs"]["artifacts"] = {"result": {"artifacts": []}}
 
     with pytest.raises(errors.WorkflowError, match="up: its outputs result are missing"):
-        read_job(document, upstream)
+        read_executor_input(document, upstream)
 
 
 def test_unknown_parameter_is_named(tmp_path):
     upstream, _ = make_nodes()
 
     with pytest.raises(errors.WorkflowError, match="up: its parameters zap are unknown"):
-        read_job(make_document(tmp_path, parameters={"zap": 1}), upstream)
+        read_executor_input(make_document(tmp_path, parameters={"zap": 1}), upstream)
 
 
 def test_output_file_says_the_name_that_is_shown(tmp_path):
     _, node = make_nodes()
     document = make_document(tmp_path)
 
-    write_outputs(document, node, Report({"result": "sha256:0"}, {"": "3"}), tmp_path)
+    write_executor_output(document, node, Report({"result": "sha256:0"}, {"": "3"}), tmp_path)
 
     text = (tmp_path / "out" / "executor_output.json").read_text()
     written = json.loads(text)["artifacts"]["result"]["artifacts"][0]
@@ -249,7 +256,7 @@ def test_output_file_is_parsed_strictly_by_kfp(tmp_path):
     upstream.set_name("ü" * 500)
     document = make_document(tmp_path)
 
-    write_outputs(document, upstream, Report({"result": "sha256:0"}, {"": "3"}), tmp_path)
+    write_executor_output(document, upstream, Report({"result": "sha256:0"}, {"": "3"}), tmp_path)
 
     text = (tmp_path / "out" / "executor_output.json").read_text()
     message = json_format.Parse(text, pipeline_spec_pb2.ExecutorOutput())
@@ -262,7 +269,7 @@ def test_no_output_file_is_written_where_none_is_asked_for(tmp_path):
     document = make_document(tmp_path)
     del document["outputs"]["outputFile"]
 
-    write_outputs(document, upstream, Report({"result": "sha256:0"}, {"": "3"}), tmp_path)
+    write_executor_output(document, upstream, Report({"result": "sha256:0"}, {"": "3"}), tmp_path)
 
     assert list(tmp_path.iterdir()) == []
 
@@ -293,7 +300,7 @@ def test_input_of_kfp_itself_is_understood(tmp_path):
     )
     node = load("x", [0, 0.0])
 
-    job = read_job(json_format.MessageToDict(message), node)
+    job = read_executor_input(json_format.MessageToDict(message), node)
 
     assert job.parameters["path"] == "y"
     assert repr(job.parameters["rate"]) == "[1, 2.5]"
@@ -313,7 +320,7 @@ def write(tmp_path, node, result, *declared):
         traits={"result": describe_type(result)},
         pages=write_pages(result, pages),
     )
-    write_outputs(document, node, report, pages)
+    write_executor_output(document, node, report, pages)
     answer = json.loads((tmp_path / "out" / "executor_output.json").read_text())
     return {name: each["artifacts"][0]["metadata"] for name, each in answer["artifacts"].items()}
 

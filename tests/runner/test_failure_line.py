@@ -2,16 +2,16 @@
 
 import pytest
 
-from fftasks.runner.pod import Failure, find_failure, format_failure
+from fftasks.runner.pod import PodFailure, find_failure, format_failure
 
 FAILURES = [
-    Failure("train", "ValueError: bad value"),
-    Failure(
+    PodFailure("train", "ValueError: bad value"),
+    PodFailure(
         "train", "was killed by SIGKILL (out of memory? memory limit 256 MiB)", ("load", "split")
     ),
-    Failure("größe", 'KeyError: \'{"a": "-- failed: {}"}\''),
-    Failure("lone \ud800", "UnicodeError: \ud800"),
-    Failure("", ""),
+    PodFailure("größe", 'KeyError: \'{"a": "-- failed: {}"}\''),
+    PodFailure("lone \ud800", "UnicodeError: \ud800"),
+    PodFailure("", ""),
 ]
 
 
@@ -33,11 +33,11 @@ def test_line_is_one_line_of_ascii(failure):
 
 @pytest.mark.parametrize("reason", ["a\nb", "a\r\n  b", "a\n\n\tb\n", "a\x85b", "a\u2028b"])
 def test_reason_of_several_lines_becomes_one_line(reason):
-    assert find_failure(format_failure(Failure("n", reason))) == Failure("n", "a b")
+    assert find_failure(format_failure(PodFailure("n", reason))) == PodFailure("n", "a b")
 
 
 def test_last_line_wins():
-    first, second = Failure("a", "first"), Failure("b", "second")
+    first, second = PodFailure("a", "first"), PodFailure("b", "second")
     assert find_failure(f"{format_failure(first)}\n{format_failure(second)}\nrest") == second
 
 
@@ -60,7 +60,7 @@ def test_last_line_wins():
     ],
 )
 def test_line_that_only_looks_alike_is_skipped(line):
-    failure = Failure("n", "the real one")
+    failure = PodFailure("n", "the real one")
     assert find_failure(line) is None
     assert find_failure(f"{format_failure(failure)}\n{line}\n") == failure
 

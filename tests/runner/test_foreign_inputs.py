@@ -14,7 +14,7 @@ import pytest
 from fftasks import workflow
 from fftasks.errors import NodeError
 from fftasks.runner.artifact import read_artifact, write_artifact
-from fftasks.runner.executor_input import read_job
+from fftasks.runner.executor_input import read_executor_input
 from fftasks.runner.foreign_inputs import is_foreign, read_foreign
 from fftasks.runner.job import run_job
 
@@ -168,7 +168,7 @@ def run_pod(node, folder, files, parameters=None):
         "inputs": {"artifacts": artifacts, "parameterValues": parameters or {}},
         "outputs": {"artifacts": outputs},
     }
-    report = run_job(node, read_job(document, node))
+    report = run_job(node, read_executor_input(document, node))
     return report.error or read_artifact(folder / "out" / "result")
 
 

@@ -7,21 +7,27 @@ import sys
 import pytest
 
 from fftasks.errors import WorkflowError
-from fftasks.runner.image_check import FILE, check_manifest, combine, format_manifest
+from fftasks.runner.image_check import (
+    FINGERPRINTS_FILE,
+    check_manifest,
+    combine_fingerprints,
+    format_manifest,
+)
 
 ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 
 
 @pytest.fixture
 def root(tmp_path):
-    path = tmp_path / FILE
+    path = tmp_path / FINGERPRINTS_FILE
     path.parent.mkdir()
     path.write_bytes(format_manifest({"sums": {"a": ONE, "b": TWO, "ü": ""}}))
     return tmp_path
 
 
 @pytest.mark.parametrize(
-    ("nodes", "expected"), [(["a"], ONE), (["b"], TWO), (["a", "b"], combine([ONE, TWO]))]
+    ("nodes", "expected"),
+    [(["a"], ONE), (["b"], TWO), (["a", "b"], combine_fingerprints([ONE, TWO]))],
 )
 def test_the_image_of_a_task_is_taken(root, nodes, expected):
     check_manifest(root, "sums", nodes, expected)
@@ -31,7 +37,7 @@ def test_the_image_of_a_task_is_taken(root, nodes, expected):
     ("workflow", "nodes", "expected"),
     [
         ("sums", ["a"], TWO),
-        ("sums", ["b", "a"], combine([ONE, TWO])),
+        ("sums", ["b", "a"], combine_fingerprints([ONE, TWO])),
         ("sums", ["nope"], ONE),
         ("sums", ["ü"], ONE),
         ("others", ["a"], ONE),

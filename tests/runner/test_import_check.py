@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from fftasks.runner.image_check import FILE, format_manifest
+from fftasks.runner.image_check import FINGERPRINTS_FILE, format_manifest
 
 GOOD = """
 from fftasks import Workflow, workflow
@@ -24,7 +24,7 @@ Workflow(one().set_name("a"), name="sums")
 @pytest.fixture
 def root(tmp_path):
     (tmp_path / "wf.py").write_text(GOOD)
-    path = tmp_path / FILE
+    path = tmp_path / FINGERPRINTS_FILE
     path.parent.mkdir()
     path.write_bytes(format_manifest({"sums": {"a": ""}}))
     return tmp_path
@@ -65,6 +65,6 @@ def test_any_other_error_comes_with_its_traceback(root):
 
 
 def test_a_node_that_is_not_built_is_named(root):
-    (root / FILE).write_bytes(format_manifest({"sums": {"a": "", "b": ""}}))
+    (root / FINGERPRINTS_FILE).write_bytes(format_manifest({"sums": {"a": "", "b": ""}}))
 
     assert run_check(root) == [{"file": "", "error": "workflow 'sums' is built without b"}]

@@ -16,8 +16,8 @@ import pytest
 
 from fftasks.runner import pod as entry
 from fftasks.runner.artifact import read_artifact, read_pack
-from fftasks.runner.pod import Failure, find_failure
-from fftasks.runner.task import Members, format_members
+from fftasks.runner.pod import PodFailure, find_failure
+from fftasks.runner.task import TaskNodes, format_members
 
 WORKFLOW = """
 import asyncio, atexit, ctypes, os, signal, subprocess, sys, threading, time
@@ -71,7 +71,7 @@ class Pod:
                 "outputFile": str(self.root / "answer.json"),
             }
         }
-        members = Members(("one", "node"), (("node", "result"),))
+        members = TaskNodes(("one", "node"), (("node", "result"),))
         nodes = ["--nodes", format_members(members)] if self.is_group else []
         command = [sys.executable, "-m", "fftasks.runner", "--file", "wf.py", "--workflow", "w"]
         command += ["--node", self.name, *nodes, "--executor-input", json.dumps(document)]
@@ -129,7 +129,7 @@ class Pod:
         """Check that the node has failed, for this reason."""
         assert self.code not in {0, -signal.SIGPIPE}, self.log
         done = ("one",) if self.is_group else ()
-        assert self.failure == Failure("node", reason, done), self.log
+        assert self.failure == PodFailure("node", reason, done), self.log
         assert self.log.splitlines()[-1].startswith("-- failed: ")
         return True
 
@@ -282,7 +282,7 @@ def test_file_that_cannot_be_imported_fails_with_the_reason(pod, at_import):
     pod.run(at_import=at_import, means={"timeout_s": 2})
 
     assert pod.code
-    assert pod.failure == Failure(pod.name, AT_IMPORT[at_import])
+    assert pod.failure == PodFailure(pod.name, AT_IMPORT[at_import])
     assert not pod.tries
 
 
@@ -536,7 +536,7 @@ def test_what_is_refused_before_anything_is_run_has_the_last_line_too(alone, arg
 def test_reason_is_left_to_kubernetes_as_the_message_of_the_container(tmp_path, monkeypatch, capfd):
     file = tmp_path / "termination-log"
     monkeypatch.setattr(entry, "_MESSAGE_FILE", str(file))
-    failure = Failure("node", "ValueError: bad value", ("one", "two"))
+    failure = PodFailure("node", "ValueError: bad value", ("one", "two"))
 
     entry.print_failure(failure, "first line\nsecond line")
     assert not file.exists()  # this is no pod
@@ -544,5 +544,5 @@ def test_reason_is_left_to_kubernetes_as_the_message_of_the_container(tmp_path, 
 
     file.write_text("x" * 1000)
     entry.print_failure(failure, "first line\nsecond line")
-    assert find_failure(file.read_text()) == Failure("node", "ValueError: bad value")
+    assert find_failure(file.read_text()) == PodFailure("node", "ValueError: bad value")
     assert capfd.readouterr().err.startswith("first line\nsecond line\n-- failed: ")

@@ -23,7 +23,7 @@ from fftasks.runner.artifact import (
 from fftasks.runner.group import format_duration
 from fftasks.runner.job import Report
 from fftasks.runner.task import (
-    Members,
+    TaskNodes,
     describe_nodes,
     format_durations,
     format_members,
@@ -150,7 +150,7 @@ def pod(tmp_path):
 
 
 def test_a_group_gives_what_is_needed_elsewhere_and_keeps_the_rest_aside(pod):
-    members = Members(("a", "b", "c", "d"), (("b", "result"), ("d", "result")))
+    members = TaskNodes(("a", "b", "c", "d"), (("b", "result"), ("d", "result")))
 
     printed = pod.run("a+", members)
 
@@ -168,7 +168,7 @@ def test_a_group_gives_what_is_needed_elsewhere_and_keeps_the_rest_aside(pod):
     )
 
 
-SHOWING = Members(
+SHOWING = TaskNodes(
     ("score", "score 2", "m1", "m2"), tuple((n, "result") for n in ("score", "score 2", "m1", "m2"))
 )
 KINDS = ("metrics", "classification", "markdown", "html")
@@ -210,7 +210,7 @@ def read_told(pod, group):
 
 
 def test_a_group_tells_type_and_beginning_of_each_result(pod):
-    pod.run("a+", Members(("a", "b"), (("b", "result"),)))
+    pod.run("a+", TaskNodes(("a", "b"), (("b", "result"),)))
 
     nodes, seconds = read_told(pod, "a+")
     assert nodes["b"].items() >= {"python_type": "list", "preview": "['b', ['a']]"}.items()
@@ -244,7 +244,7 @@ def test_a_node_that_is_kept_shows_what_it_did(pod):
     before = read_shown(pod, "g")
     inputs = {"kept": pod.root / "g" / "values", "kept_inner": pod.root / "g" / "inner"}
 
-    again = Members(SHOWING.nodes, SHOWING.gives, keeps=("score", "m1", "m2"))
+    again = TaskNodes(SHOWING.nodes, SHOWING.gives, keeps=("score", "m1", "m2"))
     pod.run("h", again, inputs, outputs=("values", "inner", *KINDS))
 
     assert pod.ran == ["score2"]
@@ -254,13 +254,13 @@ def test_a_node_that_is_kept_shows_what_it_did(pod):
 
 
 def test_a_node_alone_behind_a_group_shows_its_own(pod):
-    pod.run("score", Members(("score",), (("score", "result"),)), outputs=("result", "metrics"))
+    pod.run("score", TaskNodes(("score",), (("score", "result"),)), outputs=("result", "metrics"))
 
     assert json.loads((pod.root / "score" / "metrics").read_text()) == {"accuracy": 1}
 
 
 def test_of_a_node_alone_behind_a_group_is_told_what_is_told_of_any(pod):
-    pod.run("a", Members(("a",), ()), outputs=("result",))
+    pod.run("a", TaskNodes(("a",), ()), outputs=("result",))
 
     answer = json.loads((pod.root / "a" / "answer.json").read_text())["artifacts"]
     told = answer["result"]["artifacts"][0]["metadata"]
@@ -275,20 +275,20 @@ def test_of_a_node_alone_behind_a_group_is_told_what_is_told_of_any(pod):
 
 
 def test_a_group_that_had_nothing_to_show_says_so(pod):
-    pod.run("a", Members(("a", "b"), (("b", "result"),)), outputs=("values", "inner", "html"))
+    pod.run("a", TaskNodes(("a", "b"), (("b", "result"),)), outputs=("values", "inner", "html"))
 
     assert "nothing to be shown" in (pod.root / "a" / "html").read_text()
 
 
 def test_a_group_takes_from_packs_and_from_nodes_with_a_task_of_their_own(pod):
-    pod.run("a+", Members(("a", "b"), (("a", "result"), ("b", "result"))))
+    pod.run("a+", TaskNodes(("a", "b"), (("a", "result"), ("b", "result"))))
     write_artifact(pod.root / "c", "from c")
 
     inputs = {
         name_group_input("a+"): pod.root / "a+" / "values",
         name_input("c", "result"): pod.root / "c",
     }
-    pod.run("d", Members(("d",), ()), inputs, outputs=("result",))
+    pod.run("d", TaskNodes(("d",), ()), inputs, outputs=("result",))
 
     assert not is_pack(pod.root / "d" / "result")
     assert read_artifact(pod.root / "d" / "result") == ["d", "from c", ["b", ["a"]]]
@@ -296,13 +296,13 @@ def test_a_group_takes_from_packs_and_from_nodes_with_a_task_of_their_own(pod):
 
 def test_what_is_missing_is_said(pod):
     assert "the result of c is missing" in pod.run(
-        "d", Members(("d",), ()), outputs=("result",), code=3
+        "d", TaskNodes(("d",), ()), outputs=("result",), code=3
     )
-    assert "there is no node 'x'" in pod.run("x+", Members(("x", "d"), ()), code=3)
+    assert "there is no node 'x'" in pod.run("x+", TaskNodes(("x", "d"), ()), code=3)
 
 
 def test_an_object_travels_between_the_calls_in_a_group(pod):
-    pod.run("counter+", Members(("counter", "one", "two"), (("two", "result"),)))
+    pod.run("counter+", TaskNodes(("counter", "one", "two"), (("two", "result"),)))
 
     assert pod.read("counter+") == {("two", "result"): 3}
     inner = read_pack(pod.root / "counter+" / "inner").values
@@ -310,7 +310,7 @@ def test_an_object_travels_between_the_calls_in_a_group(pod):
 
 
 def test_nodes_that_do_not_need_each_other_run_at_the_same_time(pod):
-    pod.run("s1+", Members(("s1", "s2"), ()))
+    pod.run("s1+", TaskNodes(("s1", "s2"), ()))
 
     times = {}
     for name, moment in zip(pod.ran[::2], map(float, pod.ran[1::2]), strict=True):
@@ -320,7 +320,7 @@ def test_nodes_that_do_not_need_each_other_run_at_the_same_time(pod):
 
 
 def test_the_first_node_that_fails_is_named_with_those_that_finished(pod):
-    errors = pod.run("a+", Members(("a", "b", "bad", "after"), ()), code=1, means={"cpu": 1})
+    errors = pod.run("a+", TaskNodes(("a", "b", "bad", "after"), ()), code=1, means={"cpu": 1})
 
     assert "bad raised ValueError" in errors
     assert "ValueError: no bad" in errors
@@ -330,12 +330,14 @@ def test_the_first_node_that_fails_is_named_with_those_that_finished(pod):
 
 
 def test_a_node_that_is_killed_is_named(pod):
-    assert "killed was killed by SIGKILL" in pod.run("killed", Members(("killed", "a"), ()), code=1)
+    assert "killed was killed by SIGKILL" in pod.run(
+        "killed", TaskNodes(("killed", "a"), ()), code=1
+    )
 
 
 def test_a_node_is_tried_again(pod):
     errors = pod.run(
-        "a+", Members(("a", "bad"), ()), code=1, means={"cpu": 1, "retries": 2, "wait_s": 0.01}
+        "a+", TaskNodes(("a", "bad"), ()), code=1, means={"cpu": 1, "retries": 2, "wait_s": 0.01}
     )
 
     assert pod.ran == ["a", "bad", "bad", "bad"]
@@ -349,22 +351,22 @@ def test_a_node_that_takes_too_long_is_killed(pod):
     (pod.root / "wf.py").write_text(text)
 
     assert "s1 was killed after 1 s" in pod.run(
-        "s1+", Members(("s1",), ()), code=1, means={"cpu": 1, "timeout_s": 1}
+        "s1+", TaskNodes(("s1",), ()), code=1, means={"cpu": 1, "timeout_s": 1}
     )
     assert time.monotonic() - begin < 30
 
 
 def test_what_is_unchanged_is_kept_from_the_last_time(pod):
     nodes, gives = ("a", "b", "c", "d"), (("d", "result"),)
-    pod.run("a+", Members(nodes, gives))
+    pod.run("a+", TaskNodes(nodes, gives))
     (pod.root / "a+").rename(pod.root / "old")
     inputs = {"kept": pod.root / "old" / "values", "kept_inner": pod.root / "old" / "inner"}
     (pod.root / "wf.py").write_text(TEXT.replace('give("c", a[0], b)', 'give("C", a[0], b)'))
 
-    printed = pod.run("a+", Members(nodes, gives, ("a", "b")), inputs)
+    printed = pod.run("a+", TaskNodes(nodes, gives, ("a", "b")), inputs)
 
     assert pod.ran == ["C", "d"]
-    assert "a | -- unchanged" in printed
+    assert "a | -- up to date" in printed
     assert pod.read("a+")["d", "result"] == ["d", ["C", "a", ["b", ["a"]]], ["b", ["a"]]]
     assert pod.read("a+", "inner").keys() == {("a", "result"), ("b", "result"), ("c", "result")}
     told, _ = read_told(pod, "a+")
@@ -374,12 +376,12 @@ def test_what_is_unchanged_is_kept_from_the_last_time(pod):
 
 def test_what_a_kept_node_showed_is_hidden_where_nothing_may_be_shown(pod, monkeypatch):
     nodes, gives = ("a", "b"), (("b", "result"),)
-    pod.run("a+", Members(nodes, gives))
+    pod.run("a+", TaskNodes(nodes, gives))
     (pod.root / "a+").rename(pod.root / "old")
     inputs = {"kept": pod.root / "old" / "values", "kept_inner": pod.root / "old" / "inner"}
     monkeypatch.setenv("FFPREVIEW", "type")
 
-    pod.run("a+", Members(nodes, gives, ("a",)), inputs)
+    pod.run("a+", TaskNodes(nodes, gives, ("a",)), inputs)
 
     told, _ = read_told(pod, "a+")
     assert told["a"].keys() == {"python_type", "shape", "seconds", "kept"}
@@ -387,22 +389,22 @@ def test_what_a_kept_node_showed_is_hidden_where_nothing_may_be_shown(pod, monke
 
 def test_what_was_made_for_something_else_is_not_kept(pod):
     nodes, gives = ("a", "b"), (("b", "result"),)
-    pod.run("a+", Members(nodes, gives))
+    pod.run("a+", TaskNodes(nodes, gives))
     (pod.root / "a+").rename(pod.root / "old")
     inputs = {"kept": pod.root / "old" / "values", "kept_inner": pod.root / "old" / "inner"}
 
-    printed = pod.run("a+", Members(nodes, gives, ("a",)), inputs, kept="sha256:other")
+    printed = pod.run("a+", TaskNodes(nodes, gives, ("a",)), inputs, kept="sha256:other")
 
     assert "no values are reused" in printed
     assert pod.ran == ["a", "b"]
 
 
 def test_members_are_short_in_an_argument():
-    few = Members(("a", 'b "c"'), (("a", "result"),), ("a",))
+    few = TaskNodes(("a", 'b "c"'), (("a", "result"),), ("a",))
     assert parse_members(format_members(few)) == few
     assert format_members(few).startswith("{")
 
-    many = Members(tuple(f"train model {i:05}" for i in range(10_000)), ())
+    many = TaskNodes(tuple(f"train model {i:05}" for i in range(10_000)), ())
     assert parse_members(format_members(many)) == many
     assert len(format_members(many)) < 60_000
 
@@ -410,7 +412,7 @@ def test_members_are_short_in_an_argument():
 def test_the_digests_of_packs_are_told_whatever_else_is_hidden(pod, monkeypatch):
     monkeypatch.setenv("FFPREVIEW", "name")
 
-    pod.run("a", Members(("a", "b"), (("b", "result"),)), outputs=("values", "inner"))
+    pod.run("a", TaskNodes(("a", "b"), (("b", "result"),)), outputs=("values", "inner"))
 
     answer = json.loads((pod.root / "a" / "answer.json").read_text())["artifacts"]
     for name in ("values", "inner"):

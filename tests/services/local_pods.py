@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fftasks.runner.start import MODULE, make_command
+from fftasks.runner.start import RUNNER_MODULE, make_command
 from tests.services.launcher import Ending, Pod
 
 _MOUNTS = {"minio": "minio", "s3": "s3", "gs": "gcs"}
@@ -24,7 +24,7 @@ class LocalPods:
 
     def __call__(self, pod: Pod) -> Ending:
         """Run one pod to its end."""
-        begin = pod.args.index(MODULE) + 1
+        begin = pod.args.index(RUNNER_MODULE) + 1
         words = [_move(word, pod.folder) for word in pod.args[begin:]]
         if "--fingerprint" in words:  # of an image, and here is none
             at = words.index("--fingerprint")
@@ -32,7 +32,7 @@ class LocalPods:
         printed = pod.folder / "printed.txt"
         with printed.open("wb") as output:
             process = subprocess.Popen(
-                [*make_command(MODULE), *words],
+                [*make_command(RUNNER_MODULE), *words],
                 cwd=self.project,
                 env={**os.environ, **pod.env},
                 stdout=output,
