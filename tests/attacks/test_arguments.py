@@ -507,7 +507,7 @@ def test_a_pattern_of_allowed_tokens_that_names_nothing_is_a_warning(tmp_path):
 
     warnings = find_unused_allowances(open_project(sample.root))
 
-    assert [one.partition("called ")[2] for one in warnings] == [
+    assert [one.partition("no name matches ")[2] for one in warnings] == [
         "'fetch it.optoins'; did you mean 'fetch it.options'?",
         "'parameter x'",
     ]

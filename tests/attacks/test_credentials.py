@@ -691,7 +691,7 @@ def test_submit_and_doctor_say_it_before_anything_is_sent(make, kfp):
     (found,) = [row for row in json.loads(looked) if row["check"] == "KFP host"]
     assert found["level"] == "fail"
     assert "would be sent to" in found["found"]
-    assert found["cure"]
+    assert found["hint"]
     assert SECRET not in submitted + looked
 
 
@@ -704,7 +704,7 @@ def test_doctor_warns_of_a_certificate_that_is_not_checked(make, certificate):
         }
 
     assert found["KFP transport"].level == "warn"
-    assert "not checked" in found["KFP transport"].found
+    assert "not verified" in found["KFP transport"].found
 
 
 def test_doctor_warns_of_plain_http_that_is_permitted(make, names, other):

@@ -113,7 +113,7 @@ def test_a_token_that_cannot_be_read_has_a_cure(tmp_path, server):
 
     (failure,) = found.values()
     assert (failure.level, "nope.txt" in failure.found) == ("fail", True)
-    assert "is its path right" in failure.hint
+    assert "is the path correct" in failure.hint
 
 
 def test_settings_for_no_node_are_found(tmp_path, server):

@@ -124,5 +124,5 @@ def test_the_command_alone_says_where_to_read_on(capsys):
 def test_a_workflow_that_is_none_is_named_before_anything_is_built(chain, command):
     output = chain.doit(*command, "nope", code=1)
 
-    assert "there is no workflow 'nope'" in output
+    assert "unknown workflow 'nope'" in output
     assert "pipeline:" not in output

@@ -174,7 +174,7 @@ def test_a_profile_and_variables_of_dodo_py_are_not_values_of_run_parameters(run
         dodo.write_text(before)
 
     assert (result, replayed) == ("[2.0, 4.0, 6.0]\n", "scaling by 2.0\n[2.0, 4.0, 6.0]\n")
-    assert "x: a result on Kubeflow Pipelines is of a run" in refused
+    assert "x: results on Kubeflow Pipelines are selected by run" in refused
 
 
 def test_a_replay_looks_at_no_fingerprint_of_an_image(runs, monkeypatch):

@@ -140,7 +140,7 @@ def test_an_edit_of_one_node_of_a_group_runs_that_node_and_what_follows(
     ran = sorted(re.findall(r"(.*) \| -- done", log))
     assert ran == ["Counter_0000", "one", "total", "two"]
     assert sorted(node["node"] for node in planned["nodes"] if node["computes"]) == ran
-    kept = re.findall(r"(.*) \| -- unchanged", log)
+    kept = re.findall(r"(.*) \| -- up to date", log)
     assert sorted(node["node"] for node in planned["nodes"] if node["reused"]) == sorted(kept)
     rows = json.loads(sample.doit("status", "--json", **environ))["nodes"]
     shown = {row["node"]: row for row in rows}

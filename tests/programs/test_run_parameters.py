@@ -66,7 +66,7 @@ def test_a_result_of_the_cluster_is_of_a_run_not_of_values(sample):
     output = sample.doit("result", "model", "--cluster", "alpha=0.2", code=3)
 
     assert "alpha" in output
-    assert "name the run" in output
+    assert "selected by run" in output
 
 
 def test_a_result_of_another_value_is_not_accepted(sample):
@@ -74,7 +74,7 @@ def test_a_result_of_another_value_is_not_accepted(sample):
     sample.doit("run", "alpha=0.2")
     sample.edit("wf.py", "return sum(model), rates", "return sum(model) + 0, rates")
 
-    assert "made with alpha=0.2" in sample.doit("accept", "score", code=1)
+    assert "computed with alpha=0.2" in sample.doit("accept", "score", code=1)
     sample.doit("accept", "score", "alpha=0.2")
 
     assert sample.ran("run", "alpha=0.2") == []
