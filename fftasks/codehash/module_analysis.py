@@ -49,7 +49,7 @@ from fftasks.codehash.syntax_reader import Reader
 
 
 class BoundValue(TypedDict):
-    """What a name is bound to: see roots.py; kind is "fixed", "container" or "other"."""
+    """What a name is bound to: kind is "fixed", "container" or "other"."""
 
     roots: list[Root]
     kind: str
