@@ -47,7 +47,7 @@ class DependencySearch:
     units: the statements that count -> whether nodes that they name count with their code
     whole: files that count whole -> why; other: pieces that are no statements
     notes: see Closure; text: whether docstrings and annotations count
-    strangers: files that are reached, but imported by nothing that runs before
+    late_imports: files that are reached, but imported by nothing that runs before
     """
 
     def __init__(self, project: SourceTree, entry: SourceFile) -> None:

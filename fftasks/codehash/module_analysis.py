@@ -49,7 +49,7 @@ from fftasks.codehash.syntax_reader import Reader
 
 
 class BoundValue(TypedDict):
-    """What a name is bound to: see roots.py; kind is "fixed", "container" or "other"."""
+    """What a name is bound to: kind is "fixed", "container" or "other"."""
 
     roots: list[Root]
     kind: str
@@ -61,9 +61,9 @@ class CodeUnit(TypedDict):
     kind: "function", "class", "constant", "import", "block" (an if, for, try, ... that binds), "effect"
     name: as a reader knows it, "function clean()"; target: what an import's name refers to
     digest: of what counts; text: of all its lines as they are
-    head: of a function, digest of what importing its file and describing its nodes need of it: see head.py;
-        "" for what has none
-    taps: it may call what a decorated function was made of, which fftasks does only to run a node
+    interface: of a function, digest of what importing its file and describing its nodes need of it;
+        "" for statements without one
+    bypasses: it may call what a decorated function was made of, which fftasks does only to run a node
     aliases: names that imports inside a block bind -> references
     main: it stands under `if __name__ == "__main__":`
     """
@@ -116,8 +116,8 @@ def number_names(units: Iterable[CodeUnit]) -> dict[str, list[int]]:
 
 
 _EMPTY: dict[str, Any] = {
-    "interface": "", "bypasses": False, "target": "", "aliases": {}, "decorators": [], "main": False, "reads": {},
-    "passed": {},
+    "interface": "", "bypasses": False, "target": "", "aliases": {}, "decorators": [], "main": False,
+    "reads": {}, "passed": {},
     "now": [[], []], "bodies": {}, "returns": [], "fallbacks": [], "executed": [], "lazy": [], "strings": [],
     "values": {},
 }  # fmt: skip

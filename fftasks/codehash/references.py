@@ -58,7 +58,7 @@ class Names:
     bodies: what is executed when it is called: "" the function, "(" the functions in it, "((" those in
         them; "fit" the method of that name, "@" decorated methods
     returns: what a function's results come from, and how far; none for new objects
-    wide: line, what cannot be resolved, level of dynamic.py, detail
+    fallbacks: line, what cannot be resolved, level of dynamic.py, detail
     executed, lazy: modules imported with the statement, and when its functions are called
     strings: constants that could be the path of a file or a module
     """

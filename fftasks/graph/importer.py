@@ -1,12 +1,6 @@
-"""Import the user's file and write its graph as JSON, in the child process of record.py.
+"""Import the user's file and write its graph as JSON, in the child process of graph/record.py.
 
-The entry point of the process is stages/describe.py, which passes the function that finds secrets.
-
-The child process of graph/record.py: import the user's file, and write its graph as JSON.
-
-python -m fftasks.graph.importer ROOT FILE DESCRIPTOR
-
-It is not in graph/ because it searches arguments for secrets, with the rules that the stages use for files.
+Usage: python -m fftasks.graph.importer ROOT FILE DESCRIPTOR
 """
 
 from __future__ import annotations
@@ -51,7 +45,7 @@ from fftasks.secrets.value_scanner import make_environment_scanner
 
 
 class ValueExaminer(Protocol):
-    """The secret finder, which searches values for secrets; see stages/arguments.py."""
+    """The secret finder, which searches values for secrets; see secrets/value_scanner.py."""
 
     def find(self, value: Any, name: str = "", /) -> Sequence[Any]:
         """Return the secrets in a value of this name, each with its `place` and its `kind`."""
@@ -107,7 +101,7 @@ def describe_graph(  # noqa: PLR0913 - one parameter per kind of fact about a fi
     {input of its component: {"name", "type", "default"}}; a workflow's are those of all its nodes, by name.
     `secrets` lists the secrets in arguments and settings: [id of the node, argument, place in it, kind]. The
     record has no `value` for an argument that contains a secret.
-    What `skeleton` is, see retouch.py.
+    `skeleton` is the import digest, see graph/incremental.py.
     """
     _check_workflows(workflows)
     ids = name_nodes(workflows)
@@ -352,7 +346,7 @@ def write_graph(arguments: Sequence[str], make_examiner: MakeValueExaminer) -> i
         arguments: Folder of the project, file that builds workflows, number of the descriptor.
         make_examiner: See main.
     """
-    gc.disable()  # all that is made here is needed to the end
+    gc.disable()  # every object that is created here is needed until the process ends
     root, file, descriptor = arguments
     answer = describe_file(Path(root), file, make_examiner)
     with os.fdopen(int(descriptor), "w") as pipe:

@@ -1,11 +1,10 @@
 """Bring a graph record up to date after an edit of what nodes do, without importing the user's file.
 
 Most edits are of this kind, and importing may take seconds: the file brings its packages with it. The texts
-of the files tell whether an edit may have changed the graph (closure/skeleton.py), and what each node's code
-consists of now. What comes out is what making the record anew would give, but that inputs which nothing needs
-any more stay until then.
+of the files tell whether an edit may have changed the graph, and what each node's code consists
+of now. The result equals a recomputed record, except that inputs which nothing needs any more remain.
 
-A record has a `skeleton` if it can be brought up to date at all:
+A record that can be updated has an import digest, in its field `skeleton`:
 
     digest    of what importing the file executes
     lines     file -> first lines of its statements, by which lines of nodes are found again
@@ -35,9 +34,13 @@ if TYPE_CHECKING:
 def describe_import_digest(
     code_digester: CodeDigester, file: str, workflows: Iterable[Workflow], nodes: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """Return the skeleton of a graph that was just described, or None: any edit may change this graph.
+    """Return the import digest of a graph, or None if any edit may change the graph.
 
-    coder: which has digested all nodes; nodes: as the record has them
+    Args:
+        code_digester: Digester that has digested all nodes.
+        file: Workflow file, relative to the project.
+        workflows: Workflows that the file builds.
+        nodes: Nodes as the graph record has them.
     """
     arguments = (argument for node in nodes.values() for argument in node["arguments"])
     if not code_digester.is_source_only or not all(

@@ -1,12 +1,10 @@
-"""Graph records: what a user's file builds, as data.
+"""Load the graph record of a workflow file, and read docstrings from its text.
 
 The file is imported in a child process, so that doit never imports the user's code. The record's inputs
-are all that the file read while it was imported: modules and data of the project, environment variables
-that the project's own lines asked for, and the Python that did it.
+are everything that the file read while it was imported: modules and data of the project, environment
+variables that lines of the project read, and the version of Python.
 
-Docstrings of the user's files, for descriptions: read from the text, as the files are not imported.
-
-Docstrings are not part of a node's fingerprint: an edit of one runs nothing again.
+Docstrings are not part of a node's fingerprint: editing one reruns nothing.
 """
 
 from __future__ import annotations
@@ -28,14 +26,15 @@ from fftasks.records import Record, digest_json, read_record, write_record
 from fftasks.runner.start import make_command
 from fftasks.state_folder import make_folder, open_empty, read_text
 
-_SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")  # see workflow/slug.py
-_TRIES = 3  # for somebody who saves a file again and again while it is imported
+_SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")  # the form of api/names.py
+_TRIES = 3  # imports, while the user keeps saving a file during the import
 
 
 def load_graph(source: GraphFile) -> Record:
-    """Return the graph record of a file, made anew if anything that it depends on has changed.
+    """Return the graph record of a file, recomputed if any of its inputs has changed.
 
-    Raises WorkflowError with the user's traceback if the file cannot be imported.
+    Raises:
+        WorkflowError: The file cannot be imported. The error contains the user's traceback.
     """
     record = read_record(source.path)
     if not _is_valid(record) or record["file"] != source.file:
@@ -66,7 +65,10 @@ def _is_valid(record: Record | None) -> TypeGuard[Record]:
 
 
 def _make(source: GraphFile) -> Record:
-    """Return the record, made again if a file was edited meanwhile: it may be of what that was before."""
+    """Return a new record; import again if an input was edited during the import.
+
+    The record could otherwise describe the file as it was before the edit.
+    """
     started = time.time_ns()
     record = _make_in_child(source)
     for _ in range(_TRIES):
@@ -74,7 +76,9 @@ def _make(source: GraphFile) -> Record:
             break
         started, before = time.time_ns(), record
         record = _make_in_child(source)
-        if record["inputs"] == before["inputs"]:  # the file itself writes what it reads
+        if (
+            record["inputs"] == before["inputs"]
+        ):  # the workflow file itself writes a file that it reads
             break
     return record
 
@@ -137,7 +141,7 @@ def read_docstring(path: Path, qualname: str = "", line: int = 0) -> str:
         line: Line of the definition, which decides between several of one name.
 
     Returns:
-        Docstring without its indentation; "" if the file cannot be read, or there is no docstring.
+        Docstring without its indentation; "" if the file cannot be read or has no docstring.
     """
     try:
         stat = path.stat()

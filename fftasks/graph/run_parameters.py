@@ -1,7 +1,4 @@
-"""What Kubeflow Pipelines carries as a parameter without loss.
-
-Values of run parameters: read from a command line, checked against the parameters that there are.
-"""
+"""Parse and check the values of run parameters, including which values KFP preserves exactly."""
 
 from __future__ import annotations
 
@@ -62,7 +59,13 @@ def _is_safe(value: Any, *, whole: bool) -> bool:
 
 
 def _is_carried(value: Any, *, inside: bool, whole: bool) -> bool:
-    """Tell whether a value comes back as it is; whole: floats without a fraction may be inside."""
+    """Return whether KFP returns a value unchanged.
+
+    Args:
+        value: Value, or an item of a list or dict.
+        inside: Whether the value is an item of a list or dict.
+        whole: Whether floats without a fraction are accepted inside lists and dicts.
+    """
     kind = type(value)
     if kind is str:
         return _is_text(value)
