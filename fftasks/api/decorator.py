@@ -104,8 +104,9 @@ def _check_options(
         each for each in shows or () if isinstance(shows, str) or each not in DISPLAY_KIND_NAMES
     ]
     if unknown:
+        kinds = ", ".join(map(repr, DISPLAY_KIND_NAMES))
         raise WorkflowError(
-            f"{find_source_location()}: shows must be a list of {', '.join(map(repr, DISPLAY_KIND_NAMES))}, not {shows!r}",
+            f"{find_source_location()}: shows must be a list of {kinds}, not {shows!r}",
             tip='shows=["metrics"]',
         )
     return DecoratorOptions(

@@ -176,7 +176,8 @@ class KFPWorkflow(FunctionFuseWorkflow):
         unknown = [key for key in registry_credentials if key not in _CREDENTIALS]
         if unknown:
             raise WorkflowError(
-                f"{find_source_location()}: unknown key in registry_credentials: {', '.join(map(repr, unknown))}",
+                f"{find_source_location()}: unknown key in registry_credentials:"
+                f" {', '.join(map(repr, unknown))}",
                 tip=f"the keys are {', '.join(_CREDENTIALS)}",
             )
         self.registry_credentials = dict(registry_credentials)

@@ -65,7 +65,8 @@ class Parameter(UnresolvedValue):
     def refuse(self, use: str) -> NoReturn:
         """Raise WorkflowError for a use of the missing value, such as "cannot be compared"."""
         raise WorkflowError(
-            f"{find_source_location()}: parameter {self.name!r} {use}: it has no value while the graph is built",
+            f"{find_source_location()}: parameter {self.name!r} {use}: it has no value while the graph"
+            " is built",
             tip="pass it to a @workflow function, and use the value there",
         )
 
@@ -90,7 +91,7 @@ class Parameter(UnresolvedValue):
                 found=[
                     f"a {type(default).__name__} cannot be typed into a command line or a web page"
                 ],
-                tip=f"give {', '.join(kind.__name__ for kind in PARAMETER_TYPES)}; make the rest in the function",
+                tip=f"use one of {', '.join(kind.__name__ for kind in PARAMETER_TYPES)}",
             )
         return default
 

@@ -79,8 +79,8 @@ class NodeSettings:
         example="{/data: claim} or {/data: claim/folder}",
     )  # fmt: skip
     empty_dirs: dict[str, str] = _setting(
-        {}, "mount paths of empty writable volumes, with their size limit", form=rf"(memory\s+)?{_QUANTITY}|memory",
-        example='{/scratch: 10Gi} or {/scratch: "memory 1Gi"}',
+        {}, "mount paths of empty writable volumes, with their size limit",
+        form=rf"(memory\s+)?{_QUANTITY}|memory", example='{/scratch: 10Gi} or {/scratch: "memory 1Gi"}',
     )  # fmt: skip
     shared_memory: str = _setting(
         "", "size of /dev/shm, which the data loaders of PyTorch need", **_MEMORY

@@ -29,8 +29,7 @@ from typing import Any
 
 from fftasks.api.node import Node, Result, name_inputs
 from fftasks.errors import NodeError
-from fftasks.runner.artifact import ARTIFACT_MAGIC
-from fftasks.runner.artifact import PACK_MAGIC as PACK_MAGIC
+from fftasks.runner.artifact import ARTIFACT_MAGIC, PACK_MAGIC
 
 _ANNOTATION_HINT = (
     "annotate it as pathlib.Path, str, bytes, or a type of JSON: bool, int, float, list, dict"

@@ -25,7 +25,8 @@ from fftasks.state_folder import STATE_FOLDER
 
 # Version of the entry point's arguments; increased by changes that an older image would not understand.
 IMAGE_CHECK_PROTOCOL = 2
-FINGERPRINTS_FILE = f"{STATE_FOLDER}/fingerprints.json"  # in the image beside the code; the context excludes this folder
+# In the image beside the code; the context excludes this folder.
+FINGERPRINTS_FILE = f"{STATE_FOLDER}/fingerprints.json"
 
 
 def combine_fingerprints(fingerprints: Sequence[str]) -> str:

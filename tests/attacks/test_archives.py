@@ -26,6 +26,7 @@ from fftasks.image.recipe import ImageRecipe, collect_layer_contents
 from fftasks.pipeline.download import extract_result
 from fftasks.runner.artifact import (
     ARTIFACT_MAGIC,
+    PACK_MAGIC,
     ArtifactLocation,
     Pack,
     StoredValue,
@@ -35,7 +36,6 @@ from fftasks.runner.artifact import (
     write_artifact,
     write_pack,
 )
-from fftasks.runner.artifact import PACK_MAGIC as PACK_MAGIC
 
 KINDS = {
     "file": tarfile.REGTYPE,

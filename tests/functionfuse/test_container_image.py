@@ -158,7 +158,8 @@ def test_a_missing_package_of_another_project_is_not_reported_as_a_pod(monkeypat
 def test_nothing_above_the_image_is_imported_to_build_a_graph(image):
     (image / "wf.py").write_text(WORKFLOW.replace("remote.run()", "remote").replace(".run_id", ""))
     code = (
-        "import sys\nfrom fftasks.api.workflow_graph import collecting_workflows\nwith collecting_workflows():\n    import wf\n"
+        "import sys\nfrom fftasks.api.workflow_graph import collecting_workflows\n"
+        "with collecting_workflows():\n    import wf\n"
         "print(sorted(m for m in sys.modules if m.startswith('fftasks.') and not "
         "m.startswith(('fftasks.api', 'fftasks.errors'))))"
     )

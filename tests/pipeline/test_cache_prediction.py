@@ -131,7 +131,7 @@ def after(*nodes):
     return [f"{node} will run" for node in nodes]
 
 
-NEVER = ["never ran on the cluster"]
+NEVER = ["never ran on Kubeflow Pipelines"]
 FIRST = {
     "load": NEVER,
     "clean": NEVER + after("load"),
