@@ -1,26 +1,25 @@
-r"""What of the project's folder gets into the image: .dockerignore, and what never does.
+r"""List the files of the project that become part of the image, by .dockerignore and fixed rules.
 
-Never in, at any depth: `.git` and `.fftasks`. Out unless asked for: what Python's tools leave
-(`CACHES`, `*.pyc`, and virtual environments, which are known by their pyvenv.cfg). An exception that
-spells such a name out (`!**/__pycache__`, `!tools/venv`) takes it in, and below it only the
-project's own lines count; `!src` alone does not bring `src/__pycache__` back.
+`.git` and `.fftasks` are never included. Caches of Python's tools (`CACHE_FOLDERS`, `*.pyc`) and virtual
+environments (folders with a pyvenv.cfg) are excluded unless an exception names them (`!**/__pycache__`,
+`!tools/venv`). Below such an exception only the lines of the project count. `!src` alone does not include
+`src/__pycache__`.
 
-The patterns of .dockerignore: read, and matched against paths, as Docker's own client does.
+Patterns are parsed and matched as Docker's client does for the classic `docker build`. Source:
+github.com/moby/patternmatcher, and the walk in moby's archive package. Tests compare this module with a
+real client.
 
-The rules are those of the client's classic `docker build` (github.com/moby/patternmatcher, and the
-walk in moby's archive package); the tests hold this file against a real one.
-
-    line          what it says
+    line          meaning
     # note        a comment, only with "#" in the first column
-    *.log         "*" and "?" stop at "/"; every pattern is anchored at the top of the folder
-    **/*.log      "**" is any number of folders, none included
-    data          a folder takes all that is below it along
-    !data/keep    an exception: the last line that matches a path decides
+    *.log         "*" and "?" do not match "/"; patterns are relative to the top of the folder
+    **/*.log      "**" matches any number of folders, also none
+    data          a folder includes everything below it
+    !data/keep    an exception; the last line that matches a path decides
     /data, ./data the same as data
-    [a-c], \\*     a set of characters; a character that means itself
+    [a-c], \\*     a set of characters; an escaped character
 
-An excluded folder is looked into only for an exception that spells it out (`data`, `!data/keep`):
-`!**/keep` does not open it, because the classic builder does not either (BuildKit does).
+An excluded folder is searched only for an exception that names it (`data`, `!data/keep`). `!**/keep` does
+not include data/keep, as in the classic builder; BuildKit includes it.
 """
 
 from __future__ import annotations
@@ -48,17 +47,20 @@ _FILE_KINDS = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
 
 
 class ContextError(FFTasksError):
-    """Look at a file in the project's folder."""
+    """Fix a file in the project's folder."""
 
 
 @dataclass
 class ContextFiles:
-    """Paths relative to the folder, with "/"; bytes that are not utf-8 are surrogates, as in os.
+    """The included files of a folder.
 
-    files: path -> what stat() said when it was listed
-    links: path -> what it points to, relative to where it is
-    folders: those that nothing is taken from, in order; the others follow from what they hold
-    left_out: what no image can hold -> "pipe", "socket" or "device"
+    Paths are relative to the folder, with "/"; bytes that are not UTF-8 are surrogates.
+
+    Attributes:
+        files: Path -> result of stat() when the folder was listed.
+        links: Path of a link -> its target, relative to the folder of the link.
+        folders: Empty folders, in order; all other folders follow from the files.
+        left_out: Path of a file that an image cannot contain -> "pipe", "socket" or "device".
     """
 
     files: dict[str, os.stat_result] = field(default_factory=dict)
@@ -71,13 +73,18 @@ class ContextFiles:
 class _Folder:
     path: str = ""
     verdict: IgnoreMatch | None = None
-    is_reincluded: bool = False  # in or below a cache that an exception spells out
+    is_reincluded: bool = False  # in or below a cache that an exception names
 
 
 def read_ignore(folder: Path, extra: tuple[str, ...] = ()) -> IgnoreRules:
     """Return the patterns of the folder's .dockerignore, if it has one, and the extra ones.
 
-    Raises SettingsError, with the line, for one that is not a pattern.
+    Args:
+        folder: The folder.
+        extra: More patterns, from the setting context.ignore.
+
+    Raises:
+        SettingsError: A pattern is invalid; the message has the line.
     """
     path = folder / ".dockerignore"
     try:
@@ -92,11 +99,15 @@ def read_ignore(folder: Path, extra: tuple[str, ...] = ()) -> IgnoreRules:
 
 
 def walk_context(folder: Path, ignore: IgnoreRules, state: Path | None = None) -> ContextFiles:
-    """Return what of a folder gets in, sorted by path; sockets, pipes and devices do not.
+    """Return the included files of a folder, sorted by path; sockets, pipes and devices are left out.
 
-    state: the state folder; if it is a link to a folder inside this one, that folder is left out as well
+    Args:
+        folder: The folder.
+        ignore: Patterns of excluded files.
+        state: The state folder. If it is a link to a folder inside this one, that folder is excluded, too.
 
-    Raises ContextError for a folder that cannot be read, and for a link that leaves the folder.
+    Raises:
+        ContextError: A folder cannot be read, or a link leads out of the folder.
     """
     root = folder.resolve()
     hidden = os.path.realpath(state) if state else ""
@@ -114,7 +125,7 @@ def walk_context(folder: Path, ignore: IgnoreRules, state: Path | None = None) -
 
 
 def make_read_error(path: str, exc: OSError) -> ContextError:
-    """Return the error for something in the folder that cannot be read."""
+    """Return the error for a file or folder that cannot be read."""
     return ContextError(
         f"context: {path!r} cannot be read",
         found=[exc.strerror or str(exc)],
@@ -125,7 +136,7 @@ def make_read_error(path: str, exc: OSError) -> ContextError:
 def _walk_folder(
     root: Path, folder: _Folder, ignore: IgnoreRules, found: ContextFiles, hidden: str
 ) -> list[_Folder]:
-    """Note what of a folder gets in; return the folders in it to look into."""
+    """Add the included files of one folder; return the folders to visit."""
     try:
         with os.scandir(root / folder.path) as entries:
             kept = [
@@ -145,14 +156,14 @@ def _walk_folder(
         ]
     except OSError as exc:
         if folder.path and isinstance(exc, FileNotFoundError):
-            return []  # it went away since it was listed
+            return []  # it was removed after it was listed
         raise make_read_error(folder.path or str(root), exc) from exc
 
 
 def _visit_entry(
     root: Path, above: _Folder, entry: os.DirEntry[str], ignore: IgnoreRules, found: ContextFiles
 ) -> _Folder | None:
-    """Note an entry that gets in; return it if it is a folder to look into."""
+    """Add an included entry; return it if it is a folder to visit."""
     name = entry.name
     path = f"{above.path}/{name}" if above.path else name
     verdict = ignore.check(path, above.verdict) if ignore.patterns else None
@@ -169,13 +180,13 @@ def _visit_entry(
             else None
         )
     if not ignored:
-        with suppress(FileNotFoundError):  # it went away since, and what stands beside it did not
+        with suppress(FileNotFoundError):  # the file was removed after it was listed
             _add_file(root, path, entry, found)
     return None
 
 
 def _add_file(root: Path, path: str, entry: os.DirEntry[str], found: ContextFiles) -> None:
-    """Note what is no folder and not ignored."""
+    """Add a file or link."""
     if entry.is_symlink():
         found.links[path] = _read_link(root, path)
         return
@@ -191,7 +202,7 @@ def _is_reincluded(path: str, ignore: IgnoreRules) -> bool:
 
 
 def _names_explicitly(exception: IgnorePattern, path: str) -> bool:
-    """Return whether an exception has the last name of a path in words, or one below the path."""
+    """Return whether an exception names the last part of a path literally, or a path below it."""
     text = exception.text.removesuffix("/**")
     if f"{text}/".startswith(f"{path}/"):
         return True
@@ -200,10 +211,10 @@ def _names_explicitly(exception: IgnorePattern, path: str) -> bool:
 
 
 def _read_link(root: Path, path: str) -> str:
-    """Return where a link points, relative to where it is; what it points to need not exist."""
+    """Return the target of a link, relative to its folder; the target need not exist."""
     link = root / path
     try:
-        target = os.readlink(link)  # noqa: PTH115  (a Path would tidy it up)
+        target = os.readlink(link)  # noqa: PTH115  (Path would normalize it)
     except OSError as exc:
         raise make_read_error(path, exc) from exc
     inside = Path(os.path.realpath(link))
@@ -213,7 +224,7 @@ def _read_link(root: Path, path: str) -> str:
             found=[f"it points to {target}"],
             tip="put a copy in its place, or name the link in .dockerignore",
         )
-    # a way round through the outside is there on this machine, but not in the image
+    # a path through a folder outside exists on this machine, but not in the image
     lexical = os.path.normpath(os.path.join(os.path.dirname(path), target))  # noqa: PTH118, PTH120
     if os.path.isabs(target) or lexical.split("/")[0] == "..":  # noqa: PTH117
         return os.path.relpath(inside, link.parent)
@@ -221,7 +232,7 @@ def _read_link(root: Path, path: str) -> str:
 
 
 def list_parents(paths: Iterable[str]) -> set[str]:
-    """Return all folders that paths lie in."""
+    """Return all parent folders of some paths."""
     parents: set[str] = set()
     for path in paths:
         parent = path.rpartition("/")[0]
@@ -231,7 +242,7 @@ def list_parents(paths: Iterable[str]) -> set[str]:
     return parents
 
 
-# Go's filepath.Match refuses anything else, and with it Docker refuses the file
+# Docker rejects a file with any other pattern, because filepath.Match of Go does
 _ELEMENT = r"(?:\\.|[^\\\-\]])"
 _PATTERN_SYNTAX = re.compile(rf"(?:\\.|\[\^?(?:{_ELEMENT}(?:-{_ELEMENT})?)+\]|[^\\\[])*", re.DOTALL)
 
@@ -242,7 +253,7 @@ _WILDCARD_REGEXES = {"*": "[^/]*", "?": "[^/]"}
 
 @dataclass(frozen=True)
 class IgnorePattern:
-    """One line of the file."""
+    """One line of .dockerignore."""
 
     text: str
     exception: bool
@@ -251,14 +262,14 @@ class IgnorePattern:
 
 @dataclass(frozen=True)
 class IgnoreMatch:
-    """Whether a path stays out, and which patterns said so (its children inherit that)."""
+    """Result of matching a path: whether it is excluded, and which patterns matched it."""
 
     ignored: bool
     matched: tuple[bool, ...]
 
 
 class IgnoreRules:
-    """An ordered list of patterns, asked from the top of a folder downwards."""
+    """An ordered list of patterns; a folder is checked before the paths in it."""
 
     def __init__(self, patterns: Iterable[IgnorePattern] = ()) -> None:
         self.patterns = tuple(patterns)
@@ -267,40 +278,46 @@ class IgnoreRules:
 
     @property
     def digest(self) -> str:
-        """The digest of what the patterns say; comments and spaces do not count."""
+        """Digest of the patterns, without comments and spaces."""
         return digest_json([[pattern.text, pattern.exception] for pattern in self.patterns])
 
     def check(self, path: str, above: IgnoreMatch | None) -> IgnoreMatch:
-        """Return the verdict on a path ("a/b", no leading slash), given that on its folder.
+        """Match a path.
 
-        above: None for what lies at the top of the context.
+        Args:
+            path: The path, such as "a/b".
+            above: Result for the parent folder; None at the top of the context.
         """
         ignored = False
         inherited = self._nothing.matched if above is None else above.matched
         matched = []
         for pattern, above_matched in zip(self.patterns, inherited, strict=True):
             match = above_matched
-            # an exception is only asked while the path is out, and the others while it is in:
-            # which of them the children inherit depends on this, so it is not only a short cut
+            # exceptions are matched only while the path is excluded, other patterns only while it is
+            # included. This is not only faster: it decides which matches the paths below inherit.
             if not match and pattern.exception == ignored:
                 match = pattern.matches(path)
             if match:
                 ignored = not pattern.exception
             matched.append(match)
-        # most paths meet none of them
+        # most paths match no pattern
         return IgnoreMatch(ignored, tuple(matched)) if True in matched else self._nothing
 
     def may_reinclude(self, folder: str) -> bool:
-        """Return whether an exception spells out this ignored folder or something below it."""
+        """Return whether an exception names an excluded folder, or a path below it."""
         prefix = f"{folder}/"
         return any(f"{pattern.text}/".startswith(prefix) for pattern in self.exceptions)
 
 
 def parse_patterns(lines: Sequence[str], source: str) -> list[IgnorePattern]:
-    """Return the patterns that the lines of a file hold.
+    """Parse the lines of a file.
 
-    source: what an error says the lines come from. Raises SettingsError with the line's number
-    for a pattern that Docker would refuse as well.
+    Args:
+        lines: The lines.
+        source: Origin of the lines, for messages.
+
+    Raises:
+        SettingsError: Docker would reject a pattern, too; the message has the number of the line.
     """
     patterns = []
     for number, line in enumerate(lines, start=1):
@@ -319,14 +336,14 @@ def parse_patterns(lines: Sequence[str], source: str) -> list[IgnorePattern]:
 
 
 def escape_path(path: str) -> str:
-    """Return a line that matches a path and what is below it, and nothing else."""
+    """Return a line that matches only a path and all paths below it."""
     line = re.sub(r"([\\*?\[\]])", r"\\\1", path)
     return f"\\{line}" if line[:1] in ("#", "!") else line
 
 
 def _parse_line(text: str) -> IgnorePattern:
-    # Docker tidies up a line when it reads the file, and what comes of that once more
-    # when it makes a pattern of it: "./!a" is an exception
+    # Docker normalizes a line when it reads the file, and again when it compiles the pattern, so "./!a"
+    # is an exception
     mark = "!" if text.startswith("!") else ""
     cleaned = text.removeprefix(mark).strip()
     cleaned = _clean(cleaned) if cleaned else ""
@@ -344,7 +361,7 @@ def _parse_line(text: str) -> IgnorePattern:
 
 
 def _clean(path: str) -> str:
-    # POSIX keeps two leading slashes apart from one; Docker does not
+    # POSIX distinguishes two leading slashes from one; Docker does not
     return re.sub(r"^//", "/", posixpath.normpath(path))
 
 
@@ -353,14 +370,14 @@ def _make_matcher(text: str) -> Callable[[str], bool]:
     if not marks:
         return text.__eq__
     if marks == ["**"] and text.startswith("**"):
-        # "**/a" and "**a": whatever ends in it, so "**a" also takes "ba" (as Docker does)
+        # "**/a" and "**a" match the end of a path, so "**a" also matches "ba", as in Docker
         ending, alone = text[2:], text[2:].removeprefix("/")
         return lambda path: path.endswith(ending) or path == alone
     if marks == ["**"] and text.endswith("**"):
         beginning = text[:-2]
         return lambda path: path.startswith(beginning)
     with warnings.catch_warnings():
-        # a "[" inside of a set is a plain character to Go, and to Python with a warning
+        # a "[" inside a set is a literal in Go; Python warns about it
         warnings.simplefilter("ignore", FutureWarning)
         compiled = re.compile(_translate(text), re.ASCII)
     return lambda path: compiled.fullmatch(path) is not None

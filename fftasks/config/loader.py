@@ -1,16 +1,8 @@
-"""What the files in config/ set: which are read, and the values of the settings in them.
+"""Load the settings of a project: files in config/, environment variables, and settings of nodes.
 
-Which settings there are stands in tree.py.
-
-What the environment sets: FFTASKS_<SECTION>__<KEY>. The value of a secret is in no message.
-
-The setting `workflows`: files of the project, each in one spelling.
-
-What is set for nodes by patterns of their names: in `nodes:` of a file, or in the user's code.
-
-From where settings come: later layers win, and each value knows its place.
-
-default, config/default.yaml, config/<profile>.yaml, FFTASKS_<SECTION>__<KEY>
+Later places override earlier ones: defaults, config/default.yaml, config/<profile>.yaml, and the variables
+FFTASKS_<SECTION>__<KEY>. Each value has the place where it is set, for messages, which never contain the
+value of a secret. The settings themselves are declared in tree.py and node_settings.py.
 """
 
 from __future__ import annotations
@@ -46,10 +38,17 @@ NODES_SECTION = "nodes"  # the section whose keys are patterns; see patterns.py
 
 
 def choose_files(folder: Path, profile: str | None, environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the files to read, relative to the project's folder; later ones win.
+    """Yield the files to read, relative to the project's folder; later files override earlier ones.
 
-    profile: FFTASKS_PROFILE if None. FFTASKS_WORKFLOWS alone makes a project, without config/.
-    Raises SettingsError for a file that is not there, with those that are.
+    The folder config/ is not needed if the variable FFTASKS_WORKFLOWS is set.
+
+    Args:
+        folder: Folder of the project.
+        profile: Name of the profile; if None, the value of the variable FFTASKS_PROFILE.
+        environ: Environment variables.
+
+    Raises:
+        SettingsError: A file does not exist; the message lists the existing profiles.
     """
     known = sorted(path.name for path in (folder / "config").glob("*.y*ml"))
     unread = [f"config/{n} is not read: it must end in .yaml" for n in known if n.endswith(".yml")]
@@ -62,7 +61,7 @@ def choose_files(folder: Path, profile: str | None, environ: Mapping[str, str]) 
     profile = profile or environ.get("FFTASKS_PROFILE") or "default"
     if profile == "default":
         return
-    # looked up in a list: a profile is a name, and no path
+    # searched for in a list, because a profile is a name and not a path
     if f"{profile}.yaml" not in known:
         names = [
             n.removesuffix(".yaml") for n in known if n.endswith(".yaml") and n != "default.yaml"
@@ -81,7 +80,9 @@ def read_file(
     """Return what a file sets, by dotted key.
 
     root: as read_root gives it; name: relative to the project's folder; environ: where ${NAME} is taken from
-    Raises SettingsError with file, line, key, what is allowed and the nearest name.
+    Raises:
+        SettingsError: A key or a value is invalid. The message has file, line, key, the allowed values and
+            the nearest name.
     """
     return {
         key: _read_or_defer_error(SettingLocation(key, rules[key], origin, environ), node)
@@ -90,9 +91,9 @@ def read_file(
 
 
 def _read_or_defer_error(spot: SettingLocation, node: YAMLNode) -> SettingValue:
-    """Return the value of a setting; a secret that is not there is an error where it is used.
+    """Return the value of a setting; for a secret whose variable is not set, an error that is raised later.
 
-    Who has no password of the registry may still run the workflow here.
+    Without the password of the registry, workflows can still run on this machine.
     """
     try:
         return read_setting_value(spot, node)
@@ -103,7 +104,15 @@ def _read_or_defer_error(spot: SettingLocation, node: YAMLNode) -> SettingValue:
 
 
 def read_root(folder: Path, name: str) -> YAMLNode:
-    """Return the root of a file in the project's folder; raise SettingsError if it is empty or no YAML."""
+    """Return the root node of a YAML file.
+
+    Args:
+        folder: Folder of the project.
+        name: Path of the file, relative to the folder.
+
+    Raises:
+        SettingsError: The file cannot be read, is empty or is not valid YAML.
+    """
     root = parse_yaml(_read_file_text(folder, name), name)
     if root is None:
         tip = "write `workflows: [my_workflow.py]`, or begin with `fftasks init`"
@@ -132,7 +141,7 @@ def _read_file_text(folder: Path, name: str) -> str:
 def _list_settings(
     root: YAMLNode, name: str, rules: SettingSpecs
 ) -> Iterator[tuple[str, str, YAMLNode]]:
-    """Yield the dotted key, the origin and the value of each setting; sections are opened."""
+    """Yield the dotted key, the origin and the node of each setting, also inside sections."""
     sections = list_sections(rules)
     for key, origin, node in list_mapping_items(root, name, "the file"):
         if key == NODES_SECTION:
@@ -175,8 +184,15 @@ _VARIABLE_PREFIX = "FFTASKS_"
 def read_environment(environ: Mapping[str, str], rules: SettingSpecs) -> dict[str, SettingValue]:
     """Return what FFTASKS_<SECTION>__<KEY> set, by dotted key.
 
-    A text is taken as it is: nobody should have to quote a password for YAML. Lists and mappings are
-    YAML. Raises SettingsError for a name that is none, or is nearly one.
+    A string is used as it is, so that a password needs no quotes for YAML. Lists and mappings are parsed
+    as YAML.
+
+    Args:
+        environ: Environment variables.
+        rules: Specifications by dotted key.
+
+    Raises:
+        SettingsError: A variable is invalid, or its name is similar to that of a setting.
     """
     names = {name_variable(key): key for key in rules}
     values = {}
@@ -197,9 +213,9 @@ def name_variable(key: str) -> str:
 
 
 def _check_variable(name: str, names: list[str]) -> None:
-    """Raise SettingsError if a variable seems to be meant as a setting; others are not ours to judge."""
+    """Raise SettingsError if an unknown variable looks like a setting."""
     shorts = [known.removeprefix(_VARIABLE_PREFIX) for known in names]
-    # without "__" it may belong to somebody else, unless it is nearly a setting's
+    # a variable without "__" may belong to another program, unless its name is very similar to a setting
     cutoff = 0.5 if "__" in name else 0.85
     near = find_near(name.removeprefix(_VARIABLE_PREFIX).upper(), shorts, cutoff=cutoff)
     if near or "__" in name:
@@ -228,7 +244,12 @@ _MAX_SUGGESTED_FILES = 2000
 def check_workflows(folder: Path, given: SettingValue | None) -> tuple[str, ...]:
     """Return the files that build workflows, relative to the project's folder.
 
-    Raises SettingsError, with the line and the nearest file, for one that is none.
+    Args:
+        folder: Folder of the project.
+        given: Value of the setting `workflows`, or None.
+
+    Raises:
+        SettingsError: A file is not a Python file of the project; the message suggests the nearest file.
     """
     if given is None or not given.value:
         tip = "write `workflows: [my_workflow.py]`, or begin with `fftasks init`"
@@ -260,14 +281,14 @@ def _check_workflow(folder: Path, file: str, origin: str) -> str:
     if not path.is_file():
         raise SettingsError(f"{what} does not exist", tip=_suggest_file(folder, file))
     plain = Path(os.path.normpath(file))
-    # records have no absolute paths, and one file has one name
+    # records do not contain absolute paths, and each file must have one name
     return (
         path.relative_to(root) if plain.is_absolute() or ".." in plain.parts else plain
     ).as_posix()
 
 
 def _suggest_file(folder: Path, file: str) -> str:
-    """Return the sentence that offers the nearest Python file of the project."""
+    """Return a hint with the nearest Python file of the project."""
     files = list(islice(_list_python_files(folder), _MAX_SUGGESTED_FILES))
     same = [one for one in files if Path(one).name == Path(file).name]
     near = f"did you mean {same[0]}?" if same else suggest_correction(file, files, cutoff=0.5)
@@ -276,7 +297,7 @@ def _suggest_file(folder: Path, file: str) -> str:
 
 def _list_python_files(folder: Path) -> Iterator[str]:
     for parent, folders, files in os.walk(folder):
-        # neither hidden folders nor virtual environments
+        # skip hidden folders and virtual environments
         folders[:] = sorted(
             f for f in folders if f[0] != "." and not (Path(parent, f) / "pyvenv.cfg").exists()
         )
@@ -285,12 +306,12 @@ def _list_python_files(folder: Path) -> Iterator[str]:
                 yield (Path(parent) / file).relative_to(folder).as_posix()
 
 
-# what is set by whoever starts the node
+# variables that fftasks sets when it starts a node
 _RESERVED = ("FFFUNCTION", "FFWORKFLOWS", "PYTHONHASHSEED")
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
 _LABEL = r"(?a:[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?)"
 _LABEL_PREFIX = r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
-# what KFP has no place for at a task, and where it is set for a whole run
+# settings that KFP supports only for a whole run -> hint
 _RUN_SETTINGS = {
     "service_account": "kfp.service_account is for the whole run: KFP has none for single nodes",
     "namespace": "kfp.namespace is for the whole run",
@@ -304,7 +325,9 @@ def read_overrides(
     """Yield what a file sets for nodes, in its order.
 
     root: the file as read_root gives it; name: relative to the project's folder
-    Raises SettingsError with file, line, key, what is allowed and the nearest name.
+    Raises:
+        SettingsError: A key or a value is invalid. The message has file, line, key, the allowed values and
+            the nearest name.
     """
     for key, _, section in list_mapping_items(root, name, "the file"):
         if key != NODES_SECTION or is_null(section):
@@ -318,7 +341,8 @@ def read_overrides(
 def check_override(pattern: str, values: Mapping[str, Any], origin: str) -> SettingOverride:
     """Return what the user's code sets for nodes: `query(pattern).set(cpu=2)` at a line of it.
 
-    Raises SettingsError with the line, what is allowed and the nearest name.
+    Raises:
+        SettingsError: A name or a value is invalid.
     """
     checked = {
         key: SettingValue(_check_value(key, value, origin), origin) for key, value in values.items()
@@ -337,7 +361,7 @@ def parse_override(recorded: Mapping[str, Any]) -> SettingOverride:
 
 
 def check_pattern(pattern: str, origin: str) -> None:
-    """Raise SettingsError if a pattern is no regular expression."""
+    """Raise SettingsError if a pattern is not a valid regular expression."""
     try:
         re.compile(pattern)
     except re.error as error:
@@ -349,7 +373,7 @@ def check_pattern(pattern: str, origin: str) -> None:
 
 
 def list_env_secret_warnings(layers: Iterable[SettingOverride]) -> list[str]:
-    """Return a sentence for each plain value that looks like a secret: it would stand in the pipeline."""
+    """Return a warning for each plain-text variable that looks like a secret."""
     return [
         f"{origin}: env.{name} looks like a secret, and everybody can read it in the pipeline: "
         f"better secret_env: {{{name}: secret/key}}"
@@ -390,7 +414,7 @@ def _locate_setting(key: str, origin: str) -> SettingLocation:
 
 
 def _check_value(key: str, value: Any, origin: str) -> Any:
-    """Return a value of the user's code as the file would give it."""
+    """Check a value that the user's code sets, and convert it to the form that a file has."""
     spot = _locate_setting(key, origin)
     kind = type(spot.rule.default)
     if kind is tuple and isinstance(value, list | tuple):
@@ -414,7 +438,7 @@ def _check_text(spot: SettingLocation, value: Any) -> str:
 
 
 def _check_names(key: str, value: Any, origins: Sequence[str]) -> None:
-    """Raise SettingsError for the name of a variable, a folder or a label that cannot be one."""
+    """Raise SettingsError for an invalid name of a variable, folder or label."""
     if not isinstance(value, dict):
         return
     for name, origin in zip(value, origins, strict=False):
@@ -432,7 +456,7 @@ def _check_names(key: str, value: Any, origins: Sequence[str]) -> None:
 
 
 def _check_label(key: str, name: str, value: str, origin: str) -> None:
-    """Raise SettingsError for what Kubernetes would refuse when the pod is to be made."""
+    """Raise SettingsError for a label that Kubernetes would reject."""
     prefix, slash, last = name.rpartition("/")
     if not re.fullmatch(_LABEL, last) or (slash and not re.fullmatch(_LABEL_PREFIX, prefix)):
         found = "letters, digits, '-', '_' and '.', at most 63; before them a domain and '/', or nothing"
@@ -450,7 +474,9 @@ def load_settings(
     profile: name of config/<profile>.yaml; FFTASKS_PROFILE if None
     environ: the environment; the process's own if None
 
-    Raises SettingsError with file, line, key, what is allowed and the nearest name.
+    Raises:
+        SettingsError: A key or a value is invalid. The message has file, line, key, the allowed values and
+            the nearest name.
     """
     environ = os.environ if environ is None else environ
     values: dict[str, SettingValue] = {}

@@ -1,4 +1,7 @@
-"""What a setting may be, and its value as one place sets it. A secret is in no message."""
+"""Specifications of settings, and their values with the place where they are set.
+
+Messages never contain the value of a secret.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,22 @@ _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False,
 
 
 class MissingVariableError(SettingsError):
-    """A setting takes a variable from the environment, and it is not there."""
+    """Set the environment variable that a setting refers to."""
 
 
 class SettingSpec(NamedTuple):
-    """What a setting is: its default (whose type is the setting's), its sentence, its limits.
+    """Specification of a setting.
 
-    form: a regular expression for the text, or for each text in a list or a mapping; what it allows is
-        shown by an example. Where there is one, a number need not stand in quotes.
+    Attributes:
+        default: Default value; its type is the type of the setting.
+        says: Description of the setting.
+        secret: Whether the value must not appear in messages.
+        choices: Allowed values; empty if the values are not restricted to a list.
+        minimum: Smallest allowed number.
+        form: Regular expression for the string, or for each string in a list or a mapping. A number then
+            needs no
+            quotes.
+        example: Example of a valid value, for messages.
     """
 
     default: Any
@@ -43,7 +54,7 @@ class SettingSpec(NamedTuple):
 
     @property
     def allowed(self) -> str:
-        """What the setting may be, in words."""
+        """Description of the allowed values."""
         if self.choices:
             return f"one of {', '.join(choice or _EMPTY_CHOICE for choice in self.choices)}"
         if self.example:
@@ -57,11 +68,13 @@ SettingSpecs = Mapping[str, SettingSpec]  # by dotted key, such as "kfp.host"
 
 
 class SettingValue(NamedTuple):
-    """What a setting is set to, and where.
+    """Value of a setting, and where it is set.
 
-    origin: "config/prod.yaml:3" or "environment FFTASKS_KFP__HOST"
-    items: the origin of each item of a list or a mapping
-    is_written_out: a secret stands in a file as it is
+    Attributes:
+        value: The value; for a secret whose variable is not set, the error.
+        origin: "config/prod.yaml:3" or "environment FFTASKS_KFP__HOST".
+        items: Origin of each item of a list or a mapping.
+        is_plaintext_secret: Whether a file contains a secret in plain text.
     """
 
     value: Any  # of a secret that is not there, the error that says so
@@ -76,7 +89,14 @@ class SettingValue(NamedTuple):
 
 @dataclass(frozen=True)
 class SettingLocation:
-    """A setting and the place where it is set; environ is None where ${NAME} means nothing."""
+    """A setting and the place where it is set.
+
+    Attributes:
+        key: Dotted key, such as "kfp.host".
+        rule: Specification of the setting.
+        origin: Place, for messages.
+        environ: Environment variables for ${NAME}; None if ${NAME} is not replaced.
+    """
 
     key: str
     rule: SettingSpec
@@ -84,22 +104,22 @@ class SettingLocation:
     environ: Mapping[str, str] | None = None
 
     def refuse(self, shown: str, tip: str = "") -> SettingsError:
-        """Return the error for a value that is not allowed; a secret is not shown."""
+        """Return the error for an invalid value; the message does not contain the value of a secret."""
         found = "" if self.rule.secret else f", not {shown}"
         problem = f"{self.origin}: {self.key} must be {self.rule.allowed}{found}"
         return SettingsError(problem, found=[self.rule.says], tip=tip)
 
     def narrow(self, item: str, origin: str) -> SettingLocation:
-        """Return the spot of a text in a list or a mapping."""
+        """Return the location of an item of a list or a mapping."""
         rule = self.rule._replace(default="")
         return replace(self, key=f"{self.key}{item}", rule=rule, origin=origin)
 
     def expand(self, text: str) -> str:
-        """Return a text with its variables filled in."""
+        """Return a string with each ${NAME} replaced."""
         return text if self.environ is None else _VARIABLE.sub(self._fill, text)
 
     def parse(self, text: str) -> Any:
-        """Return what a text stands for, if the setting is no text itself."""
+        """Return the value of a setting that is not a string, given as text."""
         kind = type(self.rule.default)
         try:
             return _BOOLEANS[text.strip().lower()] if kind is bool else kind(text)
@@ -107,7 +127,7 @@ class SettingLocation:
             raise self.refuse(repr(text)) from None
 
     def check(self, value: Any) -> Any:
-        """Return a value of the right kind, if it is within the limits."""
+        """Return a value unchanged; raise SettingsError if it is not allowed."""
         if self.rule.choices and value not in self.rule.choices:
             raise self.refuse(repr(value), suggest_correction(value, self.rule.choices))
         form = self.rule.form
@@ -144,7 +164,7 @@ def make_setting(  # noqa: PLR0913 - most are given to few settings, by their na
     form: str = "",
     example: str = "",
 ) -> Any:
-    """Declare a field: its default, the sentence that explains it, and what it may be."""
+    """Declare a setting as a dataclass field; the arguments are the attributes of SettingSpec."""
     rule = SettingSpec(
         default, says, secret, choices, -math.inf if minimum is None else minimum, form, example
     )
@@ -155,11 +175,17 @@ def make_setting(  # noqa: PLR0913 - most are given to few settings, by their na
 
 
 def has_variable(text: str) -> bool:
-    """Tell whether a text takes a variable from the environment."""
+    """Return whether a string contains a ${NAME}."""
     return any(match[1] for match in _VARIABLE.finditer(text))
 
 
 def suggest_correction(word: str, words: Sequence[str], *, cutoff: float = 0.6) -> str:
-    """Return the sentence that offers the nearest of some words, "" if none is near."""
+    """Return a hint with the most similar word, or "" if no word is similar.
+
+    Args:
+        word: The unknown word.
+        words: Known words.
+        cutoff: Smallest similarity, from 0 to 1.
+    """
     near = find_near(word, words, cutoff=cutoff)
     return f"did you mean {near}?" if near else ""

@@ -1,7 +1,4 @@
-"""Documents in YAML: the values in them, each with the line that it stands in.
-
-The value of a secret is in no message.
-"""
+"""Read YAML files with the line number of each value. Messages never contain the value of a secret."""
 
 from __future__ import annotations
 
@@ -16,15 +13,19 @@ YAMLNode = Any  # of yaml; what tells its kinds apart, `id`, is not in its types
 
 _STRING_TAG, _NULL_TAG = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 _YAML_INDICATORS = ("'-'", "','", "':'", "']'", "'}'")
-# a text that begins so is something else to YAML, and passwords do
+# YAML gives these characters a special meaning at the beginning of a string; passwords often contain them
 _HINT = "indent with spaces, and put what begins with * & ! % @ ` { [ into quotes"
 
 
 def parse_yaml(text: str, name: str) -> YAMLNode | None:
-    """Return the root of a YAML document, None if it is empty; nodes keep the lines that plain values lose.
+    """Return the root node of a YAML document, or None if it is empty. Nodes have line numbers.
 
-    name: of its file, relative to the project's folder, or "environment <variable>"
-    Raises SettingsError with the line where it is no YAML.
+    Args:
+        text: The document.
+        name: Path of the file, relative to the project's folder, or "environment <variable>".
+
+    Raises:
+        SettingsError: The document is not valid YAML; the message has the line.
     """
     import yaml
 
@@ -32,7 +33,7 @@ def parse_yaml(text: str, name: str) -> YAMLNode | None:
         return yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (yaml.YAMLError, RecursionError) as error:
         problem = str(getattr(error, "problem", None) or getattr(error, "reason", "it is too deep"))
-        # what is quoted, but for YAML's own marks, may be a password; so it may be in the cause
+        # a quoted part of the message may be a password, unless it is an indicator of YAML
         problem = re.sub(
             r"'[^']*'|\"[^\"]*\"", lambda m: m[0] if m[0] in _YAML_INDICATORS else "...", problem
         )
@@ -46,7 +47,13 @@ def parse_yaml(text: str, name: str) -> YAMLNode | None:
 def list_mapping_items(node: YAMLNode, name: str, what: str) -> Iterator[tuple[str, str, YAMLNode]]:
     """Yield the key, "<file>:<line>" of the key, and the value of each item of a mapping.
 
-    what: the mapping, in the words of an error. Raises SettingsError if it is none, or has a key twice.
+    Args:
+        node: The mapping.
+        name: Path of the file.
+        what: Description of the mapping, for messages.
+
+    Raises:
+        SettingsError: The node is not a mapping, or a key occurs twice.
     """
     if node.id != "mapping":
         origin = _format_position(node.start_mark.line, name)
@@ -65,12 +72,12 @@ def list_mapping_items(node: YAMLNode, name: str, what: str) -> Iterator[tuple[s
 
 
 def is_null(node: YAMLNode) -> bool:
-    """Tell whether nothing stands behind a key."""
+    """Return whether a key has no value."""
     return bool(node.tag == _NULL_TAG)
 
 
 def read_setting_value(spot: SettingLocation, node: YAMLNode) -> SettingValue:
-    """Return the value of a node; `key:` with nothing behind it stands for the default."""
+    """Return the value of a setting; a key without a value has the default."""
     if is_null(node):
         return SettingValue(type(spot.rule.default)(spot.rule.default), spot.origin)
     kind = type(spot.rule.default)
@@ -82,7 +89,7 @@ def read_setting_value(spot: SettingLocation, node: YAMLNode) -> SettingValue:
         text = _read_text(spot, node)
         is_plaintext_secret = spot.rule.secret and bool(text) and not has_variable(node.value)
         return SettingValue(spot.check(text), spot.origin, is_plaintext_secret=is_plaintext_secret)
-    # a number in quotes is a text; one from a variable may need them
+    # a number in quotes is a string, but ${NAME} may be in quotes
     if node.id != "scalar" or (node.style in ("'", '"') and not has_variable(node.value)):
         raise spot.refuse(_format_node(node))
     return SettingValue(spot.check(spot.parse(spot.expand(node.value))), spot.origin)
@@ -110,7 +117,7 @@ def _read_mapping(spot: SettingLocation, node: YAMLNode) -> SettingValue:
     texts = {
         name: _read_checked(spot.narrow(f".{name}", origin), value) for name, origin, value in items
     }
-    # the address of an index is no secret; a password in it is
+    # the URL of an index is not secret, but a password in it is
     is_plaintext_secret = spot.rule.secret and any(
         re.search(r"://[^/@\s]+@", value.value) and not has_variable(value.value)
         for _, _, value in items

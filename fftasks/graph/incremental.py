@@ -104,7 +104,7 @@ class _IncrementalUpdate:
     def update_incrementally(self) -> dict[str, Any]:
         nodes = {identity: self._move(node) for identity, node in self._record["nodes"].items()}
         for identity, node in nodes.items():
-            # whoever calls a method may use the whole class
+            # a method can use the whole class
             function = nodes[node.get("object", identity)]["function"]
             node["code"] = self._digest(function["file"], function["qualname"], function["line"])
         workflows = {
@@ -156,7 +156,7 @@ class _IncrementalUpdate:
         return {**setting, "origin": f"{file}:{self._find_line(file, int(line))}"}
 
     def _find_line(self, file: str, line: int) -> int:
-        """Return where a line of a statement has gone, whose text is the same as before."""
+        """Return the current number of a line in a statement whose text is unchanged."""
         before = self._record["skeleton"]["lines"].get(file, [])
         number = bisect_right(before, line) - 1
         if number < 0:
@@ -166,10 +166,12 @@ class _IncrementalUpdate:
 
 
 def _compiles(path: Path) -> bool:
-    """Tell whether Python takes a file's code: much that it refuses it can parse."""
+    """Return whether Python compiles a file; some files can be parsed but not compiled."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an invalid escape is said when the file is imported
+            warnings.simplefilter(
+                "ignore"
+            )  # an invalid escape is reported when the file is imported
             compile(path.read_bytes(), path, "exec", dont_inherit=True)
     except (SyntaxError, ValueError):
         return False

@@ -33,12 +33,14 @@ _workers: dict[tuple[object, ...], Worker] = {}
 
 @dataclass(frozen=True)
 class Interpreter:
-    """How nodes of one file are run; an instance is a `stages.node.Run`.
+    """Runs the nodes of one workflow file in processes of their own.
 
-    root: the project's folder, in which functions run
-    file: builds the workflow
-    files: project file -> digest, as the graph record saw them; another content is refused
-    isolation: "fork" from a warm worker, or a "fresh" interpreter for each node
+    Attributes:
+        root: Folder of the project, the current folder of the functions.
+        file: Workflow file, relative to the folder.
+        files: Project file -> digest when the graph was recorded; a file with another content is rejected.
+        isolation: "fork" (fork a worker that has imported the file) or "fresh" (a new interpreter for each
+            node).
     """
 
     root: Path
@@ -134,17 +136,17 @@ class Worker:
                 return reports[number]
 
     def is_alive(self) -> bool:
-        """Tell whether the process is there."""
+        """Return whether the process is running."""
         return self._process.poll() is None
 
     def _ask(self, message: object) -> None:
         data = format_message(message)
-        with contextlib.suppress(BrokenPipeError):  # the missing answer tells
+        with contextlib.suppress(BrokenPipeError):  # the missing answer is reported
             while data:
                 data = data[os.write(self.questions.fileno(), data) :]
 
     def _read(self) -> list[Any]:
-        # nodes hold the pipe as well: that it is closed says nothing of the worker
+        # processes of nodes have the pipe open, too, so a closed pipe does not show that the worker ended
         while not select.select([self.answers], [], [], _POLL_S)[0]:
             if not self.is_alive():
                 self._raise_gone()
@@ -156,7 +158,9 @@ class Worker:
     def _raise_gone(self) -> NoReturn:
         self._errors.seek(0)
         code = self._process.wait()
-        end_session(self._process.pid)  # its nodes: their results would be taken by nobody
+        end_session(
+            self._process.pid
+        )  # ends its nodes, because nothing reads their results any more
         raise NodeError(
             f"the worker ended with exit code {code}",
             found=[self._errors.read().decode(errors="replace")[-2000:]],
@@ -207,11 +211,14 @@ def _environment(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def end_with_parent(parent: int) -> None:
-    """Let this forked process end when its parent is killed, as nobody would tell it (Linux only)."""
+    """End this forked process when its parent is killed (Linux only).
+
+    Args:
+        parent: Process id of the parent.
+    """
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
-        # SIGKILL, for which nothing has to run here: a handler in Python may be put off for ever by a
-        # call that begins to wait just then
+        # SIGKILL needs no handler: a handler in Python could be delayed forever by a blocking call
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
         if os.getppid() != parent:  # it was killed in between
             os._exit(128 + signal.SIGTERM)

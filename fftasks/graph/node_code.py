@@ -1,4 +1,4 @@
-"""Digests of the code of nodes: what closure/ reads in files, and what only the functions know."""
+"""Digest the code of nodes: their source code, and the state of functions that their source does not show."""
 
 from __future__ import annotations
 
@@ -28,12 +28,15 @@ _BOUND_ONCE = (["function"], ["class"])  # how often a name is bound, and by wha
 
 
 class CodeDigester:
-    """Digests of the code of nodes, each function looked at once.
+    """Digests the code of nodes; each function is analysed once.
 
-    pieces: digest -> what the code consists of, piece by piece
-    files: all files of the project that were read for it
-    notes: why something counts that a function does not name
-    is_textual: whether all of it is told by the texts of files, and nothing by values that were made of them
+    Attributes:
+        root: Folder of the project.
+        pieces: Digest of code -> its parts with their digests.
+        files: Project files that were read.
+        notes: Reasons why code counts that a function does not name.
+        is_source_only: Whether all digests depend only on source files, not on values of functions.
+        project: Source files of the project.
     """
 
     def __init__(self, root: Path, file: str | None) -> None:
@@ -51,13 +54,13 @@ class CodeDigester:
         self._relative: dict[str, str | None] = {}
 
     def digest(self, node: Node) -> str:
-        """Return the digest of the code that a node needs, its plugin's with it."""
+        """Return the digest of the code that a node and its plugin need."""
         if node.plugin is not None:
             return self._add_plugin(node, self._digest_callee(node))
         return self._digest_callee(node)
 
     def _digest_callee(self, node: Node) -> str:
-        if isinstance(node, CallNode):  # whoever calls a method may use the whole class
+        if isinstance(node, CallNode):  # a method can use the whole class
             return self.digest_function(node.object.func)
         return self.digest_function(node.func)
 
@@ -66,9 +69,9 @@ class CodeDigester:
         func = getattr(func, "func", func) if inspect.isfunction(func) else func
         key = id(func), getattr(func, "__qualname__", "")
         if key not in self._digests:
-            self._alive.append(func)  # or else its id could come again for another one
+            self._alive.append(func)  # keeps it alive, so that its id is not reused
             closure = self._find(func)
-            self._digests[key] = closure.digest  # the answer for a function that closes over itself
+            self._digests[key] = closure.digest  # for a function whose closure contains itself
             if not closure.files:
                 self.is_source_only = False
             elif not self._is_written(func):
@@ -81,15 +84,15 @@ class CodeDigester:
         return self._digests[key]
 
     def digest_function_in_value(self, func: Callable[..., Any]) -> str:
-        """Return the same of a function or class that was found in a value."""
+        """Return the digest of the code of a function or class that is part of a value."""
         self.is_source_only = False
         return self.digest_function(func)
 
     def _is_written(self, func: Callable[..., Any]) -> bool:
-        """Tell whether a file's text alone makes a function or class, once, and what it is wrapped in.
+        """Return whether the source file alone determines a function or class and its wrappers.
 
-        Not so for what another function makes, or a loop, or a second definition of the name: of one text
-        there are many then, each with values of its own.
+        This is not the case for a function that another function or a loop creates, or whose name is defined
+        twice: one source text then creates several functions with different values.
         """
         base = inspect.unwrap(func)
         if inspect.ismethod(base):
@@ -106,7 +109,7 @@ class CodeDigester:
     def _add_function_state(
         self, func: Callable[..., Any], closure: CodeDependencies
     ) -> CodeDependencies:
-        """Return a closure with the code of what wraps a function, and the values it was made with."""
+        """Add the code of the wrappers of a function, and the values in its closure, to its dependencies."""
         parts = [closure, *map(self._find_wrapper, _list_wrappers(func))]
         digest, stable = digest_function_state(func, code_of=self.digest_function_in_value)
         name = f"{self._find_file(inspect.unwrap(func))}: {func.__qualname__}()"
@@ -120,7 +123,7 @@ class CodeDigester:
         )
 
     def _find_wrapper(self, wrapper: FunctionType) -> CodeDependencies:
-        # its name is that of what it wraps
+        # the name of a wrapper is that of the wrapped function
         file = self.relate(Path(wrapper.__code__.co_filename))
         if file is None:
             return digest_without_source(wrapper)
@@ -129,7 +132,7 @@ class CodeDigester:
 
     def _add_plugin(self, node: Node, code: str) -> str:
         self.is_source_only = False
-        # bound to the node: one that seeds by the node's name makes results that others must not take
+        # bound to the node, because a plugin that seeds by name gives each node other results
         bound = bind_plugin(node.plugin, node.name)
         digest, stable = digest_constant(bound, code_of=self.digest_function_in_value)
         if not stable:

@@ -1,4 +1,4 @@
-"""See what the user's file reads while it is imported, so that its graph is made anew when that changes."""
+"""Trace what the workflow file reads while it is imported, and digest these inputs of the graph record."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _PATHLIB_MODULES = ("pathlib", "pathlib._local", "pathlib._abc")
 _EVENTS = {"open": "file", "os.listdir": "folder", "os.scandir": "folder"}
-# functions that ask whether something is there, and the modules in which they ask the system
+# functions that check whether a path exists, and the modules that they are defined in
 _EXISTENCE_CHECKS = ("exists", "lexists", "isfile", "isdir", "islink", "is_file", "is_dir", "is_symlink",
            "realpath")  # fmt: skip
 _EXISTENCE_MODULES = ("genericpath", "posixpath", *_PATHLIB_MODULES)
@@ -32,14 +32,17 @@ _EXISTENCE_MODULES = ("genericpath", "posixpath", *_PATHLIB_MODULES)
 
 @contextmanager
 def trace_import(root: Path, variables: dict[str, str] | None = None) -> Iterator[set[str]]:
-    """Collect what is read of the project and of the environment, as names of graph inputs.
+    """Collect the reads of project files and environment variables in a with block, as names of graph inputs.
+
+    Files and folder listings are traced by audit events, which C code raises, too, also for files that do not
+    exist. Environment variables are traced only if code of the project reads them.
 
     Args:
         root: Folder of the project.
         variables: Mapping that receives the values of the variables that are read, by name.
 
-    Files and listings of folders are seen through audit events, which C code raises as well, also of what
-    is not there yet; environment variables only where a line of the project asks for them.
+    Yields:
+        The names, see read_graph_inputs; the set grows during the block.
     """
     names: set[str] = set()
     active = True
@@ -48,12 +51,12 @@ def trace_import(root: Path, variables: dict[str, str] | None = None) -> Iterato
         if active and event in _EVENTS and isinstance(arguments[0], (str, bytes, os.PathLike)):
             _note_read(root, event, arguments, names)
 
-    sys.addaudithook(watch)  # a hook cannot be taken away, only told to look elsewhere
+    sys.addaudithook(watch)  # an audit hook cannot be removed, only deactivated
     kind = type(os.environ)
     os.environ.__class__ = _trace_environment(root, names, {} if variables is None else variables)
     asks = os.stat, os.lstat
     os.stat, os.lstat = (_trace_stat(root, ask, names) for ask in asks)
-    importlib.invalidate_caches()  # or Python knows the project's folder already, and lists it no more
+    importlib.invalidate_caches()  # otherwise Python uses its cached listing of the project's folder
     try:
         yield names
     finally:
@@ -70,7 +73,7 @@ def list_imported_files(root: Path) -> set[str]:
 
 
 def list_module_lookups(project: SourceTree) -> set[str]:
-    """Return where code was looked for in a project, found or not, as names of graph inputs."""
+    """Return the paths at which code of a project was searched for, as names of graph inputs."""
     kinds = {"modules": project.listed, "tree": project.walked, "there": project.asked}
     pairs = (
         (kind, make_project_relative(project.root, str(p)))
@@ -102,7 +105,7 @@ def _note_read(root: Path, event: str, arguments: tuple[Any, ...], names: set[st
         return
     kind = _EVENTS[event]
     if kind == "folder":
-        # Python lists the folders that it imports from: there, only what can be imported counts
+        # Python lists the folders that it imports from; only importable names in them count
         caller = sys._getframe(2).f_globals.get("__name__", "")
         names.add(f"{'modules' if 'importlib' in caller else 'folder'}:{path}")
     elif not (root / path).is_dir():
@@ -111,7 +114,7 @@ def _note_read(root: Path, event: str, arguments: tuple[Any, ...], names: set[st
 
 
 def _is_import() -> bool:
-    """Tell whether Python opens a file of code to execute it, and no line of the user's to read it."""
+    """Return whether a code file is opened by the import system, not read by code of the user."""
     frame = sys._getframe(3)
     while frame.f_back and frame.f_globals.get("__name__") in _PATHLIB_MODULES:
         frame = frame.f_back
@@ -122,7 +125,7 @@ def _is_import() -> bool:
 def _trace_stat(
     root: Path, ask: Callable[..., os.stat_result], names: set[str]
 ) -> Callable[..., os.stat_result]:
-    """Return a function that notes what is asked: whether a path is there, or what is in a file."""
+    """Wrap os.stat or os.lstat to record whether a path was checked for existence or its data were used."""
 
     @wraps(ask)
     def watched(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
@@ -140,7 +143,7 @@ def _trace_stat(
 
 
 def _is_existence_check() -> bool:
-    """Tell whether somebody asks if something is there, and not how large or how old it is."""
+    """Return whether stat() is called to check that a path exists, not for its size or time."""
     frame = sys._getframe(2)
     while frame.f_back and frame.f_globals.get("__name__") in _EXISTENCE_MODULES:
         if frame.f_code.co_name in _EXISTENCE_CHECKS:
@@ -173,9 +176,12 @@ def _trace_environment(
 
 @dataclass(frozen=True)
 class GraphFile:
-    """A file that builds workflows, and the state folder that holds its graph record.
+    """A workflow file and the location of its graph record.
 
-    root: the project's folder; file: relative to it; folder: `.fftasks`
+    Attributes:
+        root: Folder of the project.
+        file: Path of the workflow file, relative to the folder.
+        folder: The state folder.
     """
 
     root: Path
@@ -184,21 +190,21 @@ class GraphFile:
 
     @property
     def path(self) -> Path:
-        """Where the record is."""
+        """Path of the graph record."""
         return self.folder / "graph" / f"{make_slug(self.file)}.json"
 
 
 def read_graph_inputs(source: GraphFile, names: list[str]) -> dict[str, str | None]:
-    """Return what the named inputs of a graph record are now; None for what is not there.
+    """Return the current values of inputs of a graph record; None for an input that does not exist.
 
     name             value
     file:sums.py     digest of the file, relative to the project's folder
-    text:sums.py     the same of a file of code that the user's own code reads
-    folder:data      digest of the names in it
+    text:sums.py     the same for a code file that code of the user reads as text
+    folder:data      digest of the names in a folder
     modules:.        digest of the names of the modules and packages in a folder
     tree:.           digest of the names of all files of code in a folder, to any depth
-    there:data       whether it is a file or a folder
-    env:ALPHA        digest of the variable's value; a value itself may be a secret
+    there:data       kind of a path: file or folder
+    env:ALPHA        digest of the value of a variable, because the value may be a secret
     installed        digest of the names of all installed distributions, with their versions
     python           version of the interpreter
     """
