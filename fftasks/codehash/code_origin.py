@@ -29,12 +29,12 @@ _PACKAGES = {"site-packages", "dist-packages"}
 
 
 def is_standard(name: str) -> bool:
-    """Tell whether a top-level module is part of Python."""
+    """Return whether a top-level module is part of Python."""
     return name in sys.stdlib_module_names
 
 
 def is_installed_path(path: Path) -> bool:
-    """Tell whether a path is in a folder of installed packages."""
+    """Return whether a path is in a folder of installed packages."""
     return not _PACKAGES.isdisjoint(path.parts)
 
 

@@ -446,7 +446,7 @@ def _name(function: Any) -> str:
 
 @dataclass(frozen=True)
 class ImportDigest:
-    """What is executed when a file is imported.
+    """Code that is executed when a file is imported.
 
     digest: of all of it
     lines: file, relative to the project's folder -> first lines of its statements, in order
@@ -486,7 +486,7 @@ def _list_keys(file: SourceFile) -> list[StatementKey]:
 
 
 class _ImportSearch(DependencySearch):
-    """Reaches all that is executed when the entry is imported."""
+    """Searches all code that is executed when the entry file is imported."""
 
     def run(self) -> None:
         """Search until no further file is found to be imported."""
@@ -500,7 +500,7 @@ class _ImportSearch(DependencySearch):
 
     @property
     def bypasses_decorator(self) -> bool:
-        """Whether bodies of nodes may be executed, past fftasks' decorator."""
+        """Whether the functions of nodes may be called without fftasks' decorator."""
         return any(file.units[number]["bypasses"] for file, number in self.units)
 
     def describe(self, key: StatementKey) -> list[object]:
@@ -533,7 +533,7 @@ class _ImportSearch(DependencySearch):
         super()._reach_executed(key, reference, line)
 
     def _is_definition(self, key: StatementKey) -> bool:
-        """Tell whether a statement defines a function, and runs no code but fftasks' decorator for that."""
+        """Return whether a statement defines a function, and runs no code but fftasks' decorator for that."""
         file, number = key
         unit = file.units[number]
         return bool(unit["interface"]) and all(

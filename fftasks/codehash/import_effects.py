@@ -1,20 +1,14 @@
-"""What importing files executes: their top-level statements, and those of all that they import.
+"""Find the effects of importing files: which globals each executed statement may change.
 
-One statement's effects: which globals the code that it executes may change.
+The result of a function can depend on statements that it does not name: `REGISTRY.append(f)`, `@register` on
+another function, `helpers.ALPHA = 2`, `random.seed(0)`. This module finds these statements, and the values
+that
+each of them may change, so that a statement counts only for code that uses these values. It analyses the
+events
+(see references.py) of top-level statements, of the functions that they call, and of methods, by name, in the
+classes that may be used. Building a workflow (calls of decorated functions and of fftasks) changes nothing.
 
-Every event of that code (names.py) is judged by what it is done to; functions that it calls are entered,
-methods by their name in the classes that were met.
-
-What one event of executed code may change; see the table in effects.py.
-
-Statements that do something when a file is imported, and to what.
-
-A function's result may depend on statements that it does not name: `REGISTRY.append(f)`, `@register` on
-some other function, `helpers.ALPHA = 2`, `random.seed(0)`. This module finds them, and says for each
-which values it may change, so that it counts for those who use these values and for nobody else.
-Building a workflow (calls of decorated functions and of fftasks) changes nothing.
-
-    what is done at import                                      what it may change
+    operation at import                                         what it may change
     a call of a project function                                what the function does, looked at likewise
     a method of a global, an item or attribute of it set        this global, and what it holds
     a method of a parameter, of a result of other code          all globals that can be reached from there
@@ -116,7 +110,7 @@ class ImportExecution:
 
 
 class Reach(IntEnum):
-    """How far an effect goes among the globals that its code can reach."""
+    """Which of the reachable globals an effect may change."""
 
     NONE = 0
     OPAQUE = 1  # values of which nothing is known: a generator of random numbers, an iterator
@@ -265,7 +259,7 @@ _READING = (".__doc__", ".__annotations__", "getattr")
 
 
 def is_dynamic(unit: CodeUnit) -> bool:
-    """Tell whether a statement may change names that it does not spell out."""
+    """Return whether a statement may change names that it does not spell out."""
     return any(
         level in ("file", "graph", "project")
         and what not in _READING
@@ -483,7 +477,7 @@ class EffectAnalysis(EffectTracer):
 def find_effects(
     resolver: Resolver, values: ValueKinds, execution: ImportExecution
 ) -> list[Effect]:
-    """Return the statements with effects among those that are executed, in order."""
+    """Return the executed statements that have effects, in order."""
     effects = []
     for file, number in execution.order:
         unit = file.units[number]
@@ -496,7 +490,7 @@ def find_effects(
 
 
 def _spread(effects: list[Effect]) -> None:
-    """Let what changes a container change what was put into it before."""
+    """Extend a change of a container to the objects that were added to it before."""
     held: dict[StatementKey, set[StatementKey]] = {}
     for effect in effects:
         for key in effect.touched:

@@ -1,13 +1,15 @@
-"""What cannot be resolved by reading: the table of names that widen a closure, and how far.
+"""Known names whose use cannot be resolved by reading code, and known effects of functions of other packages.
 
-level     what counts from then on
-text      docstrings and annotations of all that is reached
-file      the whole file in which it stands
+A name in the first table triggers a fallback: more code counts than the code that a function names.
+
+level     what counts in addition
+text      docstrings and annotations of all code that counts
+file      the whole file that contains the name
 graph     all files of the project that may be imported
 project   all Python files of the project
 path      nothing, but modules of the project may be imported from any of its folders
 
-What is known of other people's code, by name: what it keeps, changes, and gives.
+The other tables list functions of installed packages by name: what they keep, change and return.
 """
 
 from __future__ import annotations

@@ -1,17 +1,15 @@
-"""The form of an analysis: plain JSON, in a shorter form where it is kept.
+"""Analyse one file: its top-level statements, the names that each uses, and the effects of each.
 
-What kind of value an expression gives, as far as its syntax tells: one that can be changed, or not.
+The analysis depends only on the text of the file, not on its path, other files or the clock. It is plain
+JSON,
+stored by the digest of the text.
 
-The head of a function: what others can see of it while its body is not executed.
-
-Two texts of a function with one head make the same node: they have the same decorators, parameters, defaults
-and annotations, are generators or not, and have the same words among those that mean something outside of the
-body. By these words it is found out which pages a node may show.
-
-One file's analysis: its top-level statements, what each names, and what each does.
-
-Nothing here looks at another file, at the file's own path or at the clock: equal text, equal analysis.
-So it is plain JSON, kept by the digest of the text.
+The interface of a function is the part of it that other code can see while its body is not executed:
+decorators,
+parameters, defaults, annotations, whether it is a generator, and the words of its body from which the
+kinds of
+output that a node may show are inferred. Two texts of a function with the same interface create the same
+node.
 """
 
 from __future__ import annotations
@@ -49,7 +47,7 @@ from fftasks.codehash.syntax_reader import Reader
 
 
 class BoundValue(TypedDict):
-    """What a name is bound to: kind is "fixed", "container" or "other"."""
+    """The kind of value that a name is bound to: "fixed", "container" or "other"."""
 
     roots: list[Root]
     kind: str
@@ -124,7 +122,7 @@ _EMPTY: dict[str, Any] = {
 
 
 def make_unit(fields: dict[str, Any]) -> CodeUnit:
-    """Return a unit of which only some fields are not empty."""
+    """Return a unit in which all fields but the given ones are empty."""
     unit: Any = {**_EMPTY, **fields}
     return unit  # type: ignore[no-any-return]
 
@@ -173,7 +171,7 @@ def classify_expression(node: ast.expr) -> str:
 
 
 def has_state(node: ast.AST) -> bool:
-    """Tell whether a class's body, or a function's defaults, hold anything that could be changed."""
+    """Return whether a class's body, or a function's defaults, hold anything that could be changed."""
     if not isinstance(node, ast.ClassDef):
         return any(not isinstance(value, _UNCHANGING) for value in _list_defaults(node))
     bound = (s.value for s in node.body if isinstance(s, (ast.Assign, ast.AnnAssign)) and s.value)
@@ -214,7 +212,7 @@ def digest_interface(
 
 
 def may_bypass_decorator(inner: Iterable[ast.AST]) -> bool:
-    """Tell whether a statement may call what a decorated function was made of: `clean.func(rows)`."""
+    """Return whether a statement may call what a decorated function was made of: `clean.func(rows)`."""
     return any(
         (isinstance(child, ast.Attribute) and child.attr in _BYPASSES)
         or (isinstance(child, ast.Constant) and child.value in ("func", "__wrapped__"))
@@ -421,7 +419,7 @@ class _Analyser:
         return {"roots": list(roots), "kind": kind}
 
     def _is_typed(self, node: FunctionNode | ast.ClassDef) -> bool:
-        """Tell whether something may read the annotations of a function or class."""
+        """Return whether something may read the annotations of a function or class."""
         if not all(self._is_plain(d, _PLAIN_DECORATORS) for d in node.decorator_list):
             return True
         if not isinstance(node, ast.ClassDef):

@@ -1,6 +1,6 @@
-"""From a reference in one file to the statements, anywhere in the project, that give it its value.
+"""Resolve a reference in a file to the statements of the project that define its value.
 
-What the project's names stand for: nodes and workflows, fixed values, containers, or nobody knows.
+Names are classified as nodes and workflows, fixed values, containers, or unknown.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ResolvedReference:
     absent: set[str] = field(default_factory=set)
 
     def is_tool(self) -> bool:
-        """Tell whether it is something of fftasks, and nothing else."""
+        """Return whether it is something of fftasks, and nothing else."""
         others = self.names or self.modules or self.missing or self.binaries
         tools = [name.partition(".")[0] in TOOLS for name in self.externals]
         return bool(tools) and all(tools) and not others
@@ -68,14 +68,14 @@ class ResolvedReference:
 
 @dataclass
 class _Path:
-    """The way to one target: what is still to follow, and what was."""
+    """State of resolving one reference: the names to resolve, and those that are resolved."""
 
     target: ResolvedReference
     todo: list[tuple[SourceFile, str, list[str]]]
     seen: set[tuple[object, ...]]
 
     def is_new(self, file: SourceFile, name: str, rest: list[str]) -> bool:
-        """Tell whether a name was not followed yet: two modules may import it from each other."""
+        """Return whether a name was not followed yet: two modules may import it from each other."""
         key = file, name, *rest
         if key in self.seen:
             return False
@@ -233,7 +233,7 @@ class ValueKinds:
         self._wiring: dict[tuple[BoundName, bool], bool] = {}
 
     def is_wiring(self, file: SourceFile, reference: str, distance: int) -> bool:
-        """Tell whether a reference is a part of building a workflow, so that calling it runs no user code.
+        """Return whether a reference is a part of building a workflow, so that calling it runs no user code.
 
         That is what fftasks has, what its decorator was put on, and the nodes that come of it.
         """
@@ -250,7 +250,7 @@ class ValueKinds:
         )
 
     def is_decorated(self, key: StatementKey) -> bool:
-        """Tell whether a function or class is made a node by fftasks' decorator."""
+        """Return whether a function or class is made a node by fftasks' decorator."""
         file, number = key
         decorators = file.units[number]["decorators"]
         return any(self.is_wiring(file, reference, 2) for reference in decorators)
@@ -290,7 +290,7 @@ class ValueKinds:
         return {key for key in self._list_reached(keys) if self.classify(key) in kinds}
 
     def may_change_when_read(self, key: StatementKey) -> bool:
-        """Tell whether an attribute of a value may be a property of a class of the project's."""
+        """Return whether an attribute of a value may be a property of a class of the project's."""
         return any(
             found.units[number]["kind"] == "class" for found, number in self._list_reached([key])
         )

@@ -1,13 +1,13 @@
-"""Tokens: bytes that stand for a value, for two values never the same; a list has one of its items.
+"""Digest Python values, and describe them in short strings for records and plans.
 
-Source: hash trees, Merkle, 'A digital signature based on a conventional encryption function', 1987.
+Each value is encoded as a token: bytes that differ for different values. The token of a list is a digest
+of the
+tokens of its items. Source: hash trees, Merkle, 'A digital signature based on a conventional encryption
+function', 1987. No package is imported to digest its arrays or frames.
 
-What arrays and frames consist of, for those packages that have them: nothing is imported for it.
-
-Digests of Python values.
-
-Equal values have equal digests, in every process: nothing of a value's address, of the seed of hash()
-or of the order of a set or dict is in it. Types count: 1, True and 1.0 are three values.
+Equal values have equal digests in every process: a digest does not depend on addresses, the seed of
+hash(), or
+the order of a set or dict. Types count: 1, True and 1.0 are different values.
 
     value                                            what counts
     None, bool, int, float, complex, str, bytes      type and value; every nan is the same
@@ -20,7 +20,6 @@ or of the order of a set or dict is in it. Types count: 1, True and 1.0 are thre
     any other object                                 the code of its class, and what pickle would keep of it
     what pickle refuses (generator, lock, file)      its type; not stable
 
-Short texts for values: for people, in records and plans.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ from fftasks.records import digest_file
 
 
 def encode_text(text: str) -> bytes:
-    """Return the bytes of a text, also of one that is no Unicode."""
+    """Encode a string as bytes; lone surrogates are allowed."""
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -173,7 +172,7 @@ class _ValueDigester:
         self._cut = math.inf
 
     def digest(self, value: Any) -> bytes:
-        """Return bytes that stand for a value."""
+        """Return the token of a value."""
         simple = SIMPLE_TOKENS.get(type(value))
         if simple:
             return simple(value)

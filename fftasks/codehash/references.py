@@ -1,16 +1,15 @@
-"""What a piece of syntax names and what it does: the references, calls and changes in it.
+"""Find the references, calls and changes in a piece of syntax, and the origin of values.
 
 An event is `[kind, reference, distance, attribute, bare, line]`:
 
     kind        "call", "decorate", "store" (an attribute or item is set or deleted), "rebind" (a global
                 is set), "take" (something is iterated over, and may be used up), "bound" (a method is
                 handed on, and may be called), "subclass", "meta"
-    reference   what it is done to, as in scope.py; "" if only the caller or nobody knows
+    reference   object of the operation, as in scope.py; "" if it is unknown
     distance    0 the thing itself, 1 an item of it or something reached through one, 2 what a call of it gave
     attribute   the method called or attribute set on it; "" for none, "[]" for an item
     bare        whether it is a statement, so that only its effect can be its purpose
 
-Where a value comes from: the names of the module, or of others, behind an expression.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ MUTATING_METHODS = frozenset({
 
 @dataclass
 class CodeBody:
-    """Code that is executed at one time: what it does, and what it names."""
+    """The events and references of code that is executed together."""
 
     events: list[Event] = field(default_factory=list)
     reads: dict[str, None] = field(default_factory=dict)
@@ -50,7 +49,7 @@ class CodeBody:
 
 @dataclass
 class Names:
-    """What was found in one top-level statement.
+    """The analysis of one top-level statement.
 
     reads: reference -> line of the first one
     passed: references that are only arguments of calls -> what is called; no other references
@@ -148,7 +147,7 @@ class Roots:
         return list(dict.fromkeys(self._find(node, scope, set())))
 
     def is_fresh(self, node: ast.expr, scope: Scope) -> bool:
-        """Tell whether a name stands for an object made in this function, so that a change of it is local."""
+        """Return whether a name refers to an object that this function created, so that changes are local."""
         return isinstance(node, ast.Name) and self._is_fresh(node.id, scope, set())
 
     def _is_fresh(self, name: str, scope: Scope, seen: set[str]) -> bool:
@@ -198,7 +197,7 @@ class Roots:
         return ast.copy_location(ast.Attribute(target, name.value, ast.Load()), node)
 
     def is_own_module(self, node: ast.Subscript, scope: Scope) -> bool:
-        """Tell whether an expression is `sys.modules[__name__]`."""
+        """Return whether an expression is `sys.modules[__name__]`."""
         return (
             self.name_builtin(node.value, scope) == "sys.modules"
             and isinstance(node.slice, ast.Name)

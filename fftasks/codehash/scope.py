@@ -61,7 +61,7 @@ class Scope:
         return None
 
     def is_inside(self, outer: Scope) -> bool:
-        """Tell whether a scope is in another function than this one, which may be called later and again."""
+        """Return whether a scope is in another function, which may be called later and repeatedly."""
         scope: Scope | None = self
         while scope is not None and scope is not outer:
             if scope.kind == "function":

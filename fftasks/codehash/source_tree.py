@@ -107,7 +107,7 @@ class SourceTree:
 
     @cached_property
     def distributions(self) -> Distributions:
-        """What is installed."""
+        """Names of installed modules."""
         return read_distributions(self.cache / "distributions.json" if self.cache else None)
 
     @property
@@ -178,7 +178,7 @@ class SourceTree:
         return [init for init in reversed(found) if init != path]
 
     def has_file(self, path: Path) -> bool:
-        """Tell whether a file is there."""
+        """Return whether a file is there."""
         self.asked.add(path)
         return path.is_file()
 

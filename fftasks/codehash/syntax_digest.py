@@ -95,7 +95,7 @@ def strip(statement: ast.stmt, typed: Container[ast.AST]) -> None:
 
 
 def is_idle(statement: ast.stmt) -> bool:
-    """Tell whether a statement does nothing: `pass`, a docstring, `...`."""
+    """Return whether a statement does nothing: `pass`, a docstring, `...`."""
     return isinstance(statement, ast.Pass) or (
         isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
     )

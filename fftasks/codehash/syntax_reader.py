@@ -1,6 +1,6 @@
-"""Reading expressions: names, calls, changes, and what cannot be resolved.
+"""Read expressions and statements: names, calls, changes, and names that cannot be resolved.
 
-Reading statements: what is executed with them, and what when their functions are called.
+Code that a statement executes is separated from code that is executed when its functions are called.
 """
 
 from __future__ import annotations
