@@ -16,7 +16,7 @@ from fftasks.errors import WorkflowError
 
 PARAMETER_TYPES: dict[type, str] = {
     bool: "true or false",
-    int: "a whole number",
+    int: "an integer",
     float: "a number",
     str: "a string",
     list: "a list",

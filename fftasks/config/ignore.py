@@ -328,7 +328,7 @@ def parse_patterns(lines: Sequence[str], source: str) -> list[IgnorePattern]:
             patterns.append(_parse_line(text.strip()))
         except (ValueError, re.error) as exc:
             raise SettingsError(
-                f"context: {source} line {number} is no pattern: {text.strip()!r}",
+                f"context: {source} line {number} is not a valid pattern: {text.strip()!r}",
                 found=[str(exc)],
                 tip="see the table of patterns in Docker's reference of .dockerignore",
             ) from exc

@@ -135,7 +135,7 @@ def _read_file_text(folder: Path, name: str) -> str:
         raise SettingsError(f"{name} cannot be read", found=[problem]) from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise SettingsError(f"{name}:{line}: this is no text in UTF-8") from None
+        raise SettingsError(f"{name}:{line}: invalid UTF-8") from None
 
 
 def _list_settings(
@@ -277,7 +277,7 @@ def _check_workflow(folder: Path, file: str, origin: str) -> str:
     if path.is_dir():
         raise SettingsError(f"{what} is a folder", tip="name the Python files in it")
     if path.suffix != ".py":
-        raise SettingsError(f"{what} is no Python file", tip=_suggest_file(folder, file))
+        raise SettingsError(f"{what} is not a Python file", tip=_suggest_file(folder, file))
     if not path.is_file():
         raise SettingsError(f"{what} does not exist", tip=_suggest_file(folder, file))
     plain = Path(os.path.normpath(file))
@@ -366,7 +366,7 @@ def check_pattern(pattern: str, origin: str) -> None:
         re.compile(pattern)
     except re.error as error:
         raise SettingsError(
-            f"{origin}: {pattern!r} is no regular expression",
+            f"{origin}: {pattern!r} is not a valid regular expression",
             found=[str(error)],
             tip=f"write {DEFAULT_PATTERN} for all nodes, and a backslash before ( [ * + ? of a name",
         ) from None
@@ -443,7 +443,9 @@ def _check_names(key: str, value: Any, origins: Sequence[str]) -> None:
         return
     for name, origin in zip(value, origins, strict=False):
         if key.endswith("env") and (name in _RESERVED or not re.fullmatch(r"[A-Za-z_]\w*", name)):
-            problem = "is set by fftasks" if name in _RESERVED else "is no name of a variable"
+            problem = (
+                "is set by fftasks" if name in _RESERVED else "is not a valid name of a variable"
+            )
             raise SettingsError(f"{origin}: {key}.{name} {problem}", tip="choose another name")
         if key in ("secret_files", "config_map_files", "volumes", "empty_dirs") and name[:1] != "/":
             raise SettingsError(
@@ -460,7 +462,9 @@ def _check_label(key: str, name: str, value: str, origin: str) -> None:
     prefix, slash, last = name.rpartition("/")
     if not re.fullmatch(_LABEL, last) or (slash and not re.fullmatch(_LABEL_PREFIX, prefix)):
         found = "letters, digits, '-', '_' and '.', at most 63; before them a domain and '/', or nothing"
-        raise SettingsError(f"{origin}: {key}.{name} is no name in Kubernetes", found=[found])
+        raise SettingsError(
+            f"{origin}: {key}.{name} is not a valid name in Kubernetes", found=[found]
+        )
     if value and not re.fullmatch(_LABEL, value):
         found = "letters, digits, '-', '_' and '.', at most 63, with a letter or digit at both ends"
         raise SettingsError(f"{origin}: {key}.{name} cannot be {value!r}", found=[found])
@@ -486,7 +490,8 @@ def load_settings(
         root = read_root(folder, name)
         found = read_file(root, name, SETTING_SPECS, environ)
         warnings += [
-            f"{value.origin}: {key} stands in the file: better ${{NAME}}, or {name_variable(key)}"
+            f"{value.origin}: {key} is written in plain text in the file: better ${{NAME}}, or"
+            f" {name_variable(key)}"
             for key, value in found.items()
             if value.is_plaintext_secret
         ]

@@ -15,12 +15,12 @@ from fftasks.errors import SettingsError, find_near
 
 _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_]\w*)\}|\$\{")
 _TYPE_NAMES: dict[type, str] = {
-    str: "a text",
+    str: "a string",
     bool: "true or false",
-    int: "a whole number",
+    int: "an integer",
     float: "a number",
-    tuple: "a list of texts",
-    dict: "a mapping of texts to texts",
+    tuple: "a list of strings",
+    dict: "a mapping of strings to strings",
 }
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 

@@ -38,7 +38,7 @@ def parse_yaml(text: str, name: str) -> YAMLNode | None:
             r"'[^']*'|\"[^\"]*\"", lambda m: m[0] if m[0] in _YAML_INDICATORS else "...", problem
         )
         raise SettingsError(
-            f"{_format_position(_find_line(error, text), name)}: this is no YAML",
+            f"{_format_position(_find_line(error, text), name)}: invalid YAML",
             found=[problem],
             tip=_HINT,
         ) from None
@@ -62,7 +62,7 @@ def list_mapping_items(node: YAMLNode, name: str, what: str) -> Iterator[tuple[s
     for key_node, value_node in node.value:
         origin = _format_position(key_node.start_mark.line, name)
         if key_node.id != "scalar":
-            raise SettingsError(f"{origin}: a key in {what} must be a text")
+            raise SettingsError(f"{origin}: a key in {what} must be a string")
         key = key_node.value
         if key in seen:
             full = key if what == "the file" else f"{what}.{key}"

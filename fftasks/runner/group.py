@@ -188,7 +188,7 @@ class _NodeUnit:
 
 
 def format_duration(seconds: float) -> str:
-    """Return seconds with three digits, or as a whole number if there are more digits before the point."""
+    """Return seconds with three digits, or as an integer if there are more digits before the point."""
     return f"{seconds:.3g}" if seconds < _WHOLE_SECONDS else f"{seconds:.0f}"
 
 

@@ -92,19 +92,19 @@ def test_an_empty_section_and_an_empty_pattern_are_nothing(folder):
     [
         ("service_account: me", "no setting service_account.*kfp.service_account is for the whole"),
         ("cpuu: 1", "config/default.yaml:3: there is no setting cpuu for nodes.*did you mean cpu?"),
-        ("gpu: many", "3: gpu must be a whole number, at least 0, not 'many'"),
-        ("gpu: -1", "3: gpu must be a whole number, at least 0"),
-        ("memory: 2 GB", "3: memory must be a text such as 500M or 2Gi, not '2 GB'"),
-        ("cpu: [1]", "3: cpu must be a text such as .*, not a list"),
+        ("gpu: many", "3: gpu must be an integer, at least 0, not 'many'"),
+        ("gpu: -1", "3: gpu must be an integer, at least 0"),
+        ("memory: 2 GB", "3: memory must be a string such as 500M or 2Gi, not '2 GB'"),
+        ("cpu: [1]", "3: cpu must be a string such as .*, not a list"),
         ("pull_policy: always", "3: pull_policy must be one of.*did you mean Always?"),
         ("tolerations: ['a b']", r"tolerations\[0\] must be .*kubectl"),
         ("node_affinity: [zone in a]", r"node_affinity\[0\] must be"),
-        ("secret_env: {A: password}", "secret_env.A must be a text such as {NAME: secret/key}"),
+        ("secret_env: {A: password}", "secret_env.A must be a string such as {NAME: secret/key}"),
         ("volumes: {data: claim}", "volumes.data must be an absolute path in the container"),
-        ("env: {A-B: 1}", "env.A-B is no name of a variable"),
+        ("env: {A-B: 1}", "env.A-B is not a valid name of a variable"),
         ("env: {FFFUNCTION: 1}", "env.FFFUNCTION is set by fftasks"),
-        ("env: {A: [1]}", "env.A must be a text, not a list"),
-        ("env: {A: }", "env.A must be a text, not nothing"),
+        ("env: {A: [1]}", "env.A must be a string, not a list"),
+        ("env: {A: }", "env.A must be a string, not nothing"),
     ],
 )
 def test_a_wrong_setting_is_told_with_its_line(folder, line, message):
@@ -117,7 +117,7 @@ def test_a_wrong_setting_is_told_with_its_line(folder, line, message):
 def test_a_pattern_that_is_no_regular_expression_is_refused(folder):
     write(folder, 'workflows: [wf.py]\nnodes: {"*": {gpu: 1}}\n')
 
-    with pytest.raises(SettingsError, match="is no regular expression"):
+    with pytest.raises(SettingsError, match="is not a valid regular expression"):
         load_settings(folder, environ={})
 
 

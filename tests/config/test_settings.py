@@ -145,7 +145,9 @@ def test_a_secret_in_a_file_works_with_a_warning(folder, line, key, profile):
     assert "hunter2" in str(get(settings, key))
     (warning,) = settings.warnings
     variable = f"FFTASKS_{key.replace('.', '__').upper()}"
-    assert warning.startswith(f"config/{profile}.yaml:2: {key} stands in the file")
+    assert warning.startswith(
+        f"config/{profile}.yaml:2: {key} is written in plain text in the file"
+    )
     assert variable in warning
     assert "hunter2" not in warning + repr(settings)
 
@@ -245,8 +247,8 @@ def test_a_workflow_has_one_spelling_relative_to_the_folder(folder, written, pat
         ("flow/deep.py", ["does not exist", "did you mean flows/deep.py?"]),
         ("hidden.py", ["does not exist", "relative to the folder of dodo.py"]),
         ("xyzzyqk.py", ["does not exist", "relative to the folder of dodo.py"]),
-        ("wf", ["'wf' is no Python file", "did you mean wf.py?"]),
-        ("notes.txt", ["'notes.txt' is no Python file"]),
+        ("wf", ["'wf' is not a Python file", "did you mean wf.py?"]),
+        ("notes.txt", ["'notes.txt' is not a Python file"]),
         ("flows", ["'flows' is a folder"]),
         ("", ["'' is a folder"]),
         ("../outside.py", ["outside the project's folder"]),

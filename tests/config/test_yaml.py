@@ -112,6 +112,6 @@ def test_a_secret_number_is_asked_for_in_quotes_and_not_shown(folder):
 
     error = refuse(folder)
 
-    assert "default.yaml:3: registry.password must be a text\n" in str(error)
+    assert "default.yaml:3: registry.password must be a string\n" in str(error)
     assert "write it in quotes" in str(error)
     assert "123456" not in str(error)

@@ -39,7 +39,7 @@ def test_text_is_read_as_the_default_says(text, default, value):
     ("text", "default", "said"),
     [
         ("x", 0.1, "must be a number, as its default 0.1 is"),
-        ("0.5", 1, "must be a whole number"),
+        ("0.5", 1, "must be an integer"),
         ("1", True, "must be true or false"),
         ("[1", [1], "must be a list"),
         ("(1, 2)", [1], "must be a list"),
